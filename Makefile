@@ -1,0 +1,64 @@
+# `make help` lists the commands. They need Python 3.10 or newer, git and make;
+# each makes the environment that it needs, once.
+
+PYTHON ?= python3
+
+# Every pip that a command below starts, its isolated builds included, installs
+# the pinned versions.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# The files that decide what an environment holds: it is brought up to date when
+# one of them changes.
+PINS := setup.cfg pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: .venv/.demo ## Segment two photographs, with scikit-learn's class beside ours
+	@.venv/bin/python examples/segment_photographs.py
+
+.PHONY: test
+test: .venv-tox/.tox ## Run lint, types, tests and doctests
+	@.venv-tox/bin/tox run -e "lint,types,py$$(.venv-tox/bin/python -c 'import sys; print("%d%d" % sys.version_info[:2])')"
+
+.PHONY: lint
+lint: .venv-tox/.tox ## Check style, format, spelling and types alone
+	@.venv-tox/bin/tox run -e lint,types
+
+.PHONY: develop
+develop: .venv/.develop ## Put the package, in editable form, and every tool into .venv
+
+.PHONY: clean
+clean: ## Remove the environments and everything that was built
+	rm -rf .venv .venv-tox .tox build dist docs/_build *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find sklearn_torch_gmm tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+.venv/.demo: $(PINS)
+	$(call make-environment,.venv)
+	@.venv/bin/python -m pip install --quiet --editable '.[plot]'
+	@touch $@
+
+.venv/.develop: $(PINS)
+	$(call make-environment,.venv)
+	@.venv/bin/python -m pip install --quiet --editable '.[plot,test,bench]' \
+		build codespell mypy pre-commit ruff tox twine
+	@touch $@
+
+.venv-tox/.tox: tox.ini $(PINS)
+	$(call make-environment,.venv-tox)
+	@.venv-tox/bin/python -m pip install --quiet tox
+	@touch $@
+
+define make-environment
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is %s: make PYTHON=..." % sys.version.split()[0])'
+@echo "Bringing $(1) up to date; the first time takes a minute or more"
+@$(PYTHON) -m venv $(1)
+endef

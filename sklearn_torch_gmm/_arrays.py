@@ -1,0 +1,31 @@
+"""NumPy arrays and torch tensors on the same memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+def as_tensor(array: npt.NDArray[Any]) -> Tensor:
+    """Return a tensor on the memory of ``array``, read-only memory included.
+
+    ``torch.from_numpy`` warns of read-only memory, once and for the whole process. Nothing here
+    writes to data, so the flag is hidden from it instead.
+    """
+    if not array.flags.writeable:
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        array = np.asarray(_ArrayInterface(interface, array))
+    if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    return torch.from_numpy(array)
+
+
+class _ArrayInterface:
+    def __init__(self, interface: dict[str, Any], owner: object) -> None:
+        self.__array_interface__ = interface
+        self._owner = owner

@@ -1,0 +1,64 @@
+"""What of an estimator goes into a pickle: joblib, cloudpickle, skops and deepcopy ask the same."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import sklearn
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import InconsistentVersionWarning
+from torch import Tensor
+
+import sklearn_torch_gmm
+from sklearn_torch_gmm.exceptions import ModelVersionWarning
+
+_OUR_VERSION = "_sklearn_torch_gmm_version"
+_SKLEARN_VERSION = "_sklearn_version"
+
+
+class PicklableEstimator(BaseEstimator):  # type: ignore[misc]
+    """Keeps the pickles of an estimator small, and tells which versions wrote them."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                # A tensor on a GPU could not be unpickled where there is none.
+                state[name] = value.cpu()
+        if isinstance(state.get("labels_"), np.ndarray):
+            state["labels_"] = compact_labels(state["labels_"])
+        # scikit-learn records its version for its own classes alone.
+        state[_SKLEARN_VERSION] = sklearn.__version__
+        state[_OUR_VERSION] = sklearn_torch_gmm.__version__
+        return state
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        state = dict(state)
+        original_sklearn = state.pop(_SKLEARN_VERSION, "unknown")
+        original = state.pop(_OUR_VERSION, "unknown")
+        versions = {
+            "estimator_name": type(self).__name__,
+            "current_sklearn_version": sklearn.__version__,
+            "original_sklearn_version": original_sklearn,
+        }
+        if original_sklearn != sklearn.__version__:
+            warnings.warn(InconsistentVersionWarning(**versions), stacklevel=2)
+        current = sklearn_torch_gmm.__version__
+        if original != current:
+            warning = ModelVersionWarning(
+                current_version=current, original_version=original, **versions
+            )
+            warnings.warn(warning, stacklevel=2)
+        if isinstance(state.get("labels_"), np.ndarray):
+            state["labels_"] = state["labels_"].astype(np.int64)
+        super().__setstate__(state)
+
+
+def compact_labels(labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return labels in the smallest type that holds them: an eighth of int64 for most mixtures."""
+    largest = int(labels.max(initial=0))
+    fitting = (t for t in (np.uint8, np.int16, np.int32) if largest <= np.iinfo(t).max)
+    return labels.astype(next(fitting, np.int64))

@@ -1,0 +1,95 @@
+"""Arrays, frames, tensors and datasets in; the caller's kind back out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sklearn_torch_gmm._arrays import as_tensor
+
+FLOAT_TYPES = [np.float64, np.float32]
+
+
+def is_dataset(X: Any) -> bool:
+    """Whether rows have to be fetched from ``X`` one by one."""
+    return isinstance(X, Dataset)
+
+
+def validate_rows(
+    estimator: BaseEstimator, X: Any, *, reset: bool, ensure_min_samples: int = 1
+) -> Any:
+    """Check an array-like, a data frame or a tensor ``[N, D]``.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Remembers the number and the names of the features if ``reset``, is held against them
+        otherwise.
+    X : array-like, DataFrame or Tensor [N, D]
+    reset : bool
+    ensure_min_samples : int, default=1
+
+    Returns
+    -------
+    ndarray or Tensor [N, D]
+        A tensor for a tensor, on its device. float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        If ``X`` is not a finite, real matrix of the right width.
+    """
+    if not isinstance(X, Tensor):
+        return validate_data(
+            estimator, X, reset=reset, dtype=FLOAT_TYPES, ensure_min_samples=ensure_min_samples
+        )
+    X = X.detach()
+    if not X.is_floating_point():
+        if X.is_complex():
+            msg = "Complex data not supported: got a tensor of complex numbers."
+            raise ValueError(msg)
+        X = X.double()
+    elif X.dtype not in (torch.float32, torch.float64):
+        X = X.float()
+    if X.device.type == "cpu":
+        return torch.from_numpy(
+            validate_data(
+                estimator,
+                X.numpy(),
+                reset=reset,
+                dtype=FLOAT_TYPES,
+                ensure_min_samples=ensure_min_samples,
+            )
+        )
+    # scikit-learn's checks of the shape, on an array of that shape which takes no memory.
+    check_array(
+        np.broadcast_to(np.float32(0), X.shape),
+        input_name="X",
+        ensure_min_samples=ensure_min_samples,
+        estimator=estimator,
+    )
+    validate_data(estimator, X, reset=reset, skip_check_array=True)
+    # A sum is not finite if one of its terms is not; only then is it worth a look at each.
+    if not X.sum(dtype=torch.float64).isfinite() and not X.isfinite().all():
+        msg = "Input X contains NaN or infinity."
+        raise ValueError(msg)
+    return X
+
+
+def rows_of(X: Any) -> Tensor:
+    """Return checked data as a tensor on the same memory."""
+    return X if isinstance(X, Tensor) else as_tensor(X)
+
+
+def like_input(result: Tensor, X: Any) -> Any:
+    """Return ``result`` as a tensor where the checked ``X`` is one, as an array otherwise."""
+    if isinstance(X, Tensor):
+        return result.to(X.device)
+    return result.cpu().numpy()

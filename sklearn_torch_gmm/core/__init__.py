@@ -1,0 +1,1 @@
+"""The mathematics of Gaussian mixtures, on torch alone."""

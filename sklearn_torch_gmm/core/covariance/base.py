@@ -1,0 +1,235 @@
+"""What a covariance structure has to know, and nothing about how the data arrive.
+
+A structure is a stateless description: how a component's covariance is stored, which functions of a
+row its maximum-likelihood estimate needs, and how a density is computed from it. Everything else in
+the package works through this interface, so that a new structure is one new file.
+
+Shapes: N samples, D features, K components, P moments, Q second-order moments, R restarts. ``...``
+stands for any leading dimensions, in practice ``[R]`` or none.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+class CovarianceStructure(ABC):
+    """A family of Gaussian covariances as an exponential family.
+
+    With ``x`` a row relative to a fixed centre, the log-density of component ``k`` is
+    ``η_k · (1, x, T₂(x))``, up to a term common to all components when
+    :attr:`has_shared_scatter` is true.
+    """
+
+    name: ClassVar[str]
+
+    has_shared_scatter: ClassVar[bool] = False
+    """Whether all components share one covariance.
+
+    The quadratic term is then the same for every component and cancels in the responsibilities;
+    Σ x xᵀ is kept once instead of once a component.
+    """
+
+    has_independent_features: ClassVar[bool] = False
+    """Whether the features of a component are independent."""
+
+    # -- sizes ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def covariance_shape(self, num_components: int, num_features: int) -> tuple[int, ...]:
+        """Shape of the covariances, without leading dimensions."""
+
+    @abstractmethod
+    def num_covariance_parameters(self, num_components: int, num_features: int) -> int:
+        """Number of free parameters in the covariances."""
+
+    @abstractmethod
+    def num_second_moments(self, num_features: int) -> int:
+        """Q, the length of T₂(x)."""
+
+    def num_moments(self, num_features: int) -> int:
+        """P, the length of (x, T₂(x))."""
+        return num_features + self.num_second_moments(num_features)
+
+    # -- sufficient statistics --------------------------------------------------------------------
+
+    @abstractmethod
+    def write_second_moments(self, x: Tensor, out: Tensor) -> None:
+        """Write T₂(x) ``[Q, n]`` of the rows ``x [D, n]`` into ``out``."""
+
+    @abstractmethod
+    def centred_second_moments(self, differences: Tensor, responsibilities: Tensor) -> Tensor:
+        """Σ_n r T₂(x − μ_k), from the differences x − μ_k themselves.
+
+        Parameters
+        ----------
+        differences : Tensor [..., K, D, n]
+        responsibilities : Tensor [..., K, n]
+
+        Returns
+        -------
+        Tensor ``[..., K, Q]``, or the pooled scatter ``[..., D, D]`` with a shared scatter.
+        """
+
+    @abstractmethod
+    def estimate(
+        self, counts: Tensor, deviations: Tensor, second: Tensor, scatter: Tensor | None
+    ) -> Tensor:
+        """Maximum-likelihood covariances.
+
+        Parameters
+        ----------
+        counts : Tensor [..., K]
+            Σ r, the weight of each component in rows.
+        deviations : Tensor [..., K, D]
+            New means relative to the point that the moments are about.
+        second : Tensor [..., K, Q]
+            Σ r T₂(x) about that point.
+        scatter : Tensor [..., D, D] or None
+            Σ x xᵀ about that point, with a shared scatter.
+        """
+
+    @abstractmethod
+    def second_moments_of(self, covariances: Tensor, counts: Tensor, num_features: int) -> Tensor:
+        """Second moments about the means that :meth:`estimate` takes back to ``covariances``.
+
+        Parameters
+        ----------
+        covariances : Tensor [..., *shape]
+            Unregularized.
+        counts : Tensor [..., K]
+        num_features : int
+
+        Returns
+        -------
+        Tensor ``[..., K, Q]``, or the pooled scatter ``[..., D, D]`` with a shared scatter.
+        """
+
+    @abstractmethod
+    def single_row_covariances(
+        self, rows: Tensor, count: float, data_scatter: Tensor | None
+    ) -> Tensor:
+        """Unregularized covariances of components that hold one row each: zero, to rounding.
+
+        With a small regularization the rounding decides which of the later iterations follow.
+        It is that of scikit-learn's formulas here, so that both start from the same numbers.
+
+        Parameters
+        ----------
+        rows : Tensor [K, D]
+        count : float
+            The weight of each component in rows.
+        data_scatter : Tensor [D, D] or None
+            Σ x xᵀ over all rows of the data, with a shared scatter.
+        """
+
+    # -- parameters -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def regularize(self, covariances: Tensor, amount: float) -> Tensor:
+        """Add ``amount`` once to each variance."""
+
+    @abstractmethod
+    def precisions_cholesky(
+        self, covariances: Tensor, num_components: int
+    ) -> tuple[Tensor, Tensor]:
+        """Upper-triangular ``U`` with ``U Uᵀ = Σ⁻¹`` and a mask ``[..., K]`` of usable components.
+
+        What belongs to a component outside the mask is meaningless.
+        """
+
+    @abstractmethod
+    def precisions_cholesky_from_precisions(self, precisions: Tensor) -> Tensor:
+        """Upper-triangular ``U`` with ``U Uᵀ`` equal to the positive-definite ``precisions``."""
+
+    @abstractmethod
+    def precisions(self, precisions_cholesky: Tensor) -> Tensor:
+        """Σ⁻¹ in the shape of the covariances."""
+
+    @abstractmethod
+    def unit_covariances(self, like: Tensor) -> Tensor:
+        """Covariances of standard normal components, in the shape and type of ``like``."""
+
+    @abstractmethod
+    def covariances(self, precisions_cholesky: Tensor) -> Tensor:
+        """Σ in the shape of the covariances."""
+
+    @abstractmethod
+    def variances(self, covariances: Tensor, num_features: int) -> Tensor:
+        """Diagonals ``[..., K, D]`` (``[..., 1, D]`` with a shared scatter)."""
+
+    @abstractmethod
+    def matrices(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
+        """Covariance matrices ``[..., K, D, D]`` of the components."""
+
+    @abstractmethod
+    def smallest_eigenvalues(self, covariances: Tensor) -> Tensor:
+        """Smallest eigenvalue ``[..., K]`` (``[..., 1]`` with a shared scatter)."""
+
+    @abstractmethod
+    def fill_components(self, covariances: Tensor, chosen: Tensor, variances: Tensor) -> Tensor:
+        """Give the components ``chosen [..., K]`` the independent ``variances [..., 1, D]``."""
+
+    # -- densities --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def log_determinants(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+        """Log |U|, half the log-determinant of the precision: ``[..., K]`` or ``[..., 1]``."""
+
+    @abstractmethod
+    def squared_distances(self, x: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        """Squared Mahalanobis distances ``[..., K, n]`` of ``x [D, n]``, free of cancellation."""
+
+    @abstractmethod
+    def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        """Σ⁻¹ μ ``[..., K, D]``: what multiplies x in the log-density."""
+
+    @abstractmethod
+    def quadratic_coefficients(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+        """What multiplies T₂(x) in the log-density: ``[..., K, Q]``."""
+
+    @abstractmethod
+    def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
+        """Give standard normal ``noise [n, D]`` the covariances of the components ``labels``."""
+
+    def joint_log_densities(
+        self, x: Tensor, weights: Tensor, means: Tensor, precisions_cholesky: Tensor
+    ) -> Tensor:
+        """Log π_k + log N(x | μ_k, Σ_k) ``[..., K, n]`` of ``x [D, n]``, in nats."""
+        num_features = means.shape[-1]
+        constants = weights.log() + self.log_determinants(precisions_cholesky, num_features)
+        constants = constants - 0.5 * num_features * LOG_2PI
+        distances = self.squared_distances(x, means, precisions_cholesky)
+        return constants.unsqueeze(-1) - 0.5 * distances
+
+    def natural_parameters(
+        self, weights: Tensor, means: Tensor, precisions_cholesky: Tensor
+    ) -> Tensor:
+        """η ``[..., K, 1 + P]``: the joint log-density is η · (1, x, T₂(x)).
+
+        ``means`` are relative to the centre that is subtracted from the rows.
+        """
+        num_features = means.shape[-1]
+        linear = self.linear_coefficients(means, precisions_cholesky)
+        constants = (
+            weights.log()
+            + self.log_determinants(precisions_cholesky, num_features)
+            - 0.5 * (num_features * LOG_2PI + (means * linear).sum(-1))
+        )
+        quadratic = self.quadratic_coefficients(precisions_cholesky, num_features)
+        parts = [constants.unsqueeze(-1), linear]
+        if quadratic.shape[-1] > 0:
+            parts.append(quadratic)
+        return torch.cat(parts, dim=-1)
+
+    def common_log_density(self, precisions_cholesky: Tensor, scatter: Tensor) -> Tensor:
+        """Sum over the rows ``[...]`` of the term that :meth:`natural_parameters` leaves out."""
+        precisions = self.precisions(precisions_cholesky)
+        return -0.5 * (precisions * scatter).sum((-2, -1))

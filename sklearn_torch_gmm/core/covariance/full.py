@@ -1,0 +1,107 @@
+"""Each component has a covariance matrix of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance.linalg import (
+    inverse_cholesky,
+    pack_symmetric,
+    unpack_symmetric,
+    upper_triangle,
+)
+from sklearn_torch_gmm.core.covariance.matrix import MatrixCovariance
+
+
+class FullCovariance(MatrixCovariance):
+    """Covariances ``[..., K, D, D]``; T₂(x) holds x_i x_j for i ≤ j, row by row."""
+
+    name = "full"
+
+    def covariance_shape(self, num_components: int, num_features: int) -> tuple[int, ...]:
+        return (num_components, num_features, num_features)
+
+    def num_covariance_parameters(self, num_components: int, num_features: int) -> int:
+        return num_components * num_features * (num_features + 1) // 2
+
+    def num_second_moments(self, num_features: int) -> int:
+        return num_features * (num_features + 1) // 2
+
+    def write_second_moments(self, x: Tensor, out: Tensor) -> None:
+        num_features = x.shape[0]
+        if x.device.type == "cpu":
+            # Blocks of rows stream through the cache, where a gather would read x twice.
+            start = 0
+            for i in range(num_features):
+                stop = start + num_features - i
+                torch.mul(x[i:], x[i], out=out[start:stop])
+                start = stop
+        else:
+            # On an accelerator a launch costs more than a gather: three, whatever D is.
+            rows, columns = upper_triangle(num_features, x.device)
+            torch.index_select(x, 0, rows, out=out)
+            out.mul_(x.index_select(0, columns))
+
+    def centred_second_moments(self, differences: Tensor, responsibilities: Tensor) -> Tensor:
+        weighted = differences * responsibilities.unsqueeze(-2)
+        return pack_symmetric(weighted @ differences.mT)
+
+    def estimate(
+        self, counts: Tensor, deviations: Tensor, second: Tensor, scatter: Tensor | None
+    ) -> Tensor:
+        num_features = deviations.shape[-1]
+        about_point = unpack_symmetric(second / counts.unsqueeze(-1), num_features)
+        return about_point - deviations.unsqueeze(-1) * deviations.unsqueeze(-2)
+
+    def second_moments_of(self, covariances: Tensor, counts: Tensor, num_features: int) -> Tensor:
+        return pack_symmetric(covariances) * counts.unsqueeze(-1)
+
+    def single_row_covariances(
+        self, rows: Tensor, count: float, data_scatter: Tensor | None
+    ) -> Tensor:
+        return rows.new_zeros(*rows.shape, rows.shape[-1])
+
+    def precisions_cholesky(
+        self, covariances: Tensor, num_components: int
+    ) -> tuple[Tensor, Tensor]:
+        return inverse_cholesky(covariances)
+
+    def variances(self, covariances: Tensor, num_features: int) -> Tensor:
+        return covariances.diagonal(dim1=-2, dim2=-1)
+
+    def matrices(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
+        return covariances
+
+    def smallest_eigenvalues(self, covariances: Tensor) -> Tensor:
+        eigenvalues: Tensor = torch.linalg.eigvalsh(covariances)
+        return eigenvalues[..., 0]
+
+    def fill_components(self, covariances: Tensor, chosen: Tensor, variances: Tensor) -> Tensor:
+        return torch.where(chosen[..., None, None], variances.diag_embed(), covariances)
+
+    def log_determinants(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+        return precisions_cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def squared_distances(self, x: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        whitened = precisions_cholesky.mT @ (x - means.unsqueeze(-1))
+        return whitened.square().sum(-2)
+
+    def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        whitened = precisions_cholesky.mT @ means.unsqueeze(-1)
+        return (precisions_cholesky @ whitened).squeeze(-1)
+
+    def quadratic_coefficients(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+        precisions = self.precisions(precisions_cholesky)
+        # x_i x_j stands once for both of its places off the diagonal.
+        coefficients = -pack_symmetric(precisions)
+        rows, columns = upper_triangle(num_features, precisions.device)
+        return torch.where(rows == columns, 0.5 * coefficients, coefficients)
+
+    def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
+        lower = torch.linalg.cholesky(covariances)
+        result = torch.empty_like(noise)
+        for component in range(covariances.shape[0]):
+            chosen = labels == component
+            result[chosen] = noise[chosen] @ lower[component].mT
+        return result

@@ -1,0 +1,32 @@
+"""What the structures that store covariance matrices share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance.base import CovarianceStructure
+from sklearn_torch_gmm.core.covariance.linalg import identity_like, upper_cholesky
+
+
+class MatrixCovariance(CovarianceStructure):
+    """Covariances are matrices ``[..., D, D]``, precisions are kept as triangular factors."""
+
+    def regularize(self, covariances: Tensor, amount: float) -> Tensor:
+        covariances.diagonal(dim1=-2, dim2=-1).add_(amount)
+        return covariances
+
+    def precisions_cholesky_from_precisions(self, precisions: Tensor) -> Tensor:
+        return upper_cholesky(precisions)
+
+    def precisions(self, precisions_cholesky: Tensor) -> Tensor:
+        return precisions_cholesky @ precisions_cholesky.mT
+
+    def unit_covariances(self, like: Tensor) -> Tensor:
+        return identity_like(like).clone()
+
+    def covariances(self, precisions_cholesky: Tensor) -> Tensor:
+        factor: Tensor = torch.linalg.solve_triangular(
+            precisions_cholesky, identity_like(precisions_cholesky), upper=True
+        )
+        return factor.mT @ factor

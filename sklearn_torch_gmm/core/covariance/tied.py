@@ -1,0 +1,97 @@
+"""All components share one covariance matrix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance.linalg import inverse_cholesky
+from sklearn_torch_gmm.core.covariance.matrix import MatrixCovariance
+
+
+class TiedCovariance(MatrixCovariance):
+    """One covariance ``[..., D, D]``; T₂(x) is empty.
+
+    The quadratic term −½ xᵀ Σ⁻¹ x is common to all components: it cancels in the responsibilities,
+    and its sum over the rows is −½ tr(Σ⁻¹ Σ_n x xᵀ). So an iteration costs O(N D K).
+    """
+
+    name = "tied"
+    has_shared_scatter = True
+
+    def covariance_shape(self, num_components: int, num_features: int) -> tuple[int, ...]:
+        return (num_features, num_features)
+
+    def num_covariance_parameters(self, num_components: int, num_features: int) -> int:
+        return num_features * (num_features + 1) // 2
+
+    def num_second_moments(self, num_features: int) -> int:
+        return 0
+
+    def write_second_moments(self, x: Tensor, out: Tensor) -> None:
+        pass
+
+    def centred_second_moments(self, differences: Tensor, responsibilities: Tensor) -> Tensor:
+        weighted = differences * responsibilities.unsqueeze(-2)
+        return (weighted @ differences.mT).sum(-3)
+
+    def estimate(
+        self, counts: Tensor, deviations: Tensor, second: Tensor, scatter: Tensor | None
+    ) -> Tensor:
+        assert scatter is not None
+        between = (counts.unsqueeze(-1) * deviations).mT @ deviations
+        covariances = (scatter - between) / counts.sum(-1)[..., None, None]
+        # The product above is symmetric only up to rounding.
+        return 0.5 * (covariances + covariances.mT)
+
+    def second_moments_of(self, covariances: Tensor, counts: Tensor, num_features: int) -> Tensor:
+        return covariances * counts.sum(-1)[..., None, None]
+
+    def single_row_covariances(
+        self, rows: Tensor, count: float, data_scatter: Tensor | None
+    ) -> Tensor:
+        assert data_scatter is not None
+        means = rows / count
+        return (data_scatter - (count * means.mT) @ means) / (count * rows.shape[0])
+
+    def precisions_cholesky(
+        self, covariances: Tensor, num_components: int
+    ) -> tuple[Tensor, Tensor]:
+        factor, usable = inverse_cholesky(covariances)
+        return factor, usable.unsqueeze(-1).expand(*usable.shape, num_components)
+
+    def variances(self, covariances: Tensor, num_features: int) -> Tensor:
+        return covariances.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
+
+    def matrices(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
+        shape = (*covariances.shape[:-2], num_components, num_features, num_features)
+        return covariances.unsqueeze(-3).expand(shape)
+
+    def smallest_eigenvalues(self, covariances: Tensor) -> Tensor:
+        eigenvalues: Tensor = torch.linalg.eigvalsh(covariances)
+        return eigenvalues[..., :1]
+
+    def fill_components(self, covariances: Tensor, chosen: Tensor, variances: Tensor) -> Tensor:
+        # The one covariance is everybody's: a component without rows changes nothing in it.
+        return covariances
+
+    def log_determinants(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+        return precisions_cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
+
+    def squared_distances(self, x: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        # Whitening rows and means apart costs one product instead of K. The error that remains is
+        # linear in spread / width, because a point near the means is subtracted from both first.
+        centre = means.mean(-2, keepdim=True)
+        rows = precisions_cholesky.mT @ (x - centre.mT)
+        centres = (means - centre) @ precisions_cholesky
+        return (rows.unsqueeze(-3) - centres.unsqueeze(-1)).square().sum(-2)
+
+    def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        return (means @ precisions_cholesky) @ precisions_cholesky.mT
+
+    def quadratic_coefficients(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+        return precisions_cholesky.new_empty(0)
+
+    def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
+        lower: Tensor = torch.linalg.cholesky(covariances)
+        return noise @ lower.mT

@@ -1,0 +1,59 @@
+"""Which device and which arithmetic, from what the user asked of the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+_PRECISIONS: dict[Any, torch.dtype] = {
+    "64-true": torch.float64,
+    "64": torch.float64,
+    64: torch.float64,
+    "32-true": torch.float32,
+    "32": torch.float32,
+    32: torch.float32,
+}
+
+
+def automatic_accelerator() -> str:
+    """Return ``"cuda"`` where it is available, ``"cpu"`` elsewhere.
+
+    Never Apple's MPS: it has no float64.
+    """
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_for(trainer_params: Mapping[str, Any]) -> torch.device:
+    """Return the device that the trainer would compute on in one process."""
+    accelerator = trainer_params.get("accelerator", "auto")
+    if accelerator in ("auto", "gpu"):
+        accelerator = automatic_accelerator()
+    if accelerator not in ("cuda", "mps"):
+        return torch.device("cpu")
+    devices = trainer_params.get("devices", 1)
+    index = devices[0] if isinstance(devices, (list, tuple)) and devices else 0
+    return torch.device(accelerator, int(index))
+
+
+def arithmetic_dtype(device: torch.device, precision: Any = None) -> torch.dtype:
+    """Return the floating-point type for EM on a device.
+
+    float64 wherever it is fast: on CPUs, and on GPUs of compute capability x.0.
+
+    Raises
+    ------
+    ValueError
+        If ``precision`` is none that EM can work in.
+    """
+    if precision is not None:
+        if precision not in _PRECISIONS:
+            msg = f"precision must be '64-true' or '32-true' for EM, got {precision!r}."
+            raise ValueError(msg)
+        return _PRECISIONS[precision]
+    if device.type == "cpu":
+        return torch.float64
+    if device.type == "cuda" and torch.cuda.get_device_capability(device)[1] == 0:
+        return torch.float64
+    return torch.float32

@@ -1,0 +1,298 @@
+"""A Gaussian mixture as a torch module."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
+from sklearn_torch_gmm.core.files import read_file, replace_file
+from sklearn_torch_gmm.core.serialization import dump_tensors, parse_json, parse_tensors
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+MODEL_FILE = "model.safetensors"
+"""Name of the module's file in the directory of a saved estimator."""
+
+
+@dataclass(frozen=True)
+class GaussianMixtureModelConfig:
+    """The sizes that determine a :class:`GaussianMixtureModel`.
+
+    Parameters
+    ----------
+    num_components : int
+        K, the number of Gaussian components.
+    num_features : int
+        D, the number of features of a datapoint.
+    covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='diag'
+        How the covariance of a component may look.
+
+    Examples
+    --------
+    >>> from sklearn_torch_gmm import GaussianMixtureModelConfig
+    >>> GaussianMixtureModelConfig(num_components=3, num_features=2)
+    GaussianMixtureModelConfig(num_components=3, num_features=2, covariance_type='diag')
+    """
+
+    num_components: int
+    num_features: int
+    covariance_type: CovarianceType = "diag"
+
+    def __post_init__(self) -> None:
+        for name in ("num_components", "num_features"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                msg = f"{name} must be a whole number of at least 1, got {value!r}."
+                raise ValueError(msg)
+        get_structure(self.covariance_type)
+
+
+class GaussianMixtureModel(nn.Module):
+    """A mixture of Gaussians whose parameters are buffers.
+
+    The module is differentiable in the data. It holds no trainable parameters:
+    expectation–maximization has no gradients.
+
+    Parameters
+    ----------
+    config : GaussianMixtureModelConfig
+        The sizes of the model.
+    dtype : torch.dtype, default=torch.float64
+        Type of the buffers.
+
+    Attributes
+    ----------
+    component_probs : Tensor [K]
+        Probability of each component.
+    means : Tensor [K, D]
+        Mean of each component.
+    precisions_cholesky : Tensor
+        Upper-triangular factors U of the precision matrices U Uᵀ; for 'diag' and 'spherical' the
+        square roots of the precisions. Shape ``[K, D, D]`` ('full'), ``[D, D]`` ('tied'),
+        ``[K, D]`` ('diag') or ``[K]`` ('spherical').
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_torch_gmm import GaussianMixtureModel, GaussianMixtureModelConfig
+    >>> model = GaussianMixtureModel(GaussianMixtureModelConfig(2, 1))
+    >>> model.means.copy_(torch.tensor([[-2.0], [2.0]]))
+    tensor([[-2.],
+            [ 2.]], dtype=torch.float64)
+    >>> log_responsibilities, log_prob = model(torch.tensor([[2.0]], dtype=torch.float64))
+    >>> log_responsibilities.exp().round(decimals=3)
+    tensor([[0.0000, 1.0000]], dtype=torch.float64)
+    """
+
+    component_probs: Tensor
+    means: Tensor
+    precisions_cholesky: Tensor
+
+    def __init__(
+        self, config: GaussianMixtureModelConfig, *, dtype: torch.dtype = torch.float64
+    ) -> None:
+        super().__init__()
+        self.config = config
+        shape = self.structure.covariance_shape(config.num_components, config.num_features)
+        self.register_buffer("component_probs", torch.empty(config.num_components, dtype=dtype))
+        self.register_buffer(
+            "means", torch.empty(config.num_components, config.num_features, dtype=dtype)
+        )
+        self.register_buffer("precisions_cholesky", torch.empty(shape, dtype=dtype))
+        self.reset_parameters()
+
+    @property
+    def structure(self) -> CovarianceStructure:
+        """The covariance structure that the configuration names."""
+        return get_structure(self.config.covariance_type)
+
+    def reset_parameters(self) -> None:
+        """Make all components the same standard normal distribution."""
+        with torch.no_grad():
+            self.component_probs.fill_(1.0 / self.config.num_components)
+            self.means.zero_()
+            unit = self.structure.unit_covariances(self.precisions_cholesky)
+            self.precisions_cholesky.copy_(unit)
+
+    @property
+    def covariances(self) -> Tensor:
+        """Covariances in the shape of :attr:`precisions_cholesky`."""
+        return self.structure.covariances(self.precisions_cholesky)
+
+    def joint_log_densities(self, data: Tensor) -> Tensor:
+        """Log π_k + log N(x | μ_k, Σ_k) of each row and component.
+
+        Parameters
+        ----------
+        data : Tensor [N, D]
+
+        Returns
+        -------
+        Tensor [K, N]
+            In nats; components come first, since that is how they are computed.
+        """
+        return self.structure.joint_log_densities(
+            data.to(self.means.dtype).mT,
+            self.component_probs,
+            self.means,
+            self.precisions_cholesky,
+        )
+
+    def forward(self, data: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-responsibilities and log-densities of datapoints.
+
+        Parameters
+        ----------
+        data : Tensor [N, D]
+
+        Returns
+        -------
+        log_responsibilities : Tensor [N, K]
+            log p(component | x).
+        log_prob : Tensor [N]
+            log p(x), in nats.
+        """
+        joint = self.joint_log_densities(data)
+        log_prob = joint.logsumexp(0)
+        return (joint - log_prob).mT, log_prob
+
+    @torch.no_grad()
+    def sample(
+        self, num_datapoints: int = 1, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw datapoints from the mixture.
+
+        Parameters
+        ----------
+        num_datapoints : int, default=1
+            N, the number of datapoints.
+        generator : torch.Generator, optional
+            Source of the random numbers, on the module's device; the default generator otherwise.
+
+        Returns
+        -------
+        Tensor [N, D]
+            In random order of components.
+        """
+        if num_datapoints < 1:
+            msg = f"num_datapoints must be at least 1, got {num_datapoints}."
+            raise ValueError(msg)
+        # Searching the cumulative weights has none of the size limits of torch.multinomial.
+        steps = self.component_probs.cumsum(0)
+        uniform = torch.rand(
+            num_datapoints, dtype=steps.dtype, device=steps.device, generator=generator
+        )
+        labels = torch.searchsorted(steps, uniform * steps[-1], right=True)
+        labels.clamp_(max=steps.numel() - 1)
+        noise = torch.randn(
+            num_datapoints,
+            self.config.num_features,
+            dtype=steps.dtype,
+            device=steps.device,
+            generator=generator,
+        )
+        deviations = self.structure.transform_noise(noise, labels, self.covariances)
+        return self.means[labels] + deviations
+
+    # -- keeping ----------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the module with its configuration to one file, in safetensors' format.
+
+        A file that is there already is replaced in one step: a crash leaves the old or the new one.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, by custom with the ending ``.safetensors``.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        path = Path(path)
+        if path.is_dir():
+            msg = f"{path} is a directory: give the name of a file, say {path / MODEL_FILE}."
+            raise IsADirectoryError(msg)
+        replace_file(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the module that :meth:`save` wrote, on the CPU.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, or the directory of a saved estimator, whose module is then loaded.
+
+        Returns
+        -------
+        GaussianMixtureModel
+
+        Raises
+        ------
+        OSError
+            If there is no such file.
+        ValueError
+            If the file is of a newer format, damaged, or not one of a module.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / MODEL_FILE
+        model, _ = cls.from_bytes(read_file(path, follow_links=True), str(path))
+        return model
+
+    def to_bytes(self, others: Mapping[str, Tensor] | None = None) -> bytes:
+        """Return the content of the module's file, with other tensors beside its own."""
+        config = json.dumps(asdict(self.config))
+        return dump_tensors({**self.state_dict(), **(others or {})}, {"config": config})
+
+    @classmethod
+    def from_bytes(cls, content: bytes, origin: str) -> tuple[Self, dict[str, Tensor]]:
+        """Return the module and the other tensors from the content of the file ``origin``."""
+        tensors, metadata = parse_tensors(content, origin)
+        config = _parse_config(metadata.get("config", "null"), origin)
+        structure = get_structure(config.covariance_type)
+        shape = structure.covariance_shape(config.num_components, config.num_features)
+        wanted = {
+            "component_probs": (config.num_components,),
+            "means": (config.num_components, config.num_features),
+            "precisions_cholesky": shape,
+        }
+        # Compared before the module takes memory for sizes that only the configuration claims.
+        found = {name: tuple(tensors[name].shape) for name in wanted if name in tensors}
+        dtypes = {tensors[name].dtype for name in found}
+        if found != wanted or len(dtypes) != 1 or not min(dtypes, key=str).is_floating_point:
+            msg = (
+                f"{origin} does not hold the tensors of its {config}: wanted {wanted}, of one "
+                f"floating-point type, found {found} of {sorted(map(str, dtypes))}."
+            )
+            raise ValueError(msg)
+        model = cls(config, dtype=dtypes.pop())
+        model.load_state_dict({name: tensors.pop(name) for name in wanted})
+        return model, tensors
+
+
+def _parse_config(text: str, origin: str) -> GaussianMixtureModelConfig:
+    values = parse_json(text, origin)
+    names = ("num_components", "num_features", "covariance_type")
+    if not isinstance(values, dict) or set(values) != set(names):
+        msg = f"{origin} is no file of a GaussianMixtureModel: it has no configuration of one."
+        raise ValueError(msg)
+    if not isinstance(values["covariance_type"], str):
+        values["covariance_type"] = repr(values["covariance_type"])
+    try:
+        return GaussianMixtureModelConfig(**values)
+    except ValueError as error:
+        msg = f"{origin} has a configuration that cannot be: {error}"
+        raise ValueError(msg) from error

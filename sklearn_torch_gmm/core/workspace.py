@@ -1,0 +1,51 @@
+"""Memory that is taken once and used for every chunk of every iteration."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CHUNK_BYTES = 4 * 2**20
+"""Working memory of a chunk of rows: small enough for a processor's cache, large enough that the
+cost of calling an operation does not show."""
+
+ACCELERATOR_CHUNK_BYTES = 256 * 2**20
+"""The same where calls are dear and memory is wide."""
+
+
+class Workspace:
+    """Named scratch tensors that grow as needed and are never given back.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+    device : torch.device
+    chunk_bytes : int, optional
+        Working memory of a chunk.
+    """
+
+    def __init__(
+        self, dtype: torch.dtype, device: torch.device, chunk_bytes: int | None = None
+    ) -> None:
+        if chunk_bytes is None:
+            chunk_bytes = CHUNK_BYTES if device.type == "cpu" else ACCELERATOR_CHUNK_BYTES
+        self.dtype = dtype
+        self.device = device
+        self.chunk_bytes = chunk_bytes
+        self._buffers: dict[str, Tensor] = {}
+
+    def rows_per_chunk(self, values_per_row: int) -> int:
+        """How many rows fit into a chunk, with so many values kept for each."""
+        rows = self.chunk_bytes // (self.dtype.itemsize * values_per_row)
+        return max(64, min(rows, 2**16))
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """The scratch tensor of that name in this shape; what it holds is left from earlier use."""
+        size = 1
+        for extent in shape:
+            size *= extent
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.numel() < size:
+            buffer = torch.empty(size, dtype=self.dtype, device=self.device)
+            self._buffers[name] = buffer
+        return buffer[:size].view(shape)

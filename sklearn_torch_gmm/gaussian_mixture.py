@@ -1,0 +1,256 @@
+"""The documented face, for users of torch and Lightning: PyCave's parameters and methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_torch_gmm._base import BaseGaussianMixture
+from sklearn_torch_gmm.core.covariance import CovarianceType
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+InitStrategy = Literal["random", "kmeans", "kmeans++"]
+"""Where EM starts.
+
+- ``"random"``: each row belongs to every component by a random share;
+- ``"kmeans"``: the clusters of K-means;
+- ``"kmeans++"``: the rows that K-means++ picks, with the rows nearest to each.
+"""
+
+DEFAULT_MAX_EPOCHS = 100
+
+
+class GaussianMixture(BaseGaussianMixture):
+    """Gaussian mixture fitted by expectation–maximization on PyTorch Lightning.
+
+    One epoch is one exact EM iteration, however many batches and processes the data come in.
+
+    Parameters
+    ----------
+    num_components : int, default=1
+        K, the number of Gaussian components.
+    covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='diag'
+        How the covariance of a component may look: a matrix of its own ('full'), one matrix for
+        all ('tied'), a variance for each feature ('diag') or one variance ('spherical').
+    init_strategy : {'random', 'kmeans', 'kmeans++'}, default='kmeans'
+        Where EM starts: from random responsibilities, from the clusters of K-means, or from the
+        rows that K-means++ picks, with the rows nearest to each of them.
+    init_means : array-like of shape (num_components, num_features), default=None
+        Means to start from. Rows go to their nearest mean; weights and covariances come from
+        those assignments. `init_strategy` is then ignored.
+    convergence_tolerance : float, default=0.001
+        Smallest change of the mean negative log-likelihood, in nats per datapoint, that goes on.
+    covariance_regularization : float, default=1e-06
+        Added once to each variance, in squared units of the data.
+    batch_size : int, default=None
+        Rows per batch; None: all rows are one batch. The result is the same.
+    trainer_params : dict, default=None
+        Keyword arguments of :class:`pytorch_lightning.Trainer`. `max_epochs` is the largest number
+        of iterations, 100 unless given.
+    num_workers : int, default=0
+        Workers that load the data where a :class:`torch.utils.data.Dataset` is passed.
+    num_init : int, default=1
+        Number of starts; the best result is kept. They share the passes over the data.
+    random_state : int, RandomState instance or None, default=None
+        Determines the random numbers of the start and of :meth:`sample`.
+
+    Attributes
+    ----------
+    model_ : GaussianMixtureModel
+        The fitted mixture as a torch module.
+    weights_ : ndarray of shape (K,)
+        Component probabilities.
+    means_ : ndarray of shape (K, D)
+        Mean of each component.
+    covariances_ : ndarray
+        Covariances, of shape (K, D, D) for 'full', (D, D) for 'tied', (K, D) for 'diag' and (K,)
+        for 'spherical'.
+    precisions_ : ndarray
+        Inverse covariances, in the shape of `covariances_`.
+    precisions_cholesky_ : ndarray
+        Upper-triangular factors U of the precisions U Uᵀ, in the shape of `covariances_`.
+    converged_ : bool
+        Whether the change fell below the tolerance before the last epoch.
+    num_iter_ : int
+        Number of EM iterations of the best start.
+    nll_ : float
+        Mean negative log-likelihood at the last training step, in nats per datapoint.
+    n_iter_, lower_bound_, lower_bounds_
+        The same under scikit-learn's names: iterations, mean log-likelihood at the last training
+        step, and at each of them.
+    labels_ : ndarray of shape (N,)
+        Most probable component of each row; not set for a ``Dataset``.
+    n_features_in_ : int
+        Number of features seen in :meth:`fit`.
+    feature_names_in_ : ndarray of shape (D,)
+        Names of the columns, where `X` has any.
+
+    See Also
+    --------
+    sklearn_torch_gmm.mixture.GaussianMixture : The same with scikit-learn's signature.
+
+    Notes
+    -----
+    :meth:`score` and :meth:`score_samples` give the log-likelihood, where larger is better, as
+    scikit-learn's model selection needs; PyCave gives the negative one.
+
+    References
+    ----------
+    C. M. Bishop, Pattern Recognition and Machine Learning (2006), section 9.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_torch_gmm import GaussianMixture
+    >>> X = np.array([[1.0, 2.0], [1.0, 4.0], [1.0, 0.0], [10.0, 2.0], [10.0, 4.0], [10.0, 0.0]])
+    >>> mixture = GaussianMixture(num_components=2, random_state=0).fit(X)
+    >>> mixture.means_.round(3)
+    array([[10.,  2.],
+           [ 1.,  2.]])
+    >>> mixture.predict([[0, 0], [12, 3]])
+    array([1, 0])
+    """
+
+    _components_parameter = "num_components"
+    _convergence_advice = (
+        "The mixture did not converge. Increase max_epochs in trainer_params or "
+        "convergence_tolerance, try another start, or check for degenerate data."
+    )
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseGaussianMixture._parameter_constraints,
+        "num_components": [Interval(Integral, 1, None, closed="left")],
+        "init_strategy": [StrOptions({"random", "kmeans", "kmeans++"})],
+        "init_means": ["array-like", None],
+        "convergence_tolerance": [Interval(Real, 0.0, None, closed="left")],
+        "covariance_regularization": [Interval(Real, 0.0, None, closed="left")],
+        "num_init": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        num_components: int = 1,
+        *,
+        covariance_type: CovarianceType = "diag",
+        init_strategy: InitStrategy = "kmeans",
+        init_means: npt.ArrayLike | None = None,
+        convergence_tolerance: float = 0.001,
+        covariance_regularization: float = 1e-06,
+        batch_size: int | None = None,
+        trainer_params: Mapping[str, Any] | None = None,
+        num_workers: int = 0,
+        num_init: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.num_components = num_components
+        self.covariance_type = covariance_type
+        self.init_strategy = init_strategy
+        self.init_means = init_means
+        self.convergence_tolerance = convergence_tolerance
+        self.covariance_regularization = covariance_regularization
+        self.batch_size = batch_size
+        self.trainer_params = trainer_params
+        self.num_workers = num_workers
+        self.num_init = num_init
+        self.random_state = random_state
+
+    @property
+    def num_iter_(self) -> int:
+        """Number of EM iterations of the best start."""
+        check_is_fitted(self)
+        return int(self.n_iter_)
+
+    @property
+    def nll_(self) -> float:
+        """Mean negative log-likelihood at the last training step, in nats per datapoint."""
+        check_is_fitted(self)
+        return -float(self.lower_bound_)
+
+    def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> Any:
+        from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
+
+        means = self.init_means
+        if means is not None:
+            means = check_array(means, dtype=[np.float64, np.float32], input_name="init_means")
+            wanted = (self.num_components, num_features)
+            if means.shape != wanted:
+                msg = (
+                    "init_means must have the shape (num_components, num_features) = "
+                    f"{wanted}, got {means.shape}."
+                )
+                raise ValueError(msg)
+        trainer_params = dict(self.trainer_params or {})
+        return FitSettings(
+            num_components=self.num_components,
+            covariance_type=self.covariance_type,
+            start=StartSettings(strategy=self.init_strategy, nearest_means=means),
+            random_state=random_state,
+            # Given means leave nothing to chance: every start would be the same.
+            num_init=self.num_init if means is None else 1,
+            max_iter=trainer_params.pop("max_epochs", DEFAULT_MAX_EPOCHS),
+            tolerance=self.convergence_tolerance,
+            regularization=self.covariance_regularization,
+            regularization_name="covariance_regularization",
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            trainer_params=trainer_params,
+        )
+
+    def sample(self, num_datapoints: int = 1) -> npt.NDArray[np.float64]:
+        """Draw datapoints from the fitted mixture.
+
+        Parameters
+        ----------
+        num_datapoints : int, default=1
+            N, the number of datapoints.
+
+        Returns
+        -------
+        datapoints : ndarray of shape (N, D)
+            Component by component.
+
+        Raises
+        ------
+        ValueError
+            If `num_datapoints` is less than 1.
+        """
+        check_is_fitted(self)
+        if num_datapoints < 1:
+            msg = f"num_datapoints must be at least 1, got {num_datapoints}."
+            raise ValueError(msg)
+        rows, _ = self._draw(num_datapoints)
+        return rows
+
+    def trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Return the trainer that :meth:`fit` would use.
+
+        Parameters
+        ----------
+        **kwargs : dict
+            Override `trainer_params`.
+
+        Returns
+        -------
+        trainer : pytorch_lightning.Trainer
+
+        Raises
+        ------
+        TypeError
+            If the trainer has no such parameter.
+        """
+        from sklearn_torch_gmm.training.quiet import quiet_lightning
+        from sklearn_torch_gmm.training.trainer import make_trainer
+
+        with quiet_lightning():
+            return make_trainer(
+                {**(self.trainer_params or {}), **kwargs}, max_epochs=DEFAULT_MAX_EPOCHS
+            )

@@ -1,0 +1,232 @@
+"""From an assignment of rows to components to parameters: one M-step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.em import MStepResult, m_step
+from sklearn_torch_gmm.core.moments import Moments
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.training.settings import FitSettings
+
+CHUNK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows that a start is taken from.
+
+    Attributes
+    ----------
+    rows : Tensor [M, D]
+    weights : Tensor [M]
+        float64.
+    """
+
+    rows: Tensor
+    weights: Tensor
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Consecutive rows in float64, their weights, and where they stand."""
+        for start in range(0, self.rows.shape[0], CHUNK_ROWS):
+            place = slice(start, start + CHUNK_ROWS)
+            yield place, self.rows[place].double(), self.weights[place]
+
+    def middle(self) -> Tensor:
+        """A point ``[D]`` near the middle: the mean of evenly spaced rows."""
+        return self.evenly_spaced().mean(0)
+
+    def evenly_spaced(self, at_most: int = 10_000) -> Tensor:
+        """At most so many of the rows, in float64."""
+        return self.rows[:: -(-self.rows.shape[0] // at_most)].double()
+
+
+class Assignment(ABC):
+    """Which component each row starts in."""
+
+    @abstractmethod
+    def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
+        """One M-step from the assignment of the rows."""
+
+
+@dataclass(frozen=True)
+class Labels(Assignment):
+    """Each row belongs to one component.
+
+    Attributes
+    ----------
+    labels : array [M]
+    means : Tensor [K, D] or None
+        Kept as they are; the covariances are then the scatter about them.
+    """
+
+    labels: npt.NDArray[np.integer[Any]]
+    means: Tensor | None = None
+
+    def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
+        structure, components = settings.structure, settings.num_components
+        labels = torch.as_tensor(self.labels, dtype=torch.long)
+
+        def members(place: slice, weights: Tensor) -> Tensor:
+            return _one_hot(labels[place], components) * weights
+
+        means = self.means
+        if means is None:
+            means = _weighted_means(sample, components, members)
+        # The differences of a row to its own mean alone: every other product would be zero.
+        moments = _empty_moments(means, structure)
+        for place, rows, weights in sample.chunks():
+            features = _features((rows - means[labels[place]]).T, structure)
+            moments.sums[0].addmm_(members(place, weights), features.T)
+            _add_scatter(moments, features, weights)
+        if self.means is not None:
+            # Given means stay: what the rows would move them by is part of the scatter.
+            moments.first(means.shape[1]).zero_()
+        centre = means.unsqueeze(0)
+        return m_step(moments, centre, centre, structure, settings.regularization)
+
+
+@dataclass(frozen=True)
+class SingleRows(Assignment):
+    """Each component starts at one row; the other rows belong to none.
+
+    Attributes
+    ----------
+    indices : array [K]
+    """
+
+    indices: npt.NDArray[np.integer[Any]]
+
+    def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
+        structure = settings.structure
+        chosen = sample.rows[torch.as_tensor(self.indices)].double()
+        # As in scikit-learn: a weight that is never zero, against division by it.
+        count = 1.0 + 10 * torch.finfo(torch.float64).eps
+        scatter = None
+        if structure.has_shared_scatter:
+            # scikit-learn starts the shared covariance from all rows, about the origin.
+            scatter = chosen.new_zeros(chosen.shape[1], chosen.shape[1])
+            for _, rows, weights in sample.chunks():
+                scatter.addmm_((rows * weights.unsqueeze(-1)).T, rows)
+        covariances = structure.single_row_covariances(chosen, count, scatter).unsqueeze(0)
+        covariances = structure.regularize(covariances, settings.regularization)
+        factors, usable = structure.precisions_cholesky(covariances, settings.num_components)
+        means = (chosen / count).unsqueeze(0)
+        weights = means.new_full(means.shape[:2], count / sample.weights.sum().item())
+        parameters = MixtureParameters(weights, means, covariances, factors)
+        return MStepResult(parameters, usable, empty=torch.zeros_like(usable))
+
+
+@dataclass(frozen=True)
+class RandomResponsibilities(Assignment):
+    """Each row belongs to every component by a random share.
+
+    Attributes
+    ----------
+    draw : callable
+        ``draw(n)`` gives the next n rows of uniform numbers ``[n, K]``.
+    """
+
+    draw: Callable[[int], npt.NDArray[np.float64]]
+
+    def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
+        structure, components = settings.structure, settings.num_components
+        # Random shares put all means near the middle, so one centre serves them all.
+        centre = sample.middle()
+        moments = _empty_moments(centre.expand(components, -1), structure)
+        for _, rows, weights in sample.chunks():
+            shares = torch.from_numpy(self.draw(rows.shape[0]))
+            shares *= (weights / shares.sum(1)).unsqueeze(-1)
+            features = _features((rows - centre).T, structure)
+            moments.sums[0].addmm_(shares.T, features.T)
+            _add_scatter(moments, features, weights)
+        previous = centre.expand(1, components, -1)
+        return m_step(moments, centre, previous, structure, settings.regularization)
+
+
+@dataclass(frozen=True)
+class Responsibilities(Assignment):
+    """Each row belongs to every component by a given share.
+
+    Attributes
+    ----------
+    shares : array [M, K]
+    """
+
+    shares: npt.NDArray[np.floating[Any]]
+
+    def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
+        structure, components = settings.structure, settings.num_components
+        shares = torch.as_tensor(self.shares, dtype=torch.float64)
+
+        def members(place: slice, weights: Tensor) -> Tensor:
+            return shares[place].T * weights
+
+        means = _weighted_means(sample, components, members)
+        num_features = means.shape[1]
+        moments = _empty_moments(means, structure)
+        for place, rows, weights in sample.chunks():
+            differences = (rows.T - means.unsqueeze(-1)).unsqueeze(0)
+            responsibilities = members(place, weights).unsqueeze(0)
+            moments.counts.add_(responsibilities.sum(-1))
+            second = structure.centred_second_moments(differences, responsibilities)
+            if moments.scatter is None:
+                moments.second(num_features).add_(second)
+            else:
+                moments.scatter.add_(second)
+        centre = means.unsqueeze(0)
+        return m_step(moments, centre, centre, structure, settings.regularization)
+
+
+def _weighted_means(
+    sample: Sample, num_components: int, members: Callable[[slice, Tensor], Tensor]
+) -> Tensor:
+    """Mean ``[K, D]`` of the members ``[K, n]`` of each component; the middle where it has none."""
+    centre = sample.middle()
+    sums = centre.new_zeros(num_components, centre.shape[0])
+    counts = centre.new_zeros(num_components, 1)
+    for place, rows, weights in sample.chunks():
+        shares = members(place, weights)
+        sums.addmm_(shares, rows - centre)
+        counts += shares.sum(1, keepdim=True)
+    return centre + torch.where(counts > 0, sums / counts, 0.0)
+
+
+def _empty_moments(means: Tensor, structure: CovarianceStructure) -> Moments:
+    components, num_features = means.shape
+    length = 1 + structure.num_moments(num_features)
+    scatter = None
+    if structure.has_shared_scatter:
+        scatter = means.new_zeros(1, num_features, num_features)
+    return Moments(means.new_zeros(1, components, length), means.new_zeros(1), scatter)
+
+
+def _add_scatter(moments: Moments, features: Tensor, weights: Tensor) -> None:
+    if moments.scatter is not None:
+        x = features[1 : moments.scatter.shape[-1] + 1]
+        moments.scatter[0].addmm_(x * weights, x.T)
+
+
+def _features(x: Tensor, structure: CovarianceStructure) -> Tensor:
+    """(1, x, T₂(x)) ``[1 + P, n]`` of ``x [D, n]``."""
+    num_features, num_rows = x.shape
+    features = x.new_empty(1 + structure.num_moments(num_features), num_rows)
+    features[0] = 1.0
+    features[1 : num_features + 1] = x
+    structure.write_second_moments(x, features[num_features + 1 :])
+    return features
+
+
+def _one_hot(labels: Tensor, num_components: int) -> Tensor:
+    """Indicators ``[K, n]`` of ``labels [n]``."""
+    hot = torch.zeros(num_components, labels.shape[0], dtype=torch.float64)
+    return hot.scatter_(0, labels.unsqueeze(0), 1.0)

@@ -1,0 +1,48 @@
+"""Messages for covariances that cannot be factored: which component, why, and what would do."""
+
+from __future__ import annotations
+
+import math
+from typing import NoReturn
+
+import torch
+
+from sklearn_torch_gmm.core.em import MStepResult
+from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError
+from sklearn_torch_gmm.training.settings import FitSettings
+
+
+def raise_for_ill_defined(result: MStepResult, settings: FitSettings) -> NoReturn:
+    """Raise for the first component without a positive-definite covariance.
+
+    Raises
+    ------
+    IllDefinedCovarianceError
+    """
+    restart, component = (~result.usable).nonzero()[0].tolist()
+    structure, parameters = settings.structure, result.parameters
+    covariances = parameters.covariances[restart]
+    weight = parameters.weights[restart, component].item()
+    name = settings.regularization_name
+    msg = (
+        "Fitting the mixture model failed because some components have ill-defined empirical "
+        "covariance (for instance caused by singleton or collapsed samples). Try to decrease the "
+        f"number of components, increase {name}, or scale the input data. "
+    )
+    if not covariances.isfinite().all():
+        msg += f"The covariance of component {component} (weight {weight:.3g}) is not finite."
+        raise IllDefinedCovarianceError(msg)
+    eigenvalues = structure.smallest_eigenvalues(covariances.cpu()).expand(settings.num_components)
+    smallest = eigenvalues[component].item()
+    largest = structure.variances(covariances, parameters.means.shape[-1]).amax().item()
+    # What is missing, and room for the rounding of a covariance of this size.
+    precision = torch.finfo(covariances.dtype).eps * parameters.means.shape[-1]
+    scale = max(largest, parameters.means[restart].abs().amax().item() ** 2, 1e-300)
+    enough = settings.regularization + max(-smallest, 0.0) + 100 * precision * scale
+    remedy = 10.0 ** math.ceil(math.log10(enough))
+    msg += (
+        f"Component {component} has weight {weight:.3g} and a covariance whose smallest "
+        f"eigenvalue is {smallest:.3g} with {name}={settings.regularization:g}; "
+        f"{name}={remedy:.0e} would do."
+    )
+    raise IllDefinedCovarianceError(msg)

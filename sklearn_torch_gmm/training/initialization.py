@@ -1,0 +1,197 @@
+"""Starting parameters.
+
+A strategy assigns rows to components; one M-step turns the assignment into parameters. K-means and
+its seeding are scikit-learn's, with the same random numbers in the same order, so that a seed
+starts both libraries from the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.metrics import pairwise_distances_argmin
+from torch import Tensor
+
+from sklearn_torch_gmm._arrays import as_tensor
+from sklearn_torch_gmm.core.em import MStepResult
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.training.assignments import (
+    Assignment,
+    Labels,
+    RandomResponsibilities,
+    Responsibilities,
+    Sample,
+    SingleRows,
+)
+from sklearn_torch_gmm.training.data import StartingRows
+from sklearn_torch_gmm.training.settings import FitSettings
+
+Strategy = Callable[[StartingRows, int, np.random.RandomState], Assignment]
+
+
+def kmeans(data: StartingRows, num_components: int, random_state: np.random.RandomState) -> Labels:
+    """Clusters of K-means."""
+    model = KMeans(n_clusters=num_components, n_init=1, random_state=random_state)
+    return Labels(model.fit(data.rows, sample_weight=data.weights).labels_)
+
+
+def kmeans_plusplus_rows(
+    data: StartingRows, num_components: int, random_state: np.random.RandomState
+) -> SingleRows:
+    """Rows that K-means++ picks, each the only row of its component."""
+    _, indices = kmeans_plusplus(
+        data.rows, num_components, sample_weight=data.weights, random_state=random_state
+    )
+    return SingleRows(indices)
+
+
+def kmeans_plusplus_clusters(
+    data: StartingRows, num_components: int, random_state: np.random.RandomState
+) -> Labels:
+    """Rows that K-means++ picks; the other rows belong to the nearest of them."""
+    centroids, _ = kmeans_plusplus(
+        data.rows, num_components, sample_weight=data.weights, random_state=random_state
+    )
+    return nearest_means(data, centroids)
+
+
+def random_rows(
+    data: StartingRows, num_components: int, random_state: np.random.RandomState
+) -> SingleRows:
+    """Random rows, each the only row of its component."""
+    chances = None if data.weights is None else data.weights / data.weights.sum()
+    return SingleRows(
+        random_state.choice(len(data.rows), size=num_components, replace=False, p=chances)
+    )
+
+
+def random_responsibilities(
+    data: StartingRows, num_components: int, random_state: np.random.RandomState
+) -> RandomResponsibilities:
+    """Random shares of each row."""
+    return RandomResponsibilities(lambda n: random_state.uniform(size=(n, num_components)))
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "kmeans": kmeans,
+    "kmeans++": kmeans_plusplus_clusters,
+    "k-means++": kmeans_plusplus_rows,
+    "random": random_responsibilities,
+    "random_from_data": random_rows,
+}
+"""Starts by name. PyCave's 'kmeans++' and scikit-learn's 'k-means++' differ in what becomes of the
+rows that were not picked."""
+
+
+def nearest_means(data: StartingRows, means: npt.NDArray[Any]) -> Labels:
+    """Each row belongs to the nearest of the given means, which stay as they are."""
+    rows = data.rows
+    labels = pairwise_distances_argmin(rows, means.astype(rows.dtype, copy=False))
+    return Labels(labels, torch.as_tensor(means, dtype=torch.float64))
+
+
+def starting_parameters(data: StartingRows, settings: FitSettings) -> MStepResult:
+    """Parameters ``[1, ...]`` of the next start; draws from ``settings.random_state``.
+
+    Parameters
+    ----------
+    data : StartingRows
+        All rows, or a random sample of them.
+    settings : FitSettings
+
+    Raises
+    ------
+    ValueError
+        If what a callable returns has neither the shape of means nor that of labels.
+    """
+    start = settings.start
+    if start.previous is not None:
+        return _taken_as_given(start.previous)
+    if start.is_complete:
+        nothing = torch.empty(0)
+        found = MixtureParameters(nothing, nothing, nothing, nothing)
+        return _taken_as_given(_with_given_parts(found, settings))
+    result = _assign(data, settings).estimate(sample_of(data), settings)
+    given = _with_given_parts(result.parameters, settings)
+    usable = result.usable if start.precisions is None else torch.ones_like(result.usable)
+    return replace(result, parameters=given, usable=usable)
+
+
+def sample_of(data: StartingRows) -> Sample:
+    """Tensors on the memory of ``data``; rows without weights weigh one each."""
+    rows = as_tensor(data.rows)
+    if data.weights is None:
+        return Sample(rows, torch.ones((), dtype=torch.float64).expand(rows.shape[0]))
+    return Sample(rows, as_tensor(data.weights))
+
+
+def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
+    strategy, components = settings.start.strategy, settings.num_components
+    if settings.start.nearest_means is not None:
+        return nearest_means(data, settings.start.nearest_means)
+    if isinstance(strategy, str):
+        return STRATEGIES[strategy](data, components, settings.random_state)
+    if not callable(strategy):
+        return Responsibilities(strategy) if strategy.ndim == 2 else Labels(strategy)
+    answer = np.asarray(strategy(data.rows, components, settings.random_state))
+    num_rows, num_features = data.rows.shape
+    if answer.shape == (components, num_features) and answer.ndim == 2:
+        return nearest_means(data, answer)
+    if answer.shape != (num_rows,):
+        msg = (
+            "A callable start must return means of shape (K, D) = "
+            f"{(components, num_features)} or labels of shape (N,) = {(num_rows,)}, got shape "
+            f"{answer.shape}."
+        )
+        raise ValueError(msg)
+    return Labels(check_labels(answer, components))
+
+
+def check_labels(labels: npt.NDArray[Any], num_components: int) -> npt.NDArray[np.int64]:
+    """Return labels ``[N]`` as whole numbers.
+
+    Raises
+    ------
+    ValueError
+        If they are not whole numbers from 0 to K − 1.
+    """
+    whole = labels.astype(np.int64)
+    if (whole != labels).any() or (whole < 0).any() or (whole >= num_components).any():
+        msg = (
+            f"Labels to start from must be whole numbers from 0 to {num_components - 1}, got "
+            f"values from {labels.min()} to {labels.max()}."
+        )
+        raise ValueError(msg)
+    return whole
+
+
+def _double(values: npt.NDArray[Any]) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float64).unsqueeze(0)
+
+
+def _taken_as_given(parameters: MixtureParameters) -> MStepResult:
+    everything = torch.ones_like(parameters.weights, dtype=torch.bool)
+    return MStepResult(parameters, usable=everything, empty=~everything)
+
+
+def _with_given_parts(parameters: MixtureParameters, settings: FitSettings) -> MixtureParameters:
+    """Put what the user gave in the place of what the strategy found."""
+    start, structure = settings.start, settings.structure
+    if start.weights is not None:
+        parameters = replace(parameters, weights=_double(start.weights))
+    if start.means is not None:
+        parameters = replace(parameters, means=_double(start.means))
+    if start.precisions is not None:
+        factors = structure.precisions_cholesky_from_precisions(_double(start.precisions))
+        parameters = replace(
+            parameters,
+            precisions_cholesky=factors,
+            covariances=structure.covariances(factors),
+        )
+    return parameters

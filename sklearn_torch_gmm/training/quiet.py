@@ -1,0 +1,83 @@
+"""Silence Lightning while a fit of ours runs, in this context only.
+
+Fits run in threads, beside fits of the user's own. Switching levels or filters for the process
+would race and reach too far, so the filters that are put in place look at a context variable, and
+are taken out again by the last fit that needs them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+_is_quiet: ContextVar[bool] = ContextVar("is_quiet", default=False)
+
+_LOGGERS = (
+    "pytorch_lightning.utilities.rank_zero",
+    "lightning_fabric.utilities.rank_zero",
+    "lightning_fabric.utilities.distributed",
+    "pytorch_lightning.accelerators.cuda",
+    "pytorch_lightning.trainer.connectors.signal_connector",
+)
+
+
+class _QuietFilter(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.INFO or not _is_quiet.get()
+
+
+class _QuietModules:
+    """Stands where a warning filter keeps a compiled pattern for module names."""
+
+    def match(self, module: str) -> bool:
+        return _is_quiet.get() and module.startswith(("pytorch_lightning.", "lightning_fabric."))
+
+
+_log_filter = _QuietFilter()
+_warning_filter: tuple[Any, ...] = ("ignore", None, Warning, _QuietModules(), 0)
+_lock = threading.Lock()
+_users = 0
+
+
+def _install() -> None:
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        # A new list: another thread may be walking the old one.
+        logger.filters = [*logger.filters, _log_filter]
+
+
+def _uninstall() -> None:
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.filters = [f for f in logger.filters if f is not _log_filter]
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's messages and warnings of this thread from being seen."""
+    global _users
+    token = _is_quiet.set(True)
+    with _lock:
+        _users += 1
+        if _users == 1:
+            _install()
+        filters = warnings.filters
+        # A `catch_warnings` somewhere may have put another list in place since the last fit.
+        if _warning_filter not in filters:
+            filters.insert(0, _warning_filter)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _uninstall()
+                for entries in (filters, warnings.filters):
+                    while _warning_filter in entries:
+                        entries.remove(_warning_filter)  # type: ignore[attr-defined]
+        _is_quiet.reset(token)

@@ -1,0 +1,120 @@
+"""What a face asks of a fit, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+StartFunction = Callable[[npt.NDArray[Any], int, np.random.RandomState], npt.ArrayLike]
+
+
+class Progress(Protocol):
+    """Is told how a fit goes."""
+
+    def start(self, index: int) -> None:
+        """Start number ``index`` begins."""
+
+    def iteration(self, number: int, change: float) -> None:
+        """An iteration is done; ``change`` is that of the mean log-likelihood, in nats."""
+
+    def end(self, lower_bound: float, converged: bool) -> None:
+        """The start is done."""
+
+
+@dataclass(frozen=True)
+class StartSettings:
+    """Where EM starts.
+
+    Attributes
+    ----------
+    strategy : str, callable or array
+        A name in :data:`~sklearn_torch_gmm.training.initialization.STRATEGIES`; a function
+        ``f(X, num_components, random_state)`` that returns means ``[K, D]`` or labels ``[N]``;
+        labels ``[N]``, or responsibilities ``[N, K]``.
+    nearest_means : array [K, D] or None
+        Taken as K-means centroids in place of a strategy.
+    weights, means, precisions : array or None
+        Replace what the strategy finds: ``[K]``, ``[K, D]`` and the shape of the covariances.
+    previous : MixtureParameters or None
+        Goes on from these instead of starting anew.
+    previous_lower_bound : float
+        Mean log-likelihood that the first iteration is compared with.
+    """
+
+    strategy: str | StartFunction | npt.NDArray[Any] = "kmeans"
+    nearest_means: FloatArray | None = None
+    weights: FloatArray | None = None
+    means: FloatArray | None = None
+    precisions: FloatArray | None = None
+    previous: MixtureParameters | None = None
+    previous_lower_bound: float = -np.inf
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to find in the data."""
+        given = (self.weights, self.means, self.precisions)
+        return self.previous is not None or all(value is not None for value in given)
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to fit.
+
+    Attributes
+    ----------
+    num_components : int
+        K.
+    covariance_type : str
+    start : StartSettings
+    num_init : int
+        R, the number of starts; the best result is kept.
+    max_iter : int
+        Largest number of iterations, one epoch each.
+    tolerance : float
+        Smallest change of the mean log-likelihood, in nats, that goes on.
+    regularization : float
+        Added once to each variance.
+    regularization_name : str
+        What the face calls it, for messages.
+    keep_empty : bool
+        Whether a component without rows keeps its mean even where no regularization would give it
+        a covariance.
+    batch_size : int or None
+        Rows a batch; None: all rows are one batch.
+    num_workers : int
+        Workers of the loader for a ``Dataset``.
+    trainer_params : mapping
+        Keyword arguments of ``pytorch_lightning.Trainer``.
+    random_state : RandomState
+    progress : Progress or None
+        Is told how the fit goes; the starts then run one after another.
+    """
+
+    num_components: int
+    covariance_type: CovarianceType
+    start: StartSettings
+    random_state: np.random.RandomState
+    num_init: int = 1
+    max_iter: int = 100
+    tolerance: float = 1e-3
+    regularization: float = 1e-6
+    regularization_name: str = "covariance_regularization"
+    keep_empty: bool = True
+    batch_size: int | None = None
+    num_workers: int = 0
+    trainer_params: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    @property
+    def structure(self) -> CovarianceStructure:
+        """The covariance structure."""
+        return get_structure(self.covariance_type)

@@ -1,0 +1,119 @@
+"""A quiet ``pytorch_lightning.Trainer`` from ``trainer_params``, and one run of it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import signal
+import threading
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities.combined_loader import CombinedLoader
+
+from sklearn_torch_gmm.core.device import automatic_accelerator
+
+QUIET_DEFAULTS: dict[str, Any] = {
+    "accelerator": "auto",
+    "devices": 1,
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+}
+"""One device and no output unless asked: a call inside a grid search must not start processes."""
+
+
+def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int) -> pl.Trainer:
+    """Build a trainer.
+
+    Parameters
+    ----------
+    trainer_params : mapping
+        Keyword arguments of ``pytorch_lightning.Trainer``; they override the defaults.
+    max_epochs : int
+        Largest number of iterations, unless ``trainer_params`` names it.
+
+    Raises
+    ------
+    TypeError
+        If the trainer has no such parameter.
+    """
+    known = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+    unknown = sorted(set(trainer_params) - known)
+    if unknown:
+        msg = (
+            f"trainer_params holds {', '.join(map(repr, unknown))}, which "
+            f"pytorch_lightning.Trainer does not know. It takes: {', '.join(sorted(known))}."
+        )
+        raise TypeError(msg)
+    params: dict[str, Any] = {**QUIET_DEFAULTS, "max_epochs": max_epochs, **trainer_params}
+    # The module chooses the arithmetic itself. Lightning's plugin would set torch's default type
+    # for the whole process while a step runs.
+    params.pop("precision", None)
+    if params["accelerator"] == "auto":
+        params["accelerator"] = automatic_accelerator()
+    if isinstance(params.get("callbacks"), list):
+        # Lightning appends to the list that it is given.
+        params["callbacks"] = list(params["callbacks"])
+    # Lightning's sampler repeats rows to even out the ranks; ours never does.
+    params["use_distributed_sampler"] = False
+    if _is_one_process(params) and not params.get("plugins"):
+        # Otherwise a job under SLURM is taken for one of many nodes, and waits for the others.
+        params["plugins"] = [LightningEnvironment()]
+    return pl.Trainer(**params)
+
+
+def run(trainer: pl.Trainer, module: pl.LightningModule, batches: Iterable[Any]) -> None:
+    """Fit, and leave nothing behind that the caller did not ask for.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        As it came; Lightning alone would end the process.
+    """
+    loader = copy.copy(_loader_template())
+    loader.flattened = [batches]
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
+    try:
+        # Lightning turns gradients on and leaves them on; here they return to the caller's choice.
+        with torch.set_grad_enabled(torch.is_grad_enabled()):
+            trainer.fit(module, train_dataloaders=loader)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+    finally:
+        if handler is not None and signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
+
+
+@cache
+def _loader_template() -> CombinedLoader:
+    """A combined loader of one iterable.
+
+    The constructor warns of something that is deprecated in torch; copies do not call it again.
+    """
+    return CombinedLoader(_NoBatches(), "max_size_cycle")
+
+
+class _NoBatches:
+    def __iter__(self) -> _NoBatches:
+        return self
+
+    def __next__(self) -> Any:
+        raise StopIteration
+
+
+def _is_one_process(params: Mapping[str, Any]) -> bool:
+    devices = params["devices"]
+    is_list_of_one = isinstance(devices, (list, tuple)) and len(devices) == 1
+    one_device = devices in (1, "1") or is_list_of_one
+    return (
+        one_device and params.get("num_nodes", 1) == 1 and params.get("strategy") in (None, "auto")
+    )

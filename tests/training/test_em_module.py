@@ -1,0 +1,182 @@
+"""One epoch is one exact EM iteration, however the rows arrive."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits, load_wine
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture as ScikitLearnMixture
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_torch_gmm.core.covariance import STRUCTURES
+from sklearn_torch_gmm.core.em import TOLERATED_ERROR
+from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
+from sklearn_torch_gmm.mixture import GaussianMixture
+from sklearn_torch_gmm.training.data import ArrayRows
+from sklearn_torch_gmm.training.em_module import EMModule
+from sklearn_torch_gmm.training.fit import fit_mixture
+from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
+
+TYPES = sorted(STRUCTURES)
+PARAMETERS = ["weights_", "means_", "covariances_", "precisions_cholesky_"]
+
+
+def wine():
+    return StandardScaler().fit_transform(load_wine().data), 3
+
+
+def digits():
+    return PCA(16, random_state=0).fit_transform(load_digits().data), 10
+
+
+def start_of(X, components, covariance_type):
+    """Weights, means and precisions of scikit-learn's start."""
+    start = ScikitLearnMixture(
+        components, covariance_type=covariance_type, max_iter=0, random_state=0
+    ).fit(X)
+    return {
+        "weights_init": start.weights_,
+        "means_init": start.means_,
+        "precisions_init": start.precisions_,
+    }
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("data", [wine, digits])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_likelihood_of_each_of_20_iterations_agrees_with_scikit_learn(data, covariance_type):
+    X, components = data()
+    params = {
+        **start_of(X, components, covariance_type),
+        "covariance_type": covariance_type,
+        "max_iter": 20,
+        "tol": 0,
+    }
+    theirs = ScikitLearnMixture(components, **params).fit(X)
+    ours = GaussianMixture(components, **params).fit(X)
+    assert len(ours.lower_bounds_) == 20
+    np.testing.assert_allclose(ours.lower_bounds_, theirs.lower_bounds_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("batch_size", [1, 7, 100, 178])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_batches_change_nothing(covariance_type, batch_size):
+    X, components = wine()
+    # Sorted by cluster: whole batches then hold no row of some components.
+    labels = ScikitLearnMixture(components, random_state=0).fit_predict(X)
+    X = X[np.argsort(labels, kind="stable")]
+    params = {
+        **start_of(X, components, covariance_type),
+        "covariance_type": covariance_type,
+        "max_iter": 5,
+        "tol": 0,
+    }
+    whole = GaussianMixture(components, **params).fit(X)
+    batched = GaussianMixture(components, batch_size=batch_size, **params).fit(X)
+    for name in PARAMETERS:
+        np.testing.assert_allclose(
+            getattr(batched, name), getattr(whole, name), rtol=1e-9, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_starts_that_share_passes_give_what_each_gives_alone(covariance_type):
+    X, components = wine()
+    params = {"covariance_type": covariance_type, "init_params": "random"}
+    together = GaussianMixture(components, n_init=4, random_state=0, **params).fit(X)
+    random_state = np.random.RandomState(0)
+    alone = [
+        GaussianMixture(components, random_state=random_state, **params).fit(X) for _ in range(4)
+    ]
+    best = max(alone, key=lambda mixture: mixture.lower_bound_)
+    assert together.n_iter_ == best.n_iter_
+    np.testing.assert_allclose(together.lower_bounds_, best.lower_bounds_, rtol=1e-12)
+    np.testing.assert_allclose(together.means_, best.means_, rtol=1e-9, atol=1e-12)
+
+
+def far_and_narrow(spread):
+    """Two components of width one, `spread` apart: the fast E-step loses (spread)² · eps."""
+    rng = np.random.default_rng(0)
+    return np.vstack([rng.normal(size=(300, 2)) - spread, rng.normal(size=(300, 2)) + spread])
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("spread", [1e3, 1e6, 1e8])
+def test_width_is_found_however_far_components_are_apart(covariance_type, spread):
+    X = far_and_narrow(spread)
+    mixture = GaussianMixture(2, covariance_type=covariance_type, random_state=0).fit(X)
+    structure = STRUCTURES[covariance_type]
+    variances = structure.variances(torch.from_numpy(mixture.covariances_), 2).numpy()
+    order = np.argsort(mixture.means_[:, 0])
+    parts = np.stack([X[:300].var(0), X[300:].var(0)])
+    expected = {
+        "full": parts[np.argsort(order)],
+        "diag": parts[np.argsort(order)],
+        "tied": parts.mean(0, keepdims=True),
+        "spherical": np.repeat(parts.mean(1, keepdims=True), 2, 1)[np.argsort(order)],
+    }[covariance_type]
+    np.testing.assert_allclose(variances, expected + 1e-6, rtol=TOLERATED_ERROR[torch.float64])
+
+
+def settings_for(X, **kwargs):
+    return FitSettings(
+        num_components=2,
+        covariance_type="full",
+        start=StartSettings("kmeans"),
+        random_state=np.random.RandomState(0),
+        **kwargs,
+    )
+
+
+def test_exact_steps_are_taken_only_where_they_are_needed(monkeypatch):
+    taken = []
+    begin = EMModule.on_train_epoch_start
+
+    def spy(module):
+        begin(module)
+        taken.append(type(module._e_step).__name__)
+
+    monkeypatch.setattr(EMModule, "on_train_epoch_start", spy)
+    for spread in (10.0, 1e7):
+        X = far_and_narrow(spread)
+        fit_mixture(ArrayRows(X), settings_for(X))
+    fast, exact = taken.count("FastEStep"), taken.count("ExactEStep")
+    assert taken == ["FastEStep"] * fast + ["ExactEStep"] * exact
+    assert fast > 0
+    assert exact > 0
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_repeated_iteration_does_not_count(monkeypatch):
+    """Rows beyond those that the start saw reveal, after a fast pass, that it was not safe."""
+    taken = []
+    begin = EMModule.on_train_epoch_start
+
+    def spy(module):
+        begin(module)
+        taken.append(type(module._e_step).__name__)
+
+    monkeypatch.setattr(EMModule, "on_train_epoch_start", spy)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20_001, 2))
+    X[1] = 1e7  # Not among the evenly spaced rows, of which there are at most 10,000.
+    result = fit_mixture(
+        ArrayRows(X),
+        settings_for(X, max_iter=3, tolerance=0.0),
+    )
+    assert taken[:2] == ["FastEStep", "ExactEStep"] or taken[0] == "ExactEStep"
+    assert len(result.lower_bounds) == 3
+
+
+def test_a_likelihood_that_is_not_finite_ends_the_fit():
+    X = np.random.default_rng(0).normal(size=(50, 2))
+    mixture = GaussianMixture(
+        1,
+        weights_init=[1.0],
+        means_init=[[1e200, 1e200]],
+        precisions_init=[np.eye(2)],
+    )
+    with pytest.raises(NonFiniteLikelihoodError, match="mean log-likelihood became"):
+        mixture.fit(X)
+    assert not hasattr(mixture, "converged_")

@@ -1,0 +1,44 @@
+"""A covariance that cannot be used ends the fit with the component, the reason and a remedy."""
+
+import re
+
+import numpy as np
+import pytest
+
+from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm.core.covariance import STRUCTURES
+from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError
+
+TYPES = sorted(STRUCTURES)
+
+
+def collapsed():
+    return np.repeat([[0.0, 1.0], [3.0, 5.0]], 10, axis=0)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e6])
+def test_the_remedy_in_the_message_works(covariance_type, scale):
+    X = collapsed() * scale
+    params = {"covariance_type": covariance_type, "random_state": 0}
+    with pytest.raises(IllDefinedCovarianceError) as caught:
+        GaussianMixture(2, covariance_regularization=0.0, **params).fit(X)
+    message = str(caught.value)
+    assert "ill-defined empirical covariance" in message
+    assert re.search(r"Component \d has weight 0\.5 and a covariance whose smallest", message)
+    remedy = float(re.search(r"covariance_regularization=(\S+) would do", message).group(1))
+    assert remedy < scale**2
+    mixture = GaussianMixture(2, covariance_regularization=remedy, **params).fit(X)
+    assert np.isfinite(mixture.means_).all()
+
+
+def test_it_is_a_value_error():
+    assert issubclass(IllDefinedCovarianceError, ValueError)
+
+
+def test_the_estimator_stays_usable():
+    mixture = GaussianMixture(2, covariance_regularization=0.0, random_state=0)
+    with pytest.raises(IllDefinedCovarianceError):
+        mixture.fit(collapsed())
+    mixture.set_params(covariance_regularization=1e-6).fit(collapsed())
+    np.testing.assert_allclose(np.sort(mixture.means_[:, 0]), [0.0, 3.0], atol=1e-12)

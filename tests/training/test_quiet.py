@@ -1,0 +1,139 @@
+"""Lightning is silent during a fit, and nothing of that lasts or reaches further."""
+
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm.training.quiet import quiet_lightning
+
+LIGHTNING_LOGGERS = [
+    "pytorch_lightning",
+    "pytorch_lightning.utilities.rank_zero",
+    "lightning_fabric",
+]
+
+
+@pytest.fixture
+def X():
+    return np.random.default_rng(0).normal(size=(60, 3))
+
+
+def global_state():
+    loggers = {
+        name: (logger.level, list(logger.filters), list(logger.handlers), logger.propagate)
+        for name in [None, *LIGHTNING_LOGGERS]
+        for logger in [logging.getLogger(name)]
+    }
+    return {
+        "loggers": loggers,
+        "warning filters": list(warnings.filters),
+        "showwarning": warnings.showwarning,
+        "environment": dict(os.environ),
+        "signals": {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)},
+        "numpy": np.random.get_state()[1].tolist(),
+        "torch": torch.get_rng_state().tolist(),
+        "python": random.getstate(),
+        "dtype": torch.get_default_dtype(),
+        "threads": torch.get_num_threads(),
+        "gradients": torch.is_grad_enabled(),
+    }
+
+
+def test_a_fit_in_a_new_process_prints_and_warns_nothing():
+    program = textwrap.dedent(
+        """
+        import numpy as np, logging, random
+        logging.basicConfig(level=logging.INFO)
+        random.seed(0); before = random.getstate()
+        from sklearn_torch_gmm import GaussianMixture
+        X = np.random.default_rng(0).normal(size=(50, 2))
+        GaussianMixture(2, random_state=0).fit(X).predict(X)
+        assert random.getstate() == before
+        """
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_a_fit_in_this_process_prints_logs_and_warns_nothing(X, capfd, caplog):
+    with caplog.at_level(logging.DEBUG), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        GaussianMixture(2, random_state=0, batch_size=7).fit(X)
+    assert capfd.readouterr() == ("", "")
+    assert [r for r in caplog.records if "lightning" in r.name] == []
+    assert caught == []
+
+
+def test_nothing_global_is_changed_by_a_fit(X):
+    GaussianMixture(2, random_state=0).fit(X)
+    before = global_state()
+    with torch.no_grad():
+        GaussianMixture(2, random_state=0).fit(X)
+        assert not torch.is_grad_enabled()
+    assert global_state() == before
+
+
+def test_nothing_global_is_changed_by_a_fit_that_fails(X):
+    class Failing(pl.Callback):
+        def on_train_start(self, trainer, pl_module):
+            raise RuntimeError
+
+    before = global_state()
+    with pytest.raises(RuntimeError):
+        GaussianMixture(random_state=0, trainer_params={"callbacks": [Failing()]}).fit(X)
+    assert global_state() == before
+
+
+def test_fits_in_eight_threads_stay_silent_and_leave_nothing(X, capfd):
+    before = global_state()
+    failures = []
+
+    def work():
+        try:
+            for _ in range(5):
+                GaussianMixture(2, random_state=0).fit(X)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert capfd.readouterr() == ("", "")
+    assert global_state() == before
+
+
+def test_messages_of_other_threads_are_heard_meanwhile():
+    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    heard = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        with quiet_lightning():
+            logger.info("ours")
+            other = threading.Thread(target=logger.info, args=("the user's",))
+            other.start()
+            other.join()
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert heard == ["the user's"]

@@ -1,0 +1,149 @@
+"""What becomes of ``trainer_params``."""
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.loggers import CSVLogger
+
+from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm.training.trainer import QUIET_DEFAULTS, make_trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture
+def X():
+    rng = np.random.default_rng(0)
+    return np.vstack([rng.normal(size=(40, 2)), rng.normal(size=(40, 2)) + 4])
+
+
+def fit(X, **trainer_params):
+    return GaussianMixture(
+        2,
+        convergence_tolerance=0,
+        random_state=0,
+        trainer_params={"max_epochs": 6} | trainer_params,
+    ).fit(X)
+
+
+class Recorder(pl.Callback):
+    def __init__(self):
+        self.seen = []
+        self.epochs_started = 0
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.epochs_started += 1
+
+    def on_train_end(self, trainer, pl_module):
+        self.seen.append(float(trainer.callback_metrics["nll"]))
+
+
+def test_defaults_are_parameters_of_the_trainer():
+    assert set(QUIET_DEFAULTS) <= set(inspect.signature(pl.Trainer.__init__).parameters)
+
+
+def test_unknown_parameter_is_named():
+    with pytest.raises(
+        TypeError, match=r"'no_such_thing', which pytorch_lightning\.Trainer does not"
+    ):
+        make_trainer({"no_such_thing": 1}, max_epochs=1)
+
+
+def test_every_default_can_be_overridden(tmp_path):
+    logger = CSVLogger(tmp_path)
+    trainer = make_trainer({"max_epochs": 3, "logger": logger}, max_epochs=100)
+    assert trainer.max_epochs == 3
+    assert trainer.logger is logger
+
+
+def test_one_device_unless_asked():
+    assert make_trainer({}, max_epochs=1).num_devices == 1
+
+
+def test_the_callers_list_of_callbacks_is_left_alone():
+    callbacks = [Recorder()]
+    make_trainer({"callbacks": callbacks, "enable_checkpointing": True}, max_epochs=1)
+    assert len(callbacks) == 1
+
+
+def test_a_job_under_slurm_is_not_taken_for_one_of_many_nodes(X):
+    program = textwrap.dedent(
+        """
+        import numpy as np
+        from sklearn_torch_gmm import GaussianMixture
+        X = np.random.default_rng(0).normal(size=(50, 2))
+        print(GaussianMixture(2, random_state=0).fit(X).n_iter_ > 0)
+        """
+    )
+    slurm = {
+        "SLURM_NTASKS": "2",
+        "SLURM_JOB_NAME": "job",
+        "SLURM_JOB_ID": "1",
+        "SLURM_PROCID": "1",
+        "SLURM_LOCALID": "1",
+        "SLURM_NODEID": "0",
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | slurm,
+    )
+    assert (run.stdout, run.returncode) == ("True\n", 0), run.stderr
+
+
+def test_a_callback_sees_the_nll(X):
+    recorder = Recorder()
+    mixture = fit(X, callbacks=[recorder])
+    # Lightning keeps metrics in float32.
+    assert recorder.seen == [pytest.approx(mixture.nll_, rel=1e-6)]
+    assert recorder.epochs_started == mixture.n_iter_ == 6
+
+
+def test_early_stopping_on_the_nll(X):
+    stopping = EarlyStopping("nll", min_delta=1e9, patience=2)
+    mixture = fit(X, callbacks=[stopping], max_epochs=50)
+    assert mixture.n_iter_ == 3
+
+
+def test_a_logger_gets_the_nll_of_each_iteration(X, tmp_path):
+    mixture = fit(X, logger=CSVLogger(tmp_path, name="", version=""), log_every_n_steps=1)
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("nll")
+    logged = [float(row.split(",")[column]) for row in rows[1:]]
+    np.testing.assert_allclose(logged, -np.array(mixture.lower_bounds_), rtol=1e-6)
+
+
+def test_the_progress_bar_shows_when_asked(X, capfd):
+    fit(X, enable_progress_bar=True)
+    assert "nll" in capfd.readouterr().out
+
+
+class Interrupting(pl.Callback):
+    def __init__(self, error):
+        self.error = error
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("mine")])
+def test_exceptions_pass_on_and_leave_no_half_fitted_estimator(X, error):
+    handler = signal.getsignal(signal.SIGINT)
+    mixture = GaussianMixture(2, trainer_params={"callbacks": [Interrupting(error)]})
+    with pytest.raises(type(error)):
+        mixture.fit(X)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not hasattr(mixture, "means_")
+    mixture.set_params(trainer_params=None).fit(X)
+    assert mixture.means_.shape == (2, 2)

@@ -34,20 +34,14 @@ class MixtureParameters:
         """R."""
         return self.weights.shape[0]
 
+    def tensors(self) -> list[Tensor]:
+        """Weights, means, covariances and factors, in this order."""
+        return [getattr(self, f.name) for f in fields(self)]
+
     def select(self, restarts: Tensor | Sequence[int]) -> MixtureParameters:
         """The mixtures at these positions of the leading dimension."""
         index = torch.as_tensor(restarts, device=self.weights.device)
         return MixtureParameters(*(getattr(self, f.name)[index] for f in fields(self)))
-
-    def replace(self, restarts: Tensor, other: MixtureParameters) -> MixtureParameters:
-        """A copy with the mixtures at ``restarts`` exchanged for those of ``other``."""
-
-        def merged(name: str) -> Tensor:
-            values: Tensor = getattr(self, name).clone()
-            values[restarts] = getattr(other, name)
-            return values
-
-        return MixtureParameters(*(merged(f.name) for f in fields(self)))
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None

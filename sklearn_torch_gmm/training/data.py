@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,22 @@ Batch = tuple[Tensor, ...]
 
 SAMPLE_ROWS = 100_000
 """Rows that a start is taken from where not all of them are in the host's memory."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The rows that one of several processes reads."""
+
+    index: int
+    count: int
+
+    def bounds(self, num_rows: int) -> tuple[int, int]:
+        """First row of the shard, and of the next: each row belongs to one of them."""
+        first, behind = (num_rows * (self.index + i) // self.count for i in (0, 1))
+        return first, behind
+
+
+WHOLE = Shard(0, 1)
 
 
 class StartingRows(NamedTuple):
@@ -42,8 +59,13 @@ class RowSource(ABC):
     num_features: int
 
     @abstractmethod
-    def batches(self, batch_size: int | None, num_workers: int) -> Iterable[Batch]:
-        """An iterable that yields all rows, each time it is iterated."""
+    def batches(
+        self, batch_size: int | None, num_workers: int, shard: Shard = WHOLE
+    ) -> Iterable[Batch]:
+        """An iterable that yields the rows of the shard, each time it is iterated.
+
+        It yields at least one batch, which may be empty: every process takes part in every epoch.
+        """
 
     @abstractmethod
     def starting_rows(
@@ -67,10 +89,11 @@ class SlicedBatches:
         self._batch_size = batch_size or max(1, rows.shape[0])
 
     def __len__(self) -> int:
-        return math.ceil(self._tensors[0].shape[0] / self._batch_size)
+        return max(1, math.ceil(self._tensors[0].shape[0] / self._batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, self._tensors[0].shape[0], self._batch_size):
+        for index in range(len(self)):
+            start = index * self._batch_size
             yield tuple(t[start : start + self._batch_size] for t in self._tensors)
 
 
@@ -92,9 +115,12 @@ class ArrayRows(RowSource):
         self.weights = weights
         self.num_rows, self.num_features = self.rows.shape
 
-    def batches(self, batch_size: int | None, num_workers: int) -> Iterable[Batch]:
-        weights = None if self.weights is None else as_tensor(self.weights)
-        return SlicedBatches(self.rows, weights, batch_size)
+    def batches(
+        self, batch_size: int | None, num_workers: int, shard: Shard = WHOLE
+    ) -> Iterable[Batch]:
+        place = slice(*shard.bounds(self.num_rows))
+        weights = None if self.weights is None else as_tensor(self.weights)[place]
+        return SlicedBatches(self.rows[place], weights, batch_size)
 
     def starting_rows(
         self, num_components: int, random_state: np.random.RandomState
@@ -128,11 +154,17 @@ class DatasetRows(RowSource):
             raise ValueError(msg)
         self.num_features = _first_member(dataset[0]).shape[0]
 
-    def batches(self, batch_size: int | None, num_workers: int) -> Iterable[Batch]:
+    def batches(
+        self, batch_size: int | None, num_workers: int, shard: Shard = WHOLE
+    ) -> Iterable[Batch]:
+        first, behind = shard.bounds(self.num_rows)
+        if first == behind:
+            return [(torch.empty(0, self.num_features),)]
+        dataset = self.dataset if self.weights is None else _Weighted(self.dataset, self.weights)
         return DataLoader(
-            self.dataset if self.weights is None else _Weighted(self.dataset, self.weights),
+            dataset,
             batch_size=batch_size or self.num_rows,
-            shuffle=False,
+            sampler=range(first, behind),
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             collate_fn=_stack_rows if self.weights is None else _stack_weighted_rows,

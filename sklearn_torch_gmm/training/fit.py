@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from torch import Tensor
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.data import RowSource
-from sklearn_torch_gmm.training.em_module import EMModule, Restart
-from sklearn_torch_gmm.training.failures import raise_for_ill_defined
-from sklearn_torch_gmm.training.initialization import sample_of, starting_parameters
+from sklearn_torch_gmm.training.em_iterations import Restart
+from sklearn_torch_gmm.training.em_module import EMModule
 from sklearn_torch_gmm.training.quiet import quiet_lightning
-from sklearn_torch_gmm.training.settings import FitSettings
+from sklearn_torch_gmm.training.settings import FitSettings, Progress
+from sklearn_torch_gmm.training.starts import Starts, find_starts
 from sklearn_torch_gmm.training.trainer import make_trainer, run
 
 
@@ -54,56 +53,34 @@ def fit_mixture(rows: RowSource, settings: FitSettings) -> FitResult:
         If the log-likelihood is not finite.
     """
     with quiet_lightning():
-        data = rows.starting_rows(settings.num_components, settings.random_state)
-        sample = sample_of(data)
-        centre = sample.middle()
-        starts = []
-        for _ in range(settings.num_init):
-            start = starting_parameters(data, settings)
-            if not start.usable.all():
-                raise_for_ill_defined(start, settings)
-            starts.append(start.parameters)
-        extents = (sample.evenly_spaced() - centre).abs().amax(0)
-        del data, sample
         if settings.max_iter == 0:
-            return FitResult(starts[-1], lower_bounds=[], converged=False, empty=[])
+            starts = find_starts(rows, settings)
+            return FitResult(starts.parameters[-1], lower_bounds=[], converged=False, empty=[])
         if settings.progress is None:
-            restarts = _run(rows, starts, centre, extents, settings)
+            restarts = _run(rows, settings, partial(find_starts, rows, settings))
         else:
-            restarts = _run_one_by_one(rows, starts, centre, extents, settings)
+            restarts = _run_one_by_one(rows, settings, settings.progress)
     best = max(restarts, key=lambda restart: restart.lower_bound)
     return FitResult(best.parameters, best.lower_bounds, best.converged, sorted(best.empty))
 
 
-def _run(
-    rows: RowSource,
-    starts: Sequence[MixtureParameters],
-    centre: Tensor,
-    extents: Tensor,
-    settings: FitSettings,
-) -> list[Restart]:
+def _run(rows: RowSource, settings: FitSettings, find: Callable[[], Starts]) -> list[Restart]:
     """All starts in the same passes over the data."""
     trainer = make_trainer(settings.trainer_params, max_epochs=settings.max_iter)
-    module = EMModule(starts, centre, extents, settings)
-    batches = rows.batches(settings.batch_size, settings.num_workers)
-    run(trainer, module, batches)
+    # Of several processes, one finds the starts, and only once all of them are there.
+    starts = find() if trainer.world_size == 1 else None
+    module = EMModule(rows, settings, starts or find)
+    run(trainer, module)
     return module.results()
 
 
-def _run_one_by_one(
-    rows: RowSource,
-    starts: Sequence[MixtureParameters],
-    centre: Tensor,
-    extents: Tensor,
-    settings: FitSettings,
-) -> list[Restart]:
+def _run_one_by_one(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:
     """Each start by itself, so that its progress can be told in order."""
-    progress = settings.progress
-    assert progress is not None
+    starts = find_starts(rows, settings)
     restarts = []
-    for index, start in enumerate(starts):
+    for index, start in enumerate(starts.parameters):
         progress.start(index)
-        (restart,) = _run(rows, [start], centre, extents, settings)
+        (restart,) = _run(rows, settings, partial(replace, starts, parameters=[start]))
         progress.end(restart.lower_bound, restart.converged)
         restarts.append(restart)
     return restarts

@@ -68,7 +68,14 @@ def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int) -> pl.Tr
     return pl.Trainer(**params)
 
 
-def run(trainer: pl.Trainer, module: pl.LightningModule, batches: Iterable[Any]) -> None:
+def loader_of(batches: Iterable[Any]) -> CombinedLoader:
+    """``batches`` as Lightning wants them, without the collection that it would search for more."""
+    loader = copy.copy(_loader_template())
+    loader.flattened = [batches]
+    return loader
+
+
+def run(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     """Fit, and leave nothing behind that the caller did not ask for.
 
     Raises
@@ -76,16 +83,17 @@ def run(trainer: pl.Trainer, module: pl.LightningModule, batches: Iterable[Any])
     KeyboardInterrupt
         As it came; Lightning alone would end the process.
     """
-    loader = copy.copy(_loader_template())
-    loader.flattened = [batches]
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
     try:
         # Lightning turns gradients on and leaves them on; here they return to the caller's choice.
         with torch.set_grad_enabled(torch.is_grad_enabled()):
-            trainer.fit(module, train_dataloaders=loader)
+            trainer.fit(module)
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
+            launcher = trainer.strategy.launcher
+            if launcher is not None:
+                launcher.kill(signal.SIGKILL)
             raise error.__context__ from None
         raise
     finally:

@@ -13,7 +13,7 @@ from sklearn_torch_gmm.core.em import TOLERATED_ERROR
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
 from sklearn_torch_gmm.mixture import GaussianMixture
 from sklearn_torch_gmm.training.data import ArrayRows
-from sklearn_torch_gmm.training.em_module import EMModule
+from sklearn_torch_gmm.training.em_iterations import EMIterations
 from sklearn_torch_gmm.training.fit import fit_mixture
 from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
 
@@ -131,13 +131,13 @@ def settings_for(X, **kwargs):
 
 def test_exact_steps_are_taken_only_where_they_are_needed(monkeypatch):
     taken = []
-    begin = EMModule.on_train_epoch_start
+    begin = EMIterations.begin
 
-    def spy(module):
-        begin(module)
-        taken.append(type(module._e_step).__name__)
+    def spy(iterations):
+        begin(iterations)
+        taken.append(type(iterations._e_step).__name__)
 
-    monkeypatch.setattr(EMModule, "on_train_epoch_start", spy)
+    monkeypatch.setattr(EMIterations, "begin", spy)
     for spread in (10.0, 1e7):
         X = far_and_narrow(spread)
         fit_mixture(ArrayRows(X), settings_for(X))
@@ -151,13 +151,13 @@ def test_exact_steps_are_taken_only_where_they_are_needed(monkeypatch):
 def test_a_repeated_iteration_does_not_count(monkeypatch):
     """Rows beyond those that the start saw reveal, after a fast pass, that it was not safe."""
     taken = []
-    begin = EMModule.on_train_epoch_start
+    begin = EMIterations.begin
 
-    def spy(module):
-        begin(module)
-        taken.append(type(module._e_step).__name__)
+    def spy(iterations):
+        begin(iterations)
+        taken.append(type(iterations._e_step).__name__)
 
-    monkeypatch.setattr(EMModule, "on_train_epoch_start", spy)
+    monkeypatch.setattr(EMIterations, "begin", spy)
     rng = np.random.default_rng(0)
     X = rng.normal(size=(20_001, 2))
     X[1] = 1e7  # Not among the evenly spaced rows, of which there are at most 10,000.

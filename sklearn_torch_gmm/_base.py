@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 from numbers import Integral
-from typing import Any, ClassVar
+from os import PathLike
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,24 +17,41 @@ from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from sklearn_torch_gmm._arrays import as_tensor
+from sklearn_torch_gmm._conversions import ConvertibleMixture
 from sklearn_torch_gmm._persistence import PersistentEstimator
 from sklearn_torch_gmm._pickling import PicklableEstimator
-from sklearn_torch_gmm._validation import is_dataset, like_input, rows_of, validate_rows
-from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceStructure, get_structure
-from sklearn_torch_gmm.core.device import arithmetic_dtype, device_for
-from sklearn_torch_gmm.core.inference import Inference
-from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
+from sklearn_torch_gmm._sources import is_read_in_pieces, source_of
+from sklearn_torch_gmm._validation import (
+    like_input,
+    numpy_dtype,
+    rows_of,
+    total_weight,
+    validate_rows,
+    weighted_rows,
+)
+from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.exceptions import EmptyComponentWarning
+
+if TYPE_CHECKING:
+    from sklearn_torch_gmm.training.data import RowSource
+
+StartFunction = Callable[[npt.NDArray[Any], int, np.random.RandomState], npt.ArrayLike]
+"""``f(X, num_components, random_state)`` returns means ``[K, D]`` or labels ``[N]``."""
 
 DOCUMENTATION = "https://sklearn-torch-gmm.readthedocs.io/en/latest/api.html"
 
 
-class BaseGaussianMixture(PersistentEstimator, PicklableEstimator, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class BaseGaussianMixture(
+    ConvertibleMixture,
+    PersistentEstimator,
+    PicklableEstimator,
+    ClusterMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
     """The body of both faces.
 
     A face holds its signature and says by :meth:`_fit_settings` what it means. Fitted attributes
@@ -41,6 +60,9 @@ class BaseGaussianMixture(PersistentEstimator, PicklableEstimator, ClusterMixin,
 
     _components_parameter: ClassVar[str]
     """What the face calls the number of components."""
+
+    _start_parameter: ClassVar[str]
+    """What the face calls the start."""
 
     _convergence_advice: ClassVar[str]
     """The warning of a fit that did not converge."""
@@ -95,15 +117,30 @@ class BaseGaussianMixture(PersistentEstimator, PicklableEstimator, ClusterMixin,
 
     # -- fitting ----------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None) -> BaseGaussianMixture:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        ckpt_path: str | PathLike[str] | None = None,
+    ) -> BaseGaussianMixture:
         """Estimate the parameters of the mixture by expectation–maximization.
 
         Parameters
         ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
-            The data. A dataset's item is a row of shape (D,) or a tuple whose first member is one.
+        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
+            The data. An item of a dataset is a row of shape (D,) or a tuple whose first member is
+            one; an item of a ``DataLoader`` is a batch of rows of shape (n, D) or a tuple whose
+            first member is one. A store gives rows for a slice, as arrays of h5py and zarr do.
         y : Ignored
             Not used, present for API consistency by convention.
+        sample_weight : array-like of shape (N,), default=None
+            Weights of the rows. Zero is the row removed, an integer is the row repeated; only
+            their ratios matter.
+        ckpt_path : str or path, default=None
+            A checkpoint that Lightning saved in an earlier run of this fit, or 'last': the fit goes
+            on after the last iteration in it.
 
         Returns
         -------
@@ -117,43 +154,36 @@ class BaseGaussianMixture(PersistentEstimator, PicklableEstimator, ClusterMixin,
             positive definite (:class:`~sklearn_torch_gmm.exceptions.IllDefinedCovarianceError`).
         """
         # Lightning takes a second to import; whoever only predicts shall not wait for it.
-        from sklearn_torch_gmm.training.data import ArrayRows, DatasetRows
+        from sklearn_torch_gmm.training.arrays import ArrayRows
         from sklearn_torch_gmm.training.fit import fit_mixture
 
         self._validate_params()
-        if is_dataset(X):
-            rows: Any = DatasetRows(X)
+        keep_all = self._starts_from_array
+        if is_read_in_pieces(X):
+            rows: RowSource = source_of(X, sample_weight, keep_all=keep_all)
             dtype = np.dtype(np.float64)
             self.n_features_in_ = rows.num_features
+            self.__dict__.pop("feature_names_in_", None)
         else:
             X = validate_rows(self, X, reset=True, ensure_min_samples=2)
-            rows = ArrayRows(X)
-            dtype = np.dtype(str(X.dtype).removeprefix("torch."))
-        components = getattr(self, self._components_parameter)
-        if rows.num_rows < components:
-            msg = (
-                f"Expected n_samples >= n_components but got n_components = {components}, "
-                f"n_samples = {rows.num_rows}"
-            )
-            raise ValueError(msg)
+            rows = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
+            dtype = numpy_dtype(X)
+        if rows.num_rows is not None:
+            self._check_number_of_rows(rows.num_rows)
         settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
-        result = fit_mixture(rows, settings)
+        result = fit_mixture(rows, settings, ckpt_path)
 
-        if result.empty:
-            warnings.warn(
-                f"Components {result.empty} lost all their rows; each keeps its last mean and has "
-                "the variance of the data. Try fewer components or another start.",
-                EmptyComponentWarning,
-                stacklevel=2,
-            )
+        _warn_of_empty(result.empty)
         if settings.max_iter != 0 and not result.converged:
             warnings.warn(self._convergence_advice, ConvergenceWarning, stacklevel=2)
         self._set_fitted(result.parameters, dtype)
+        assert rows.num_rows is not None, "a fit reads all rows"
+        self.n_samples_seen_ = total_weight(sample_weight, rows.num_rows)
         self.converged_ = result.converged
         self.lower_bounds_ = result.lower_bounds
         self.n_iter_ = len(result.lower_bounds)
         self.lower_bound_ = result.lower_bounds[-1] if result.lower_bounds else -math.inf
-        if is_dataset(X):
+        if is_read_in_pieces(X):
             # The rows are gone: labels of a dataset that were kept would be as large as its index.
             self.__dict__.pop("labels_", None)
         else:
@@ -171,7 +201,7 @@ class BaseGaussianMixture(PersistentEstimator, PicklableEstimator, ClusterMixin,
         self.covariances_ = array(parameters.covariances[0])
         self.precisions_cholesky_ = array(factors)
 
-    def fit_predict(self, X: Any, y: Any = None) -> Any:
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Fit, and return the most probable component of each row.
 
         Parameters
@@ -180,197 +210,139 @@ class BaseGaussianMixture(PersistentEstimator, PicklableEstimator, ClusterMixin,
             The data.
         y : Ignored
             Not used, present for API consistency by convention.
+        sample_weight : array-like of shape (N,), default=None
+            Weights of the rows, as in :meth:`fit`.
 
         Returns
         -------
         labels : ndarray or Tensor of shape (N,), int64
         """
-        self.fit(X)
-        return self.predict(X) if is_dataset(X) else like_input(torch.from_numpy(self.labels_), X)
-
-    # -- prediction -------------------------------------------------------------------------------
-
-    @property
-    def _structure(self) -> CovarianceStructure:
-        return get_structure(self.covariance_type)
-
-    def _fitted_parameters(self) -> MixtureParameters:
-        arrays = (self.weights_, self.means_, self.covariances_, self.precisions_cholesky_)
-        return MixtureParameters(*(torch.tensor(a, dtype=torch.float64)[None] for a in arrays))
-
-    @property
-    def precisions_(self) -> np.ndarray[Any, Any]:
-        """Inverse covariances, in the shape of `covariances_`, computed at each access.
-
-        Setting them sets `precisions_cholesky_`, from which they come. Kept beside it, they would
-        make a pickle larger by half.
-        """
-        check_is_fitted(self)
-        factors = self.precisions_cholesky_
-        precisions = self._structure.precisions(torch.tensor(factors, dtype=torch.float64))
-        return precisions.numpy().astype(factors.dtype)
-
-    @precisions_.setter
-    def precisions_(self, value: npt.ArrayLike) -> None:
-        precisions = np.asarray(value)
-        factors = self._structure.precisions_cholesky_from_precisions(
-            torch.tensor(precisions, dtype=torch.float64)
+        self.fit(X, sample_weight=sample_weight)
+        return (
+            self.predict(X)
+            if is_read_in_pieces(X)
+            else like_input(torch.from_numpy(self.labels_), X)
         )
-        self.precisions_cholesky_ = factors.numpy().astype(precisions.dtype)
 
-    def _inference(self, device: torch.device | None = None) -> Inference:
-        params = getattr(self, "trainer_params", None) or {}
-        device = device or device_for(params)
-        dtype = arithmetic_dtype(device, params.get("precision"))
-        return Inference(self._fitted_parameters().to(device, dtype), self._structure)
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, step_exponent: float = 0.7
+    ) -> BaseGaussianMixture:
+        """Move the parameters towards a batch of rows: stepwise EM.
 
-    def _ask(self, question: str, X: Any) -> Any:
-        """Answer a question that :class:`Inference` knows, for rows of any kind."""
-        check_is_fitted(self)
-        if is_dataset(X):
-            from sklearn_torch_gmm.training.data import DatasetRows
-
-            ask = getattr(self._inference(), question)
-            batches = DatasetRows(X).batches(self.batch_size, self.num_workers)
-            return torch.cat([ask(rows.cpu()) for rows, *_ in batches]).numpy()
-        X = validate_rows(self, X, reset=False)
-        # A tensor is answered where it is, anything else where the trainer would work.
-        rows = rows_of(X)
-        device = rows.device if isinstance(X, Tensor) else None
-        return like_input(getattr(self._inference(device), question)(rows), X)
-
-    def predict(self, X: Any) -> Any:
-        """Return the most probable component of each row.
+        The first call starts from its rows, unless the estimator is fitted. A further batch of n
+        rows, N with all before it, moves the expected moments of the data by the step
+        (n / N) ** `step_exponent` towards those of the batch. With an exponent of 1 all rows weigh
+        the same for ever; a smaller one forgets the early batches, whose responsibilities were
+        those of early parameters, and follows a distribution that drifts.
 
         Parameters
         ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
-
-        Returns
-        -------
-        labels : ndarray or Tensor of shape (N,), int64
-        """
-        return self._ask("labels", X)
-
-    def predict_proba(self, X: Any) -> Any:
-        """Return p(component | x) of each row.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
-
-        Returns
-        -------
-        responsibilities : ndarray or Tensor of shape (N, K)
-        """
-        return self._ask("responsibilities", X)
-
-    def score_samples(self, X: Any) -> Any:
-        """Return the log-density of each row; it is larger than zero where the density exceeds 1.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
-
-        Returns
-        -------
-        log_densities : ndarray or Tensor of shape (N,)
-            In nats.
-        """
-        return self._ask("log_densities", X)
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """Return the mean log-density of the rows; larger is better.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+        X : array-like, DataFrame or Tensor of shape (n, D)
+            A batch in random order: rows that come sorted pull the components after them.
         y : Ignored
             Not used, present for API consistency by convention.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the rows: zero is the row removed, an integer is the row repeated.
+        step_exponent : float in (0.5, 1], default=0.7
+            The step size converges for exponents in this range.
 
         Returns
         -------
-        score : float
-            In nats per row.
-        """
-        return float(self.score_samples(X).mean())
+        self : object
 
-    def _n_parameters(self) -> int:
-        """Return the number of free parameters."""
-        components, features = self.means_.shape
-        covariance = self._structure.num_covariance_parameters(components, features)
-        return int(covariance + components * features + components - 1)
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not usable, or if a component's covariance is not
+            positive definite (:class:`~sklearn_torch_gmm.exceptions.IllDefinedCovarianceError`).
 
-    def bic(self, X: Any) -> float:
-        """Return the Bayesian information criterion; smaller is better.
-
-        Parameters
+        References
         ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
-
-        Returns
-        -------
-        bic : float
-            −2 log p(X) + log(N) · number of free parameters. Schwarz (1978).
+        O. Cappé and E. Moulines, On-line expectation–maximization algorithm for latent data
+        models (2009). P. Liang and D. Klein, Online EM for unsupervised models (2009).
         """
-        log_densities = self.score_samples(X)
-        num_rows = log_densities.shape[0]
-        penalty = self._n_parameters() * math.log(num_rows)
-        return float(-2.0 * log_densities.mean() * num_rows + penalty)
+        from sklearn_torch_gmm.training.arrays import ArrayRows
+        from sklearn_torch_gmm.training.update import update_mixture
 
-    def aic(self, X: Any) -> float:
-        """Return the Akaike information criterion; smaller is better.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
-
-        Returns
-        -------
-        aic : float
-            −2 log p(X) + 2 · number of free parameters. Akaike (1974).
-        """
-        log_densities = self.score_samples(X)
-        num_rows = log_densities.shape[0]
-        return float(-2.0 * log_densities.mean() * num_rows + 2 * self._n_parameters())
-
-    def _draw(self, num_rows: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Draw rows ``[N, D]`` and their components ``[N]``, with scikit-learn's random numbers."""
-        random_state = check_random_state(self.random_state)
-        counts = random_state.multinomial(num_rows, self.weights_.astype(np.float64))
-        parts = [
-            self._draw_component(random_state, component, int(count))
-            for component, count in enumerate(counts)
-        ]
-        labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-        return np.vstack(parts), labels
-
-    def _draw_component(
-        self, random_state: np.random.RandomState, component: int, num_rows: int
-    ) -> np.ndarray[Any, Any]:
-        components, features = self.means_.shape
-        structure, mean = self._structure, self.means_[component]
-        covariances = as_tensor(self.covariances_)
-        if structure.has_independent_features:
-            variances = structure.variances(covariances, features)[component].numpy()
-            noise = random_state.standard_normal(size=(num_rows, features))
-            return np.asarray(mean + noise * np.sqrt(variances))
-        matrix = structure.matrices(covariances, components, features)[component].numpy()
-        return random_state.multivariate_normal(mean, matrix, num_rows)
+        self._validate_params()
+        if not 0.5 < step_exponent <= 1.0:
+            msg = f"step_exponent must be in (0.5, 1], got {step_exponent!r}."
+            raise ValueError(msg)
+        if isinstance(X, (Dataset, DataLoader)):
+            msg = (
+                "partial_fit takes a batch of rows, an array or a tensor, got a "
+                f"{type(X).__name__}: pass its batches one by one, or call fit."
+            )
+            raise TypeError(msg)
+        is_first = not hasattr(self, "means_")
+        X = validate_rows(self, X, reset=is_first)
+        keep_all = is_first and self._starts_from_array
+        rows = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
+        if is_first:
+            self._check_number_of_rows(rows.num_rows)
+        else:
+            self._check_can_go_on()
+        settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
+        weight = total_weight(sample_weight, X.shape[0])
+        # A mixture whose parameters were given has seen nothing: it is a start.
+        seen = 0.0 if is_first else getattr(self, "n_samples_seen_", 0.0)
+        result = update_mixture(
+            rows,
+            settings,
+            None if is_first else self._fitted_parameters(),
+            (weight / (seen + weight)) ** step_exponent,
+        )
+        _warn_of_empty(result.empty)
+        dtype = numpy_dtype(X) if is_first else self.means_.dtype
+        self._set_fitted(result.parameters, dtype)
+        self.n_samples_seen_ = seen + weight
+        self.n_iter_ = 1 if is_first else self.n_iter_ + 1
+        self.converged_ = False
+        self.lower_bound_ = result.lower_bounds[-1]
+        self.lower_bounds_ = result.lower_bounds
+        # The labels of earlier rows are those of earlier parameters.
+        self.__dict__.pop("labels_", None)
+        return self
 
     @property
-    def model_(self) -> GaussianMixtureModel:
-        """The fitted mixture as a torch module, on the CPU; a new one each time."""
-        check_is_fitted(self)
-        components, features = self.means_.shape
-        config = GaussianMixtureModelConfig(components, features, self.covariance_type)
-        model = GaussianMixtureModel(config, dtype=as_tensor(self.means_[:0]).dtype)
-        model.component_probs.copy_(torch.tensor(self.weights_))
-        model.means.copy_(torch.tensor(self.means_))
-        model.precisions_cholesky.copy_(torch.tensor(self.precisions_cholesky_))
-        return model
+    def _starts_from_array(self) -> bool:
+        """Whether the start holds something for each row of the data, with weight or without."""
+        start = getattr(self, self._start_parameter)
+        return not (isinstance(start, str) or callable(start))
+
+    def _check_can_go_on(self) -> None:
+        """Raise ValueError if the parameters were set to something else after the fit."""
+        components = self.n_clusters
+        wanted = self._structure.covariance_shape(components, self.means_.shape[1])
+        if self.means_.shape[0] != components or self.covariances_.shape != wanted:
+            msg = (
+                f"partial_fit goes on from means of shape {self.means_.shape} and covariances of "
+                f"shape {self.covariances_.shape}, but {self._components_parameter}={components} "
+                f"and covariance_type={self.covariance_type!r} want covariances of shape {wanted}. "
+                "Set them back, or call fit to start anew."
+            )
+            raise ValueError(msg)
+
+    def _check_number_of_rows(self, num_rows: int) -> None:
+        components = getattr(self, self._components_parameter)
+        if num_rows < components:
+            msg = (
+                f"Expected n_samples >= n_components but got n_components = {components}, "
+                f"n_samples = {num_rows}"
+            )
+            raise ValueError(msg)
 
     def clone(self) -> BaseGaussianMixture:
         """Return an unfitted estimator with the same parameters."""
         copy: BaseGaussianMixture = clone(self)
         return copy
+
+
+def _warn_of_empty(components: list[int]) -> None:
+    if components:
+        warnings.warn(
+            f"Components {components} lost all their rows; each keeps its last mean and has the "
+            "variance of the data. Try fewer components or another start.",
+            EmptyComponentWarning,
+            stacklevel=3,
+        )

@@ -62,6 +62,7 @@ class PersistentEstimator(BaseEstimator):  # type: ignore[misc]
             "lower_bound_",
             "lower_bounds_",
             "labels_",
+            "n_samples_seen_",
             "n_features_in_",
             "feature_names_in_",
         ]
@@ -332,7 +333,8 @@ def _check_fitted(attributes: Mapping[str, Any], covariance_type: Any, origin: s
     if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu":
         msg = f"{origin} has labels_ that are not one whole number a row: fit it again."
         raise ValueError(msg)
-    names = attributes.get("feature_names_in_", [None] * features)
-    if attributes.get("n_features_in_", features) != features or len(names) != features:
+    names = attributes.get("feature_names_in_", np.empty(features))
+    has_names = isinstance(names, np.ndarray) and names.shape == (features,)
+    if attributes.get("n_features_in_", features) != features or not has_names:
         msg = f"{origin} names another number of features than means_ has: fit it again."
         raise ValueError(msg)

@@ -59,6 +59,9 @@ class PicklableEstimator(BaseEstimator):  # type: ignore[misc]
 
 def compact_labels(labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return labels in the smallest type that holds them: an eighth of int64 for most mixtures."""
-    largest = int(labels.max(initial=0))
-    fitting = (t for t in (np.uint8, np.int16, np.int32) if largest <= np.iinfo(t).max)
-    return labels.astype(next(fitting, np.int64))
+    smallest, largest = int(labels.min(initial=0)), int(labels.max(initial=0))
+    for candidate in (np.uint8, np.int16, np.int32):
+        limits = np.iinfo(candidate)
+        if limits.min <= smallest and largest <= limits.max:
+            return labels.astype(candidate)
+    return labels.astype(np.int64)

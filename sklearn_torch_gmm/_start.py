@@ -33,16 +33,14 @@ def check_shape(values: FloatArray, shape: tuple[int, ...], name: str) -> None:
         raise ValueError(msg)
 
 
-def check_weights(weights: Any, num_components: int) -> FloatArray | None:
-    """Return component probabilities ``[K]`` as floats, None for None.
+def check_weights(weights: Any, num_components: int) -> FloatArray:
+    """Return component probabilities ``[K]`` as floats.
 
     Raises
     ------
     ValueError
         If they are not probabilities that sum to one.
     """
-    if weights is None:
-        return None
     checked = _check_floats(weights, "weights")
     check_shape(checked, (num_components,), "weights")
     if (checked < 0.0).any() or (checked > 1.0).any():
@@ -59,43 +57,93 @@ def check_weights(weights: Any, num_components: int) -> FloatArray | None:
     return checked
 
 
-def check_means(means: Any, shape: tuple[int, int]) -> FloatArray | None:
-    """Return means ``[K, D]`` as floats, None for None.
+def check_means(means: Any, shape: tuple[int, int] | None = None) -> FloatArray:
+    """Return means ``[K, D]`` as floats.
 
     Raises
     ------
     ValueError
         If they have another shape.
     """
-    if means is None:
-        return None
     checked = _check_floats(means, "means")
-    check_shape(checked, shape, "means")
+    if shape is None and checked.ndim != 2:
+        msg = f"The parameter 'means' should have the shape of (K, D), but got {checked.shape}"
+        raise ValueError(msg)
+    if shape is not None:
+        check_shape(checked, shape, "means")
     return checked
 
 
-def check_precisions(
-    precisions: Any, shape: tuple[int, ...], structure: CovarianceStructure
-) -> FloatArray | None:
-    """Return precisions in the shape of the covariances as floats, None for None.
+def check_positive_definite(
+    values: Any, shape: tuple[int, ...], structure: CovarianceStructure, what: str
+) -> FloatArray:
+    """Return covariances or precisions, as ``what`` says, as floats.
 
     Raises
     ------
     ValueError
         If they have another shape, or are not symmetric and positive definite.
     """
-    if precisions is None:
-        return None
-    checked = _check_floats(precisions, "precisions", allow_nd=True)
-    check_shape(checked, shape, f"{structure.name} precision")
+    name = f"{structure.name} {what}"
+    checked = _check_floats(values, name, allow_nd=True)
+    check_shape(checked, shape, name)
     if structure.has_independent_features:
         if (checked <= 0.0).any():
-            msg = f"'{structure.name} precision' should be positive"
+            msg = f"'{name}' should be positive"
             raise ValueError(msg)
         return checked
-    is_symmetric = np.allclose(checked, np.swapaxes(checked, -2, -1))
+    tolerance = 1e-8 * float(np.abs(checked).max())
+    is_symmetric = np.allclose(checked, np.swapaxes(checked, -2, -1), atol=tolerance)
     smallest = structure.smallest_eigenvalues(torch.tensor(checked, dtype=torch.float64))
     if not is_symmetric or not (smallest > 0.0).all():
-        msg = f"'{structure.name} precision' should be symmetric, positive-definite"
+        msg = f"'{name}' should be symmetric, positive-definite"
         raise ValueError(msg)
     return checked
+
+
+def check_strategy(strategy: Any, num_components: int) -> Any:
+    """Return the name of a start or a function as it is, labels and responsibilities as arrays.
+
+    Parameters
+    ----------
+    strategy : str, callable, labels [N] or responsibilities [N, K]
+    num_components : int
+
+    Raises
+    ------
+    ValueError
+        If an array is neither.
+    """
+    if isinstance(strategy, str) or callable(strategy):
+        return strategy
+    checked = _check_floats(strategy, "start")
+    if checked.ndim == 1:
+        return check_labels(checked, num_components)
+    if checked.shape[1:] != (num_components,):
+        msg = (
+            "An array to start from must hold labels of shape (N,) or responsibilities of shape "
+            f"(N, K) with K = {num_components}, got shape {checked.shape}."
+        )
+        raise ValueError(msg)
+    if (checked < 0).any() or not np.allclose(checked.sum(1), 1.0):
+        msg = "Responsibilities to start from must not be negative, and each row must sum to one."
+        raise ValueError(msg)
+    return checked
+
+
+def check_labels(labels: npt.NDArray[Any], num_components: int) -> npt.NDArray[np.int64]:
+    """Return labels ``[N]`` as whole numbers.
+
+    Raises
+    ------
+    ValueError
+        If they are not whole numbers from 0 to K − 1.
+    """
+    whole = labels.astype(np.int64)
+    if (whole != labels).any() or (whole < 0).any() or (whole >= num_components).any():
+        msg = (
+            f"Labels to start from must be whole numbers from 0 to {num_components - 1}, got "
+            f"values from {labels.min():g} to {labels.max():g}."
+        )
+        raise ValueError(msg)
+    return whole

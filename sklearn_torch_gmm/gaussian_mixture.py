@@ -12,7 +12,8 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_torch_gmm._base import BaseGaussianMixture
+from sklearn_torch_gmm._base import BaseGaussianMixture, StartFunction
+from sklearn_torch_gmm._start import check_strategy
 from sklearn_torch_gmm.core.covariance import CovarianceType
 
 if TYPE_CHECKING:
@@ -28,6 +29,23 @@ InitStrategy = Literal["random", "kmeans", "kmeans++"]
 
 DEFAULT_MAX_EPOCHS = 100
 
+_SCIKIT_LEARN_NAMES = {
+    "num_components": "n_components",
+    "covariance_type": "covariance_type",
+    "convergence_tolerance": "tol",
+    "covariance_regularization": "reg_covar",
+    "num_init": "n_init",
+    "random_state": "random_state",
+}
+
+_SCIKIT_LEARN_STARTS = {"random": "random", "kmeans": "kmeans", "kmeans++": "k-means++"}
+"""The nearest that scikit-learn has; what it starts from is not quite the same for 'kmeans++'."""
+
+
+def _scikit_learn_start(strategy: Any) -> str:
+    # A start of one's own has no name there, and a fitted mixture no need of it.
+    return _SCIKIT_LEARN_STARTS[strategy] if isinstance(strategy, str) else "kmeans"
+
 
 class GaussianMixture(BaseGaussianMixture):
     """Gaussian mixture fitted by expectation–maximization on PyTorch Lightning.
@@ -41,9 +59,11 @@ class GaussianMixture(BaseGaussianMixture):
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='diag'
         How the covariance of a component may look: a matrix of its own ('full'), one matrix for
         all ('tied'), a variance for each feature ('diag') or one variance ('spherical').
-    init_strategy : {'random', 'kmeans', 'kmeans++'}, default='kmeans'
+    init_strategy : {'random', 'kmeans', 'kmeans++'}, callable or array-like, default='kmeans'
         Where EM starts: from random responsibilities, from the clusters of K-means, or from the
-        rows that K-means++ picks, with the rows nearest to each of them.
+        rows that K-means++ picks, with the rows nearest to each of them. A function ``f(X,
+        num_components, random_state)`` returns means (K, D), each with the rows nearest to it, or
+        labels (N,). An array holds labels (N,) or responsibilities (N, K).
     init_means : array-like of shape (num_components, num_features), default=None
         Means to start from. Rows go to their nearest mean; weights and covariances come from
         those assignments. `init_strategy` is then ignored.
@@ -89,6 +109,8 @@ class GaussianMixture(BaseGaussianMixture):
         step, and at each of them.
     labels_ : ndarray of shape (N,)
         Most probable component of each row; not set for a ``Dataset``.
+    n_samples_seen_ : float
+        Number of rows seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int
         Number of features seen in :meth:`fit`.
     feature_names_in_ : ndarray of shape (D,)
@@ -121,6 +143,7 @@ class GaussianMixture(BaseGaussianMixture):
     """
 
     _components_parameter = "num_components"
+    _start_parameter = "init_strategy"
     _convergence_advice = (
         "The mixture did not converge. Increase max_epochs in trainer_params or "
         "convergence_tolerance, try another start, or check for degenerate data."
@@ -129,7 +152,7 @@ class GaussianMixture(BaseGaussianMixture):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGaussianMixture._parameter_constraints,
         "num_components": [Interval(Integral, 1, None, closed="left")],
-        "init_strategy": [StrOptions({"random", "kmeans", "kmeans++"})],
+        "init_strategy": [StrOptions({"random", "kmeans", "kmeans++"}), callable, "array-like"],
         "init_means": ["array-like", None],
         "convergence_tolerance": [Interval(Real, 0.0, None, closed="left")],
         "covariance_regularization": [Interval(Real, 0.0, None, closed="left")],
@@ -141,7 +164,7 @@ class GaussianMixture(BaseGaussianMixture):
         num_components: int = 1,
         *,
         covariance_type: CovarianceType = "diag",
-        init_strategy: InitStrategy = "kmeans",
+        init_strategy: InitStrategy | StartFunction | npt.ArrayLike = "kmeans",
         init_means: npt.ArrayLike | None = None,
         convergence_tolerance: float = 0.001,
         covariance_regularization: float = 1e-06,
@@ -175,6 +198,24 @@ class GaussianMixture(BaseGaussianMixture):
         check_is_fitted(self)
         return -float(self.lower_bound_)
 
+    @classmethod
+    def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        own = {
+            ours: params[theirs] for ours, theirs in _SCIKIT_LEARN_NAMES.items() if theirs in params
+        }
+        strategies = {theirs: ours for ours, theirs in _SCIKIT_LEARN_STARTS.items()}
+        strategy = strategies.get(params["init_params"])
+        if strategy is not None:
+            own["init_strategy"] = strategy
+        own["trainer_params"] = {"max_epochs": params["max_iter"]}
+        return own
+
+    def _scikit_learn_parameters(self) -> dict[str, Any]:
+        params = {theirs: getattr(self, ours) for ours, theirs in _SCIKIT_LEARN_NAMES.items()}
+        params["init_params"] = _scikit_learn_start(self.init_strategy)
+        params["max_iter"] = (self.trainer_params or {}).get("max_epochs", DEFAULT_MAX_EPOCHS)
+        return params
+
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> Any:
         from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
 
@@ -192,7 +233,10 @@ class GaussianMixture(BaseGaussianMixture):
         return FitSettings(
             num_components=self.num_components,
             covariance_type=self.covariance_type,
-            start=StartSettings(strategy=self.init_strategy, nearest_means=means),
+            start=StartSettings(
+                strategy=check_strategy(self.init_strategy, self.num_components),
+                nearest_means=means,
+            ),
             random_state=random_state,
             # Given means leave nothing to chance: every start would be the same.
             num_init=self.num_init if means is None else 1,

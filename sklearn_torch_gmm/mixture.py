@@ -12,8 +12,13 @@ import numpy.typing as npt
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_torch_gmm._base import BaseGaussianMixture
-from sklearn_torch_gmm._start import check_means, check_precisions, check_weights
+from sklearn_torch_gmm._base import BaseGaussianMixture, StartFunction
+from sklearn_torch_gmm._start import (
+    check_means,
+    check_positive_definite,
+    check_strategy,
+    check_weights,
+)
 from sklearn_torch_gmm.core.covariance import CovarianceType
 
 InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
@@ -48,9 +53,12 @@ class GaussianMixture(BaseGaussianMixture):
         Largest number of iterations.
     n_init : int, default=1
         Number of starts; the best result is kept. They share the passes over the data.
-    init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, default='kmeans'
+    init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, callable or array-like, \
+default='kmeans'
         Where EM starts: from the clusters of K-means, from the rows that K-means++ picks, from
-        random responsibilities, or from random rows.
+        random responsibilities, or from random rows. A function ``f(X, n_components,
+        random_state)`` returns means (K, D), each with the rows nearest to it, or labels (N,). An
+        array holds labels (N,) or responsibilities (N, K).
     weights_init : array-like of shape (n_components,), default=None
         Weights to start from in place of those found by `init_params`.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -99,6 +107,8 @@ class GaussianMixture(BaseGaussianMixture):
         The same at each of its iterations.
     labels_ : ndarray of shape (N,)
         Most probable component of each row; not set for a ``Dataset``.
+    n_samples_seen_ : float
+        Number of rows seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int
         Number of features seen in :meth:`fit`.
     feature_names_in_ : ndarray of shape (D,)
@@ -126,6 +136,7 @@ class GaussianMixture(BaseGaussianMixture):
     """
 
     _components_parameter = "n_components"
+    _start_parameter = "init_params"
     _convergence_advice = (
         "Best performing initialization did not converge. "
         "Try different init parameters, or increase max_iter, "
@@ -139,7 +150,11 @@ class GaussianMixture(BaseGaussianMixture):
         "reg_covar": [Interval(Real, 0.0, None, closed="left")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
-        "init_params": [StrOptions({"kmeans", "k-means++", "random", "random_from_data"})],
+        "init_params": [
+            StrOptions({"kmeans", "k-means++", "random", "random_from_data"}),
+            callable,
+            "array-like",
+        ],
         "weights_init": ["array-like", None],
         "means_init": ["array-like", None],
         "precisions_init": ["array-like", None],
@@ -157,7 +172,7 @@ class GaussianMixture(BaseGaussianMixture):
         reg_covar: float = 1e-6,
         max_iter: int = 100,
         n_init: int = 1,
-        init_params: InitParams = "kmeans",
+        init_params: InitParams | StartFunction | npt.ArrayLike = "kmeans",
         weights_init: npt.ArrayLike | None = None,
         means_init: npt.ArrayLike | None = None,
         precisions_init: npt.ArrayLike | None = None,
@@ -187,6 +202,18 @@ class GaussianMixture(BaseGaussianMixture):
         self.num_workers = num_workers
         self.trainer_params = trainer_params
 
+    @classmethod
+    def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(params)
+
+    def _scikit_learn_parameters(self) -> dict[str, Any]:
+        ours_alone = {"batch_size", "num_workers", "trainer_params"}
+        params = self.get_params(deep=False)
+        if not isinstance(self.init_params, str):
+            # A start of one's own has no name there, and a fitted mixture no need of it.
+            del params["init_params"]
+        return {name: value for name, value in params.items() if name not in ours_alone}
+
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> Any:
         from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
 
@@ -198,11 +225,18 @@ class GaussianMixture(BaseGaussianMixture):
             )
             raise ValueError(msg)
         shape = self._structure.covariance_shape(self.n_components, num_features)
+        weights, means, precisions = self.weights_init, self.means_init, self.precisions_init
+        if weights is not None:
+            weights = check_weights(weights, self.n_components)
+        if means is not None:
+            means = check_means(means, (self.n_components, num_features))
+        if precisions is not None:
+            precisions = check_positive_definite(precisions, shape, self._structure, "precision")
         start = StartSettings(
-            strategy=self.init_params,
-            weights=check_weights(self.weights_init, self.n_components),
-            means=check_means(self.means_init, (self.n_components, num_features)),
-            precisions=check_precisions(self.precisions_init, shape, self._structure),
+            strategy=check_strategy(self.init_params, self.n_components),
+            weights=weights,
+            means=means,
+            precisions=precisions,
         )
         goes_on = self.warm_start and hasattr(self, "converged_")
         if goes_on:

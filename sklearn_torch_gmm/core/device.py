@@ -16,6 +16,9 @@ _PRECISIONS: dict[Any, torch.dtype] = {
     32: torch.float32,
 }
 
+_CAPABILITIES_WITH_FAST_FLOAT64 = {(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)}
+"""Compute capabilities of the GPUs made for numerical work: half the rate of float32."""
+
 
 def automatic_accelerator() -> str:
     """Return ``"cuda"`` where it is available, ``"cpu"`` elsewhere.
@@ -26,21 +29,28 @@ def automatic_accelerator() -> str:
 
 
 def device_for(trainer_params: Mapping[str, Any]) -> torch.device:
-    """Return the device that the trainer would compute on in one process."""
+    """Return the device that the trainer would compute on in one process.
+
+    Where that device is missing it is the CPU, or the first GPU in place of a later one: a model
+    that was fitted on a large machine predicts on a small one.
+    """
     accelerator = trainer_params.get("accelerator", "auto")
     if accelerator in ("auto", "gpu"):
         accelerator = automatic_accelerator()
-    if accelerator not in ("cuda", "mps"):
+    is_missing = accelerator == "cuda" and not torch.cuda.is_available()
+    if accelerator not in ("cuda", "mps") or is_missing:
         return torch.device("cpu")
     devices = trainer_params.get("devices", 1)
-    index = devices[0] if isinstance(devices, (list, tuple)) and devices else 0
-    return torch.device(accelerator, int(index))
+    index = int(devices[0]) if isinstance(devices, (list, tuple)) and devices else 0
+    if accelerator == "cuda" and index >= torch.cuda.device_count():
+        index = 0
+    return torch.device(accelerator, index)
 
 
 def arithmetic_dtype(device: torch.device, precision: Any = None) -> torch.dtype:
     """Return the floating-point type for EM on a device.
 
-    float64 wherever it is fast: on CPUs, and on GPUs of compute capability x.0.
+    float64 wherever it is fast: on CPUs, and on GPUs made for numerical work.
 
     Raises
     ------
@@ -54,6 +64,8 @@ def arithmetic_dtype(device: torch.device, precision: Any = None) -> torch.dtype
         return _PRECISIONS[precision]
     if device.type == "cpu":
         return torch.float64
-    if device.type == "cuda" and torch.cuda.get_device_capability(device)[1] == 0:
-        return torch.float64
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if capability in _CAPABILITIES_WITH_FAST_FLOAT64:
+            return torch.float64
     return torch.float32

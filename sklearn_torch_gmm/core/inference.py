@@ -1,4 +1,4 @@
-"""What a fitted mixture says of rows: in bounded memory, always by the exact log-densities."""
+"""What a fitted mixture says of rows, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.em import cancellation, normalize_
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
+
+TOLERATED_ERROR = 1e-9
+"""Rounding error of a log-density, in nats, up to which one product answers a chunk of rows."""
+
+ROWS_WORTH_A_BOUND = 512
+"""For fewer rows the bound on the error costs more than the product saves."""
 
 
 class Inference:
@@ -23,47 +30,106 @@ class Inference:
     """
 
     def __init__(self, parameters: MixtureParameters, structure: CovarianceStructure) -> None:
-        self._mixture = (
-            parameters.weights[0],
-            parameters.means[0],
-            parameters.precisions_cholesky[0],
-        )
+        self._weights = parameters.weights[0]
+        self._centre = parameters.means[0].mean(0)
+        self._means = parameters.means[0] - self._centre
+        self._factors = parameters.precisions_cholesky[0]
         self._structure = structure
-        self._workspace = Workspace(parameters.means.dtype, parameters.means.device)
-
-    def _chunks(self, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Joint log-densities ``[K, n]`` of consecutive chunks of rows, and where they belong."""
-        means = self._mixture[1]
-        size = self._workspace.rows_per_chunk(3 * means.numel())
-        for start in range(0, rows.shape[0], size):
-            chunk = rows[start : start + size]
-            x = chunk.T.to(means.device, means.dtype)
-            yield (
-                slice(start, start + chunk.shape[0]),
-                self._structure.joint_log_densities(x, *self._mixture),
-            )
+        self._workspace = Workspace(self._means.dtype, self._means.device)
+        self._natural: Tensor | None = None
 
     @torch.no_grad()
     def labels(self, rows: Tensor) -> Tensor:
         """Most probable component of each row: ``[N]``, int64."""
         result = torch.empty(rows.shape[0], dtype=torch.long, device=rows.device)
         for place, joint in self._chunks(rows):
-            result[place] = joint.argmax(0)
+            result[place] = _first_of_largest(joint)
         return result
 
     @torch.no_grad()
     def log_densities(self, rows: Tensor) -> Tensor:
         """Log p(x) of each row, in nats: ``[N]``."""
         result = torch.empty(rows.shape[0], dtype=rows.dtype, device=rows.device)
-        for place, joint in self._chunks(rows):
-            result[place] = joint.logsumexp(0)
+        for place, joint in self._chunks(rows, with_common_term=True):
+            result[place] = _log_sum_exp_(joint)
         return result
 
     @torch.no_grad()
     def responsibilities(self, rows: Tensor) -> Tensor:
         """p(component | x): ``[N, K]``."""
-        components = self._mixture[0].shape[0]
+        components = self._weights.shape[0]
         result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
         for place, joint in self._chunks(rows):
-            result[place] = joint.softmax(0).T
+            normalize_(joint.unsqueeze(0))
+            result[place] = joint.T
         return result
+
+    def _chunks(
+        self, rows: Tensor, *, with_common_term: bool = False
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Joint log-densities ``[K, n]`` of consecutive chunks of rows, and where they belong.
+
+        A term that is common to all components changes neither labels nor responsibilities.
+        """
+        components, features = self._means.shape
+        length = 1 + self._structure.num_moments(features)
+        size = self._workspace.rows_per_chunk(length + 2 * components)
+        shift = self._centre.unsqueeze(-1)
+        for start in range(0, rows.shape[0], size):
+            chunk = rows[start : start + size].to(self._means.device)
+            moments = self._workspace.take("features", length, chunk.shape[0])
+            x = moments[1 : features + 1]
+            torch.sub(chunk.T, shift, out=x)
+            if self._is_safe(x):
+                moments[0] = 1.0
+                self._structure.write_second_moments(x, moments[features + 1 :])
+                joint = self._workspace.take("joint", components, chunk.shape[0])
+                torch.mm(self._natural_parameters(), moments, out=joint)
+                if with_common_term:
+                    joint += self._structure.common_log_densities(x, self._factors)
+                yield slice(start, start + chunk.shape[0]), joint
+            else:
+                yield from self._exact_chunks(x, start)
+
+    def _exact_chunks(self, x: Tensor, start: int) -> Iterator[tuple[slice, Tensor]]:
+        """The same for centred rows ``x [D, n]``, of which the first has number ``start``."""
+        size = self._workspace.rows_per_chunk(3 * self._means.numel())
+        for first in range(0, x.shape[1], size):
+            part = x[:, first : first + size]
+            joint = self._structure.joint_log_densities(
+                part, self._weights, self._means, self._factors
+            )
+            yield slice(start + first, start + first + part.shape[1]), joint
+
+    def _is_safe(self, x: Tensor) -> bool:
+        """Whether the log-densities of ``x [D, n]`` may be computed from moments."""
+        if x.shape[1] < ROWS_WORTH_A_BOUND:
+            return False
+        extents = x.abs().amax(1)
+        error = cancellation(self._natural_parameters(), extents, self._structure)
+        return bool(error <= TOLERATED_ERROR)
+
+    def _natural_parameters(self) -> Tensor:
+        if self._natural is None:
+            self._natural = self._structure.natural_parameters(
+                self._weights, self._means, self._factors
+            )
+        return self._natural
+
+
+def _first_of_largest(joint: Tensor) -> Tensor:
+    """Position of the largest value in each column of ``joint [K, n]``: ``[n]``.
+
+    Several times as fast as ``argmax``, which does not vectorize along the first axis.
+    """
+    components = joint.shape[0]
+    places = torch.arange(components, 0, -1, device=joint.device, dtype=torch.int32)
+    is_largest = joint == joint.amax(0)
+    return components - (is_largest * places.unsqueeze(-1)).amax(0)
+
+
+def _log_sum_exp_(joint: Tensor) -> Tensor:
+    """Logarithm of the sum of exponentials of each column of ``joint [K, n]``, which is lost."""
+    # A row without density anywhere has the log-density −∞, not −∞ − −∞.
+    largest = joint.amax(0).clamp_(min=torch.finfo(joint.dtype).min)
+    return joint.sub_(largest).exp_().sum(0).log_().add_(largest)

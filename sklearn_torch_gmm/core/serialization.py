@@ -29,8 +29,8 @@ To change what is written:
 2. Raise the number by one. Files with a larger number than the reader's are refused.
 3. Let the reader turn the older form into the new one, next to where it reads it. Every version
    that was ever released is read.
-4. Run ``python tests/data/models/make_models.py``, which adds a directory of models written by this
-   version, and commit it; those of earlier versions stay as they are.
+4. Run ``python -m tests.make_saved_models``, which adds models written by this version to
+   ``tests/data/models``, and commit them; those of earlier versions stay as they are.
 5. Describe the change in ``docs/persistence.md`` and in the changelog.
 """
 

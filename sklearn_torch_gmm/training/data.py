@@ -1,29 +1,33 @@
 """Where rows come from, and how they reach the loop.
 
 Whatever the source, the loop sees batches: tuples of ``rows [n, D]`` or ``(rows, weights [n])``.
-No batch repeats or drops a row; sums over batches are exact.
+No batch repeats or drops a row; sums over batches are exact. The size of a batch is thus free
+wherever the user has no wish, and each source chooses one that reads well.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.utils.random import sample_without_replacement
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-
-from sklearn_torch_gmm._arrays import as_tensor
 
 Batch = tuple[Tensor, ...]
 
+CPU = torch.device("cpu")
+
 SAMPLE_ROWS = 100_000
 """Rows that a start is taken from where not all of them are in the host's memory."""
+
+BATCH_BYTES = 2**25
+"""Size of a batch that nobody has asked for: large enough that the cost of a batch does not show,
+small enough that a few of them are nothing beside the libraries."""
 
 
 @dataclass(frozen=True)
@@ -52,174 +56,101 @@ class StartingRows(NamedTuple):
     """``[M]``, or None where all rows weigh the same."""
 
 
+class Batches(ABC):
+    """The rows of a shard, in order, each time it is iterated.
+
+    It yields at least one batch, which may be empty: every process takes part in every epoch.
+    """
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def finite(self) -> Iterator[Batch]:
+        """Batches that are looked at first.
+
+        Raises
+        ------
+        ValueError
+            If a row holds NaN or infinity.
+        """
+        before = 0
+        for index, (rows, *others) in enumerate(self):
+            # A sum is not finite if one of its terms is not; only then is it worth a look at each.
+            if not rows.sum(dtype=torch.float64).isfinite():
+                wrong = (~rows.isfinite().all(1)).nonzero()
+                if len(wrong) > 0:
+                    row = int(wrong[0])
+                    msg = (
+                        f"Input X contains NaN or infinity: row {row} of batch {index}, which is "
+                        f"row {before + row} of those read."
+                    )
+                    raise ValueError(msg)
+            before += rows.shape[0]
+            yield (rows, *others)
+
+    def close(self) -> None:  # noqa: B027
+        """End the processes that read ahead, where there are any."""
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+
 class RowSource(ABC):
     """Rows of D features that can be read once an iteration."""
 
-    num_rows: int
+    num_rows: int | None
+    """N, or None where only reading all of them tells."""
+
     num_features: int
 
     @abstractmethod
     def batches(
-        self, batch_size: int | None, num_workers: int, shard: Shard = WHOLE
-    ) -> Iterable[Batch]:
-        """An iterable that yields the rows of the shard, each time it is iterated.
+        self,
+        batch_size: int | None,
+        num_workers: int = 0,
+        shard: Shard = WHOLE,
+        device: torch.device = CPU,
+    ) -> Batches:
+        """Batches of the shard's rows.
 
-        It yields at least one batch, which may be empty: every process takes part in every epoch.
+        Parameters
+        ----------
+        batch_size : int or None
+            None: the source chooses.
+        num_workers : int
+            Processes that read ahead, where the source can use them.
+        shard : Shard
+        device : torch.device
+            Where the rows will be needed. Batches may, but need not, be there already.
         """
 
     @abstractmethod
     def starting_rows(
         self, num_components: int, random_state: np.random.RandomState
     ) -> StartingRows:
-        """All rows where they are in host memory, a random sample of them elsewhere."""
+        """All rows where they are few or in host memory, a random sample of them elsewhere."""
 
 
-class SlicedBatches:
-    """Views of consecutive rows; unlike a ``DataLoader``, nothing is copied.
-
-    Parameters
-    ----------
-    rows : Tensor [N, D]
-    weights : Tensor [N] or None
-    batch_size : int or None
-    """
-
-    def __init__(self, rows: Tensor, weights: Tensor | None, batch_size: int | None) -> None:
-        self._tensors = (rows,) if weights is None else (rows, weights)
-        self._batch_size = batch_size or max(1, rows.shape[0])
-
-    def __len__(self) -> int:
-        return max(1, math.ceil(self._tensors[0].shape[0] / self._batch_size))
-
-    def __iter__(self) -> Iterator[Batch]:
-        for index in range(len(self)):
-            start = index * self._batch_size
-            yield tuple(t[start : start + self._batch_size] for t in self._tensors)
+def default_batch_size(row_bytes: int) -> int:
+    """How many rows of that size make a batch."""
+    return max(1, BATCH_BYTES // max(1, row_bytes))
 
 
-class ArrayRows(RowSource):
-    """Rows of an array, a memory map or a tensor.
-
-    Parameters
-    ----------
-    rows : ndarray or Tensor [N, D]
-    weights : ndarray [N], optional
-    """
-
-    def __init__(
-        self,
-        rows: npt.NDArray[Any] | Tensor,
-        weights: npt.NDArray[np.float64] | None = None,
-    ) -> None:
-        self.rows = rows if isinstance(rows, Tensor) else as_tensor(rows)
-        self.weights = weights
-        self.num_rows, self.num_features = self.rows.shape
-
-    def batches(
-        self, batch_size: int | None, num_workers: int, shard: Shard = WHOLE
-    ) -> Iterable[Batch]:
-        place = slice(*shard.bounds(self.num_rows))
-        weights = None if self.weights is None else as_tensor(self.weights)[place]
-        return SlicedBatches(self.rows[place], weights, batch_size)
-
-    def starting_rows(
-        self, num_components: int, random_state: np.random.RandomState
-    ) -> StartingRows:
-        rows, weights = self.rows, self.weights
-        if rows.device.type != "cpu":
-            chosen = _sample_indices(self.num_rows, num_components, random_state)
-            if chosen is not None:
-                rows = rows[torch.as_tensor(chosen, device=rows.device)]
-                weights = None if weights is None else weights[chosen]
-        return StartingRows(rows.detach().cpu().numpy(), weights)
+def sample_size(num_components: int) -> int:
+    """How many rows a start is taken from."""
+    return max(SAMPLE_ROWS, 256 * num_components)
 
 
-class DatasetRows(RowSource):
-    """Rows of a map-style ``Dataset``; an item is a row or a tuple whose first member is one.
-
-    Parameters
-    ----------
-    dataset : torch.utils.data.Dataset
-    weights : ndarray [N], optional
-    """
-
-    def __init__(
-        self, dataset: Dataset[Any], weights: npt.NDArray[np.float64] | None = None
-    ) -> None:
-        self.dataset = dataset
-        self.weights = weights
-        self.num_rows = len(dataset)  # type: ignore[arg-type]
-        if self.num_rows == 0:
-            msg = "Found a dataset with 0 sample(s) (rows) while a minimum of 1 is required."
-            raise ValueError(msg)
-        self.num_features = _first_member(dataset[0]).shape[0]
-
-    def batches(
-        self, batch_size: int | None, num_workers: int, shard: Shard = WHOLE
-    ) -> Iterable[Batch]:
-        first, behind = shard.bounds(self.num_rows)
-        if first == behind:
-            return [(torch.empty(0, self.num_features),)]
-        dataset = self.dataset if self.weights is None else _Weighted(self.dataset, self.weights)
-        return DataLoader(
-            dataset,
-            batch_size=batch_size or self.num_rows,
-            sampler=range(first, behind),
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            collate_fn=_stack_rows if self.weights is None else _stack_weighted_rows,
-        )
-
-    def starting_rows(
-        self, num_components: int, random_state: np.random.RandomState
-    ) -> StartingRows:
-        chosen = _sample_indices(self.num_rows, num_components, random_state)
-        indices = np.arange(self.num_rows) if chosen is None else chosen
-        (rows,) = _stack_rows([self.dataset[int(i)] for i in indices])
-        weights = None if self.weights is None else self.weights[indices]
-        return StartingRows(rows.numpy(), weights)
-
-
-class _Weighted(Dataset[Any]):
-    """Items with their weights."""
-
-    def __init__(self, dataset: Dataset[Any], weights: npt.NDArray[np.float64]) -> None:
-        self._dataset = dataset
-        self._weights = weights
-
-    def __len__(self) -> int:
-        return len(self._weights)
-
-    def __getitem__(self, index: int) -> tuple[Any, float]:
-        return self._dataset[index], float(self._weights[index])
-
-
-def _sample_indices(
+def sample_indices(
     num_rows: int, num_components: int, random_state: np.random.RandomState
 ) -> npt.NDArray[np.int64] | None:
     """Sorted indices of a random sample, or None where it would be all rows."""
-    size = max(SAMPLE_ROWS, 256 * num_components)
+    size = sample_size(num_components)
     if num_rows <= size:
         return None
-    return np.sort(random_state.choice(num_rows, size=size, replace=False))
-
-
-def _first_member(item: Any) -> Tensor:
-    is_tuple = isinstance(item, (tuple, list)) and len(item) > 0 and np.ndim(item[0]) > 0
-    tensor = torch.as_tensor(item[0] if is_tuple else item)
-    if tensor.ndim != 1:
-        msg = (
-            "A dataset's item must be a row of shape [D], or a tuple whose first member is one; "
-            f"got shape {list(tensor.shape)}."
-        )
-        raise ValueError(msg)
-    return tensor if tensor.is_floating_point() else tensor.double()
-
-
-def _stack_rows(items: list[Any]) -> Batch:
-    return (torch.stack([_first_member(item) for item in items]),)
-
-
-def _stack_weighted_rows(items: list[tuple[Any, float]]) -> Batch:
-    rows, weights = zip(*items, strict=True)
-    return (*_stack_rows(list(rows)), torch.tensor(weights, dtype=torch.float64))
+    # Unlike `choice`, it takes no memory for the rows that it leaves out.
+    chosen = sample_without_replacement(num_rows, size, random_state=random_state)
+    return np.sort(chosen).astype(np.int64)

@@ -10,11 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_torch_gmm import exceptions
-from sklearn_torch_gmm.training.data import RowSource, Shard
+from sklearn_torch_gmm.training.checkpoints import (
+    check_state,
+    random_state_to_plain,
+    restore_random_state,
+)
+from sklearn_torch_gmm.training.data import Batches, RowSource, Shard
 from sklearn_torch_gmm.training.em_iterations import EMIterations, Outcome, Restart
 from sklearn_torch_gmm.training.settings import FitSettings
 from sklearn_torch_gmm.training.starts import Starts
-from sklearn_torch_gmm.training.trainer import loader_of
+from sklearn_torch_gmm.training.trainer import is_in_forked_process, loader_of
 
 
 class EMModule(pl.LightningModule):
@@ -51,6 +56,8 @@ class EMModule(pl.LightningModule):
         self._settings = settings
         self._starts = starts
         self._restored: dict[str, Any] | None = None
+        self._repeats = 0
+        self._batches: Batches | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return an optimizer that changes nothing; Lightning warns without one."""
@@ -59,23 +66,39 @@ class EMModule(pl.LightningModule):
     def train_dataloader(self) -> Any:
         """Return the batches of this process."""
         shard = Shard(self.trainer.global_rank, self.trainer.world_size)
-        settings = self._settings
-        return loader_of(self._rows.batches(settings.batch_size, settings.num_workers, shard))
+        settings, device = self._settings, self.trainer.strategy.root_device
+        self._batches = self._rows.batches(settings.batch_size, settings.num_workers, shard, device)
+        return loader_of(self._batches)
+
+    def close(self) -> None:
+        """End the processes that read for this one."""
+        if self._batches is not None:
+            self._batches.close()
+
+    def setup(self, stage: str) -> None:
+        """Compute with one thread where more would wait for those of the parent."""
+        if is_in_forked_process(self.trainer):
+            # OpenMP takes the parent's threads for its own, and they do not exist here.
+            torch.set_num_threads(1)
 
     def on_fit_start(self) -> None:
         """Take the starts, or what a checkpoint holds, to the device."""
         if self.trainer.world_size > 1:
             self._leave_communication_to_the_end_of_the_epoch()
-        if self._restored is None:
-            try:
-                starts = self._agreed_starts()
-            except ValueError as failure:
-                self._fail(failure)
-                return
-            self.iterations = EMIterations(starts, self._settings, self.device)
-        else:
-            self.iterations = EMIterations.from_state(self._restored, self._settings, self.device)
-            self.trainer.should_stop = self.iterations.is_finished
+        try:
+            if self._restored is None:
+                self.iterations = EMIterations(self._agreed_starts(), self._settings, self.device)
+            else:
+                self._go_on(self._restored)
+        except ValueError as failure:
+            self._fail(failure)
+
+    def _go_on(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        check_state(state, self._settings, self._rows.num_features)
+        self.iterations = EMIterations.from_state(state, self._settings, self.device)
+        self._allow_more_epochs(self._repeats)
+        self.trainer.should_stop = self.iterations.is_finished
 
     def on_train_epoch_start(self) -> None:
         """Begin an iteration."""
@@ -95,19 +118,41 @@ class EMModule(pl.LightningModule):
         several = self.trainer.world_size > 1
         try:
             outcome = self.iterations.end(self._over_processes if several else None)
+        except exceptions.NonFiniteLikelihoodError as failure:
+            self._fail(self._not_finite_rows() or failure)
+            return
         except ValueError as failure:
             self._fail(failure)
             return
         if outcome is Outcome.REPEAT:
-            loop = self.trainer.fit_loop
-            if loop.max_epochs is not None and loop.max_epochs >= 0:
-                # An iteration that is done twice counts once.
-                loop.max_epochs += 1
+            self._repeats += 1
+            self._allow_more_epochs(1)
         if outcome is Outcome.FINISHED:
             self.trainer.should_stop = True
         if self.trainer.callbacks or self.trainer.loggers:  # type: ignore[attr-defined]
             # Somebody may look; where nobody can, logging would take most of a small iteration.
             self.log("nll", -self.iterations.latest_bound, prog_bar=True, rank_zero_only=True)
+
+    def _allow_more_epochs(self, repeats: int) -> None:
+        """Let iterations that are done twice count once."""
+        loop = self.trainer.fit_loop
+        if loop.max_epochs is not None and loop.max_epochs >= 0:
+            loop.max_epochs += repeats
+
+    def _not_finite_rows(self) -> ValueError | None:
+        """Which row of the data is not finite, if one is; in each of several processes."""
+        message: str | None = None
+        try:
+            assert self._batches is not None
+            for _ in self._batches.finite():
+                pass
+        except ValueError as found:
+            message = str(found)
+        messages = [message]
+        if self.trainer.world_size > 1:
+            messages *= self.trainer.world_size
+            torch.distributed.all_gather_object(messages, message)
+        return next((ValueError(text) for text in messages if text is not None), None)
 
     def _fail(self, failure: ValueError) -> None:
         """End the fit; :meth:`results` raises, since a spawned process would lose the type."""
@@ -137,7 +182,7 @@ class EMModule(pl.LightningModule):
     # -- several processes ------------------------------------------------------------------------
 
     def _agreed_starts(self) -> Starts:
-        """The starts of the first process, in each of them."""
+        """The starts that the first process found, and what it learned on the way, in each."""
         starts: Starts | ValueError | None = None
         if self.trainer.global_rank == 0:
             try:
@@ -145,7 +190,13 @@ class EMModule(pl.LightningModule):
             except ValueError as failure:
                 starts = failure
         if self.trainer.world_size > 1:
-            starts = self.trainer.strategy.broadcast(starts)
+            found = (
+                starts,
+                self._rows.num_rows,
+                random_state_to_plain(self._settings.random_state),
+            )
+            starts, self._rows.num_rows, state = self.trainer.strategy.broadcast(found)
+            restore_random_state(self._settings.random_state, state)
         if isinstance(starts, ValueError):
             raise starts
         assert starts is not None
@@ -173,11 +224,18 @@ class EMModule(pl.LightningModule):
         return {
             "iterations": state,
             "failure": None if failure is None else [type(failure).__name__, str(failure)],
+            "repeats": self._repeats,
+            "num_rows": self._rows.num_rows,
+            "random_state": random_state_to_plain(self._settings.random_state),
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`get_extra_state` returned."""
         self._restored = state["iterations"]
+        self._repeats = state["repeats"]
+        if self._rows.num_rows is None:
+            self._rows.num_rows = state["num_rows"]
+        restore_random_state(self._settings.random_state, state["random_state"])
         if state["failure"] is not None:
             name, message = state["failure"]
             self.failure = getattr(exceptions, name, ValueError)(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from os import PathLike
 
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.data import RowSource
@@ -13,7 +14,9 @@ from sklearn_torch_gmm.training.em_module import EMModule
 from sklearn_torch_gmm.training.quiet import quiet_lightning
 from sklearn_torch_gmm.training.settings import FitSettings, Progress
 from sklearn_torch_gmm.training.starts import Starts, find_starts
-from sklearn_torch_gmm.training.trainer import make_trainer, run
+from sklearn_torch_gmm.training.trainer import make_trainer, run, starts_processes_of_its_own
+
+CheckpointPath = str | PathLike[str] | None
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,17 @@ class FitResult:
     empty: list[int]
 
 
-def fit_mixture(rows: RowSource, settings: FitSettings) -> FitResult:
+def fit_mixture(
+    rows: RowSource, settings: FitSettings, ckpt_path: CheckpointPath = None
+) -> FitResult:
     """Fit a mixture from ``settings.num_init`` starts and keep the likeliest.
 
     Parameters
     ----------
     rows : RowSource
     settings : FitSettings
+    ckpt_path : str, path or None
+        A checkpoint of an earlier run, after whose last iteration to go on.
 
     Raises
     ------
@@ -51,26 +58,40 @@ def fit_mixture(rows: RowSource, settings: FitSettings) -> FitResult:
         If a covariance is not positive definite after regularization.
     NonFiniteLikelihoodError
         If the log-likelihood is not finite.
+    ValueError
+        If the data are not usable, or the checkpoint is of another mixture.
     """
     with quiet_lightning():
         if settings.max_iter == 0:
             starts = find_starts(rows, settings)
             return FitResult(starts.parameters[-1], lower_bounds=[], converged=False, empty=[])
-        if settings.progress is None:
-            restarts = _run(rows, settings, partial(find_starts, rows, settings))
+        # A checkpoint is of one run.
+        if settings.progress is None or ckpt_path is not None:
+            restarts = _run(rows, settings, partial(find_starts, rows, settings), ckpt_path)
         else:
             restarts = _run_one_by_one(rows, settings, settings.progress)
     best = max(restarts, key=lambda restart: restart.lower_bound)
     return FitResult(best.parameters, best.lower_bounds, best.converged, sorted(best.empty))
 
 
-def _run(rows: RowSource, settings: FitSettings, find: Callable[[], Starts]) -> list[Restart]:
+def _run(
+    rows: RowSource,
+    settings: FitSettings,
+    find: Callable[[], Starts],
+    ckpt_path: CheckpointPath = None,
+) -> list[Restart]:
     """All starts in the same passes over the data."""
     trainer = make_trainer(settings.trainer_params, max_epochs=settings.max_iter)
-    # Of several processes, one finds the starts, and only once all of them are there.
-    starts = find() if trainer.world_size == 1 else None
-    module = EMModule(rows, settings, starts or find)
-    run(trainer, module)
+    starts: Starts | Callable[[], Starts] = find
+    # A checkpoint makes a start needless. Of several processes that are there already, one finds
+    # the starts; before new ones begin, this one does.
+    if ckpt_path is None and (trainer.world_size == 1 or starts_processes_of_its_own(trainer)):
+        starts = find()
+    module = EMModule(rows, settings, starts)
+    try:
+        run(trainer, module, ckpt_path)
+    finally:
+        module.close()
     return module.results()
 
 

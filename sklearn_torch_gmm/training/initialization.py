@@ -133,42 +133,34 @@ def sample_of(data: StartingRows) -> Sample:
 
 def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
     strategy, components = settings.start.strategy, settings.num_components
+    num_rows, num_features = data.rows.shape
     if settings.start.nearest_means is not None:
         return nearest_means(data, settings.start.nearest_means)
     if isinstance(strategy, str):
         return STRATEGIES[strategy](data, components, settings.random_state)
     if not callable(strategy):
+        if len(strategy) != num_rows:
+            msg = (
+                f"The array to start from has {len(strategy)} rows, and the start is taken from "
+                f"{num_rows} rows of the data."
+            )
+            raise ValueError(msg)
         return Responsibilities(strategy) if strategy.ndim == 2 else Labels(strategy)
     answer = np.asarray(strategy(data.rows, components, settings.random_state))
-    num_rows, num_features = data.rows.shape
-    if answer.shape == (components, num_features) and answer.ndim == 2:
+    is_finite = answer.dtype.kind in "fiub" and bool(np.isfinite(answer).all())
+    if answer.shape == (components, num_features) and is_finite:
         return nearest_means(data, answer)
-    if answer.shape != (num_rows,):
-        msg = (
-            "A callable start must return means of shape (K, D) = "
-            f"{(components, num_features)} or labels of shape (N,) = {(num_rows,)}, got shape "
-            f"{answer.shape}."
-        )
-        raise ValueError(msg)
-    return Labels(check_labels(answer, components))
-
-
-def check_labels(labels: npt.NDArray[Any], num_components: int) -> npt.NDArray[np.int64]:
-    """Return labels ``[N]`` as whole numbers.
-
-    Raises
-    ------
-    ValueError
-        If they are not whole numbers from 0 to K − 1.
-    """
-    whole = labels.astype(np.int64)
-    if (whole != labels).any() or (whole < 0).any() or (whole >= num_components).any():
-        msg = (
-            f"Labels to start from must be whole numbers from 0 to {num_components - 1}, got "
-            f"values from {labels.min()} to {labels.max()}."
-        )
-        raise ValueError(msg)
-    return whole
+    is_label = np.isin(answer, np.arange(components))
+    if answer.shape == (num_rows,) and is_label.all():
+        return Labels(answer.astype(np.int64))
+    msg = (
+        "A callable start must return finite means of shape (K, D) = "
+        f"{(components, num_features)} or labels from 0 to {components - 1} of shape (N,) = "
+        f"{(num_rows,)}, got an array of shape {answer.shape} and type {answer.dtype}"
+    )
+    if answer.shape == (num_rows,):
+        msg += f" with the value {answer[~is_label][0]!s}"
+    raise ValueError(f"{msg}.")
 
 
 def _double(values: npt.NDArray[Any]) -> Tensor:

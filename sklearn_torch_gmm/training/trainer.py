@@ -8,14 +8,17 @@ import signal
 import threading
 from collections.abc import Iterable, Mapping
 from functools import cache
+from os import PathLike
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 
 from sklearn_torch_gmm.core.device import automatic_accelerator
+from sklearn_torch_gmm.training.quiet import quiet_lightning
 
 QUIET_DEFAULTS: dict[str, Any] = {
     "accelerator": "auto",
@@ -26,6 +29,17 @@ QUIET_DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
 }
 """One device and no output unless asked: a call inside a grid search must not start processes."""
+
+
+class QuietTrainer(pl.Trainer):
+    """A trainer that is quiet in the processes that it starts, too.
+
+    A new process knows nothing of the context that the fit was called in.
+    """
+
+    def _fit_impl(self, *args: Any, **kwargs: Any) -> None:
+        with quiet_lightning():
+            super()._fit_impl(*args, **kwargs)
 
 
 def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int) -> pl.Trainer:
@@ -65,7 +79,7 @@ def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int) -> pl.Tr
     if _is_one_process(params) and not params.get("plugins"):
         # Otherwise a job under SLURM is taken for one of many nodes, and waits for the others.
         params["plugins"] = [LightningEnvironment()]
-    return pl.Trainer(**params)
+    return QuietTrainer(**params)
 
 
 def loader_of(batches: Iterable[Any]) -> CombinedLoader:
@@ -75,8 +89,29 @@ def loader_of(batches: Iterable[Any]) -> CombinedLoader:
     return loader
 
 
-def run(trainer: pl.Trainer, module: pl.LightningModule) -> None:
+def starts_processes_of_its_own(trainer: pl.Trainer) -> bool:
+    """Whether the fit takes place in new processes, while this one waits for them."""
+    return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+
+
+def is_in_forked_process(trainer: pl.Trainer) -> bool:
+    """Whether the fit takes place in a copy of another process, without that one's threads."""
+    launcher = trainer.strategy.launcher
+    # Lightning calls fit for notebooks what is forked.
+    return starts_processes_of_its_own(trainer) and bool(launcher.is_interactive_compatible)
+
+
+def run(
+    trainer: pl.Trainer, module: pl.LightningModule, ckpt_path: str | PathLike[str] | None = None
+) -> None:
     """Fit, and leave nothing behind that the caller did not ask for.
+
+    Parameters
+    ----------
+    trainer : pytorch_lightning.Trainer
+    module : pytorch_lightning.LightningModule
+    ckpt_path : str, path or None
+        A checkpoint to go on from.
 
     Raises
     ------
@@ -88,7 +123,7 @@ def run(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     try:
         # Lightning turns gradients on and leaves them on; here they return to the caller's choice.
         with torch.set_grad_enabled(torch.is_grad_enabled()):
-            trainer.fit(module)
+            trainer.fit(module, ckpt_path=None if ckpt_path is None else str(ckpt_path))
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             launcher = trainer.strategy.launcher

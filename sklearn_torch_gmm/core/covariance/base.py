@@ -229,6 +229,10 @@ class CovarianceStructure(ABC):
             parts.append(quadratic)
         return torch.cat(parts, dim=-1)
 
+    def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
+        """Return the term ``[n]`` that :meth:`natural_parameters` leaves out, of ``x [D, n]``."""
+        return 0.0
+
     def common_log_density(self, precisions_cholesky: Tensor, scatter: Tensor) -> Tensor:
         """Sum over the rows ``[...]`` of the term that :meth:`natural_parameters` leaves out."""
         precisions = self.precisions(precisions_cholesky)

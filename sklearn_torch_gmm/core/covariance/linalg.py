@@ -58,8 +58,9 @@ def inverse_cholesky(covariances: Tensor) -> tuple[Tensor, Tensor]:
     """
     lower, info = torch.linalg.cholesky_ex(covariances)
     inverse = torch.linalg.solve_triangular(lower, identity_like(lower), upper=False)
-    # A matrix of NaN or infinity factors without complaint on some back ends.
-    usable = (info == 0) & inverse.isfinite().all(-1).all(-1)
+    # NaN factors without complaint on some back ends; an infinite variance has the precision 0.
+    finite = inverse.isfinite() & covariances.isfinite()
+    usable = (info == 0) & finite.all(-1).all(-1)
     return inverse.mT, usable
 
 

@@ -92,6 +92,9 @@ class TiedCovariance(MatrixCovariance):
     def quadratic_coefficients(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
         return precisions_cholesky.new_empty(0)
 
+    def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
+        return -0.5 * (precisions_cholesky.mT @ x).square_().sum(0)
+
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
         lower: Tensor = torch.linalg.cholesky(covariances)
         return noise @ lower.mT

@@ -1,0 +1,278 @@
+"""What a fitted mixture can be asked: prediction, criteria, sampling, the torch module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sklearn_torch_gmm._arrays import as_tensor
+from sklearn_torch_gmm._sources import is_read_in_pieces, source_of
+from sklearn_torch_gmm._validation import (
+    like_input,
+    rows_of,
+    validate_rows,
+    validate_weights,
+)
+from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
+from sklearn_torch_gmm.core.device import arithmetic_dtype, device_for
+from sklearn_torch_gmm.core.inference import Inference
+from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+
+
+class FittedMixture(BaseEstimator):  # type: ignore[misc]
+    """Works on the fitted attributes alone, and never needs Lightning for arrays and tensors."""
+
+    covariance_type: CovarianceType
+    batch_size: int | None
+    num_workers: int
+    random_state: int | np.random.RandomState | None
+    weights_: npt.NDArray[np.floating[Any]]
+    means_: npt.NDArray[np.floating[Any]]
+    covariances_: npt.NDArray[np.floating[Any]]
+    precisions_cholesky_: npt.NDArray[np.floating[Any]]
+
+    def __sklearn_is_fitted__(self) -> bool:
+        # A fit that failed may have left other attributes.
+        return hasattr(self, "means_")
+
+    @property
+    def _structure(self) -> CovarianceStructure:
+        return get_structure(self.covariance_type)
+
+    def _fitted_parameters(self) -> MixtureParameters:
+        arrays = (self.weights_, self.means_, self.covariances_, self.precisions_cholesky_)
+        return MixtureParameters(*(torch.tensor(a, dtype=torch.float64)[None] for a in arrays))
+
+    @property
+    def precisions_(self) -> np.ndarray[Any, Any]:
+        """Inverse covariances, in the shape of `covariances_`, computed at each access.
+
+        Setting them sets `precisions_cholesky_`, from which they come. Kept beside it, they would
+        make a pickle larger by half.
+        """
+        check_is_fitted(self)
+        factors = self.precisions_cholesky_
+        precisions = self._structure.precisions(torch.tensor(factors, dtype=torch.float64))
+        return precisions.numpy().astype(factors.dtype)
+
+    @precisions_.setter
+    def precisions_(self, value: npt.ArrayLike) -> None:
+        precisions = np.asarray(value)
+        factors = self._structure.precisions_cholesky_from_precisions(
+            torch.tensor(precisions, dtype=torch.float64)
+        )
+        self.precisions_cholesky_ = factors.numpy().astype(precisions.dtype)
+
+    def _inference(self, device: torch.device | None = None) -> Inference:
+        params = getattr(self, "trainer_params", None) or {}
+        device = device or device_for(params)
+        dtype = arithmetic_dtype(device, params.get("precision"))
+        return Inference(self._fitted_parameters().to(device, dtype), self._structure)
+
+    def _ask(self, question: str, X: Any) -> Any:
+        """Answer a question that :class:`Inference` knows, for rows of any kind."""
+        check_is_fitted(self)
+        if is_read_in_pieces(X):
+            return _joined(*self._answers(question, X))
+        X = validate_rows(self, X, reset=False)
+        # A tensor is answered where it is, anything else where the trainer would work.
+        rows = rows_of(X)
+        device = rows.device if isinstance(X, Tensor) else None
+        return like_input(getattr(self._inference(device), question)(rows), X)
+
+    def _answers(self, question: str, X: Any) -> tuple[Iterator[Tensor], int | None]:
+        """Answers batch by batch, and for how many rows if that is known."""
+        source = source_of(X)
+        if source.num_features != self.means_.shape[1]:
+            msg = (
+                f"X has {source.num_features} features, but {type(self).__name__} is expecting "
+                f"{self.means_.shape[1]} features as input."
+            )
+            raise ValueError(msg)
+        ask = getattr(self._inference(), question)
+
+        def answers() -> Iterator[Tensor]:
+            with source.batches(self.batch_size, self.num_workers) as batches:
+                for rows, *_ in batches.finite():
+                    yield ask(rows.cpu())
+
+        return answers(), source.num_rows
+
+    def predict(self, X: Any) -> Any:
+        """Return the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+
+        Returns
+        -------
+        labels : ndarray or Tensor of shape (N,), int64
+        """
+        return self._ask("labels", X)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return p(component | x) of each row.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+
+        Returns
+        -------
+        responsibilities : ndarray or Tensor of shape (N, K)
+        """
+        return self._ask("responsibilities", X)
+
+    def score_samples(self, X: Any) -> Any:
+        """Return the log-density of each row; it is larger than zero where the density exceeds 1.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+
+        Returns
+        -------
+        log_densities : ndarray or Tensor of shape (N,)
+            In nats.
+        """
+        return self._ask("log_densities", X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the mean log-density of the rows; larger is better.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+        y : Ignored
+            Not used, present for API consistency by convention.
+        sample_weight : array-like of shape (N,), default=None
+            Weights of the rows in the mean.
+
+        Returns
+        -------
+        score : float
+            In nats per row.
+        """
+        total, weight = self._total_log_density(X, sample_weight)
+        return total / weight
+
+    def _total_log_density(self, X: Any, sample_weight: Any) -> tuple[float, float]:
+        """Return Σ w log p(x) and Σ w."""
+        if sample_weight is None and is_read_in_pieces(X):
+            answers, _ = self._answers("log_densities", X)
+            sums = [(answer.double().sum().item(), answer.shape[0]) for answer in answers]
+            return math.fsum(total for total, _ in sums), float(sum(n for _, n in sums))
+        log_densities = self.score_samples(X)
+        num_rows = log_densities.shape[0]
+        if sample_weight is None:
+            # The sum of a mean: the same rounding as scikit-learn's.
+            return float(log_densities.mean()) * num_rows, float(num_rows)
+        weights = validate_weights(sample_weight, num_rows)
+        if isinstance(log_densities, Tensor):
+            log_densities = log_densities.cpu().numpy()
+        # Zero times the density of a row that is infinitely far away would not be a number.
+        kept = weights > 0
+        return float(weights[kept] @ log_densities[kept]), float(weights.sum())
+
+    def _n_parameters(self) -> int:
+        """Return the number of free parameters."""
+        components, features = self.means_.shape
+        covariance = self._structure.num_covariance_parameters(components, features)
+        return int(covariance + components * features + components - 1)
+
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
+        """Return the Bayesian information criterion; smaller is better.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+        sample_weight : array-like of shape (N,), default=None
+            Weights of the rows: an integer stands for the row repeated, N for their sum.
+
+        Returns
+        -------
+        bic : float
+            −2 log p(X) + log(N) · number of free parameters. Schwarz (1978).
+        """
+        total, weight = self._total_log_density(X, sample_weight)
+        return -2.0 * total + self._n_parameters() * math.log(weight)
+
+    def aic(self, X: Any, sample_weight: Any = None) -> float:
+        """Return the Akaike information criterion; smaller is better.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+        sample_weight : array-like of shape (N,), default=None
+            Weights of the rows: an integer stands for the row repeated.
+
+        Returns
+        -------
+        aic : float
+            −2 log p(X) + 2 · number of free parameters. Akaike (1974).
+        """
+        total, _ = self._total_log_density(X, sample_weight)
+        return -2.0 * total + self._n_parameters() * 2
+
+    def _draw(self, num_rows: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Draw rows ``[N, D]`` and their components ``[N]``, with scikit-learn's random numbers."""
+        random_state = check_random_state(self.random_state)
+        counts = random_state.multinomial(num_rows, self.weights_.astype(np.float64))
+        parts = [
+            self._draw_component(random_state, component, int(count))
+            for component, count in enumerate(counts)
+        ]
+        labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        return np.vstack(parts), labels
+
+    def _draw_component(
+        self, random_state: np.random.RandomState, component: int, num_rows: int
+    ) -> np.ndarray[Any, Any]:
+        components, features = self.means_.shape
+        structure, mean = self._structure, self.means_[component]
+        covariances = as_tensor(self.covariances_)
+        if structure.has_independent_features:
+            variances = structure.variances(covariances, features)[component].numpy()
+            noise = random_state.standard_normal(size=(num_rows, features))
+            return np.asarray(mean + noise * np.sqrt(variances))
+        matrix = structure.matrices(covariances, components, features)[component].numpy()
+        return random_state.multivariate_normal(mean, matrix, num_rows)
+
+    @property
+    def model_(self) -> GaussianMixtureModel:
+        """The fitted mixture as a torch module, on the CPU; a new one each time."""
+        check_is_fitted(self)
+        components, features = self.means_.shape
+        config = GaussianMixtureModelConfig(components, features, self.covariance_type)
+        model = GaussianMixtureModel(config, dtype=as_tensor(self.means_[:0]).dtype)
+        model.component_probs.copy_(torch.tensor(self.weights_))
+        model.means.copy_(torch.tensor(self.means_))
+        model.precisions_cholesky.copy_(torch.tensor(self.precisions_cholesky_))
+        return model
+
+
+def _joined(answers: Iterator[Tensor], num_rows: int | None) -> npt.NDArray[Any]:
+    """All answers as one array, which grows where it stands if their number is not known."""
+    first = next(answers).numpy()
+    result = np.empty((num_rows or 0, *first.shape[1:]), first.dtype)
+    filled = 0
+    for answer in chain([first], (answer.numpy() for answer in answers)):
+        place = slice(filled, filled + len(answer))
+        if place.stop > len(result):
+            result.resize((place.stop + len(result) // 8, *result.shape[1:]), refcheck=False)
+        result[place] = answer
+        filled = place.stop
+    result.resize((filled, *result.shape[1:]), refcheck=False)
+    return result

@@ -1,0 +1,71 @@
+"""Stepwise EM: parameters that follow the data batch by batch, without a second look at any.
+
+Source: Cappé and Moulines, On-line expectation–maximization algorithm for latent data models
+(2009), equation (5); Liang and Klein, Online EM for unsupervised models (2009).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.em import ExactEStep, MStepResult, m_step
+from sklearn_torch_gmm.core.moments import Moments
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.workspace import Workspace
+
+
+def stepwise_update(
+    parameters: MixtureParameters,
+    rows: Tensor,
+    sample_weight: Tensor | None,
+    step_size: float,
+    structure: CovarianceStructure,
+    regularization: float,
+) -> tuple[MStepResult, Tensor]:
+    """Move the expected moments a step towards those of a batch, then do an M-step.
+
+    Parameters
+    ----------
+    parameters : MixtureParameters
+        Of R mixtures.
+    rows : Tensor [n, D]
+    sample_weight : Tensor [n] or None
+    step_size : float
+        γ in s ← (1 − γ) s + γ ŝ, where s are the expected moments of one row and ŝ those of the
+        batch; 1 forgets everything before.
+    structure : CovarianceStructure
+    regularization : float
+        What the covariances of ``parameters`` hold, and those of the result will.
+
+    Returns
+    -------
+    MStepResult
+    Tensor [R]
+        Mean log-likelihood of the batch under ``parameters``, in nats.
+    """
+    means = parameters.means
+    num_features = means.shape[-1]
+    step = ExactEStep(
+        parameters, means, structure, Workspace(dtype=means.dtype, device=means.device)
+    )
+    step.add(rows, sample_weight)
+    batch = step.moments
+    total = batch.counts.sum(-1)
+
+    # Both are about the means as they were: nothing cancels, however far the data are from zero.
+    empirical = structure.regularize(parameters.covariances.clone(), -regularization)
+    second = structure.second_moments_of(empirical, parameters.weights, num_features)
+    known = Moments(batch.sums.new_zeros(batch.sums.shape), batch.log_likelihood)
+    known.counts.copy_(parameters.weights)
+    share = step_size / total
+    scatter = None
+    if structure.has_shared_scatter:
+        assert batch.scatter is not None
+        scatter = (1 - step_size) * second + share[:, None, None] * batch.scatter
+    else:
+        known.second(num_features).copy_(second)
+    sums = (1 - step_size) * known.sums + share[:, None, None] * batch.sums
+    blended = Moments(sums, batch.log_likelihood, scatter)
+    result = m_step(blended, means, means, structure, regularization)
+    return result, step.log_likelihood(batch) / total

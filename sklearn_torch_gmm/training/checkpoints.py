@@ -1,0 +1,54 @@
+"""What a checkpoint must fit, and random numbers in it as plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sklearn_torch_gmm.training.settings import FitSettings
+
+
+def check_state(state: dict[str, Any], settings: FitSettings, num_features: int) -> None:
+    """Hold the state of a checkpoint against a fit.
+
+    Raises
+    ------
+    ValueError
+        If it is that of another mixture.
+    """
+    components = settings.num_components
+    wanted = {
+        "starts": settings.num_init,
+        "means of shape": (components, num_features),
+        "covariances of shape": settings.structure.covariance_shape(components, num_features),
+    }
+    restarts = state["restarts"]
+    _, means, covariances, _ = restarts[0]["parameters"]
+    found = {
+        "starts": len(restarts),
+        "means of shape": tuple(means.shape[1:]),
+        "covariances of shape": tuple(covariances.shape[1:]),
+    }
+    for what, value in wanted.items():
+        if found[what] != value:
+            msg = (
+                f"The checkpoint is of another fit: it holds {what} {found[what]}, and this fit "
+                f"has {what} {value}."
+            )
+            raise ValueError(msg)
+
+
+def random_state_to_plain(random_state: np.random.RandomState) -> dict[str, Any]:
+    """Return a state that a checkpoint can hold without pickled objects."""
+    state = random_state.get_state(legacy=False)
+    generator = {**state["state"], "key": state["state"]["key"].tolist()}
+    return {**state, "state": generator}
+
+
+def restore_random_state(random_state: np.random.RandomState, state: dict[str, Any]) -> None:
+    """Go on with the random numbers where they were."""
+    # Those of the whole process are not ours to set back.
+    if random_state is not np.random.mtrand._rand:
+        generator = {**state["state"], "key": np.array(state["state"]["key"], dtype=np.uint32)}
+        random_state.set_state({**state, "state": generator})

@@ -1,0 +1,71 @@
+"""A random sample of rows that come one after another, whatever their number and their batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Reservoir:
+    """Keeps the rows with the smallest of random keys.
+
+    The i-th row gets the i-th random number, so the sample depends on the seed and the order of
+    rows alone. No random number is drawn as long as all rows fit: what is drawn afterwards is then
+    the same as for rows in memory.
+
+    Parameters
+    ----------
+    size : int
+        Number of rows to keep.
+    random_state : RandomState
+
+    Attributes
+    ----------
+    seen : int
+        Number of rows so far.
+
+    Notes
+    -----
+    Vitter, Random sampling with a reservoir, ACM TOMS 11 (1985); with a key for each row, a batch
+    of rows takes a few array operations.
+    """
+
+    def __init__(self, size: int, random_state: np.random.RandomState) -> None:
+        self.seen = 0
+        self._size = size
+        self._random_state = random_state
+        self._rows: list[npt.NDArray[Any]] = []
+        self._keys: list[npt.NDArray[np.float64]] = []
+        self._kept = 0
+        self._largest_key = np.inf
+
+    def add(self, rows: npt.NDArray[Any]) -> None:
+        """Take rows ``[n, D]`` into account."""
+        before, self.seen = self.seen, self.seen + len(rows)
+        if self.seen > self._size:
+            if before <= self._size:
+                self._keys = [self._random_state.random_sample(before)]
+            keys = self._random_state.random_sample(len(rows))
+            chosen = keys < self._largest_key
+            rows = rows[chosen]
+            self._keys.append(keys[chosen])
+        # A copy: a view would keep all of its batch in memory.
+        self._rows.append(np.array(rows))
+        self._kept += len(rows)
+        if self._kept > 2 * self._size:
+            self._drop()
+
+    def rows(self) -> npt.NDArray[Any]:
+        """The sample ``[M, D]``, in the order in which its rows came."""
+        if self._kept > self._size:
+            self._drop()
+        return np.concatenate(self._rows)
+
+    def _drop(self) -> None:
+        rows, keys = np.concatenate(self._rows), np.concatenate(self._keys)
+        kept = np.sort(np.argpartition(keys, self._size - 1)[: self._size])
+        self._rows, self._keys = [rows[kept]], [keys[kept]]
+        self._kept = self._size
+        self._largest_key = keys[kept].max()

@@ -1,0 +1,240 @@
+"""Rows that can only be read one after another: iterable datasets and loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain, count, islice
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch.utils.data import (
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    get_worker_info,
+)
+
+from sklearn_torch_gmm.training.data import (
+    CPU,
+    WHOLE,
+    Batch,
+    Batches,
+    RowSource,
+    Shard,
+    StartingRows,
+    default_batch_size,
+    sample_size,
+)
+from sklearn_torch_gmm.training.items import rows_of_batch, stack_rows, width_of_row
+from sklearn_torch_gmm.training.reading import LoadedBatches, loader_of_batches
+from sklearn_torch_gmm.training.reservoir import Reservoir
+
+_VALUE_BYTES = 8
+
+
+class _UnsizedRows(RowSource):
+    """Rows whose number only reading all of them tells."""
+
+    num_rows: int | None = None
+
+    def starting_rows(
+        self, num_components: int, random_state: np.random.RandomState
+    ) -> StartingRows:
+        """Read all rows, and keep a sample."""
+        reservoir = Reservoir(sample_size(num_components), random_state)
+        with self.batches(None) as batches:
+            for (rows,) in batches.finite():
+                reservoir.add(rows.cpu().numpy())
+        self.num_rows = reservoir.seen
+        return StartingRows(reservoir.rows())
+
+
+class StreamRows(_UnsizedRows):
+    """Rows of an ``IterableDataset``; an item is a row or a tuple whose first member is one.
+
+    A stream that has a method ``shard(num_shards, index)`` is asked by it for the part of a process
+    or a worker. Any other is dealt out row by row: each of several processes iterates it whole,
+    and one worker at most reads it.
+
+    Parameters
+    ----------
+    stream : IterableDataset
+        Gives the same rows each time it is iterated.
+    """
+
+    def __init__(self, stream: IterableDataset[Any]) -> None:
+        self.stream = stream
+        first = next(iter(stream), None)
+        if first is None:
+            _raise_for_nothing("stream")
+        self.num_features = width_of_row(first)
+
+    def batches(
+        self,
+        batch_size: int | None,
+        num_workers: int = 0,
+        shard: Shard = WHOLE,
+        device: torch.device = CPU,
+    ) -> Batches:
+        size = batch_size or default_batch_size(self.num_features * _VALUE_BYTES)
+        if not _can_shard(self.stream):
+            num_workers = min(num_workers, 1)
+        batches = _StreamBatches(self.stream, self.num_features, size, shard)
+        return LoadedBatches(loader_of_batches(batches, num_workers, device, None))
+
+
+class _StreamBatches(IterableDataset[Batch]):
+    """Batches of the rows of a stream that belong to a process, and in it to a worker."""
+
+    def __init__(
+        self, stream: IterableDataset[Any], num_features: int, batch_size: int, shard: Shard
+    ) -> None:
+        self._stream = stream
+        self._num_features = num_features
+        self._batch_size = batch_size
+        self._shard = shard
+
+    def __iter__(self) -> Iterator[Batch]:
+        items, numbers = self._share()
+        is_empty = True
+        while part := list(islice(items, self._batch_size)):
+            is_empty = False
+            yield (stack_rows(part, list(islice(numbers, len(part))), self._num_features),)
+        if is_empty:
+            yield (torch.empty(0, self._num_features),)
+
+    def _share(self) -> tuple[Iterator[Any], Iterator[int]]:
+        """The items that are read here, and their numbers."""
+        stream, shard = self._stream, self._shard
+        worker = get_worker_info()
+        if _can_shard(stream):
+            if worker is not None:
+                shard = Shard(
+                    shard.index * worker.num_workers + worker.id, shard.count * worker.num_workers
+                )
+            if shard.count > 1:
+                stream = stream.shard(num_shards=shard.count, index=shard.index)  # type: ignore[attr-defined]
+            return iter(stream), count()
+        items = _not_exhausted(iter(stream))
+        return islice(items, shard.index, None, shard.count), count(shard.index, shard.count)
+
+
+class LoaderRows(_UnsizedRows):
+    """Rows of a ``DataLoader``, in its batches and by its workers.
+
+    Several processes take turns with the batches.
+
+    Parameters
+    ----------
+    loader : DataLoader
+        Gives batches of rows ``[n, D]``, or tuples whose first member is one.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+        with LoadedBatches(loader, _as_batch) as batches:
+            first = next(iter(batches), None)
+        if first is None:
+            _raise_for_nothing("loader")
+        self.num_features = first[0].shape[1]
+
+    def batches(
+        self,
+        batch_size: int | None,
+        num_workers: int = 0,
+        shard: Shard = WHOLE,
+        device: torch.device = CPU,
+    ) -> Batches:
+        as_batch = partial(_as_batch, num_features=self.num_features)
+        loader, every = self.loader, (0, 1)
+        if shard.count > 1:
+            loader, every = self._share(shard)
+        return _NeverNone(LoadedBatches(loader, as_batch, every), self.num_features)
+
+    def _share(self, shard: Shard) -> tuple[DataLoader[Any], tuple[int, int]]:
+        """A loader of one process, and which of its batches to take."""
+        loader, every = self.loader, (shard.index, shard.count)
+        sampler = None if isinstance(loader.dataset, IterableDataset) else loader.sampler
+        if isinstance(sampler, (RandomSampler, DistributedSampler)):
+            msg = (
+                f"Several processes cannot share a DataLoader with a {type(sampler).__name__}: "
+                "rows would be repeated or left out. Pass one with shuffle=False; its batches are "
+                "then dealt out, so that each row counts once. The order of rows changes nothing."
+            )
+            raise ValueError(msg)
+        if not isinstance(sampler, SequentialSampler) or loader.batch_sampler is None:
+            return loader, every
+        share = DataLoader(
+            loader.dataset,
+            batch_sampler=_EveryNth(loader.batch_sampler, *every),
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            timeout=loader.timeout,
+            worker_init_fn=loader.worker_init_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+            generator=loader.generator,
+            prefetch_factor=loader.prefetch_factor,
+            persistent_workers=loader.persistent_workers,
+        )
+        return share, (0, 1)
+
+
+class _EveryNth:
+    """Every n-th of the batches of a sampler."""
+
+    def __init__(self, sampler: Any, first: int, step: int) -> None:
+        self._sampler, self._first, self._step = sampler, first, step
+
+    def __len__(self) -> int:
+        return len(range(self._first, len(self._sampler), self._step))
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(self._sampler, self._first, None, self._step)
+
+
+class _NeverNone(Batches):
+    """Batches, and an empty one where there are none."""
+
+    def __init__(self, batches: Batches, num_features: int) -> None:
+        self._batches = batches
+        self._num_features = num_features
+
+    def __iter__(self) -> Iterator[Batch]:
+        is_empty = True
+        for batch in self._batches:
+            is_empty = False
+            yield batch
+        if is_empty:
+            yield (torch.empty(0, self._num_features),)
+
+    def close(self) -> None:
+        self._batches.close()
+
+
+def _can_shard(stream: IterableDataset[Any]) -> bool:
+    return callable(getattr(stream, "shard", None))
+
+
+def _not_exhausted(items: Iterator[Any]) -> Iterator[Any]:
+    """Items of a stream that is known to have some."""
+    for first in items:
+        return chain([first], items)
+    msg = (
+        "The stream gave rows once and none when it was iterated again. EM reads the rows once an "
+        "iteration: each call of the dataset's __iter__ must begin anew."
+    )
+    raise ValueError(msg)
+
+
+def _as_batch(item: Any, index: int, num_features: int | None = None) -> Batch:
+    return (rows_of_batch(item, index, num_features),)
+
+
+def _raise_for_nothing(what: str) -> NoReturn:
+    msg = f"Found a {what} with 0 sample(s) (rows) while a minimum of 1 is required."
+    raise ValueError(msg)

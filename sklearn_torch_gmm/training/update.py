@@ -1,0 +1,64 @@
+"""A step of stepwise EM, or the start that the first one needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from sklearn_torch_gmm._arrays import as_tensor
+from sklearn_torch_gmm.core.device import arithmetic_dtype
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.stepwise import stepwise_update
+from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
+from sklearn_torch_gmm.training.arrays import ArrayRows
+from sklearn_torch_gmm.training.failures import raise_for_ill_defined
+from sklearn_torch_gmm.training.fit import FitResult
+from sklearn_torch_gmm.training.settings import FitSettings
+from sklearn_torch_gmm.training.starts import find_starts
+
+
+def update_mixture(
+    rows: ArrayRows,
+    settings: FitSettings,
+    parameters: MixtureParameters | None,
+    step_size: float,
+) -> FitResult:
+    """Move ``parameters`` towards a batch of rows, where the rows are.
+
+    Parameters
+    ----------
+    rows : ArrayRows
+    settings : FitSettings
+    parameters : MixtureParameters or None
+        None: a start is taken from the rows first.
+    step_size : float
+        1 forgets everything before.
+
+    Raises
+    ------
+    IllDefinedCovarianceError
+        If a covariance is not positive definite after regularization.
+    NonFiniteLikelihoodError
+        If the log-likelihood is not finite.
+    """
+    if parameters is None:
+        # Several starts would need a common measure, and the batches to come are not known.
+        parameters = find_starts(rows, replace(settings, num_init=1)).parameters[0]
+    device = rows.rows.device
+    dtype = arithmetic_dtype(device, settings.trainer_params.get("precision"))
+    result, log_likelihood = stepwise_update(
+        parameters.to(device, dtype),
+        rows.rows,
+        None if rows.weights is None else as_tensor(rows.weights).to(device),
+        step_size,
+        settings.structure,
+        settings.regularization,
+    )
+    lower_bound = log_likelihood.item()
+    if not math.isfinite(lower_bound):
+        msg = f"The mean log-likelihood of the batch is {lower_bound}: scale the data."
+        raise NonFiniteLikelihoodError(msg)
+    if not result.usable.all():
+        raise_for_ill_defined(result, settings)
+    empty = result.empty[0].nonzero().flatten().tolist()
+    return FitResult(result.parameters.to("cpu"), [lower_bound], converged=False, empty=empty)

@@ -1,0 +1,58 @@
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from sklearn_torch_gmm.core.covariance.full import FullCovariance
+from tests.core.covariance.contract import StructureContract
+
+
+class TestFull(StructureContract):
+    name = "full"
+    # Upper triangles: 3 × 10, 1 × 6, 4 × 1.
+    num_covariance_parameters: ClassVar = {(3, 4): 30, (1, 3): 6, (4, 1): 4}
+
+    def dense(self, covariances, components, features):
+        return covariances
+
+    def project(self, within, shares):
+        return within
+
+    def test_second_moments_are_the_products_of_pairs_row_by_row(self):
+        x = torch.tensor([[1.0, -1.0], [2.0, 3.0], [5.0, 7.0]])
+        out = torch.empty(6, 2)
+        FullCovariance().write_second_moments(x, out)
+        # 11, 12, 13, 22, 23, 33
+        expected = [[1, 2, 5, 4, 10, 25], [1, -3, -7, 9, 21, 49]]
+        np.testing.assert_array_equal(out.T, expected)
+
+    def test_factor_of_a_matrix_inverted_by_hand(self):
+        # Σ = [[4, 2], [2, 2]] has the inverse [[½, −½], [−½, 1]] = U Uᵀ with this U.
+        factor, usable = FullCovariance().precisions_cholesky(
+            torch.tensor([[[4.0, 2.0], [2.0, 2.0]]]), 1
+        )
+        assert usable.tolist() == [True]
+        np.testing.assert_allclose(factor[0], [[0.5, -0.5], [0.0, 1.0]], rtol=1e-6)
+
+    def test_off_diagonal_coefficients_stand_for_both_of_their_places(self):
+        # −½ (½ x₁² − x₁ x₂ + x₂²), for the same matrix.
+        factor = torch.tensor([[[0.5, -0.5], [0.0, 1.0]]])
+        coefficients = FullCovariance().quadratic_coefficients(factor, 2)
+        np.testing.assert_allclose(coefficients[0], [-0.25, 0.5, -0.5])
+
+    def test_estimate_of_two_points(self):
+        # (1, 1) and (3, 5): mean (2, 3), covariance [[1, 2], [2, 4]].
+        covariance = FullCovariance().estimate(
+            counts=torch.tensor([2.0]),
+            deviations=torch.tensor([[2.0, 3.0]]),
+            second=torch.tensor([[1.0 + 9.0, 1.0 + 15.0, 1.0 + 25.0]]),
+            scatter=None,
+        )
+        np.testing.assert_allclose(covariance[0], [[1.0, 2.0], [2.0, 4.0]])
+
+    def test_samples_of_an_unused_component_do_not_matter(self):
+        covariances = torch.eye(2).repeat(3, 1, 1)
+        covariances[2] *= 4.0
+        noise = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        result = FullCovariance().transform_noise(noise, torch.tensor([2, 0]), covariances)
+        np.testing.assert_allclose(result, [[2.0, 4.0], [3.0, 4.0]])

@@ -1,0 +1,69 @@
+import numpy as np
+import torch
+
+from sklearn_torch_gmm.core.covariance.linalg import (
+    identity_like,
+    inverse_cholesky,
+    pack_symmetric,
+    unpack_symmetric,
+    upper_cholesky,
+    upper_triangle,
+)
+from tests.core import oracle
+from tests.core.steps import tensor
+
+
+def test_upper_triangle_goes_row_by_row():
+    rows, columns = upper_triangle(3, torch.device("cpu"))
+    assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (1, 1),
+        (1, 2),
+        (2, 2),
+    ]
+
+
+def test_packing_keeps_the_upper_triangle():
+    matrix = torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]])
+    packed = pack_symmetric(matrix)
+    assert packed.tolist() == [1, 2, 3, 4, 5, 6]
+    torch.testing.assert_close(unpack_symmetric(packed, 3), matrix, rtol=0, atol=0)
+
+
+def test_packing_works_under_leading_dimensions(rng):
+    matrices = tensor(oracle.random_matrices(rng, 6, 4)).reshape(2, 3, 4, 4)
+    packed = pack_symmetric(matrices)
+    assert packed.shape == (2, 3, 10)
+    torch.testing.assert_close(unpack_symmetric(packed, 4), matrices, rtol=0, atol=0)
+
+
+def test_identity_has_shape_and_type_of_its_model():
+    identity = identity_like(torch.empty(2, 3, 3, dtype=torch.float32))
+    assert identity.dtype == torch.float32
+    np.testing.assert_array_equal(identity, np.stack([np.eye(3)] * 2))
+
+
+def test_inverse_cholesky_is_the_upper_root_of_the_inverse(rng):
+    matrices = oracle.random_matrices(rng, 3, 5)
+    factors, usable = inverse_cholesky(tensor(matrices))
+    assert usable.all()
+    np.testing.assert_array_equal(factors, np.triu(factors))
+    # float64 and condition numbers up to a hundred: 1e-13.
+    np.testing.assert_allclose(factors @ factors.mT, np.linalg.inv(matrices), rtol=1e-11)
+
+
+def test_one_indefinite_matrix_does_not_spoil_the_others():
+    matrices = torch.eye(2).repeat(3, 1, 1)
+    matrices[1] = torch.tensor([[1.0, 2.0], [2.0, 1.0]])
+    factors, usable = inverse_cholesky(matrices)
+    assert usable.tolist() == [True, False, True]
+    torch.testing.assert_close(factors[usable], matrices[usable])
+
+
+def test_upper_cholesky_is_the_upper_root(rng):
+    precisions = oracle.random_matrices(rng, 3, 5)
+    factors = upper_cholesky(tensor(precisions))
+    np.testing.assert_array_equal(factors, np.triu(factors))
+    np.testing.assert_allclose(factors @ factors.mT, precisions, rtol=1e-11, atol=1e-14)

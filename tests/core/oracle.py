@@ -1,0 +1,88 @@
+"""What a Gaussian mixture is, by NumPy loops and scipy: slow, and short enough to be believed.
+
+Here a mixture has a dense covariance matrix for each component, whatever its structure.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+
+
+class Mixture(NamedTuple):
+    weights: np.ndarray
+    """[K]"""
+    means: np.ndarray
+    """[K, D]"""
+    matrices: np.ndarray
+    """[K, D, D]"""
+
+
+class WeightedSums(NamedTuple):
+    counts: np.ndarray
+    """[K]"""
+    means: np.ndarray
+    """[K, D]"""
+    within: np.ndarray
+    """Covariance matrix of the rows of each component: [K, D, D]"""
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self.counts / self.counts.sum()
+
+
+def random_matrices(rng: np.random.Generator, components: int, features: int) -> np.ndarray:
+    """Covariance matrices whose condition number stays below about a hundred."""
+    roots = rng.standard_normal((components, features, 2 * features + 2))
+    scales = rng.uniform(0.5, 2.0, size=(components, 1, 1))
+    return scales * (roots @ roots.transpose(0, 2, 1) / (2 * features + 2) + 0.1 * np.eye(features))
+
+
+def draw_rows(rng: np.random.Generator, mixture: Mixture, num_rows: int) -> np.ndarray:
+    labels = rng.choice(len(mixture.weights), size=num_rows, p=mixture.weights)
+    lower = np.linalg.cholesky(mixture.matrices)
+    noise = rng.standard_normal((num_rows, mixture.means.shape[1]))
+    return mixture.means[labels] + np.einsum("nij,nj->ni", lower[labels], noise)
+
+
+def joint_log_densities(mixture: Mixture, rows: np.ndarray) -> np.ndarray:
+    """Log π_k + log N(x | μ_k, Σ_k): [K, N]."""
+    return np.stack(
+        [
+            np.log(weight) + np.atleast_1d(multivariate_normal(mean, matrix).logpdf(rows))
+            for weight, mean, matrix in zip(*mixture, strict=True)
+        ]
+    )
+
+
+def log_densities(mixture: Mixture, rows: np.ndarray) -> np.ndarray:
+    """Log p(x): [N]."""
+    return logsumexp(joint_log_densities(mixture, rows), axis=0)
+
+
+def responsibilities(mixture: Mixture, rows: np.ndarray) -> np.ndarray:
+    """p(component | x): [K, N]."""
+    return np.exp(joint_log_densities(mixture, rows) - log_densities(mixture, rows))
+
+
+def weighted_sums(
+    rows: np.ndarray, shares: np.ndarray, sample_weight: np.ndarray | None = None
+) -> WeightedSums:
+    """Weight, mean and covariance of the rows of each component, with shares [K, N]."""
+    if sample_weight is not None:
+        shares = shares * sample_weight
+    features = rows.shape[1]
+    counts, means, within = [], [], []
+    for share in shares:
+        count, total, scatter = 0.0, np.zeros(features), np.zeros((features, features))
+        for part, row in zip(share, rows, strict=True):
+            count += part
+            total += part * row
+        mean = total / count
+        for part, row in zip(share, rows, strict=True):
+            scatter += part * np.outer(row - mean, row - mean)
+        counts.append(count)
+        means.append(mean)
+        within.append(scatter / count)
+    return WeightedSums(np.array(counts), np.array(means), np.array(within))

@@ -1,0 +1,99 @@
+"""Short ways to set up what `core` works on."""
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.em import EStep, ExactEStep, FastEStep, MStepResult, m_step
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.workspace import Workspace
+
+E_STEPS = ["fast", "exact"]
+
+
+def make_parameters(
+    structure: CovarianceStructure, weights: Tensor, means: Tensor, covariances: Tensor
+) -> MixtureParameters:
+    """Parameters from tensors with a leading dimension R."""
+    factors, usable = structure.precisions_cholesky(covariances, means.shape[-2])
+    assert usable.all()
+    return MixtureParameters(weights, means, covariances, factors)
+
+
+def natural_parameters(
+    parameters: MixtureParameters, centre: Tensor, structure: CovarianceStructure
+) -> Tensor:
+    return structure.natural_parameters(
+        parameters.weights, parameters.means - centre, parameters.precisions_cholesky
+    )
+
+
+def make_e_step(
+    kind: str,
+    parameters: MixtureParameters,
+    centre: Tensor,
+    structure: CovarianceStructure,
+    *,
+    chunk_bytes: int | None = None,
+    extents: Tensor | None = None,
+    scatter: Tensor | None = None,
+) -> EStep:
+    means = parameters.means
+    workspace = Workspace(means.dtype, means.device, chunk_bytes)
+    if kind == "exact":
+        return ExactEStep(parameters, centre, structure, workspace)
+    natural = natural_parameters(parameters, centre, structure)
+    return FastEStep(
+        parameters,
+        centre,
+        structure,
+        workspace,
+        natural=natural,
+        extents=extents,
+        scatter=scatter,
+    )
+
+
+def iterate(
+    kind: str,
+    parameters: MixtureParameters,
+    rows: Tensor,
+    structure: CovarianceStructure,
+    *,
+    sample_weight: Tensor | None = None,
+    regularization: float = 0.0,
+    chunk_bytes: int | None = None,
+    splits: list[int] | None = None,
+    centre: Tensor | None = None,
+) -> tuple[MStepResult, Tensor]:
+    """One iteration of EM; returns the M-step and the log-likelihoods [R] before it."""
+    if centre is None:
+        centre = rows.mean(0).to(parameters.means)
+    step = make_e_step(kind, parameters, centre, structure, chunk_bytes=chunk_bytes)
+    edges = [0, *(splits or []), rows.shape[0]]
+    for start, stop in pairwise(edges):
+        weight = None if sample_weight is None else sample_weight[start:stop]
+        step.add(rows[start:stop], weight)
+    result = m_step(step.moments, step.centre, parameters.means, structure, regularization)
+    return result, step.log_likelihood(step.moments)
+
+
+def assert_same_mixtures(
+    actual: MixtureParameters, expected: MixtureParameters, *, rtol: float, atol: float
+) -> None:
+    for name in ("weights", "means", "covariances", "precisions_cholesky"):
+        torch.testing.assert_close(
+            getattr(actual, name),
+            getattr(expected, name),
+            rtol=rtol,
+            atol=atol,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
+
+
+def tensor(array: np.ndarray) -> Tensor:
+    """A copy: what works in place must not write to a test's own arrays."""
+    return torch.tensor(array)

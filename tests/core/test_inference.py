@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core import workspace
+from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
+from sklearn_torch_gmm.core.inference import Inference
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from tests.core import oracle
+from tests.core.oracle import Mixture
+from tests.core.steps import make_parameters, tensor
+
+METHODS = ["labels", "log_densities", "responsibilities"]
+
+ROUNDING = {"rtol": 1e-10, "atol": 1e-10}
+"""float64 (2e-16), condition numbers up to a hundred."""
+
+
+@pytest.fixture
+def mixture(rng) -> Mixture:
+    means = 2.0 * rng.standard_normal((3, 2))
+    return Mixture(np.array([0.2, 0.3, 0.5]), means, oracle.random_matrices(rng, 3, 2))
+
+
+@pytest.fixture
+def rows(rng, mixture) -> np.ndarray:
+    return oracle.draw_rows(rng, mixture, 300)
+
+
+@pytest.fixture
+def parameters(mixture) -> MixtureParameters:
+    weights, means, matrices = (tensor(array)[None] for array in mixture)
+    return make_parameters(get_structure("full"), weights, means, matrices)
+
+
+@pytest.fixture
+def inference(parameters) -> Inference:
+    return Inference(parameters, get_structure("full"))
+
+
+def test_log_densities_are_those_of_scipy(inference, mixture, rows):
+    expected = oracle.log_densities(mixture, rows)
+    np.testing.assert_allclose(inference.log_densities(tensor(rows)), expected, **ROUNDING)
+
+
+def test_responsibilities_are_bayes_rule(inference, mixture, rows):
+    expected = oracle.responsibilities(mixture, rows).T
+    np.testing.assert_allclose(inference.responsibilities(tensor(rows)), expected, **ROUNDING)
+
+
+def test_labels_are_the_most_probable_components(inference, mixture, rows):
+    labels = inference.labels(tensor(rows))
+    assert labels.dtype == torch.int64
+    np.testing.assert_array_equal(labels, oracle.joint_log_densities(mixture, rows).argmax(0))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+def test_chunks_cannot_be_seen(rng, monkeypatch, name, method):
+    structure = get_structure(name)
+    unit = structure.unit_covariances(
+        torch.empty(1, *structure.covariance_shape(3, 2), dtype=torch.float64)
+    )
+    means = tensor(rng.standard_normal((1, 3, 2)))
+    parameters = make_parameters(structure, torch.full_like(means[..., 0], 1 / 3), means, unit)
+    rows = tensor(rng.standard_normal((300, 2)))
+
+    whole = getattr(Inference(parameters, structure), method)(rows)
+    monkeypatch.setattr(workspace, "CHUNK_BYTES", 1)
+    # 300 rows are then four chunks of 64 and one of 44.
+    chunked = getattr(Inference(parameters, structure), method)(rows)
+    torch.testing.assert_close(chunked, whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["log_densities", "responsibilities"])
+def test_results_have_the_type_of_the_rows_and_the_accuracy_of_the_parameters(
+    inference, rows, method
+):
+    single = tensor(rows).float()
+    result = getattr(inference, method)(single)
+    assert result.dtype == torch.float32
+    expected: Tensor = getattr(inference, method)(single.double())
+    # Rounded once, at the end.
+    torch.testing.assert_close(result, expected.float(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_may_lie_in_memory_in_any_way(inference, rows, method):
+    call = getattr(inference, method)
+    every_second = call(tensor(np.repeat(rows, 2, axis=0))[::2])
+    by_columns = call(tensor(rows.T).T)
+    torch.testing.assert_close(every_second, call(tensor(rows)), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(by_columns, call(tensor(rows)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_rows_give_no_results(inference, method):
+    result = getattr(inference, method)(torch.empty(0, 2, dtype=torch.float64))
+    assert result.shape[0] == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_kept_for_gradients(inference, rows, method):
+    data = tensor(rows).requires_grad_()
+    assert not getattr(inference, method)(data).requires_grad
+
+
+def test_far_rows_keep_their_digits(inference, mixture):
+    rows = mixture.means + np.array([1e6, -1e6])
+    expected = oracle.log_densities(mixture, rows)
+    np.testing.assert_allclose(inference.log_densities(tensor(rows)), expected, rtol=1e-12)
+    sums = inference.responsibilities(tensor(rows)).sum(1)
+    np.testing.assert_allclose(sums, np.ones(3), rtol=1e-12)

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from sklearn_torch_gmm.core.moments import Moments
+
+
+@pytest.fixture(params=[False, True], ids=["", "with_scatter"])
+def moments(request) -> Moments:
+    """R = 2, K = 3, D = 2 and Q = 1."""
+    return Moments(
+        sums=torch.arange(24.0).reshape(2, 3, 4),
+        log_likelihood=torch.tensor([-1.0, -2.0]),
+        scatter=torch.arange(4.0).reshape(1, 2, 2) if request.param else None,
+    )
+
+
+def assert_same(actual: Moments, expected: Moments) -> None:
+    torch.testing.assert_close(vars(actual), vars(expected), rtol=0, atol=0)
+
+
+def test_counts_first_and_second_moments_lie_one_after_the_other(moments):
+    assert moments.counts[0].tolist() == [0, 4, 8]
+    assert moments.first(2)[0].tolist() == [[1, 2], [5, 6], [9, 10]]
+    assert moments.second(2)[0].tolist() == [[3], [7], [11]]
+
+
+def test_parts_are_views_that_accumulate_into_the_sums(moments):
+    moments.counts.add_(100.0)
+    moments.first(2).add_(200.0)
+    moments.second(2).add_(300.0)
+    assert moments.sums[1, 2].tolist() == [120, 221, 222, 323]
+
+
+def test_sum_adds_every_member(moments):
+    total = moments + moments
+    assert total.sums[1, 2].tolist() == [40, 42, 44, 46]
+    assert total.log_likelihood.tolist() == [-2, -4]
+    if moments.scatter is not None:
+        assert total.scatter.tolist() == [[[0, 2], [4, 6]]]
+
+
+def test_sum_changes_neither_of_its_parts(moments):
+    before = moments.sums.clone()
+    total = moments + moments
+    total.sums.zero_()
+    torch.testing.assert_close(moments.sums, before, rtol=0, atol=0)
+
+
+def test_packing_and_unpacking_changes_nothing(moments):
+    packed = moments.pack(with_scatter=True)
+    assert packed.shape == (24 + 2 + (0 if moments.scatter is None else 4),)
+    assert_same(moments.unpack(packed), moments)
+
+
+def test_packed_moments_add_up_like_the_moments(moments):
+    packed = moments.pack(with_scatter=True)
+    assert_same(moments.unpack(packed + packed), moments + moments)
+
+
+def test_a_scatter_that_is_left_out_stays_what_it_is(moments):
+    packed = moments.pack(with_scatter=False)
+    assert packed.shape == (24 + 2,)
+    doubled = moments.unpack(2 * packed)
+    assert_same(doubled, Moments(2 * moments.sums, 2 * moments.log_likelihood, moments.scatter))

@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from sklearn_torch_gmm.core.workspace import (
+    ACCELERATOR_CHUNK_BYTES,
+    CHUNK_BYTES,
+    Workspace,
+)
+
+CPU = torch.device("cpu")
+
+
+def test_chunk_fills_its_memory():
+    workspace = Workspace(torch.float64, CPU, chunk_bytes=80_000)
+    # 80,000 bytes hold 10,000 values of 8 bytes: 100 rows of 100 values.
+    assert workspace.rows_per_chunk(100) == 100
+
+
+def test_narrower_values_leave_room_for_more_rows():
+    assert Workspace(torch.float32, CPU, chunk_bytes=80_000).rows_per_chunk(100) == 200
+
+
+@pytest.mark.parametrize("values_per_row", [10**4, 10**9])
+def test_chunk_has_rows_enough_to_be_worth_a_call(values_per_row):
+    assert Workspace(torch.float64, CPU, chunk_bytes=80_000).rows_per_chunk(values_per_row) == 64
+
+
+def test_chunk_has_at_most_65536_rows():
+    assert Workspace(torch.float64, CPU, chunk_bytes=2**30).rows_per_chunk(1) == 2**16
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"), [("cpu", CHUNK_BYTES), ("cuda", ACCELERATOR_CHUNK_BYTES)]
+)
+def test_accelerators_get_larger_chunks(device, expected):
+    assert Workspace(torch.float64, torch.device(device)).chunk_bytes == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_tensors_have_the_shape_asked_for_and_the_type_of_the_workspace(dtype):
+    taken = Workspace(dtype, CPU).take("logits", 3, 5)
+    assert taken.shape == (3, 5)
+    assert taken.is_contiguous()
+    assert taken.dtype == dtype
+
+
+def test_memory_is_used_again_for_the_same_or_a_smaller_size():
+    workspace = Workspace(torch.float64, CPU)
+    first = workspace.take("logits", 3, 5)
+    assert workspace.take("logits", 5, 3).data_ptr() == first.data_ptr()
+    assert workspace.take("logits", 2, 2).data_ptr() == first.data_ptr()
+    assert workspace.take("logits", 3, 5).data_ptr() == first.data_ptr()
+
+
+def test_memory_grows_for_a_larger_size_and_stays_large():
+    workspace = Workspace(torch.float64, CPU)
+    workspace.take("logits", 2)
+    large = workspace.take("logits", 100)
+    assert large.shape == (100,)
+    workspace.take("logits", 2)
+    assert workspace.take("logits", 100).data_ptr() == large.data_ptr()
+
+
+def test_names_share_no_memory():
+    workspace = Workspace(torch.float64, CPU)
+    workspace.take("logits", 4).fill_(1.0)
+    workspace.take("features", 4).fill_(2.0)
+    assert workspace.take("logits", 4).tolist() == [1.0] * 4

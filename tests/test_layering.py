@@ -1,0 +1,173 @@
+"""Which part of the package may know of which, and what importing it may do."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sklearn_torch_gmm
+from sklearn_torch_gmm.core.covariance import STRUCTURES
+
+PACKAGE = Path(sklearn_torch_gmm.__file__).parent
+PATHS = sorted(PACKAGE.rglob("*.py"))
+CORE = [path for path in PATHS if path.is_relative_to(PACKAGE / "core")]
+TRAINING = [path for path in PATHS if path.is_relative_to(PACKAGE / "training")]
+REGISTRY = PACKAGE / "core" / "covariance" / "registry.py"
+
+MOST_LINES = 400
+
+CORE_MAY_IMPORT = (
+    "torch",
+    "typing_extensions",  # which torch requires
+    "sklearn_torch_gmm._arrays",
+    "sklearn_torch_gmm.core",
+    "sklearn_torch_gmm.exceptions",
+)
+"""And the standard library."""
+
+FACES = (
+    "sklearn_torch_gmm.gaussian_mixture",
+    "sklearn_torch_gmm.mixture",
+    "sklearn_torch_gmm._base",
+)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def is_within(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Names of the modules that a file imports, wherever in the file it does."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}, line {node.lineno}: a relative import"
+            if node.module == "sklearn_torch_gmm":
+                # A module of the package, or one of its public names, which come from the faces.
+                yield from (f"sklearn_torch_gmm.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def literals_compared(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines, and strings that a file compares something with or matches it against."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.Compare, ast.MatchValue)):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield node.lineno, part.value
+
+
+def test_there_are_files_to_look_at():
+    assert REGISTRY in CORE
+    assert TRAINING
+
+
+@pytest.mark.parametrize("path", CORE, ids=name_of)
+def test_core_needs_torch_and_the_standard_library_alone(path):
+    others = [
+        module
+        for module in imported_modules(path)
+        if not is_within(module, CORE_MAY_IMPORT)
+        and module.partition(".")[0] not in sys.stdlib_module_names
+    ]
+    assert others == []
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=name_of)
+def test_training_knows_nothing_of_the_faces(path):
+    public = tuple(f"sklearn_torch_gmm.{name}" for name in sklearn_torch_gmm.__all__)
+    upwards = [module for module in imported_modules(path) if is_within(module, FACES + public)]
+    assert upwards == []
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path != REGISTRY], ids=name_of)
+def test_no_module_but_the_registry_branches_on_the_covariance_type(path):
+    branches = [(line, value) for line, value in literals_compared(path) if value in STRUCTURES]
+    assert branches == []
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_no_module_asks_of_which_class_a_structure_is(path):
+    classes = {type(structure).__name__ for structure in STRUCTURES.values()}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {
+            "isinstance",
+            "issubclass",
+        }:
+            names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+            assert not names & classes, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_a_file_is_short_enough_to_be_read(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+# What the package may not touch, seen before and after it is imported. Its dependencies are
+# imported first: what they do is not ours.
+IMPORT_IN_A_FRESH_PROCESS = """
+import logging, os, random, signal, sys, threading, warnings
+
+import joblib, numpy, scipy.linalg, sklearn.base, sklearn.cluster, sklearn.mixture, torch
+
+def state():
+    loggers = {
+        name: (logger.level, logger.disabled, logger.propagate, logger.handlers, logger.filters)
+        for name, logger in {"root": logging.root, **logging.root.manager.loggerDict}.items()
+        if name in loggers_before and isinstance(logger, logging.Logger)
+    }
+    return {
+        "warning filters": list(warnings.filters),
+        "showwarning": warnings.showwarning,
+        "loggers": loggers,
+        "logging disabled": logging.root.manager.disable,
+        "environment": dict(os.environ),
+        "excepthook": sys.excepthook,
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        "threads": threading.active_count(),
+        "random": random.getstate(),
+        "numpy random": numpy.random.get_state()[1].tolist(),
+        "numpy errors": numpy.geterr(),
+        "numpy print": numpy.get_printoptions(),
+        "torch random": torch.get_rng_state().tolist(),
+        "torch dtype": torch.get_default_dtype(),
+        "torch device": torch.empty(0).device,
+        "torch threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "torch gradients": torch.is_grad_enabled(),
+        "torch deterministic": torch.are_deterministic_algorithms_enabled(),
+        "torch precision": torch.get_float32_matmul_precision(),
+        "scikit-learn": sklearn.get_config(),
+    }
+
+loggers_before = {"root", *logging.root.manager.loggerDict}
+before = state()
+import sklearn_torch_gmm
+import sklearn_torch_gmm.mixture
+public = [getattr(sklearn_torch_gmm, name) for name in sklearn_torch_gmm.__all__]
+after = state()
+
+changed = [name for name in before if before[name] != after[name]]
+assert not changed, f"changed: {changed}"
+unwanted = {"lightning", "pytorch_lightning", "matplotlib"} & set(sys.modules)
+assert not unwanted, f"imported: {unwanted}"
+"""
+
+
+def test_import_is_light_silent_and_changes_nothing():
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT_IN_A_FRESH_PROCESS],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")

@@ -183,7 +183,7 @@ class ConvertibleMixture(FittedMixture):
         # Where torch is not installed, a parameter that is a tensor could not be unpickled.
         mixture = ScikitLearnMixture(
             **{
-                name: np.asarray(v.cpu()) if isinstance(v, Tensor) else v
+                name: np.asarray(v.detach().cpu()) if isinstance(v, Tensor) else v
                 for name, v in params.items()
             }
         )

@@ -52,7 +52,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
 
     def _fitted_parameters(self) -> MixtureParameters:
         arrays = (self.weights_, self.means_, self.covariances_, self.precisions_cholesky_)
-        return MixtureParameters(*(torch.tensor(a, dtype=torch.float64)[None] for a in arrays))
+        return MixtureParameters(*(as_tensor(a).double().unsqueeze(0) for a in arrays))
 
     @property
     def precisions_(self) -> np.ndarray[Any, Any]:

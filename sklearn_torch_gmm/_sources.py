@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -61,7 +60,7 @@ def _is_store(X: Any) -> bool:
     if isinstance(X, np.memmap):
         # Integers are turned into floating-point numbers, which have to be kept somewhere.
         return X.dtype.kind in "iub"
-    if isinstance(X, (np.ndarray, np.generic, Tensor)) or scipy.sparse.issparse(X):
+    if isinstance(X, (np.ndarray, np.generic, Tensor)) or hasattr(X, "tocsr"):
         return False
     if not hasattr(X, "shape") or not hasattr(X, "__getitem__"):
         return False

@@ -122,7 +122,7 @@ def total_weight(sample_weight: Any, num_rows: int) -> float:
 def weighted_rows(
     X: Any, sample_weight: Any, *, keep_all: bool = False
 ) -> tuple[Any, npt.NDArray[np.float64] | None]:
-    """Return the rows of weight, and their weights with a mean of one.
+    """Return the rows of weight, and their weights by :func:`relative_weights`.
 
     Parameters
     ----------
@@ -137,20 +137,26 @@ def weighted_rows(
     kept = weights > 0
     if not keep_all and not kept.all():
         X, weights = X[torch.from_numpy(kept) if isinstance(X, Tensor) else kept], weights[kept]
-    return X, weights / weights.mean()
+    return X, relative_weights(weights)
 
 
 def weighted_subset(
     dataset: Dataset[Any], sample_weight: Any, *, keep_all: bool = False
 ) -> tuple[Dataset[Any], npt.NDArray[np.float64] | None]:
-    """Return the items of weight, and their weights with a mean of one."""
+    """Return the items of weight, and their weights by :func:`relative_weights`."""
     if sample_weight is None:
         return dataset, None
     weights = validate_weights(sample_weight, len(dataset))  # type: ignore[arg-type]
     kept = np.flatnonzero(weights > 0)
     if not keep_all and kept.size < weights.size:
         dataset, weights = Subset(dataset, kept.tolist()), weights[kept]
-    return dataset, weights / weights.mean()
+    return dataset, relative_weights(weights)
+
+
+def relative_weights(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
+    """Return weights with a mean of one, or None where all are equal."""
+    # A start draws other random numbers where the chances of the rows differ.
+    return None if (weights == weights[0]).all() else weights / weights.mean()
 
 
 def numpy_dtype(X: Any) -> np.dtype[Any]:

@@ -254,6 +254,8 @@ default='kmeans'
             tolerance=self.tol,
             regularization=self.reg_covar,
             regularization_name="reg_covar",
+            # scikit-learn gives a component without rows the variance reg_covar, or fails.
+            keep_empty=self.reg_covar > 0,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             trainer_params=trainer_params,

@@ -47,6 +47,8 @@ class MixtureParameters:
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> MixtureParameters:
         """The same values elsewhere, or in another floating-point type."""
+        if device == self.weights.device and dtype == self.weights.dtype:
+            return self
         return MixtureParameters(
             *(getattr(self, f.name).to(device=device, dtype=dtype) for f in fields(self))
         )

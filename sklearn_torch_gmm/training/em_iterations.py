@@ -17,7 +17,6 @@ from sklearn_torch_gmm.core.em import (
     EStep,
     ExactEStep,
     FastEStep,
-    MStepResult,
     cancellation,
     m_step,
 )
@@ -25,7 +24,7 @@ from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
-from sklearn_torch_gmm.training.failures import raise_for_ill_defined
+from sklearn_torch_gmm.training.failures import check_usable
 from sklearn_torch_gmm.training.settings import FitSettings
 from sklearn_torch_gmm.training.starts import Starts
 
@@ -173,8 +172,9 @@ class EMIterations:
                 return Outcome.REPEAT
             self._knows_extents = True
             self._scatter = moments.scatter
-        self._check(lower_bounds, result, all_usable=bool(all_usable))
-        if any_empty:
+        self._check_likelihood(lower_bounds)
+        if not all_usable or any_empty:
+            check_usable(result, self._settings)
             self._remember_empty(result.empty)
         self._needs_exact = not self._is_safe(error)
         return self._finish(lower_bounds)
@@ -210,9 +210,7 @@ class EMIterations:
             over_processes(self._extents, "max")
         return moments.unpack(packed)
 
-    def _check(
-        self, lower_bounds: Sequence[float], result: MStepResult, *, all_usable: bool
-    ) -> None:
+    def _check_likelihood(self, lower_bounds: Sequence[float]) -> None:
         if not all(map(math.isfinite, lower_bounds)):
             msg = (
                 f"The mean log-likelihood became {min(lower_bounds)}: some rows are so far from "
@@ -220,8 +218,6 @@ class EMIterations:
                 "start from means inside of them."
             )
             raise NonFiniteLikelihoodError(msg)
-        if not all_usable:
-            raise_for_ill_defined(result, self._settings)
 
     def _remember_empty(self, empty: Tensor) -> None:
         for position, component in empty.nonzero().tolist():

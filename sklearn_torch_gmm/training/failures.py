@@ -12,14 +12,24 @@ from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError
 from sklearn_torch_gmm.training.settings import FitSettings
 
 
-def raise_for_ill_defined(result: MStepResult, settings: FitSettings) -> NoReturn:
+def check_usable(result: MStepResult, settings: FitSettings) -> None:
     """Raise for the first component without a positive-definite covariance.
 
     Raises
     ------
     IllDefinedCovarianceError
     """
-    restart, component = (~result.usable).nonzero()[0].tolist()
+    usable = result.usable
+    if not settings.keep_empty and not settings.structure.has_shared_scatter:
+        usable = usable & ~result.empty
+    if not usable.all():
+        restart, component = (~usable).nonzero()[0].tolist()
+        _raise_for_component(restart, component, result, settings)
+
+
+def _raise_for_component(
+    restart: int, component: int, result: MStepResult, settings: FitSettings
+) -> NoReturn:
     structure, parameters = settings.structure, result.parameters
     covariances = parameters.covariances[restart]
     weight = parameters.weights[restart, component].item()
@@ -29,6 +39,9 @@ def raise_for_ill_defined(result: MStepResult, settings: FitSettings) -> NoRetur
         "covariance (for instance caused by singleton or collapsed samples). Try to decrease the "
         f"number of components, increase {name}, or scale the input data. "
     )
+    if result.empty[restart, component]:
+        msg += f"Component {component} has lost all its rows, and {name} is zero."
+        raise IllDefinedCovarianceError(msg)
     if not covariances.isfinite().all():
         msg += f"The covariance of component {component} (weight {weight:.3g}) is not finite."
         raise IllDefinedCovarianceError(msg)

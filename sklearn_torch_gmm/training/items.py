@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm._arrays import as_tensor
+
 
 def width_of_row(item: Any) -> int:
     """D, from the first item of a dataset or stream.
@@ -54,10 +56,10 @@ def stack_rows(items: Any, numbers: Sequence[int], num_features: int) -> Tensor:
             if all(isinstance(row, np.ndarray) for row in rows):
                 items = np.stack(rows)
             else:
-                items = torch.stack([torch.as_tensor(row) for row in rows])
+                items = torch.stack([_as_floats(row) for row in rows])
         except (RuntimeError, ValueError):
             for number, row in zip(numbers, rows, strict=False):
-                _check_shape(torch.as_tensor(row), (num_features,), f"Row {number}")
+                _check_shape(_as_floats(row), (num_features,), f"Row {number}")
             raise
     stacked = _as_floats(items)
     if stacked.ndim != 2 or stacked.shape[1] != num_features:
@@ -87,7 +89,7 @@ def rows_of_batch(item: Any, index: int, num_features: int | None = None) -> Ten
     member = item[0] if isinstance(item, (tuple, list)) and len(item) > 0 else item
     try:
         rows = _as_floats(member)
-    except (TypeError, ValueError):
+    except ValueError:
         rows = torch.empty(())
     if rows.ndim != 2:
         seen = f"shape {list(rows.shape)}" if isinstance(member, Tensor) else repr(type(member))
@@ -112,9 +114,16 @@ def _first_member(item: Any) -> Any:
 
 
 def _as_floats(values: Any) -> Tensor:
-    tensor = torch.as_tensor(values)
+    # NumPy's type for Python's numbers has their precision, torch's has not.
+    if not isinstance(values, Tensor):
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiub":
+            msg = f"A row must be real numbers, got {type(values).__name__} of type {array.dtype}."
+            raise ValueError(msg)
+        values = as_tensor(array)
+    tensor: Tensor = values
     if tensor.is_complex():
-        msg = "Complex data not supported: got rows of complex numbers."
+        msg = "A row must be real numbers, got a tensor of complex numbers."
         raise ValueError(msg)
     return tensor.detach() if tensor.is_floating_point() else tensor.double()
 

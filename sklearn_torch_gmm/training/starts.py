@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.data import RowSource
-from sklearn_torch_gmm.training.failures import raise_for_ill_defined
+from sklearn_torch_gmm.training.failures import check_usable
 from sklearn_torch_gmm.training.initialization import sample_of, starting_parameters
 from sklearn_torch_gmm.training.settings import FitSettings
 
@@ -37,17 +37,25 @@ def find_starts(rows: RowSource, settings: FitSettings) -> Starts:
 
     Raises
     ------
+    ValueError
+        If there are fewer rows than components.
     IllDefinedCovarianceError
         If a covariance is not positive definite after regularization.
     """
     data = rows.starting_rows(settings.num_components, settings.random_state)
+    if len(data.rows) < settings.num_components:
+        # A stream tells its length only now.
+        msg = (
+            f"Expected n_samples >= n_components but got n_components = {settings.num_components}, "
+            f"n_samples = {len(data.rows)}"
+        )
+        raise ValueError(msg)
     sample = sample_of(data)
     centre = sample.middle()
     parameters = []
     for _ in range(settings.num_init):
         start = starting_parameters(data, settings)
-        if not start.usable.all():
-            raise_for_ill_defined(start, settings)
+        check_usable(start, settings)
         parameters.append(start.parameters)
     extents = (sample.evenly_spaced() - centre).abs().amax(0)
     return Starts(parameters, centre, extents)

@@ -98,7 +98,7 @@ def is_in_forked_process(trainer: pl.Trainer) -> bool:
     """Whether the fit takes place in a copy of another process, without that one's threads."""
     launcher = trainer.strategy.launcher
     # Lightning calls fit for notebooks what is forked.
-    return starts_processes_of_its_own(trainer) and bool(launcher.is_interactive_compatible)
+    return isinstance(launcher, _MultiProcessingLauncher) and launcher.is_interactive_compatible
 
 
 def run(

@@ -11,7 +11,7 @@ from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.stepwise import stepwise_update
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
 from sklearn_torch_gmm.training.arrays import ArrayRows
-from sklearn_torch_gmm.training.failures import raise_for_ill_defined
+from sklearn_torch_gmm.training.failures import check_usable
 from sklearn_torch_gmm.training.fit import FitResult
 from sklearn_torch_gmm.training.settings import FitSettings
 from sklearn_torch_gmm.training.starts import find_starts
@@ -58,7 +58,6 @@ def update_mixture(
     if not math.isfinite(lower_bound):
         msg = f"The mean log-likelihood of the batch is {lower_bound}: scale the data."
         raise NonFiniteLikelihoodError(msg)
-    if not result.usable.all():
-        raise_for_ill_defined(result, settings)
+    check_usable(result, settings)
     empty = result.empty[0].nonzero().flatten().tolist()
     return FitResult(result.parameters.to("cpu"), [lower_bound], converged=False, empty=empty)

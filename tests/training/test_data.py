@@ -6,7 +6,9 @@ import torch
 from torch.utils.data import Dataset, TensorDataset
 
 from sklearn_torch_gmm import GaussianMixture
-from sklearn_torch_gmm.training.data import SAMPLE_ROWS, ArrayRows, DatasetRows
+from sklearn_torch_gmm.training.arrays import ArrayRows
+from sklearn_torch_gmm.training.data import SAMPLE_ROWS
+from sklearn_torch_gmm.training.datasets import DatasetRows
 
 
 class Rows(Dataset):

@@ -12,7 +12,7 @@ from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.em import TOLERATED_ERROR
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
 from sklearn_torch_gmm.mixture import GaussianMixture
-from sklearn_torch_gmm.training.data import ArrayRows
+from sklearn_torch_gmm.training.arrays import ArrayRows
 from sklearn_torch_gmm.training.em_iterations import EMIterations
 from sklearn_torch_gmm.training.fit import fit_mixture
 from sklearn_torch_gmm.training.settings import FitSettings, StartSettings

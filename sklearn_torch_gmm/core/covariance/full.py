@@ -88,7 +88,9 @@ class FullCovariance(MatrixCovariance):
         # spread / width, because a point near the means is subtracted from rows and means first.
         centre = means.mean(-2, keepdim=True)
         factors = precisions_cholesky.mT
-        rows = (factors.flatten(-3, -2) @ (x - centre.mT)).unflatten(-2, factors.shape[-3:-1])
+        rows: Tensor = (factors.flatten(-3, -2) @ (x - centre.mT)).unflatten(
+            -2, factors.shape[-3:-1]
+        )
         centres = factors @ (means - centre).unsqueeze(-1)
         return (rows - centres).square().sum(-2)
 

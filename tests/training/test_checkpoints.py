@@ -1,0 +1,181 @@
+"""A fit that was interrupted goes on where it was."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+PARAMETERS = ("weights_", "means_", "covariances_", "lower_bounds_", "n_iter_", "converged_")
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Stop(pl.Callback):
+    """Ends the fit before an iteration."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epoch:
+            raise Interrupted
+
+
+@pytest.fixture
+def X():
+    return np.random.default_rng(0).normal(size=(211, 3)) * [1.0, 2.0, 3.0]
+
+
+def checkpointing(folder, *callbacks):
+    every = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)
+    return {"enable_checkpointing": True, "callbacks": [every, *callbacks]}
+
+
+def assert_same_fit(actual, expected):
+    for name in PARAMETERS:
+        np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), name)
+
+
+def mixture(**options):
+    defaults = {"n_components": 3, "tol": 0.0, "max_iter": 9, "init_params": "random"}
+    return DropIn(**defaults | options)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("stopped_before", [1, 6])
+def test_goes_on_after_the_last_finished_iteration(X, tmp_path, covariance_type, stopped_before):
+    options = {"covariance_type": covariance_type, "random_state": 0, "batch_size": 50}
+    with pytest.raises(Interrupted):
+        mixture(**options, trainer_params=checkpointing(tmp_path, Stop(stopped_before))).fit(X)
+    last = tmp_path / f"epoch={stopped_before - 1}.ckpt"
+    resumed = mixture(**options, trainer_params=checkpointing(tmp_path)).fit(X, ckpt_path=last)
+    assert_same_fit(resumed, mixture(**options).fit(X))
+
+
+def test_random_numbers_and_all_starts_go_on(X, tmp_path):
+    X[:70] += 7.0
+
+    def fit(random_state, **options):
+        # The starts converge one by one.
+        options = {"init_params": "random_from_data", "random_state": random_state} | options
+        return mixture(n_init=4, tol=1e-3, max_iter=40, **options)
+
+    whole_state, stopped_state = np.random.RandomState(0), np.random.RandomState(0)
+    whole = fit(whole_state).fit(X)
+    with pytest.raises(Interrupted):
+        fit(stopped_state, trainer_params=checkpointing(tmp_path, Stop(5))).fit(X)
+    # A new process begins with random numbers of its own.
+    resumed_state = np.random.RandomState(1)
+    resumed = fit(resumed_state).fit(X, ckpt_path=str(tmp_path / "epoch=4.ckpt"))
+    assert_same_fit(resumed, whole)
+    assert resumed_state.random_sample() == whole_state.random_sample()
+
+
+def test_repeated_iterations_are_not_counted_after_a_restart_either(tmp_path):
+    X = np.random.default_rng(0).normal(size=(20_001, 2))
+    # Not among the evenly spaced rows that tell, before the first iteration, how far rows reach.
+    X[1] = 1e4
+    options = {"init_params": "random_from_data", "random_state": 0, "max_iter": 4}
+    whole = mixture(**options).fit(X)
+    with pytest.raises(Interrupted):
+        mixture(**options, trainer_params=checkpointing(tmp_path, Stop(3))).fit(X)
+    last = tmp_path / "epoch=2.ckpt"
+    assert torch.load(last, weights_only=True)["state_dict"]["_extra_state"]["repeats"] == 1
+    resumed = mixture(**options).fit(X, ckpt_path=last)
+    assert whole.n_iter_ == 4
+    assert_same_fit(resumed, whole)
+
+
+def test_a_finished_run_runs_no_further(X, tmp_path):
+    options = {"random_state": 0, "tol": 1e-1}
+    first = mixture(**options, trainer_params=checkpointing(tmp_path)).fit(X)
+    assert first.converged_
+    last = tmp_path / f"epoch={first.n_iter_ - 1}.ckpt"
+    assert_same_fit(mixture(**options).fit(X, ckpt_path=last), first)
+
+
+def test_more_iterations_than_the_first_run_was_allowed(X, tmp_path):
+    options = {"random_state": 0}
+    mixture(**options, max_iter=4, trainer_params=checkpointing(tmp_path)).fit(X)
+    resumed = mixture(**options).fit(X, ckpt_path=tmp_path / "epoch=3.ckpt")
+    assert_same_fit(resumed, mixture(**options).fit(X))
+
+
+def test_a_checkpoint_holds_plain_values_alone(X, tmp_path):
+    mixture(random_state=0, trainer_params=checkpointing(tmp_path)).fit(X)
+    torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_components": 4}, r"holds means of shape \(3, 3\), and this fit has .* \(4, 3\)"),
+        ({"n_init": 2}, "holds starts 1, and this fit has starts 2"),
+        ({"covariance_type": "diag"}, r"holds covariances of shape \(3, 3, 3\)"),
+    ],
+)
+def test_a_checkpoint_of_another_fit_is_refused(X, tmp_path, options, message):
+    mixture(random_state=0, trainer_params=checkpointing(tmp_path)).fit(X)
+    with pytest.raises(ValueError, match=message):
+        mixture(**options).fit(X, ckpt_path=tmp_path / "epoch=1.ckpt")
+
+
+def test_a_killed_process(tmp_path):
+    """The data, the random numbers and all starts are those of the process that is gone."""
+    program = textwrap.dedent(
+        """
+        import os, signal, sys
+        import numpy as np
+        import pytorch_lightning as pl
+        from pytorch_lightning.callbacks import ModelCheckpoint
+        from sklearn_torch_gmm import GaussianMixture
+
+        class Kill(pl.Callback):
+            def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+                if trainer.current_epoch == 5 and batch_idx == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        folder = sys.argv[1]
+        X = np.load(folder + "/X.npy")
+        callbacks = [ModelCheckpoint(folder, save_last=True), Kill()]
+        GaussianMixture(
+            3, covariance_type="tied", init_strategy="random", num_init=2, batch_size=50,
+            convergence_tolerance=0, random_state=np.random.RandomState(0),
+            trainer_params={
+                "max_epochs": 9, "enable_checkpointing": True, "callbacks": callbacks
+            },
+        ).fit(X)
+        """
+    )
+    X = np.random.default_rng(0).normal(size=(211, 3))
+    np.save(tmp_path / "X.npy", X)
+    run = subprocess.run([sys.executable, "-c", program, tmp_path], check=False, timeout=120)
+    assert run.returncode == -signal.SIGKILL
+
+    def fit(**options):
+        return GaussianMixture(
+            3,
+            covariance_type="tied",
+            init_strategy="random",
+            num_init=2,
+            batch_size=50,
+            convergence_tolerance=0,
+            random_state=np.random.RandomState(0),
+            trainer_params={"max_epochs": 9},
+        ).fit(X, **options)
+
+    assert_same_fit(fit(ckpt_path=os.fspath(tmp_path / "last.ckpt")), fit())

@@ -183,11 +183,13 @@ class BaseGaussianMixture(
         self.lower_bounds_ = result.lower_bounds
         self.n_iter_ = len(result.lower_bounds)
         self.lower_bound_ = result.lower_bounds[-1] if result.lower_bounds else -math.inf
-        if is_read_in_pieces(X):
-            # The rows are gone: labels of a dataset that were kept would be as large as its index.
-            self.__dict__.pop("labels_", None)
-        else:
+        if not is_read_in_pieces(X):
             self.labels_ = self._inference().labels(rows_of(X)).cpu().numpy()
+        elif isinstance(X, np.ndarray):
+            self.labels_ = self.predict(X)
+        else:
+            # Labels of a stream that were kept would be as large as what did not fit.
+            self.__dict__.pop("labels_", None)
         return self
 
     def _set_fitted(self, parameters: MixtureParameters, dtype: Any) -> None:
@@ -206,7 +208,7 @@ class BaseGaussianMixture(
 
         Parameters
         ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
             The data.
         y : Ignored
             Not used, present for API consistency by convention.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sklearn_torch_gmm._arrays import as_tensor
 from sklearn_torch_gmm._fitted import FittedMixture
 from sklearn_torch_gmm._start import check_means, check_positive_definite, check_weights
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
@@ -108,9 +108,8 @@ class ConvertibleMixture(FittedMixture):
         checked_weights = check_weights(weights, components)
         shape = structure.covariance_shape(components, features)
         checked = check_positive_definite(covariances, shape, structure, "covariance")
-        factors, usable = structure.precisions_cholesky(
-            torch.tensor(checked, dtype=torch.float64)[None], components
-        )
+        checked = checked.astype(float)
+        factors, usable = structure.precisions_cholesky(as_tensor(checked)[None], components)
         if not usable.all():
             msg = (
                 f"The {structure.name} covariances are positive definite only to rounding, and "
@@ -122,7 +121,7 @@ class ConvertibleMixture(FittedMixture):
         )
         mixture.weights_ = checked_weights.astype(float)
         mixture.means_ = checked_means.astype(float)
-        mixture.covariances_ = checked.astype(float)
+        mixture.covariances_ = checked
         mixture.precisions_cholesky_ = factors[0].numpy()
         mixture.n_features_in_ = features
         mixture.converged_ = False

@@ -114,7 +114,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
 
         Returns
         -------
@@ -127,7 +127,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
 
         Returns
         -------
@@ -140,7 +140,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
 
         Returns
         -------
@@ -154,7 +154,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (N,), default=None
@@ -197,7 +197,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
         sample_weight : array-like of shape (N,), default=None
             Weights of the rows: an integer stands for the row repeated, N for their sum.
 
@@ -214,7 +214,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like, DataFrame, Tensor of shape (N, D), or Dataset of N rows
+        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
         sample_weight : array-like of shape (N,), default=None
             Weights of the rows: an integer stands for the row repeated.
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from sklearn.utils import check_array
 from torch import Tensor
 
+from sklearn_torch_gmm._arrays import as_tensor
 from sklearn_torch_gmm._validation import FLOAT_TYPES
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 
@@ -94,7 +94,7 @@ def check_positive_definite(
         return checked
     tolerance = 1e-8 * float(np.abs(checked).max())
     is_symmetric = np.allclose(checked, np.swapaxes(checked, -2, -1), atol=tolerance)
-    smallest = structure.smallest_eigenvalues(torch.tensor(checked, dtype=torch.float64))
+    smallest = structure.smallest_eigenvalues(as_tensor(checked.astype(np.float64, copy=False)))
     if not is_symmetric or not (smallest > 0.0).all():
         msg = f"'{name}' should be symmetric, positive-definite"
         raise ValueError(msg)

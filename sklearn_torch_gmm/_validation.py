@@ -92,8 +92,8 @@ def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float6
         If they are negative, not finite, all zero, or not one for each row.
     """
     if isinstance(sample_weight, Tensor):
-        sample_weight = sample_weight.detach().cpu().numpy()
-    shape = np.shape(sample_weight)
+        sample_weight = sample_weight.detach().cpu().double().numpy()
+    shape = np.asarray(sample_weight).shape
     if shape != (num_rows,):
         msg = f"sample_weight.shape == {shape}, expected {(num_rows,)}!"
         raise ValueError(msg)
@@ -116,7 +116,9 @@ def total_weight(sample_weight: Any, num_rows: int) -> float:
     """Return the sum of checked weights; rows without weights weigh one each."""
     if sample_weight is None:
         return float(num_rows)
-    return float(validate_weights(sample_weight, np.shape(sample_weight)[0]).sum())
+    if isinstance(sample_weight, Tensor):
+        return sample_weight.sum(dtype=torch.float64).item()
+    return float(np.asarray(sample_weight, dtype=np.float64).sum())
 
 
 def weighted_rows(

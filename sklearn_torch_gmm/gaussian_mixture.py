@@ -72,12 +72,13 @@ class GaussianMixture(BaseGaussianMixture):
     covariance_regularization : float, default=1e-06
         Added once to each variance, in squared units of the data.
     batch_size : int, default=None
-        Rows per batch; None: all rows are one batch. The result is the same.
+        Rows per batch; None: an array in memory is one batch, other data come in batches of about
+        32 MiB. The result is the same. A ``DataLoader`` keeps its own batches.
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`. `max_epochs` is the largest number
         of iterations, 100 unless given.
     num_workers : int, default=0
-        Workers that load the data where a :class:`torch.utils.data.Dataset` is passed.
+        Processes that read ahead where a :class:`torch.utils.data.Dataset` is passed.
     num_init : int, default=1
         Number of starts; the best result is kept. They share the passes over the data.
     random_state : int, RandomState instance or None, default=None
@@ -108,7 +109,7 @@ class GaussianMixture(BaseGaussianMixture):
         The same under scikit-learn's names: iterations, mean log-likelihood at the last training
         step, and at each of them.
     labels_ : ndarray of shape (N,)
-        Most probable component of each row; not set for a ``Dataset``.
+        Most probable component of each row, for an array or a tensor.
     n_samples_seen_ : float
         Number of rows seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int
@@ -238,8 +239,8 @@ class GaussianMixture(BaseGaussianMixture):
                 nearest_means=means,
             ),
             random_state=random_state,
-            # Given means leave nothing to chance: every start would be the same.
-            num_init=self.num_init if means is None else 1,
+            # Given means or rows leave nothing to chance: every start would be the same.
+            num_init=1 if means is not None or self._starts_from_array else self.num_init,
             max_iter=trainer_params.pop("max_epochs", DEFAULT_MAX_EPOCHS),
             tolerance=self.convergence_tolerance,
             regularization=self.covariance_regularization,

@@ -77,9 +77,10 @@ default='kmeans'
     verbose_interval : int, default=10
         Number of iterations between two prints.
     batch_size : int, default=None
-        Rows per batch; None: all rows are one batch. The result is the same.
+        Rows per batch; None: an array in memory is one batch, other data come in batches of about
+        32 MiB. The result is the same. A ``DataLoader`` keeps its own batches.
     num_workers : int, default=0
-        Workers that load the data where a :class:`torch.utils.data.Dataset` is passed.
+        Processes that read ahead where a :class:`torch.utils.data.Dataset` is passed.
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`, which is
         `max_iter`.
@@ -106,7 +107,7 @@ default='kmeans'
     lower_bounds_ : list of float
         The same at each of its iterations.
     labels_ : ndarray of shape (N,)
-        Most probable component of each row; not set for a ``Dataset``.
+        Most probable component of each row, for an array or a tensor.
     n_samples_seen_ : float
         Number of rows seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int
@@ -249,7 +250,8 @@ default='kmeans'
             covariance_type=self.covariance_type,
             start=start,
             random_state=random_state,
-            num_init=1 if goes_on else self.n_init,
+            # Of given labels or responsibilities every start would be the same.
+            num_init=1 if goes_on or self._starts_from_array else self.n_init,
             max_iter=self.max_iter,
             tolerance=self.tol,
             regularization=self.reg_covar,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm._arrays import as_tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.em import MStepResult, m_step
 from sklearn_torch_gmm.core.moments import Moments
@@ -74,7 +75,7 @@ class Labels(Assignment):
 
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
         structure, components = settings.structure, settings.num_components
-        labels = torch.as_tensor(self.labels, dtype=torch.long)
+        labels = as_tensor(self.labels).long()
 
         def members(place: slice, weights: Tensor) -> Tensor:
             return _one_hot(labels[place], components) * weights
@@ -166,7 +167,7 @@ class Responsibilities(Assignment):
 
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
         structure, components = settings.structure, settings.num_components
-        shares = torch.as_tensor(self.shares, dtype=torch.float64)
+        shares = as_tensor(self.shares).double()
 
         def members(place: slice, weights: Tensor) -> Tensor:
             return shares[place].T * weights

@@ -150,6 +150,8 @@ class EMModule(pl.LightningModule):
             message = str(found)
         messages = [message]
         if self.trainer.world_size > 1:
+            if message is not None:
+                message += f" Those of process {self.trainer.global_rank} are meant."
             messages *= self.trainer.world_size
             torch.distributed.all_gather_object(messages, message)
         return next((ValueError(text) for text in messages if text is not None), None)

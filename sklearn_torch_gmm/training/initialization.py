@@ -93,7 +93,7 @@ def nearest_means(data: StartingRows, means: npt.NDArray[Any]) -> Labels:
     """Each row belongs to the nearest of the given means, which stay as they are."""
     rows = data.rows
     labels = pairwise_distances_argmin(rows, means.astype(rows.dtype, copy=False))
-    return Labels(labels, torch.as_tensor(means, dtype=torch.float64))
+    return Labels(labels, as_tensor(means.astype(np.float64, copy=False)))
 
 
 def starting_parameters(data: StartingRows, settings: FitSettings) -> MStepResult:
@@ -164,7 +164,7 @@ def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
 
 
 def _double(values: npt.NDArray[Any]) -> Tensor:
-    return torch.as_tensor(values, dtype=torch.float64).unsqueeze(0)
+    return as_tensor(values.astype(np.float64, copy=False)).unsqueeze(0)
 
 
 def _taken_as_given(parameters: MixtureParameters) -> MStepResult:

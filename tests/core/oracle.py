@@ -86,3 +86,43 @@ def weighted_sums(
         means.append(mean)
         within.append(scatter / count)
     return WeightedSums(np.array(counts), np.array(means), np.array(within))
+
+
+def with_structure(name: str, mixture: Mixture, weights: np.ndarray) -> Mixture:
+    """The likeliest covariances of a structure where components of such weights have these."""
+    identity = np.eye(mixture.means.shape[1])
+    matrices = mixture.matrices
+    if name == "tied":
+        pooled = np.tensordot(weights, matrices, axes=1) / weights.sum()
+        matrices = np.broadcast_to(pooled, matrices.shape)
+    elif name == "diag":
+        matrices = matrices * identity
+    elif name == "spherical":
+        matrices = np.stack([np.trace(m) / len(identity) * identity for m in matrices])
+    return mixture._replace(matrices=matrices)
+
+
+def moved(
+    name: str,
+    mixture: Mixture,
+    rows: np.ndarray,
+    sample_weight: np.ndarray,
+    step_size: float,
+    regularization: float = 0.0,
+) -> Mixture:
+    """A step of stepwise EM: s ← (1 − γ) s + γ ŝ with s = (π, π μ, π (Σ + μ μᵀ)), and back."""
+    share = sample_weight / sample_weight.sum()
+    new = responsibilities(mixture, rows) * share
+    old_matrices = mixture.matrices - regularization * np.eye(rows.shape[1])
+    counts, means, matrices = [], [], []
+    for k, (weight, mean) in enumerate(zip(mixture.weights, mixture.means, strict=True)):
+        count = (1 - step_size) * weight + step_size * new[k].sum()
+        first = (1 - step_size) * weight * mean + step_size * new[k] @ rows
+        old_second = weight * (old_matrices[k] + np.outer(mean, mean))
+        second = (1 - step_size) * old_second + step_size * (new[k] * rows.T) @ rows
+        counts.append(count)
+        means.append(first / count)
+        matrices.append(second / count - np.outer(means[-1], means[-1]))
+    result = Mixture(np.array(counts), np.array(means), np.array(matrices))
+    result = with_structure(name, result, result.weights)
+    return result._replace(matrices=result.matrices + regularization * np.eye(rows.shape[1]))

@@ -195,7 +195,7 @@ def test_every_kind_of_input_gives_the_same_mixture(X, start, tmp_path, covarian
     expected = fit(X, start, covariance_type=covariance_type)
     for name, kind in KINDS.items():
         data = kind(X, tmp_path)
-        for batch_size in (7, 500, None):
+        for batch_size in (7, 500, None) if covariance_type == "full" else (7,):
             actual = fit(data, start, covariance_type=covariance_type, batch_size=batch_size)
             assert_same_fit(actual, expected)
             assert actual.n_samples_seen_ == NUM_ROWS
@@ -299,7 +299,9 @@ def test_integers_in_a_file_are_converted_batch_by_batch(X, start, tmp_path):
     whole = np.round(100 * X).astype(np.int16)
     data = mapped(whole, tmp_path)
     by_file = fit(data, 100 * start, batch_size=100)
-    assert_same_fit(by_file, fit(whole.astype(float), 100 * start))
+    expected = fit(whole.astype(float), 100 * start)
+    assert_same_fit(by_file, expected)
+    np.testing.assert_array_equal(by_file.labels_, expected.labels_)
 
 
 # -- reading ahead --------------------------------------------------------------------------------
@@ -505,7 +507,7 @@ def test_loaders_that_several_processes_cannot_share(X, sampler):
         shared = DataLoader(dataset, sampler=DistributedSampler(dataset, 2, 0))
     else:
         shared = DataLoader(dataset, shuffle=True)
-    with pytest.raises(ValueError, match="cannot share a DataLoader with a .*Sampler"):
+    with pytest.raises(ValueError, match=r"cannot share a DataLoader with a \w*Sampler"):
         LoaderRows(shared).batches(None, 0, Shard(0, 2))
 
 

@@ -1,0 +1,398 @@
+"""Starts of one's own: functions, labels and responsibilities in the place of a name."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import GridSearchCV
+from torch.utils.data import TensorDataset
+
+from sklearn_torch_gmm.exceptions import EmptyComponentWarning
+from tests.core.oracle import Mixture, WeightedSums, weighted_sums, with_structure
+from tests.faces import FACES, TYPES, Documented, DropIn, make, start_parameter
+
+each_face = pytest.mark.parametrize("face", FACES, ids=["documented", "drop-in"])
+each_type = pytest.mark.parametrize("covariance_type", TYPES)
+
+CENTRES = np.array([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+REGULARIZATION = 0.01
+
+
+@pytest.fixture
+def labels():
+    return np.random.default_rng(0).integers(3, size=80)
+
+
+@pytest.fixture
+def X(labels):
+    return CENTRES[labels] + np.random.default_rng(1).standard_normal((80, 2))
+
+
+@pytest.fixture
+def shares():
+    """Responsibilities [N, K]."""
+    return np.random.default_rng(2).dirichlet(np.ones(3), size=80)
+
+
+def one_hot(labels):
+    return np.eye(3)[labels]
+
+
+def at_centres(X, num_components, random_state):
+    return CENTRES[:num_components]
+
+
+def at_random_rows(X, num_components, random_state):
+    return X[random_state.choice(len(X), num_components, replace=False)]
+
+
+def by_agglomeration(X, num_components, random_state):
+    return AgglomerativeClustering(num_components).fit_predict(X)
+
+
+def start_of(face, rows, start, sample_weight=None, **params):
+    """What EM begins with: the result of a fit without iterations."""
+    mixture = make(
+        face, 3, start=start, iterations=0, regularization=REGULARIZATION, random_state=0, **params
+    )
+    return mixture.fit(rows, sample_weight=sample_weight)
+
+
+def mixture_from(sums: WeightedSums, covariance_type) -> Mixture:
+    mixture = Mixture(sums.weights, sums.means, sums.within)
+    mixture = with_structure(covariance_type, mixture, sums.counts)
+    return mixture._replace(matrices=mixture.matrices + REGULARIZATION * np.eye(2))
+
+
+def assert_is(estimator, expected: Mixture, tolerance=1e-10, offset=0.0):
+    matrices = estimator.model_.structure.matrices(torch.tensor(estimator.covariances_), 3, 2)
+    np.testing.assert_allclose(estimator.weights_, expected.weights, rtol=tolerance)
+    np.testing.assert_allclose(
+        estimator.means_ - offset, expected.means, rtol=tolerance, atol=tolerance
+    )
+    np.testing.assert_allclose(matrices, expected.matrices, rtol=tolerance, atol=tolerance)
+
+
+# -- what they start from, by hand ----------------------------------------------------------------
+
+
+@each_face
+@each_type
+@pytest.mark.parametrize("weighted", [False, True])
+def test_responsibilities_become_parameters_by_one_m_step(
+    X, shares, face, covariance_type, weighted
+):
+    weights = np.random.default_rng(3).integers(0, 3, size=80) if weighted else None
+    expected = mixture_from(weighted_sums(X, shares.T, weights), covariance_type)
+    actual = start_of(face, X, shares, weights, covariance_type=covariance_type)
+    assert_is(actual, expected)
+
+
+@each_face
+@each_type
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labels_are_responsibilities_of_zero_and_one(X, labels, face, covariance_type, weighted):
+    # Not the true ones: the start must not be where EM ends.
+    labels = np.roll(labels, 1)
+    weights = np.random.default_rng(3).integers(0, 3, size=80) if weighted else None
+    expected = mixture_from(weighted_sums(X, one_hot(labels).T, weights), covariance_type)
+    for start in (labels, one_hot(labels)):
+        actual = start_of(face, X, start, weights, covariance_type=covariance_type)
+        assert_is(actual, expected)
+    # A function sees the rows that have any weight.
+    kept = np.ones(80, dtype=bool) if weights is None else weights > 0
+
+    def function(rows, num_components, random_state):
+        return labels[kept]
+
+    assert_is(start_of(face, X, function, weights, covariance_type=covariance_type), expected)
+
+
+@each_face
+@each_type
+@pytest.mark.parametrize("weighted", [False, True])
+def test_means_get_the_rows_nearest_to_them(X, face, covariance_type, weighted):
+    """They stay where they are, and the covariances are the scatter about them."""
+    weights = np.random.default_rng(3).integers(1, 4, size=80) if weighted else np.ones(80)
+    nearest = ((X[:, None] - CENTRES) ** 2).sum(-1).argmin(1)
+    counts, scatters = [], []
+    for k, centre in enumerate(CENTRES):
+        own = nearest == k
+        counts.append(weights[own].sum())
+        differences = X[own] - centre
+        scatters.append((weights[own] * differences.T) @ differences / counts[-1])
+    expected = mixture_from(
+        WeightedSums(np.array(counts), CENTRES, np.array(scatters)), covariance_type
+    )
+    params = {"covariance_type": covariance_type, "sample_weight": weights}
+    assert_is(start_of(face, X, at_centres, **params), expected)
+    if face is Documented:
+        assert_is(start_of(face, X, "random", init_means=CENTRES, **params), expected)
+
+
+@each_type
+def test_far_from_the_origin(X, labels, shares, covariance_type):
+    offset = 1e8
+    X = np.round(X, 6)
+    for start, parts in [(labels, one_hot(labels)), (shares, shares)]:
+        expected = mixture_from(weighted_sums(X, parts.T), covariance_type)
+        actual = start_of(Documented, X + offset, start, covariance_type=covariance_type)
+        # Rows at 1e8 are rounded to 1.5e-8.
+        assert_is(actual, expected, 1e-6, offset)
+
+
+@each_face
+def test_one_component(X, face):
+    expected = make(face, 1).fit(X)
+    for start in (np.zeros(80, dtype=int), np.ones((80, 1)), lambda X, k, rng: [[1.0, 1.0]]):
+        mixture = make(face, 1, start=start).fit(X)
+        np.testing.assert_allclose(mixture.means_, expected.means_, rtol=1e-12)
+        np.testing.assert_allclose(mixture.covariances_, expected.covariances_, rtol=1e-12)
+
+
+@each_face
+def test_any_clustering_can_be_a_start(X, labels, face):
+    mixture = make(face, 3, start=by_agglomeration).fit(X)
+    # The clusters are those that the rows were drawn from, under other names.
+    assert adjusted_rand_score(labels, mixture.labels_) > 0.85
+
+
+def test_parts_that_are_given_replace_what_the_start_finds(X, labels):
+    mixture = DropIn(3, init_params=labels, means_init=CENTRES, max_iter=0).fit(X)
+    np.testing.assert_array_equal(mixture.means_, CENTRES)
+    np.testing.assert_allclose(mixture.weights_, np.bincount(labels) / 80)
+
+
+def test_init_means_come_before_the_strategy(X, labels):
+    mixture = Documented(3, init_strategy=labels[:5], init_means=CENTRES, trainer_params=NO_EPOCHS)
+    np.testing.assert_array_equal(mixture.fit(X).means_, CENTRES)
+
+
+NO_EPOCHS = {"max_epochs": 0}
+
+
+# -- what a function is given ---------------------------------------------------------------------
+
+
+@each_face
+def test_a_function_is_called_for_each_start_with_one_random_state(X, face):
+    calls = []
+
+    def function(rows, num_components, random_state):
+        calls.append((rows.copy(), num_components, random_state))
+        return at_random_rows(rows, num_components, random_state)
+
+    mixture = make(face, 3, start=function, starts=4, random_state=7).fit(X)
+    assert len(calls) == 4
+    for rows, num_components, random_state in calls:
+        np.testing.assert_array_equal(rows, X)
+        assert num_components == 3
+        assert isinstance(random_state, np.random.RandomState)
+        assert random_state is calls[0][2]
+    # The best of four is the best of the first, and of three more.
+    first = make(face, 3, start=at_random_rows, random_state=7).fit(X)
+    assert mixture.lower_bound_ >= first.lower_bound_
+
+
+@each_face
+def test_a_function_sees_the_rows_that_have_weight(X, face):
+    weights = np.arange(80) % 2
+    seen = []
+
+    def function(rows, num_components, random_state):
+        seen.append(rows)
+        return at_centres(rows, num_components, random_state)
+
+    for rows in (X, torch.tensor(X), TensorDataset(torch.tensor(X))):
+        make(face, 3, start=function).fit(rows, sample_weight=weights)
+    assert len(seen) == 3
+    for rows in seen:
+        assert isinstance(rows, np.ndarray)
+        np.testing.assert_array_equal(rows, X[weights > 0])
+
+
+@each_face
+def test_a_function_in_a_grid_search(X, face):
+    name = "num_components" if face is Documented else "n_components"
+    search = GridSearchCV(make(face, start=at_centres), {name: [1, 2, 3]}, cv=3).fit(X)
+    assert search.best_params_ == {name: 3}
+
+
+# -- kinds of arrays, and of rows -----------------------------------------------------------------
+
+
+@each_face
+@pytest.mark.parametrize(
+    "convert",
+    [
+        np.ndarray.tolist,
+        torch.tensor,
+        lambda a: a.astype(np.float32),
+        lambda a: pd.Series(a) if a.ndim == 1 else pd.DataFrame(a),
+        lambda a: np.ascontiguousarray(a[::-1])[::-1],
+        lambda a: a.astype(a.dtype.newbyteorder()),
+    ],
+    ids=["list", "tensor", "float32", "pandas", "reversed", "other byte order"],
+)
+def test_kinds_of_arrays(X, labels, shares, face, convert):
+    for start in (labels, shares):
+        expected = make(face, 3, start=start, random_state=0).fit(X)
+        mixture = make(face, 3, start=convert(start), random_state=0).fit(X)
+        # Shares in float32 are rounded to 6e-8, and EM from them magnifies that.
+        np.testing.assert_allclose(mixture.means_, expected.means_, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [pd.DataFrame, lambda a: np.ascontiguousarray(a[::-1])[::-1], lambda a: a.astype(">f8")],
+    ids=["pandas", "reversed", "other byte order"],
+)
+def test_kinds_of_given_parameters(X, convert):
+    """Those that pandas gives cannot be written to, which torch would warn of."""
+    expected = Documented(3, init_means=CENTRES).fit(X)
+    mixture = Documented(3, init_means=convert(CENTRES)).fit(X)
+    np.testing.assert_array_equal(mixture.means_, expected.means_)
+    precisions = np.array([[2.0, 0.5], [0.5, 1.0]])
+    params = {"covariance_type": "tied", "weights_init": [0.2, 0.3, 0.5]}
+    expected = DropIn(3, means_init=CENTRES, precisions_init=precisions, **params).fit(X)
+    mixture = DropIn(
+        3, means_init=convert(CENTRES), precisions_init=convert(precisions), **params
+    ).fit(X)
+    np.testing.assert_array_equal(mixture.means_, expected.means_)
+
+
+@each_face
+@pytest.mark.parametrize("kind", ["labels", "shares", "function"])
+@pytest.mark.parametrize(
+    ("convert", "batch_size"),
+    [(np.asarray, 7), (torch.tensor, None), (lambda X: TensorDataset(torch.tensor(X)), 16)],
+    ids=["batches", "tensor", "dataset"],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_kinds_of_rows(X, labels, shares, face, kind, convert, batch_size, weighted):
+    start = {"labels": np.roll(labels, 1), "shares": shares, "function": by_agglomeration}[kind]
+    weights = np.random.default_rng(3).integers(0, 3, size=80) if weighted else None
+    params = {"start": start, "tolerance": 0.01}
+    expected = make(face, 3, **params).fit(X, sample_weight=weights)
+    mixture = make(face, 3, batch_size=batch_size, **params).fit(convert(X), sample_weight=weights)
+    assert mixture.n_iter_ == expected.n_iter_
+    np.testing.assert_allclose(mixture.means_, expected.means_, rtol=1e-9, atol=1e-9)
+
+
+@each_face
+def test_several_starts_from_an_array_are_one(X, shares, face):
+    one, many = (make(face, 3, start=shares, starts=n, tolerance=0.01).fit(X) for n in (1, 3))
+    assert one.lower_bounds_ == many.lower_bounds_
+
+
+# -- scikit-learn's tools -------------------------------------------------------------------------
+
+
+@each_face
+def test_a_parameter_that_is_an_array(X, labels, shares, face):
+    name = start_parameter(face)
+    for start in (labels, shares):
+        mixture = make(face, 3, start=start)
+        # scikit-learn's clone insists that the constructor stores what it is given.
+        assert mixture.get_params()[name] is start
+        copied = clone(mixture)
+        np.testing.assert_array_equal(copied.get_params()[name], start)
+        assert "array(" in repr(mixture)
+        assert "GaussianMixture" in mixture._repr_html_()
+        mixture.fit(X)
+        assert mixture.get_params()[name] is start
+        assert "array(" in repr(mixture)
+        assert "GaussianMixture" in mixture._repr_html_()
+        unpickled = pickle.loads(pickle.dumps(mixture))
+        np.testing.assert_array_equal(unpickled.get_params()[name], start)
+        np.testing.assert_array_equal(unpickled.predict(X), mixture.predict(X))
+        np.testing.assert_array_equal(copied.fit(X).means_, mixture.means_)
+        mixture.set_params(**{name: "kmeans"}).fit(X)
+
+
+@each_face
+def test_a_parameter_that_is_a_function(X, face):
+    name = start_parameter(face)
+    mixture = make(face, 3, start=at_centres).fit(X)
+    for copied in (clone(mixture), pickle.loads(pickle.dumps(mixture))):
+        assert copied.get_params()[name] is at_centres
+    assert "at_centres" in repr(mixture)
+    assert "at_centres" in mixture._repr_html_()
+
+
+@each_face
+def test_an_array_goes_into_a_directory_with_the_estimator(X, shares, face, tmp_path):
+    make(face, 3, start=shares).save(tmp_path / "mixture")
+    loaded = face.load(tmp_path / "mixture")
+    np.testing.assert_array_equal(loaded.get_params()[start_parameter(face)], shares)
+
+
+# -- what is no start -----------------------------------------------------------------------------
+
+
+def of_shape(*shape):
+    return lambda X, k, random_state: np.zeros(shape)
+
+
+@each_face
+@pytest.mark.parametrize("as_dataset", [False, True], ids=["array", "dataset"])
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (of_shape(2, 2), r"\(3, 2\) or labels .* \(80,\), got an array of shape \(2, 2\)"),
+        (of_shape(3, 1), r"got an array of shape \(3, 1\)"),
+        (of_shape(80, 3), r"got an array of shape \(80, 3\)"),
+        (of_shape(79), r"got an array of shape \(79,\)"),
+        (of_shape(), r"got an array of shape \(\)"),
+        (lambda X, k, rng: None, r"got an array of shape \(\) and type object"),
+        (lambda X, k, rng: np.full(80, 3), "labels from 0 to 2 .* with the value 3"),
+        (lambda X, k, rng: np.full(80, -1), "labels from 0 to 2 .* with the value -1"),
+        (lambda X, k, rng: np.full(80, 0.5), "labels from 0 to 2 .* with the value 0.5"),
+        (lambda X, k, rng: np.full(80, np.nan), "labels from 0 to 2 .* with the value nan"),
+        (lambda X, k, rng: ["a"] * 80, "labels from 0 to 2 .* with the value a"),
+        (lambda X, k, rng: np.full((3, 2), np.nan), "must return finite means"),
+        (np.full(80, 3), "whole numbers from 0 to 2, got values from 3 to 3"),
+        (np.full(80, -1), "whole numbers from 0 to 2, got values from -1 to -1"),
+        (np.full(80, 0.5), "whole numbers from 0 to 2, got values from 0.5 to 0.5"),
+        (np.zeros(79), "array to start from has 79 rows, .* 80 rows of the data"),
+        (np.full((79, 3), 1 / 3), "array to start from has 79 rows, .* 80 rows of the data"),
+        (np.ones((80, 2)) / 2, r"\(N, K\) with K = 3, got shape \(80, 2\)"),
+        (np.ones((80, 3)), "each row must sum to one"),
+        (np.tile([2.0, -1.0, 0.0], (80, 1)), "must not be negative"),
+        (np.full((80, 3), np.nan), "Input start contains NaN"),
+        (np.zeros((80, 3, 1)), "Found array with dim 3"),
+        (["a"] * 80, "could not convert string to float"),
+        ([], "0 sample"),
+        ("kmedoids", "parameter of GaussianMixture must be"),
+        (None, "parameter of GaussianMixture must be"),
+    ],
+)
+def test_what_is_no_start(X, face, as_dataset, start, message):
+    rows = TensorDataset(torch.tensor(X)) if as_dataset else X
+    with pytest.raises(ValueError, match=message):
+        make(face, 3, start=start).fit(rows)
+
+
+@each_face
+def test_an_error_of_the_function_comes_through(X, face):
+    def function(X, num_components, random_state):
+        raise ZeroDivisionError("of my own")
+
+    with pytest.raises(ZeroDivisionError, match="of my own"):
+        make(face, 3, start=function).fit(X)
+
+
+@each_face
+@pytest.mark.parametrize("kind", ["labels", "function"])
+def test_a_component_that_starts_without_rows_is_warned_of(X, labels, face, kind):
+    labels = np.minimum(labels, 1)
+    start = labels if kind == "labels" else lambda X, k, random_state: labels
+    with pytest.warns(EmptyComponentWarning, match=r"Components \[2\] lost all their rows"):
+        mixture = make(face, 3, start=start).fit(X)
+    assert mixture.weights_[2] == 0.0
+    assert np.isfinite(mixture.means_).all()

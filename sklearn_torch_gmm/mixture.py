@@ -258,6 +258,7 @@ default='kmeans'
             regularization_name="reg_covar",
             # scikit-learn gives a component without rows the variance reg_covar, or fails.
             keep_empty=self.reg_covar > 0,
+            keep_rounding=True,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             trainer_params=trainer_params,

@@ -31,6 +31,10 @@ TOLERATED_ERROR = {torch.float64: 2e-7, torch.float32: 1e-4}
 """
 
 
+SMALL_PRODUCT = 1_000_000
+"""Multiplications below which a product for each mixture costs no more than one for all."""
+
+
 def normalize_(logits: Tensor) -> Tensor:
     """Turn joint log-densities ``[R, K, n]`` into responsibilities in place.
 
@@ -199,9 +203,15 @@ class FastEStep(EStep):
         self.structure.write_second_moments(x, features[num_features + 1 :])
 
         logits = self.workspace.take("logits", mixtures, num_rows)
-        torch.mm(self._natural, features, out=logits)
+        # A product for each mixture rounds as if the mixture were the only one; with much data one
+        # product for all is up to twice as fast.
+        is_small = logits.numel() * length < SMALL_PRODUCT
+        groups = self.moments.counts.shape[0] if is_small else 1
+        by_group = (groups, mixtures // groups, -1)
+        each = features.expand(groups, length, num_rows)
+        torch.bmm(self._natural.view(by_group), each, out=logits.view(by_group))
         self._weigh(logits.view(*self.moments.counts.shape, num_rows), sample_weight)
-        self._sums.addmm_(logits, features.T)
+        self._sums.view(by_group).baddbmm_(logits.view(by_group), each.mT)
 
         if self._collects_scatter:
             assert self.moments.scatter is not None
@@ -281,6 +291,8 @@ def m_step(
     previous_means: Tensor,
     structure: CovarianceStructure,
     regularization: float,
+    *,
+    keep_rounding: bool = False,
 ) -> MStepResult:
     """Maximum-likelihood parameters from moments; nothing here waits for the device.
 
@@ -295,6 +307,9 @@ def m_step(
     structure : CovarianceStructure
     regularization : float
         Added once to each variance, in squared units of the data.
+    keep_rounding : bool, default=False
+        Whether a component of a few equal rows has the variance that rounding gives it in
+        scikit-learn, where features are independent.
 
     Returns
     -------
@@ -313,10 +328,12 @@ def m_step(
     deviations = moments.first(num_features) / divisors.unsqueeze(-1)
     second = moments.second(num_features)
     covariances = structure.estimate(divisors, deviations, second, moments.scatter)
+    means = torch.where(empty.unsqueeze(-1), previous_means, centre + deviations)
+    if keep_rounding:
+        covariances = structure.at_least_rounding(covariances, means, divisors)
     covariances = structure.regularize(covariances, regularization)
 
     weights = counts / counts.sum(-1, keepdim=True)
-    means = torch.where(empty.unsqueeze(-1), previous_means, centre + deviations)
     spread = total_variances(weights, means, structure.variances(covariances, num_features))
     covariances = structure.fill_components(covariances, empty, spread)
     factors, usable = structure.precisions_cholesky(covariances, components)

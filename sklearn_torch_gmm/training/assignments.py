@@ -93,7 +93,14 @@ class Labels(Assignment):
             # Given means stay: what the rows would move them by is part of the scatter.
             moments.first(means.shape[1]).zero_()
         centre = means.unsqueeze(0)
-        return m_step(moments, centre, centre, structure, settings.regularization)
+        return m_step(
+            moments,
+            centre,
+            centre,
+            structure,
+            settings.regularization,
+            keep_rounding=settings.keep_rounding,
+        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,14 @@ class RandomResponsibilities(Assignment):
             moments.sums[0].addmm_(shares.T, features.T)
             _add_scatter(moments, features, weights)
         previous = centre.expand(1, components, -1)
-        return m_step(moments, centre, previous, structure, settings.regularization)
+        return m_step(
+            moments,
+            centre,
+            previous,
+            structure,
+            settings.regularization,
+            keep_rounding=settings.keep_rounding,
+        )
 
 
 @dataclass(frozen=True)
@@ -185,7 +199,14 @@ class Responsibilities(Assignment):
             else:
                 moments.scatter.add_(second)
         centre = means.unsqueeze(0)
-        return m_step(moments, centre, centre, structure, settings.regularization)
+        return m_step(
+            moments,
+            centre,
+            centre,
+            structure,
+            settings.regularization,
+            keep_rounding=settings.keep_rounding,
+        )
 
 
 def _weighted_means(

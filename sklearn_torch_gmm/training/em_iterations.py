@@ -148,6 +148,7 @@ class EMIterations:
             before.means,
             self._structure,
             self._settings.regularization,
+            keep_rounding=self._settings.keep_rounding,
         )
         errors = []
         if not self._needs_exact and not self._knows_extents:

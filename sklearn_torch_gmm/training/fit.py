@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -64,14 +64,28 @@ def fit_mixture(
     with quiet_lightning():
         if settings.max_iter == 0:
             starts = find_starts(rows, settings)
+            if settings.progress is not None:
+                for index in range(len(starts.parameters)):
+                    settings.progress.start(index)
             return FitResult(starts.parameters[-1], lower_bounds=[], converged=False, empty=[])
         # A checkpoint is of one run.
         if settings.progress is None or ckpt_path is not None:
             restarts = _run(rows, settings, partial(find_starts, rows, settings), ckpt_path)
         else:
             restarts = _run_one_by_one(rows, settings, settings.progress)
-    best = max(restarts, key=lambda restart: restart.lower_bound)
+    best = first_of_best(restarts)
     return FitResult(best.parameters, best.lower_bounds, best.converged, sorted(best.empty))
+
+
+def first_of_best(restarts: Sequence[Restart]) -> Restart:
+    """The likeliest; of those that differ by rounding only, the first.
+
+    Starts often find one mixture, with its components in different orders. Which of them is kept
+    shall not depend on the processor, the number of threads or the size of the batches.
+    """
+    largest = max(restart.lower_bound for restart in restarts)
+    least = largest - 1e-12 * max(1.0, abs(largest))
+    return next(restart for restart in restarts if restart.lower_bound >= least)
 
 
 def _run(

@@ -88,6 +88,9 @@ class FitSettings:
     keep_empty : bool
         Whether a component without rows keeps its mean even where no regularization would give it
         a covariance.
+    keep_rounding : bool
+        Whether a component of a few equal rows has the variance that rounding gives it in
+        scikit-learn, where features are independent.
     batch_size : int or None
         Rows a batch; None: all rows are one batch.
     num_workers : int
@@ -109,6 +112,7 @@ class FitSettings:
     regularization: float = 1e-6
     regularization_name: str = "covariance_regularization"
     keep_empty: bool = True
+    keep_rounding: bool = False
     batch_size: int | None = None
     num_workers: int = 0
     trainer_params: Mapping[str, Any] = field(default_factory=dict)

@@ -132,6 +132,19 @@ class CovarianceStructure(ABC):
 
     # -- parameters -------------------------------------------------------------------------------
 
+    def at_least_rounding(self, covariances: Tensor, means: Tensor, counts: Tensor) -> Tensor:
+        """Give components of a few equal rows the variance that they have in scikit-learn.
+
+        Parameters
+        ----------
+        covariances : Tensor [..., K, ...]
+            Unregularized.
+        means : Tensor [..., K, D]
+        counts : Tensor [..., K]
+            Weight of each component in rows.
+        """
+        return covariances
+
     @abstractmethod
     def regularize(self, covariances: Tensor, amount: float) -> Tensor:
         """Add ``amount`` once to each variance."""

@@ -41,6 +41,9 @@ class DiagonalCovariance(VarianceCovariance):
     ) -> Tensor:
         return rows * rows / count - (rows / count).square()
 
+    def pool(self, variances: Tensor) -> Tensor:
+        return variances
+
     def precisions_cholesky(
         self, covariances: Tensor, num_components: int
     ) -> tuple[Tensor, Tensor]:

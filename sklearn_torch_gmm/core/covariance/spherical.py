@@ -43,6 +43,9 @@ class SphericalCovariance(VarianceCovariance):
     ) -> Tensor:
         return (rows * rows / count - (rows / count).square()).mean(-1)
 
+    def pool(self, variances: Tensor) -> Tensor:
+        return variances.mean(-1)
+
     def precisions_cholesky(
         self, covariances: Tensor, num_components: int
     ) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
+import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance.base import CovarianceStructure
@@ -14,6 +17,18 @@ class VarianceCovariance(CovarianceStructure):
 
     def matrices(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
         return self.variances(covariances, num_features).diag_embed()
+
+    @abstractmethod
+    def pool(self, variances: Tensor) -> Tensor:
+        """Variances ``[..., K, D]`` in the shape of the covariances."""
+
+    def at_least_rounding(self, covariances: Tensor, means: Tensor, counts: Tensor) -> Tensor:
+        # scikit-learn divides E[x²] and E[x] by counts that are larger by 10 eps, which leaves
+        # 10 eps μ² / count of an E[x²] - E[x]² that should be zero. With five rows or more that
+        # is lost in the rounding of the squares, two eps of them.
+        excess = 10 * torch.finfo(means.dtype).eps * means.square() / counts.unsqueeze(-1)
+        least = torch.where(counts.unsqueeze(-1) < 4.5, excess, 0.0)
+        return torch.maximum(covariances, self.pool(least))
 
     def regularize(self, covariances: Tensor, amount: float) -> Tensor:
         return covariances.add_(amount)

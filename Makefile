@@ -18,7 +18,7 @@ PINS := setup.cfg pyproject.toml constraints.txt
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: .venv/.demo ## Segment two photographs, with scikit-learn's class beside ours
@@ -32,12 +32,21 @@ test: .venv-tox/.tox ## Run lint, types, tests and doctests
 lint: .venv-tox/.tox ## Check style, format, spelling and types alone
 	@.venv-tox/bin/tox run -e lint,types
 
+.PHONY: bench
+bench: .venv-bench/.bench ## Time other libraries beside ours: a short form, in three minutes
+	@.venv-bench/bin/python -m benchmarks --form short --output benchmarks/output/short.json
+
+.PHONY: bench-all
+bench-all: .venv-bench/.bench ## Time every case, and write docs/benchmarks.md; takes hours
+	@.venv-bench/bin/python -m benchmarks --form whole --append --no-report --output benchmarks/results/cpu.json
+	@.venv-bench/bin/python -m benchmarks.report
+
 .PHONY: develop
 develop: .venv/.develop ## Put the package, in editable form, and every tool into .venv
 
 .PHONY: clean
 clean: ## Remove the environments and everything that was built
-	rm -rf .venv .venv-tox .tox build dist docs/_build *.egg-info
+	rm -rf .venv .venv-bench .venv-tox .tox benchmarks/output build dist docs/_build *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find sklearn_torch_gmm tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -50,6 +59,16 @@ clean: ## Remove the environments and everything that was built
 	$(call make-environment,.venv)
 	@.venv/bin/python -m pip install --quiet --editable '.[plot,test,bench]' \
 		build codespell mypy pre-commit ruff tox twine
+	@touch $@
+
+# One library after the other: one that cannot be installed must not keep the rest out.
+.venv-bench/.bench: $(PINS) benchmarks/requirements.txt benchmarks/constraints.txt
+	$(call make-environment,.venv-bench)
+	@.venv-bench/bin/python -m pip install --quiet --editable '.[bench]'
+	@grep -v '^#' benchmarks/requirements.txt | while read -r library; do \
+		.venv-bench/bin/python -m pip install --quiet -c benchmarks/constraints.txt "$$library" \
+		|| echo "$$library cannot be installed here: its figures will say so"; \
+	done
 	@touch $@
 
 .venv-tox/.tox: tox.ini $(PINS)

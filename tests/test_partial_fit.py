@@ -242,9 +242,17 @@ def test_a_warm_start_changes_nothing_in_a_partial_fit():
 
 @each_face
 def test_several_starts_are_one(face):
+    """The batches that would tell which is the best are still to come."""
+    calls = []
+
+    def function(X, num_components, random_state):
+        calls.append(random_state.uniform())
+        return X[:num_components]
+
     X = clusters(100)
-    one, many = (make(face, 3, start="random", starts=n, random_state=0) for n in (1, 4))
+    one, many = (make(face, 3, start=function, starts=n, random_state=0) for n in (1, 4))
     assert_same_mixture(many.partial_fit(X), fitted_mixture(one.partial_fit(X)), 0)
+    assert len(calls) == 2
 
 
 @each_face

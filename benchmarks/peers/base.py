@@ -1,0 +1,82 @@
+"""What the worker asks of a library."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmarks.problems import Problem
+
+
+class NotOffered(Exception):
+    """The library has nothing of the kind."""
+
+
+class Peer:
+    """A library, asked through its public interface.
+
+    Data are prepared before the clock starts; results stay in the library's own kind of array.
+    """
+
+    distribution: ClassVar[str]
+    """What it is called on PyPI."""
+
+    covariances: ClassVar[tuple[str, ...]] = ("full", "tied", "diag", "spherical")
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        if device != "cpu" and not self.runs_on_gpu:
+            raise NotOffered(f"does not run on {device}")
+
+    runs_on_gpu: ClassVar[bool] = False
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was told."""
+        if self.device != "cpu":
+            import torch
+
+            torch.cuda.synchronize()
+
+    def prepare(self, X: np.ndarray) -> Any:
+        return X
+
+    def fit(self, X: Any, problem: Problem, iterations: int) -> Any:
+        """Exactly so many iterations from the problem's start."""
+        raise NotOffered("no start can be given")
+
+    def fit_default(self, X: Any, problem: Problem) -> Any:
+        raise NotOffered("not compared")
+
+    def fit_restarts(self, X: Any, problem: Problem, starts: int, seed: Any, default: bool) -> Any:
+        raise NotOffered("not compared")
+
+    def iterations(self, model: Any) -> int:
+        return int(model.n_iter_)
+
+    def log_likelihood(self, model: Any) -> float | None:
+        """Mean log-likelihood in nats per row before the last M-step, None if it isn't told."""
+        return float(model.lower_bound_)
+
+    def predict(self, model: Any, X: Any) -> Any:
+        return model.predict(X)
+
+    def predict_proba(self, model: Any, X: Any) -> Any:
+        return model.predict_proba(X)
+
+    def score_samples(self, model: Any, X: Any) -> Any:
+        return model.score_samples(X)
+
+    def sample(self, model: Any, rows: int) -> Any:
+        return model.sample(rows)
+
+
+class TensorPeer(Peer):
+    """A library that works on tensors."""
+
+    runs_on_gpu = True
+
+    def prepare(self, X: np.ndarray) -> Any:
+        import torch
+
+        return torch.from_numpy(X).to(self.device)

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.peers.scikit_learn import ScikitLearn
+from benchmarks.problems import Problem
+from sklearn_torch_gmm.mixture import GaussianMixture
+
+
+class Ours(ScikitLearn):
+    """This package, through the face that has scikit-learn's parameters; on a GPU, tensors."""
+
+    distribution = "sklearn-torch-gmm"
+    estimator = GaussianMixture
+    runs_on_gpu = True
+
+    def prepare(self, X: Any) -> Any:
+        if self.device == "cpu":
+            return X
+        import torch
+
+        return torch.from_numpy(X).to(self.device)
+
+    def parameters(self, problem: Problem) -> dict[str, Any]:
+        params = {"accelerator": "cpu" if self.device == "cpu" else "cuda"}
+        return {**super().parameters(problem), "trainer_params": params}

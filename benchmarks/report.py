@@ -1,0 +1,249 @@
+"""A page of tables, and a plot for each file of results.
+
+python -m benchmarks.report     # docs/benchmarks.md from all files in benchmarks/results
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases import CASES, TASKS
+from benchmarks.figures import (
+    Figure,
+    Figures,
+    Row,
+    figures_of,
+    libraries_in,
+    load,
+    losses,
+    product_fraction,
+    ratio,
+    remarks,
+)
+from benchmarks.peers import BASELINE, OURS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_TITLES = {
+    "fit": "An EM iteration",
+    "fit-default": "A whole fit with the default start",
+    "predict": "predict",
+    "predict_proba": "predict_proba",
+    "score_samples": "score_samples",
+    "sample": "sample, as many rows as the case has",
+    "restarts": "Ten starts of a fixed number of iterations",
+    "restarts-default": "Ten default starts, each until it converges",
+    "memory-fit": "Extra memory of a fit",
+    "memory-fit-4n": "Extra memory of a fit to four times as many rows",
+    "memory-predict_proba": "Extra memory of predict_proba, beyond its result",
+    "import": "Import",
+    "first-prediction": "First prediction of a pickled pipeline, in a fresh process",
+    "product": "A large product of matrices",
+}
+
+_PREAMBLE = """# Benchmarks
+
+Each library fits the same rows, from the same parameters, for the same number of iterations: the
+tolerance is zero or out of reach. Each measurement is a process of its own; the libraries take
+turns, and a figure is the median over the repeats. Within a process a short call is repeated for
+half a second, after a first one that isn't counted. Threads are left at each library's default, and
+environment variables that select BLAS kernels are unset.
+
+The time of an iteration is (time of the longer fit − time of the shorter fit) / (difference of
+their iterations): what a fit costs once, such as checking the data or Lightning's start, is left
+out, because it would depend on how many iterations a fit happens to take. The time of the longer
+fit divided by all of its iterations, that cost included, stands in brackets. The rows are drawn
+from a mixture with overlapping components, whose parameters, each mean moved by a third of its
+component's width, are the start. Some libraries can't be given all of them: torchgmm takes the
+means alone.
+
+A ratio such as 3.2× says that the library takes 3.2 times as long as this package; below 1× it is
+the faster one, in bold. "–" says that a library doesn't offer something. The share of a product
+compares the arithmetic of the two matrix products that an iteration consists of with the rate of
+one large product in float64, in torch or NumPy, whichever is faster.
+
+    make bench        # a short form, in less than three minutes
+    make bench-all    # everything below, in hours
+
+"""
+
+
+def write_report(paths: Sequence[Path], page: Path, images: Path, link: str = "") -> Path:
+    """Write the page, and a PNG for each file of results that has fits in it."""
+    parts = [_PREAMBLE]
+    for path in paths:
+        content = load(path)
+        figures = figures_of(content["records"])
+        parts.append(_section(path.stem, content, figures))
+        if any(row.task == "fit" for row in figures):
+            image = images / f"benchmarks-{path.stem}.png"
+            plot(figures, image)
+            parts.append(
+                f"![Time of an EM iteration, relative to this package]({link}{image.name})\n"
+            )
+        parts.extend(
+            _table(task, figures) for task in TASKS if any(r.task == task for r in figures)
+        )
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join(parts).rstrip() + "\n")
+    return page
+
+
+def _section(name: str, content: dict[str, Any], figures: Figures) -> str:
+    lines = [f"## {name}\n", *_environments(content), ""]
+    versions = {
+        library: figure.version
+        for libraries in figures.values()
+        for library, figure in libraries.items()
+        if figure.version is not None
+    }
+    listed = ", ".join(f"{library} {versions[library]}" for library in versions)
+    lines.append(f"Libraries: {listed}.\n")
+    lost = losses(figures)
+    lines.append("Where another library is ahead:\n" if lost else "No other library is ahead.\n")
+    lines += [
+        f"- {_TITLES[row.task]}, {_what(row)}: {library}, {quotient:.2g}×"
+        for quotient, row, library in lost
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _environments(content: dict[str, Any]) -> list[str]:
+    machines = {}
+    for found in content["environments"].values():
+        key = (found["processor"], found["cores"], found["memory_gb"], found["system"])
+        parts = machines.setdefault((*key, found.get("gpu"), found["commit"]), {})
+        parts.setdefault("python", set()).add(f"Python {found['python']}")
+        for library, version in found.get("versions", {}).items():
+            if version is not None:
+                parts.setdefault("versions", set()).add(f"{library} {version}")
+        parts.setdefault("blas", set()).update(found.get("blas", []))
+        if "torch_threads" in found:
+            threads = f"torch with {found['torch_threads']} threads, {found.get('torch_blas')}"
+            parts["blas"].add(threads)
+    lines = []
+    for (processor, cores, memory, system, gpu, commit), parts in machines.items():
+        on = f" {gpu};" if gpu else ""
+        lines.append(f"-{on} {processor}, {cores} cores, {memory} GB, {system}; commit {commit}")
+        lines += [f"  - {', '.join(sorted(parts[name]))}" for name in parts if parts[name]]
+    return lines
+
+
+def _table(task: str, figures: Figures) -> str:
+    rows = {row: libraries for row, libraries in figures.items() if row.task == task}
+    names = libraries_in(rows)
+    lines = [
+        f"### {_TITLES[task]}\n",
+        "| case | " + " | ".join(names) + " |",
+        "|---|" + "---|" * len(names),
+    ]
+    notes: list[str] = []
+    for row, libraries in rows.items():
+        cells = [_cell(row, libraries, name, figures, notes) for name in names]
+        lines.append(f"| {_what(row)} | " + " | ".join(cells) + " |")
+    lines += ["", *(f"{number}. {note}" for number, note in enumerate(notes, 1))]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(
+    row: Row, libraries: dict[str, Figure], library: str, figures: Figures, notes: list[str]
+) -> str:
+    figure = libraries.get(library)
+    if figure is None:
+        return ""
+    note = figure.problem or remarks(row, libraries, library)
+    mark = ""
+    if note and not note.startswith("–"):
+        if note not in notes:
+            notes.append(note)
+        mark = f" ({notes.index(note) + 1})"
+    value = figure.compared(row.task)
+    if value is None:
+        return "fails" + mark if mark else "–"
+    text = _with_unit(row.task, value)
+    if row.task == "fit":
+        text += f" [{_with_unit(row.task, figure.values['whole_per_iteration'])}]"
+    if "single_fits" in figure.values:
+        text += f" = {figure.values['single_fits']:.1f} single fits"
+    if library == OURS:
+        share = product_fraction(row, figure, figures)
+        text += f", {share:.0%} of a product" if share is not None else ""
+    elif library != BASELINE and (quotient := ratio(row, libraries, library)) is not None:
+        times = f"{quotient:.2g}×" if quotient < 100 else f"{quotient:.0f}×"
+        text = f"{f'**{times}**' if quotient < 1 else times}, {text}"
+    return text + mark
+
+
+def _with_unit(task: str, value: float) -> str:
+    if task == "product":
+        return f"{value / 1e9:.3g} GFLOP/s"
+    if task.startswith("memory"):
+        return f"{value / 2**20:.1f} MB"
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value / 1e-6:.3g} µs"
+
+
+def _what(row: Row) -> str:
+    if row.task == "product":
+        return f"{row.dtype}, {row.device}"
+    if row.task == "import":
+        return "a fresh process"
+    case = "iris" if row.case == "iris" else CASES[row.case].title
+    device = "" if row.device == "cpu" else f", {row.device}"
+    dtype = "" if row.dtype == "float64" else f", {row.dtype}"
+    return f"{case}, {row.covariance}{dtype}{device}"
+
+
+def plot(figures: Figures, path: Path) -> None:
+    """Dots on a logarithmic axis: how many times as long as here an iteration takes elsewhere."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in figures if row.task == "fit"]
+    others = [name for name in libraries_in({row: figures[row] for row in rows}) if name != OURS]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = (8, 1.4 + 0.26 * len(rows))
+    with plt.style.context("default"):
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        axes.axvline(1, color="black", linewidth=1)
+        for number, library in enumerate(others):
+            found = [
+                (quotient, height)
+                for height, row in enumerate(reversed(rows))
+                if (quotient := ratio(row, figures[row], library)) is not None
+            ]
+            style = {"label": library, "color": f"C{number}", "marker": "osD^vP*"[number % 7]}
+            if found:
+                axes.scatter(*zip(*found, strict=True), s=30, alpha=0.85, **style)
+        axes.set_xscale("log")
+        axes.set_yticks(range(len(rows)), [_what(row) for row in reversed(rows)], fontsize=8)
+        axes.set_xlabel(
+            "time of an EM iteration / that of this package (right of the line: slower)"
+        )
+        axes.grid(axis="both", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8)
+        figure.savefig(path, dpi=110)
+        plt.close(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("results", nargs="*", type=Path)
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    options = parser.parse_args(arguments)
+    paths = options.results or sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    print(write_report(paths, options.page, options.page.parent / "images", "images/"))
+
+
+if __name__ == "__main__":
+    main()

@@ -33,8 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{len(plan)} measurements, {number} processes")
         return
     output = Path(options.output)
-    results = Results(output, append=options.append, device=options.device)
+    results = Results(output, append=options.append or options.resume, device=options.device)
     for done, (measurement, libraries) in enumerate(plan, 1):
+        if options.resume and results.holds(measurement, libraries):
+            continue
         print(f"[{done}/{len(plan)}]", *asdict(measurement).values(), flush=True)
         for record in measure(measurement, libraries, options):
             results.add(record)
@@ -153,6 +155,13 @@ class Results:
             self.content = json.loads(path.read_text())
         path.parent.mkdir(parents=True, exist_ok=True)
 
+    def holds(self, measurement: Measurement, libraries: Sequence[str]) -> bool:
+        """Whether the file has something from each of the libraries."""
+        device = self._here["device"]
+        found = {_key(record) for record in self.content["records"]}
+        wanted = ({**asdict(measurement), "library": name, "device": device} for name in libraries)
+        return all(_key(request) in found for request in wanted)
+
     def add(self, record: dict[str, Any]) -> None:
         here = {**self._here, **record.pop("libraries", {})}
         name = hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:8]
@@ -199,6 +208,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--output", default="benchmarks/output/short.json")
     parser.add_argument("--append", action="store_true", help="keep what the output holds")
+    parser.add_argument("--resume", action="store_true", help="leave out what the output holds")
     parser.add_argument("--no-report", action="store_true", help="write the JSON file alone")
     parser.add_argument("--dry-run", action="store_true", help="list what would be measured")
     parser.epilog = (

@@ -30,19 +30,25 @@ def fit(request: dict[str, Any]) -> Numbers:
     # Whatever is imported or set up at the first call is not what is measured.
     peer.fit(peer.prepare(problem.head), problem, 1)
     few, many = problem.case.iterations
-    short = steady_seconds(lambda: peer.fit(X, problem, few), peer.synchronize)
     model = None
 
-    def long_fit() -> None:
-        nonlocal model
-        model = peer.fit(X, problem, many)
+    def fit_for(iterations: int) -> float:
+        def call() -> None:
+            nonlocal model
+            model = peer.fit(X, problem, iterations)
 
-    long = steady_seconds(long_fit, peer.synchronize)
+        return steady_seconds(call, peer.synchronize)
+
+    short = fit_for(few)
+    # What was done, not what was asked for: some libraries stop where nothing changes any more.
+    few = peer.iterations(model)
+    long = fit_for(many)
+    many = peer.iterations(model)
     return {
-        "per_iteration": (long - short) / (many - few),
+        "per_iteration": (long - short) / (many - few) if many > few else 0.0,
         "whole_per_iteration": long / many,
         "seconds": long,
-        "iterations": peer.iterations(model),
+        "iterations": many,
         "log_likelihood": peer.log_likelihood(model),
     }
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 StartFunction = Callable[[npt.NDArray[Any], int, np.random.RandomState], npt.ArrayLike]
 """``f(X, num_components, random_state)`` returns means ``[K, D]`` or labels ``[N]``."""
 
-DOCUMENTATION = "https://sklearn-torch-gmm.readthedocs.io/en/latest/api.html"
+DOCUMENTATION = "https://sklearn-torch-gmm.readthedocs.io/en/latest/api"
 
 
 class BaseGaussianMixture(
@@ -76,10 +76,10 @@ class BaseGaussianMixture(
     }
 
     _doc_link_module = "sklearn_torch_gmm"
-    _doc_link_template = DOCUMENTATION + "#{anchor}"
+    _doc_link_template = DOCUMENTATION + "/{page}.html"
 
     def _doc_link_url_param_generator(self) -> dict[str, str]:
-        return {"anchor": f"{type(self).__module__}.{type(self).__name__}"}
+        return {"page": f"{type(self).__module__}.{type(self).__name__}"}
 
     # -- what a face supplies ---------------------------------------------------------------------
 

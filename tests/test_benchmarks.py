@@ -200,6 +200,20 @@ def test_a_plan_can_be_narrowed_down():
     assert {measurement.dtype for measurement, _ in plan} == {"float32"}
 
 
+def test_results_are_replaced_when_taken_again_and_kept_for_a_later_run(tmp_path):
+    path = tmp_path / "results.json"
+    one = Measurement("fit", "100k-32-16", "full")
+    for seconds in (2.0, 1.0):
+        results = run.Results(path, append=True, device="cpu")
+        results.add({**record(OURS, seconds), "libraries": {"blas": []}})
+    (kept,) = json.loads(path.read_text())["records"]
+    assert kept["values"]["seconds"] == 1.0
+    results = run.Results(path, append=True, device="cpu")
+    assert results.holds(one, [OURS])
+    assert not results.holds(one, [OURS, "scikit-learn"])
+    assert not results.holds(Measurement("fit", "100k-32-16", "tied"), [OURS])
+
+
 def test_errors_are_shown_without_paths():
     error = ValueError("cannot read /home/somebody/data/file.py:\nand more")
     assert plain(error) == "ValueError: cannot read file.py:"

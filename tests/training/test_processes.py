@@ -196,11 +196,12 @@ def test_more_threads_in_the_parent_do_not_hang_its_copies(X):
 
 @pytest.mark.parametrize("how", [killed, exits, raises])
 def test_a_process_that_ends_ends_the_fit(X, how, capfd):
+    others = set(multiprocessing.active_children())
     began = time.monotonic()
     with pytest.raises(Exception, match=r"SIGKILL|exit code 3|the disk is gone"):
         fit(X, X, convergence_tolerance=0, trainer_params=FORKED | {"callbacks": [Die(how)]})
     assert time.monotonic() - began < 60
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= others
 
 
 def test_workers_of_the_processes_end_with_the_fit(X, tmp_path):

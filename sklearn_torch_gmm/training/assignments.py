@@ -93,14 +93,7 @@ class Labels(Assignment):
             # Given means stay: what the rows would move them by is part of the scatter.
             moments.first(means.shape[1]).zero_()
         centre = means.unsqueeze(0)
-        return m_step(
-            moments,
-            centre,
-            centre,
-            structure,
-            settings.regularization,
-            keep_rounding=settings.keep_rounding,
-        )
+        return _parameters(moments, centre, centre, settings)
 
 
 @dataclass(frozen=True)
@@ -158,14 +151,7 @@ class RandomResponsibilities(Assignment):
             moments.sums[0].addmm_(shares.T, features.T)
             _add_scatter(moments, features, weights)
         previous = centre.expand(1, components, -1)
-        return m_step(
-            moments,
-            centre,
-            previous,
-            structure,
-            settings.regularization,
-            keep_rounding=settings.keep_rounding,
-        )
+        return _parameters(moments, centre, previous, settings)
 
 
 @dataclass(frozen=True)
@@ -199,14 +185,20 @@ class Responsibilities(Assignment):
             else:
                 moments.scatter.add_(second)
         centre = means.unsqueeze(0)
-        return m_step(
-            moments,
-            centre,
-            centre,
-            structure,
-            settings.regularization,
-            keep_rounding=settings.keep_rounding,
-        )
+        return _parameters(moments, centre, centre, settings)
+
+
+def _parameters(
+    moments: Moments, centre: Tensor, previous_means: Tensor, settings: FitSettings
+) -> MStepResult:
+    return m_step(
+        moments,
+        centre,
+        previous_means,
+        settings.structure,
+        settings.regularization,
+        keep_rounding=settings.keep_rounding,
+    )
 
 
 def _weighted_means(

@@ -301,7 +301,8 @@ class BaseGaussianMixture(
         self.n_iter_ = 1 if is_first else self.n_iter_ + 1
         self.converged_ = False
         self.lower_bound_ = result.lower_bounds[-1]
-        self.lower_bounds_ = result.lower_bounds
+        # No iteration over all of the data: a later one has none to be compared with.
+        self.lower_bounds_ = []
         # The labels of earlier rows are those of earlier parameters.
         self.__dict__.pop("labels_", None)
         return self

@@ -243,7 +243,8 @@ default='kmeans'
         if goes_on:
             self._check_previous_fit(num_features)
             start = StartSettings(
-                previous=self._fitted_parameters(), previous_lower_bound=self.lower_bound_
+                previous=self._fitted_parameters(),
+                previous_lower_bound=self.lower_bound_ if self.lower_bounds_ else -np.inf,
             )
         return FitSettings(
             num_components=self.n_components,

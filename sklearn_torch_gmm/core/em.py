@@ -68,9 +68,9 @@ def cancellation(natural: Tensor, extents: Tensor, structure: CovarianceStructur
     Tensor, one number
     """
     num_features = extents.shape[0]
-    magnitudes = extents.new_ones(1 + structure.num_moments(num_features), 1)
+    magnitudes = extents.new_empty(1 + structure.num_moments(num_features), 1)
     magnitudes[1 : num_features + 1, 0] = extents
-    structure.write_second_moments(magnitudes[1 : num_features + 1], magnitudes[num_features + 1 :])
+    structure.complete_moments(magnitudes, num_features)
     coefficients = natural.abs()
     # The constant −∞ of a component without weight is not rounded.
     coefficients[..., 0].masked_fill_(natural[..., 0] == -math.inf, 0.0)
@@ -196,11 +196,10 @@ class FastEStep(EStep):
         num_rows, num_features = rows.shape
         mixtures, length = self._natural.shape
         features = self.workspace.take("features", length, num_rows)
-        features[0] = 1.0
         x = features[1 : num_features + 1]
         # Centring, transposing and casting are one operation: the data are never copied whole.
         torch.sub(rows.T, self._shift, out=x)
-        self.structure.write_second_moments(x, features[num_features + 1 :])
+        self.structure.complete_moments(features, num_features)
 
         logits = self.workspace.take("logits", mixtures, num_rows)
         # A product for each mixture rounds as if the mixture were the only one; with much data one

@@ -81,8 +81,7 @@ class Inference:
             x = moments[1 : features + 1]
             torch.sub(chunk.T, shift, out=x)
             if self._is_safe(x):
-                moments[0] = 1.0
-                self._structure.write_second_moments(x, moments[features + 1 :])
+                self._structure.complete_moments(moments, features)
                 joint = self._workspace.take("joint", components, chunk.shape[0])
                 torch.mm(self._natural_parameters(), moments, out=joint)
                 if with_common_term:

@@ -234,9 +234,8 @@ def _features(x: Tensor, structure: CovarianceStructure) -> Tensor:
     """(1, x, T₂(x)) ``[1 + P, n]`` of ``x [D, n]``."""
     num_features, num_rows = x.shape
     features = x.new_empty(1 + structure.num_moments(num_features), num_rows)
-    features[0] = 1.0
     features[1 : num_features + 1] = x
-    structure.write_second_moments(x, features[num_features + 1 :])
+    structure.complete_moments(features, num_features)
     return features
 
 

@@ -19,7 +19,7 @@ from sklearn_torch_gmm.training.data import Batches, RowSource, Shard
 from sklearn_torch_gmm.training.em_iterations import EMIterations, Outcome, Restart
 from sklearn_torch_gmm.training.settings import FitSettings
 from sklearn_torch_gmm.training.starts import Starts
-from sklearn_torch_gmm.training.trainer import is_in_forked_process, loader_of
+from sklearn_torch_gmm.training.trainer import OneLoader, is_in_forked_process
 
 
 class EMModule(pl.LightningModule):
@@ -68,7 +68,7 @@ class EMModule(pl.LightningModule):
         shard = Shard(self.trainer.global_rank, self.trainer.world_size)
         settings, device = self._settings, self.trainer.strategy.root_device
         self._batches = self._rows.batches(settings.batch_size, settings.num_workers, shard, device)
-        return loader_of(self._batches)
+        return OneLoader(self._batches)
 
     def close(self) -> None:
         """End the processes that read for this one."""

@@ -8,6 +8,7 @@ are taken out again by the last fit that needs them.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -31,15 +32,27 @@ class _QuietFilter(logging.Filter):
         return record.levelno > logging.INFO or not _is_quiet.get()
 
 
-class _QuietModules:
-    """Stands where a warning filter keeps a compiled pattern for module names."""
+class _InQuietContext(type):
+    def __subclasscheck__(cls, category: type) -> bool:
+        return _is_quiet.get()
 
-    def match(self, module: str) -> bool:
-        return _is_quiet.get() and module.startswith(("pytorch_lightning.", "lightning_fabric."))
+
+class _QuietWarning(Warning, metaclass=_InQuietContext):
+    """Every category of warnings, where Lightning is to be silent; no category elsewhere.
+
+    Its parts have the types that all filters have, since scikit-learn copies the filters of the
+    caller into the threads of a parallel search.
+    """
 
 
 _log_filter = _QuietFilter()
-_warning_filter: tuple[Any, ...] = ("ignore", None, Warning, _QuietModules(), 0)
+_warning_filter: tuple[Any, ...] = (
+    "ignore",
+    None,
+    _QuietWarning,
+    re.compile(r"(pytorch_lightning|lightning_fabric)\."),
+    0,
+)
 _lock = threading.Lock()
 _users = 0
 

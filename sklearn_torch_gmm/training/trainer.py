@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import signal
 import threading
 from collections.abc import Iterable, Mapping
-from functools import cache
 from os import PathLike
 from typing import Any
 
@@ -16,6 +14,7 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
+from torch.utils._pytree import tree_structure
 
 from sklearn_torch_gmm.core.device import automatic_accelerator
 from sklearn_torch_gmm.training.quiet import quiet_lightning
@@ -82,11 +81,20 @@ def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int) -> pl.Tr
     return QuietTrainer(**params)
 
 
-def loader_of(batches: Iterable[Any]) -> CombinedLoader:
-    """``batches`` as Lightning wants them, without the collection that it would search for more."""
-    loader = copy.copy(_loader_template())
-    loader.flattened = [batches]
-    return loader
+class OneLoader(CombinedLoader):
+    """``batches`` as Lightning wants them, without the collection that it would search for more.
+
+    Its parent's constructor makes an object whose class torch has deprecated, and so warns; a
+    filter would not always help, since other threads may be changing the filters.
+    """
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._iterables = batches
+        self._flattened = [batches]
+        self._spec = tree_structure(0)
+        self._mode = "max_size_cycle"
+        self._iterator = None
+        self._limits = None
 
 
 def starts_processes_of_its_own(trainer: pl.Trainer) -> bool:
@@ -134,23 +142,6 @@ def run(
     finally:
         if handler is not None and signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)
-
-
-@cache
-def _loader_template() -> CombinedLoader:
-    """A combined loader of one iterable.
-
-    The constructor warns of something that is deprecated in torch; copies do not call it again.
-    """
-    return CombinedLoader(_NoBatches(), "max_size_cycle")
-
-
-class _NoBatches:
-    def __iter__(self) -> _NoBatches:
-        return self
-
-    def __next__(self) -> Any:
-        raise StopIteration
 
 
 def _is_one_process(params: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_torch_gmm import GaussianMixture
 from sklearn_torch_gmm.training.quiet import quiet_lightning
@@ -137,3 +138,35 @@ def test_messages_of_other_threads_are_heard_meanwhile():
         logger.removeHandler(handler)
         logger.setLevel(level)
     assert heard == ["the user's"]
+
+
+def test_scikit_learn_can_copy_the_filters_while_fits_run(X):
+    # A search with threads copies them for each of its tasks, while other tasks are fitting.
+    def filters_in_a_task():
+        return list(warnings.filters)
+
+    with quiet_lightning():
+        here = list(warnings.filters)
+        (there,) = Parallel(n_jobs=1)([delayed(filters_in_a_task)()])
+        assert [entry[0] for entry in there] == [entry[0] for entry in here]
+        assert there[0] == here[0]
+    assert here[0] not in warnings.filters
+
+
+def test_the_warning_filter_silences_lightning_alone_and_in_its_context_alone():
+    def warn_as(module):
+        warnings.warn_explicit("told", UserWarning, "file.py", 1, module=module, registry={})
+
+    def heard(module):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with quiet_lightning():
+                thread = threading.Thread(target=warn_as, args=[module])
+                thread.start()
+                thread.join()
+                elsewhere = len(caught)
+                warn_as(module)
+        return elsewhere, len(caught) - elsewhere
+
+    assert heard("pytorch_lightning.trainer.setup") == (1, 0)
+    assert heard("somebody_else") == (1, 1)

@@ -22,7 +22,7 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.core.workspace import Workspace
+from sklearn_torch_gmm.core.workspace import Workspace, subtract_transposed
 
 TOLERATED_ERROR = {torch.float64: 2e-7, torch.float32: 1e-4}
 """Largest rounding error of a log-density, in nats, that the fast E-step may have.
@@ -177,9 +177,7 @@ class FastEStep(EStep):
         scatter: Tensor | None = None,
     ) -> None:
         super().__init__(parameters, centre, structure, workspace)
-        restarts, components, length = natural.shape
-        self._natural = natural.reshape(restarts * components, length)
-        self._sums = self.moments.sums.view(restarts * components, length)
+        self._natural = natural
         self._shift = centre.unsqueeze(-1)
         self._extents = extents
         self._collects_scatter = structure.has_shared_scatter and scatter is None
@@ -189,28 +187,30 @@ class FastEStep(EStep):
 
     @property
     def rows_per_chunk(self) -> int:
-        mixtures, length = self._natural.shape
-        return self.workspace.rows_per_chunk(length + 2 * mixtures)
+        restarts, components, length = self._natural.shape
+        return self.workspace.rows_per_chunk(length + 2 * restarts * components)
 
     def _add_chunk(self, rows: Tensor, sample_weight: Tensor | None) -> None:
         num_rows, num_features = rows.shape
-        mixtures, length = self._natural.shape
+        restarts, components, length = self._natural.shape
         features = self.workspace.take("features", length, num_rows)
         x = features[1 : num_features + 1]
-        # Centring, transposing and casting are one operation: the data are never copied whole.
-        torch.sub(rows.T, self._shift, out=x)
+        subtract_transposed(rows, self._shift, out=x)
         self.structure.complete_moments(features, num_features)
 
-        logits = self.workspace.take("logits", mixtures, num_rows)
+        logits = self.workspace.take("logits", restarts * components, num_rows)
+        by_mixture = logits.view(restarts, components, num_rows)
         # A product for each mixture rounds as if the mixture were the only one; with much data one
         # product for all is up to twice as fast.
-        is_small = logits.numel() * length < SMALL_PRODUCT
-        groups = self.moments.counts.shape[0] if is_small else 1
-        by_group = (groups, mixtures // groups, -1)
-        each = features.expand(groups, length, num_rows)
-        torch.bmm(self._natural.view(by_group), each, out=logits.view(by_group))
-        self._weigh(logits.view(*self.moments.counts.shape, num_rows), sample_weight)
-        self._sums.view(by_group).baddbmm_(logits.view(by_group), each.mT)
+        if logits.numel() * length < SMALL_PRODUCT:
+            each = features.expand(restarts, length, num_rows)
+            torch.bmm(self._natural, each, out=by_mixture)
+            self._weigh(by_mixture, sample_weight)
+            self.moments.sums.baddbmm_(by_mixture, each.mT)
+        else:
+            torch.mm(self._natural.flatten(0, 1), features, out=logits)
+            self._weigh(by_mixture, sample_weight)
+            self.moments.sums.flatten(0, 1).addmm_(logits, features.T)
 
         if self._collects_scatter:
             assert self.moments.scatter is not None

@@ -10,7 +10,7 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.em import cancellation, normalize_
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.core.workspace import Workspace
+from sklearn_torch_gmm.core.workspace import Workspace, subtract_transposed
 
 TOLERATED_ERROR = 1e-9
 """Rounding error of a log-density, in nats, up to which one product answers a chunk of rows."""
@@ -79,7 +79,7 @@ class Inference:
             chunk = rows[start : start + size].to(self._means.device)
             moments = self._workspace.take("features", length, chunk.shape[0])
             x = moments[1 : features + 1]
-            torch.sub(chunk.T, shift, out=x)
+            subtract_transposed(chunk, shift, out=x)
             if self._is_safe(x):
                 self._structure.complete_moments(moments, features)
                 joint = self._workspace.take("joint", components, chunk.shape[0])

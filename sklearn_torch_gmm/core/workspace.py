@@ -5,12 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 6 * 2**20
 """Working memory of a chunk of rows: small enough for a processor's cache, large enough that the
 cost of calling an operation does not show."""
 
 ACCELERATOR_CHUNK_BYTES = 256 * 2**20
 """The same where calls are dear and memory is wide."""
+
+
+TRANSPOSED_BYTES = 2**19
+"""How much is transposed at once on a processor: what its nearer cache holds."""
+
+
+def subtract_transposed(rows: Tensor, shift: Tensor, out: Tensor) -> None:
+    """Write ``rows [n, D]`` minus ``shift [D, 1]`` into ``out [D, n]``, in the type of ``out``.
+
+    Centring, transposing and casting are one operation: the data are never copied whole.
+    """
+    size = max(rows.shape[0], 1)
+    if out.device.type == "cpu":
+        size = min(size, max(64, TRANSPOSED_BYTES // (out.itemsize * max(rows.shape[1], 1))))
+    for part, place in zip(rows.split(size), out.split(size, dim=1), strict=True):
+        torch.sub(part.T, shift, out=place)
 
 
 class Workspace:
@@ -36,8 +52,7 @@ class Workspace:
 
     def rows_per_chunk(self, values_per_row: int) -> int:
         """How many rows fit into a chunk, with so many values kept for each."""
-        rows = self.chunk_bytes // (self.dtype.itemsize * values_per_row)
-        return max(64, min(rows, 2**16))
+        return max(64, self.chunk_bytes // (self.dtype.itemsize * values_per_row))
 
     def take(self, name: str, *shape: int) -> Tensor:
         """The scratch tensor of that name in this shape; what it holds is left from earlier use."""

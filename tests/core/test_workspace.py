@@ -5,6 +5,7 @@ from sklearn_torch_gmm.core.workspace import (
     ACCELERATOR_CHUNK_BYTES,
     CHUNK_BYTES,
     Workspace,
+    subtract_transposed,
 )
 
 CPU = torch.device("cpu")
@@ -23,10 +24,6 @@ def test_narrower_values_leave_room_for_more_rows():
 @pytest.mark.parametrize("values_per_row", [10**4, 10**9])
 def test_chunk_has_rows_enough_to_be_worth_a_call(values_per_row):
     assert Workspace(torch.float64, CPU, chunk_bytes=80_000).rows_per_chunk(values_per_row) == 64
-
-
-def test_chunk_has_at_most_65536_rows():
-    assert Workspace(torch.float64, CPU, chunk_bytes=2**30).rows_per_chunk(1) == 2**16
 
 
 @pytest.mark.parametrize(
@@ -66,3 +63,14 @@ def test_names_share_no_memory():
     workspace.take("logits", 4).fill_(1.0)
     workspace.take("features", 4).fill_(2.0)
     assert workspace.take("logits", 4).tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("rows", [0, 1, 63, 5000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_rows_are_centred_transposed_and_cast_at_once(rows, dtype):
+    # 5,000 rows of 30 values are transposed in three parts.
+    X = torch.randn(rows, 30, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    shift = torch.arange(30, dtype=torch.float64)
+    out = torch.full((30, rows), torch.nan, dtype=torch.float64)
+    subtract_transposed(X, shift.unsqueeze(-1), out)
+    torch.testing.assert_close(out, X.to(torch.float64).T - shift.unsqueeze(-1), rtol=0, atol=0)

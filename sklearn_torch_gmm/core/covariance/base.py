@@ -66,7 +66,7 @@ class CovarianceStructure(ABC):
 
     def complete_moments(self, moments: Tensor, num_features: int) -> None:
         """Write 1 and T₂(x) around the rows x that stand in ``moments [1 + P, n]``."""
-        moments[0] = 1.0
+        moments[0].fill_(1.0)
         self.write_second_moments(moments[1 : num_features + 1], moments[num_features + 1 :])
 
     @abstractmethod

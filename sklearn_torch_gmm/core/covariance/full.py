@@ -9,13 +9,13 @@ from sklearn_torch_gmm.core.covariance.linalg import (
     inverse_cholesky,
     pack_symmetric,
     unpack_symmetric,
-    upper_triangle,
+    write_products,
 )
 from sklearn_torch_gmm.core.covariance.matrix import MatrixCovariance
 
 
 class FullCovariance(MatrixCovariance):
-    """Covariances ``[..., K, D, D]``; T₂(x) holds x_i x_j for i ≤ j, row by row."""
+    """Covariances ``[..., K, D, D]``; T₂(x) holds each product x_i x_j once."""
 
     name = "full"
 
@@ -29,19 +29,7 @@ class FullCovariance(MatrixCovariance):
         return num_features * (num_features + 1) // 2
 
     def write_second_moments(self, x: Tensor, out: Tensor) -> None:
-        num_features = x.shape[0]
-        if x.device.type == "cpu":
-            # Blocks of rows stream through the cache, where a gather would read x twice.
-            start = 0
-            for i in range(num_features):
-                stop = start + num_features - i
-                torch.mul(x[i:], x[i], out=out[start:stop])
-                start = stop
-        else:
-            # On an accelerator a launch costs more than a gather: three, whatever D is.
-            rows, columns = upper_triangle(num_features, x.device)
-            torch.index_select(x, 0, rows, out=out)
-            out.mul_(x.index_select(0, columns))
+        write_products(x, out)
 
     def centred_second_moments(self, differences: Tensor, responsibilities: Tensor) -> Tensor:
         weighted = differences * responsibilities.unsqueeze(-2)
@@ -99,11 +87,10 @@ class FullCovariance(MatrixCovariance):
         return (precisions_cholesky @ whitened).squeeze(-1)
 
     def quadratic_coefficients(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
-        precisions = self.precisions(precisions_cholesky)
-        # x_i x_j stands once for both of its places off the diagonal.
-        coefficients = -pack_symmetric(precisions)
-        rows, columns = upper_triangle(num_features, precisions.device)
-        return torch.where(rows == columns, 0.5 * coefficients, coefficients)
+        coefficients = pack_symmetric(self.precisions(precisions_cholesky)).neg_()
+        # The squares come first; any other x_i x_j stands for both of its places.
+        coefficients[..., :num_features] *= 0.5
+        return coefficients
 
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
         lower = torch.linalg.cholesky(covariances)

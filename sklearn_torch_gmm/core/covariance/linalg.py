@@ -9,15 +9,20 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=64)
-def upper_triangle(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Row and column indices of the upper triangle, row by row."""
-    rows, columns = torch.triu_indices(size, size, device=device)
-    return rows, columns
+def symmetric_pairs(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Row and column indices of one entry of each symmetric pair, by cyclic distance.
+
+    First all (i, i), then all (i, i + 1), with i + 1 taken modulo ``size``, and so on. In this
+    order :func:`write_products` needs two operations, whatever the size.
+    """
+    positions = torch.arange(size * (size + 1) // 2, device=device)
+    rows = positions % size
+    return rows, (rows + positions // size) % size
 
 
 @lru_cache(maxsize=64)
 def _unpacking_order(size: int, device: torch.device) -> Tensor:
-    rows, columns = upper_triangle(size, device)
+    rows, columns = symmetric_pairs(size, device)
     order = torch.empty(size, size, dtype=torch.long, device=device)
     positions = torch.arange(rows.numel(), device=device)
     order[rows, columns] = positions
@@ -26,16 +31,35 @@ def _unpacking_order(size: int, device: torch.device) -> Tensor:
 
 
 def pack_symmetric(matrices: Tensor) -> Tensor:
-    """Upper triangles ``[..., D(D+1)/2]`` of ``[..., D, D]``."""
-    rows, columns = upper_triangle(matrices.shape[-1], matrices.device)
+    """One entry of each pair, ``[..., D(D+1)/2]``, of symmetric ``matrices [..., D, D]``."""
+    rows, columns = symmetric_pairs(matrices.shape[-1], matrices.device)
     return matrices[..., rows, columns]
 
 
 def unpack_symmetric(packed: Tensor, size: int) -> Tensor:
-    """Symmetric matrices ``[..., D, D]`` from their upper triangles ``[..., D(D+1)/2]``."""
+    """Symmetric matrices ``[..., D, D]`` from what :func:`pack_symmetric` returned."""
     order = _unpacking_order(size, packed.device)
     matrices: Tensor = packed[..., order].unflatten(-1, (size, size))
     return matrices
+
+
+def write_products(x: Tensor, out: Tensor) -> None:
+    """Write x_i x_j into ``out [D(D+1)/2, n]``, pairs in the order of :func:`symmetric_pairs`.
+
+    Parameters
+    ----------
+    x : Tensor [D, n]
+    out : Tensor [D(D+1)/2, n], contiguous
+    """
+    size = x.shape[0]
+    half = size // 2
+    # With the first rows again at the end, the partners at each distance lie next to one another.
+    partners = torch.cat([x, x[:half]]).unfold(0, size, 1).mT
+    distances = (size + 1) // 2
+    torch.mul(x, partners[:distances], out=out[: distances * size].unflatten(0, (distances, size)))
+    if size % 2 == 0:
+        # Half around the cycle each pair would come twice.
+        torch.mul(x[:half], partners[half, :half], out=out[distances * size :])
 
 
 def identity_like(matrices: Tensor) -> Tensor:

@@ -18,12 +18,12 @@ class TestFull(StructureContract):
     def project(self, within, shares):
         return within
 
-    def test_second_moments_are_the_products_of_pairs_row_by_row(self):
+    def test_second_moments_are_the_products_of_pairs_by_their_distance(self):
         x = torch.tensor([[1.0, -1.0], [2.0, 3.0], [5.0, 7.0]])
         out = torch.empty(6, 2)
         FullCovariance().write_second_moments(x, out)
-        # 11, 12, 13, 22, 23, 33
-        expected = [[1, 2, 5, 4, 10, 25], [1, -3, -7, 9, 21, 49]]
+        # 11, 22, 33, 12, 23, 31
+        expected = [[1, 4, 25, 2, 10, 5], [1, 9, 49, -3, 21, -7]]
         np.testing.assert_array_equal(out.T, expected)
 
     def test_factor_of_a_matrix_inverted_by_hand(self):
@@ -38,14 +38,14 @@ class TestFull(StructureContract):
         # −½ (½ x₁² − x₁ x₂ + x₂²), for the same matrix.
         factor = torch.tensor([[[0.5, -0.5], [0.0, 1.0]]])
         coefficients = FullCovariance().quadratic_coefficients(factor, 2)
-        np.testing.assert_allclose(coefficients[0], [-0.25, 0.5, -0.5])
+        np.testing.assert_allclose(coefficients[0], [-0.25, -0.5, 0.5])
 
     def test_estimate_of_two_points(self):
         # (1, 1) and (3, 5): mean (2, 3), covariance [[1, 2], [2, 4]].
         covariance = FullCovariance().estimate(
             counts=torch.tensor([2.0]),
             deviations=torch.tensor([[2.0, 3.0]]),
-            second=torch.tensor([[1.0 + 9.0, 1.0 + 15.0, 1.0 + 25.0]]),
+            second=torch.tensor([[1.0 + 9.0, 1.0 + 25.0, 1.0 + 15.0]]),
             scatter=None,
         )
         np.testing.assert_allclose(covariance[0], [[1.0, 2.0], [2.0, 4.0]])

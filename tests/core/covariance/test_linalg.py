@@ -1,34 +1,54 @@
 import numpy as np
+import pytest
 import torch
 
 from sklearn_torch_gmm.core.covariance.linalg import (
     identity_like,
     inverse_cholesky,
     pack_symmetric,
+    symmetric_pairs,
     unpack_symmetric,
     upper_cholesky,
-    upper_triangle,
+    write_products,
 )
 from tests.core import oracle
 from tests.core.steps import tensor
 
 
-def test_upper_triangle_goes_row_by_row():
-    rows, columns = upper_triangle(3, torch.device("cpu"))
-    assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [
-        (0, 0),
-        (0, 1),
-        (0, 2),
-        (1, 1),
-        (1, 2),
-        (2, 2),
+def pairs_of(size):
+    rows, columns = symmetric_pairs(size, torch.device("cpu"))
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def test_pairs_go_by_their_distance_around_the_cycle():
+    assert pairs_of(3) == [(0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0)]
+    # Half around a cycle of even length, (2, 0) is (0, 2) again.
+    assert pairs_of(4) == [
+        *[(0, 0), (1, 1), (2, 2), (3, 3)],
+        *[(0, 1), (1, 2), (2, 3), (3, 0)],
+        *[(0, 2), (1, 3)],
     ]
 
 
-def test_packing_keeps_the_upper_triangle():
+@pytest.mark.parametrize("size", range(1, 10))
+def test_every_pair_comes_once(size):
+    pairs = {frozenset(pair) for pair in pairs_of(size)}
+    assert len(pairs_of(size)) == len(pairs) == size * (size + 1) // 2
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 9])
+def test_products_stand_where_packing_puts_them(rng, size):
+    x = tensor(rng.normal(size=(size, 5)))
+    products = torch.full((size * (size + 1) // 2, 5), torch.nan, dtype=x.dtype)
+    write_products(x, products)
+    outer = torch.einsum("in,jn->nij", x, x)
+    torch.testing.assert_close(products.T, pack_symmetric(outer), rtol=0, atol=0)
+
+
+def test_packing_keeps_one_of_each_pair():
     matrix = torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 5.0], [3.0, 5.0, 6.0]])
     packed = pack_symmetric(matrix)
-    assert packed.tolist() == [1, 2, 3, 4, 5, 6]
+    assert packed.tolist() == [1, 4, 6, 2, 5, 3]
     torch.testing.assert_close(unpack_symmetric(packed, 3), matrix, rtol=0, atol=0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 6 * 2**20
+CHUNK_BYTES = 8 * 2**20
 """Working memory of a chunk of rows: small enough for a processor's cache, large enough that the
 cost of calling an operation does not show."""
 

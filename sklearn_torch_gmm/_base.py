@@ -33,11 +33,13 @@ from sklearn_torch_gmm._validation import (
     weighted_rows,
 )
 from sklearn_torch_gmm.core.covariance import STRUCTURES
+from sklearn_torch_gmm.core.fixed import PARTS, Part
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.exceptions import EmptyComponentWarning
 
 if TYPE_CHECKING:
     from sklearn_torch_gmm.training.data import RowSource
+    from sklearn_torch_gmm.training.settings import FitSettings
 
 StartFunction = Callable[[npt.NDArray[Any], int, np.random.RandomState], npt.ArrayLike]
 """``f(X, num_components, random_state)`` returns means ``[K, D]`` or labels ``[N]``."""
@@ -71,6 +73,7 @@ class BaseGaussianMixture(
         "covariance_type": [StrOptions(set(STRUCTURES))],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "fixed": [tuple, list],
         "trainer_params": [dict, None],
         "random_state": ["random_state"],
     }
@@ -173,10 +176,11 @@ class BaseGaussianMixture(
         settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
         result = fit_mixture(rows, settings, ckpt_path)
 
-        _warn_of_empty(result.empty)
+        _warn_of_empty(result.empty, settings.fixed)
         if settings.max_iter != 0 and not result.converged:
             warnings.warn(self._convergence_advice, ConvergenceWarning, stacklevel=2)
         self._set_fitted(result.parameters, dtype)
+        self._remember_known_parts(settings, goes_on=settings.start.previous is not None)
         assert rows.num_rows is not None, "a fit reads all rows"
         self.n_samples_seen_ = total_weight(sample_weight, rows.num_rows)
         self.converged_ = result.converged
@@ -294,9 +298,10 @@ class BaseGaussianMixture(
             None if is_first else self._fitted_parameters(),
             (weight / (seen + weight)) ** step_exponent,
         )
-        _warn_of_empty(result.empty)
+        _warn_of_empty(result.empty, settings.fixed)
         dtype = numpy_dtype(X) if is_first else self.means_.dtype
         self._set_fitted(result.parameters, dtype)
+        self._remember_known_parts(settings, goes_on=not is_first)
         self.n_samples_seen_ = seen + weight
         self.n_iter_ = 1 if is_first else self.n_iter_ + 1
         self.converged_ = False
@@ -306,6 +311,10 @@ class BaseGaussianMixture(
         # The labels of earlier rows are those of earlier parameters.
         self.__dict__.pop("labels_", None)
         return self
+
+    def _remember_known_parts(self, settings: FitSettings, *, goes_on: bool) -> None:
+        given = getattr(self, "known_parts_", ()) if goes_on else settings.start.given_parts
+        self.known_parts_ = tuple(p for p in PARTS if p in given and p in settings.fixed)
 
     @property
     def _starts_from_array(self) -> bool:
@@ -341,11 +350,12 @@ class BaseGaussianMixture(
         return copy
 
 
-def _warn_of_empty(components: list[int]) -> None:
+def _warn_of_empty(components: list[int], fixed: frozenset[Part]) -> None:
     if components:
+        kept = "covariance" if "covariances" in fixed else "has the variance of the data"
         warnings.warn(
-            f"Components {components} lost all their rows; each keeps its last mean and has the "
-            "variance of the data. Try fewer components or another start.",
+            f"Components {components} lost all their rows; each keeps its last mean and {kept}. "
+            "Try fewer components or another start.",
             EmptyComponentWarning,
             stacklevel=3,
         )

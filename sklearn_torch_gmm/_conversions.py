@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,8 +14,14 @@ from torch import Tensor
 
 from sklearn_torch_gmm._arrays import as_tensor
 from sklearn_torch_gmm._fitted import FittedMixture
-from sklearn_torch_gmm._start import check_means, check_positive_definite, check_weights
+from sklearn_torch_gmm._start import (
+    check_fixed,
+    check_means,
+    check_positive_definite,
+    check_weights,
+)
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
+from sklearn_torch_gmm.core.fixed import PARTS, Part
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture as ScikitLearnMixture
@@ -38,6 +44,7 @@ _SHARED_ATTRIBUTES = [
 class ConvertibleMixture(FittedMixture):
     """Fitted without a fit."""
 
+    fixed: Sequence[Part]
     _components_parameter: ClassVar[str]
 
     @classmethod
@@ -123,6 +130,8 @@ class ConvertibleMixture(FittedMixture):
         mixture.means_ = checked_means.astype(float)
         mixture.covariances_ = checked
         mixture.precisions_cholesky_ = factors[0].numpy()
+        fixed = check_fixed(mixture.fixed)
+        mixture.known_parts_ = tuple(part for part in PARTS if part in fixed)
         mixture.n_features_in_ = features
         mixture.converged_ = False
         mixture.n_iter_ = 0

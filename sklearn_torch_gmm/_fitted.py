@@ -25,6 +25,7 @@ from sklearn_torch_gmm._validation import (
 )
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
 from sklearn_torch_gmm.core.device import arithmetic_dtype, device_for
+from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -40,6 +41,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
     weights_: npt.NDArray[np.floating[Any]]
     means_: npt.NDArray[np.floating[Any]]
     covariances_: npt.NDArray[np.floating[Any]]
+    known_parts_: tuple[Part, ...]
     precisions_cholesky_: npt.NDArray[np.floating[Any]]
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -187,10 +189,15 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         return float(weights[kept] @ log_densities[kept]), float(weights.sum())
 
     def _n_parameters(self) -> int:
-        """Return the number of free parameters."""
+        """Return the number of parameters that were estimated from data."""
         components, features = self.means_.shape
-        covariance = self._structure.num_covariance_parameters(components, features)
-        return int(covariance + components * features + components - 1)
+        numbers = {
+            "weights": components - 1,
+            "means": components * features,
+            "covariances": self._structure.num_covariance_parameters(components, features),
+        }
+        known = getattr(self, "known_parts_", ())
+        return sum(number for part, number in numbers.items() if part not in known)
 
     def bic(self, X: Any, sample_weight: Any = None) -> float:
         """Return the Bayesian information criterion; smaller is better.
@@ -204,7 +211,8 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         bic : float
-            −2 log p(X) + log(N) · number of free parameters. Schwarz (1978).
+            −2 log p(X) + log(N) · number of free parameters. Schwarz (1978). Parts of the mixture
+            that were given and stayed fixed have none.
         """
         total, weight = self._total_log_density(X, sample_weight)
         return -2.0 * total + self._n_parameters() * math.log(weight)
@@ -221,7 +229,8 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         aic : float
-            −2 log p(X) + 2 · number of free parameters. Akaike (1974).
+            −2 log p(X) + 2 · number of free parameters. Akaike (1974). Parts of the mixture that
+            were given and stayed fixed have none.
         """
         total, _ = self._total_log_density(X, sample_weight)
         return -2.0 * total + self._n_parameters() * 2

@@ -27,6 +27,7 @@ from sklearn_torch_gmm._model_directory import (
 from sklearn_torch_gmm._pickling import compact_labels
 from sklearn_torch_gmm._values import decode, encode, to_json
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
+from sklearn_torch_gmm.core.fixed import PARTS
 from sklearn_torch_gmm.core.model import GaussianMixtureModel
 from sklearn_torch_gmm.core.serialization import dump_tensors, parse_json, parse_tensors
 
@@ -62,6 +63,7 @@ class PersistentEstimator(BaseEstimator):  # type: ignore[misc]
             "lower_bound_",
             "lower_bounds_",
             "labels_",
+            "known_parts_",
             "n_samples_seen_",
             "n_features_in_",
             "feature_names_in_",
@@ -332,6 +334,10 @@ def _check_fitted(attributes: Mapping[str, Any], covariance_type: Any, origin: s
     labels = attributes.get("labels_", np.zeros(0, np.int64))
     if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu":
         msg = f"{origin} has labels_ that are not one whole number a row: fit it again."
+        raise ValueError(msg)
+    known = attributes.get("known_parts_", ())
+    if not isinstance(known, tuple) or not all(part in PARTS for part in known):
+        msg = f"{origin} has known_parts_ {known!r}, and the parts are {PARTS}: fit it again."
         raise ValueError(msg)
     names = attributes.get("feature_names_in_", np.empty(features))
     has_names = isinstance(names, np.ndarray) and names.shape == (features,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from sklearn_torch_gmm._arrays import as_tensor
 from sklearn_torch_gmm._validation import FLOAT_TYPES
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.fixed import PARTS, Part
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -99,6 +101,21 @@ def check_positive_definite(
         msg = f"'{name}' should be symmetric, positive-definite"
         raise ValueError(msg)
     return checked
+
+
+def check_fixed(fixed: Sequence[Any]) -> frozenset[Part]:
+    """Return the parts of a mixture that shall stay as they start.
+
+    Raises
+    ------
+    ValueError
+        If one is none.
+    """
+    strange = [name for name in fixed if name not in PARTS]
+    if strange:
+        msg = f"'fixed' names the parts that stay, of {PARTS}, but got {strange[0]!r}."
+        raise ValueError(msg)
+    return frozenset(fixed)
 
 
 def check_strategy(strategy: Any, num_components: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,8 +13,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._base import BaseGaussianMixture, StartFunction
-from sklearn_torch_gmm._start import check_strategy
+from sklearn_torch_gmm._start import check_fixed, check_strategy
 from sklearn_torch_gmm.core.covariance import CovarianceType
+from sklearn_torch_gmm.core.fixed import Part
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -83,6 +84,9 @@ class GaussianMixture(BaseGaussianMixture):
         Number of starts; the best result is kept. They share the passes over the data.
     random_state : int, RandomState instance or None, default=None
         Determines the random numbers of the start and of :meth:`sample`.
+    fixed : tuple of {'weights', 'means', 'covariances'}, default=()
+        Parts that stay as they start, as given or as the start found them. The others are the
+        likeliest beside them.
 
     Attributes
     ----------
@@ -110,6 +114,9 @@ class GaussianMixture(BaseGaussianMixture):
         step, and at each of them.
     labels_ : ndarray of shape (N,)
         Most probable component of each row, for an array or a tensor.
+    known_parts_ : tuple of str
+        The fixed parts that were given, not found in data; :meth:`bic` and :meth:`aic` don't count
+        them.
     n_samples_seen_ : float
         Number of rows seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int
@@ -174,6 +181,7 @@ class GaussianMixture(BaseGaussianMixture):
         num_workers: int = 0,
         num_init: int = 1,
         random_state: int | np.random.RandomState | None = None,
+        fixed: Sequence[Part] = (),
     ) -> None:
         self.num_components = num_components
         self.covariance_type = covariance_type
@@ -186,6 +194,7 @@ class GaussianMixture(BaseGaussianMixture):
         self.num_workers = num_workers
         self.num_init = num_init
         self.random_state = random_state
+        self.fixed = fixed
 
     @property
     def num_iter_(self) -> int:
@@ -245,6 +254,7 @@ class GaussianMixture(BaseGaussianMixture):
             tolerance=self.convergence_tolerance,
             regularization=self.covariance_regularization,
             regularization_name="covariance_regularization",
+            fixed=check_fixed(self.fixed),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             trainer_params=trainer_params,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, ClassVar, Literal
@@ -14,12 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._base import BaseGaussianMixture, StartFunction
 from sklearn_torch_gmm._start import (
+    check_fixed,
     check_means,
     check_positive_definite,
     check_strategy,
     check_weights,
 )
 from sklearn_torch_gmm.core.covariance import CovarianceType
+from sklearn_torch_gmm.core.fixed import Part
 
 InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
 """Where EM starts.
@@ -84,6 +86,9 @@ default='kmeans'
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`, which is
         `max_iter`.
+    fixed : tuple of {'weights', 'means', 'covariances'}, default=()
+        Parts that stay as they start, as given or as the start found them. The others are the
+        likeliest beside them.
 
     Attributes
     ----------
@@ -108,6 +113,9 @@ default='kmeans'
         The same at each of its iterations.
     labels_ : ndarray of shape (N,)
         Most probable component of each row, for an array or a tensor.
+    known_parts_ : tuple of str
+        The fixed parts that were given, not found in data; :meth:`bic` and :meth:`aic` don't count
+        them.
     n_samples_seen_ : float
         Number of rows seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int
@@ -184,6 +192,7 @@ default='kmeans'
         batch_size: int | None = None,
         num_workers: int = 0,
         trainer_params: Mapping[str, Any] | None = None,
+        fixed: Sequence[Part] = (),
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -202,13 +211,14 @@ default='kmeans'
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.trainer_params = trainer_params
+        self.fixed = fixed
 
     @classmethod
     def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
         return dict(params)
 
     def _scikit_learn_parameters(self) -> dict[str, Any]:
-        ours_alone = {"batch_size", "num_workers", "trainer_params"}
+        ours_alone = {"batch_size", "num_workers", "trainer_params", "fixed"}
         params = self.get_params(deep=False)
         if not isinstance(self.init_params, str):
             # A start of one's own has no name there, and a fitted mixture no need of it.
@@ -260,6 +270,7 @@ default='kmeans'
             # scikit-learn gives a component without rows the variance reg_covar, or fails.
             keep_empty=self.reg_covar > 0,
             keep_rounding=True,
+            fixed=check_fixed(self.fixed),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             trainer_params=trainer_params,

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import numpy as np
+import torch
+
 from sklearn_torch_gmm import GaussianMixture as Documented
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
+from tests.core.oracle import Mixture
 
 FACES = [Documented, DropIn]
 TYPES = ["full", "tied", "diag", "spherical"]
@@ -33,6 +37,18 @@ def make(face: type, components: int = 1, **params: Any) -> Any:
         params["trainer_params"] = {"max_epochs": params.pop("iterations")}
     names = _DOCUMENTED_NAMES if face is Documented else _DROP_IN_NAMES
     return face(components, **{names.get(name, name): value for name, value in params.items()})
+
+
+def fitted_mixture(estimator: Any) -> Mixture:
+    """What a fitted mixture of either face is, in the oracle's terms."""
+    covariances = torch.tensor(estimator.covariances_)
+    matrices = estimator.model_.structure.matrices(covariances, *estimator.means_.shape)
+    return Mixture(estimator.weights_, estimator.means_, matrices.numpy())
+
+
+def assert_same_mixture(estimator: Any, expected: Mixture, tolerance: float = 1e-9) -> None:
+    for actual, wanted in zip(fitted_mixture(estimator), expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=tolerance, atol=tolerance)
 
 
 def start_parameter(face: type) -> str:

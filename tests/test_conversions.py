@@ -312,9 +312,11 @@ def test_the_drop_in_face_hands_all_parameters_on(X):
         "warm_start": True, "verbose": 0, "verbose_interval": 3,
     }  # fmt: skip
     assert DropIn.from_sklearn(Theirs(**params).fit(X)).get_params() == {
-        **params, "batch_size": None, "num_workers": 0, "trainer_params": None,
+        **params, "batch_size": None, "num_workers": 0, "trainer_params": None, "fixed": (),
     }  # fmt: skip
-    assert DropIn(**params, batch_size=50).fit(X).to_sklearn().get_params() == params
+    assert (
+        DropIn(**params, batch_size=50, fixed=("means",)).fit(X).to_sklearn().get_params() == params
+    )
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def precisions_init(covariance_type):
 # -- the signature --------------------------------------------------------------------------------
 
 
-def test_the_parameters_are_those_of_scikit_learn_and_three_more():
+def test_the_parameters_are_those_of_scikit_learn_and_some_more():
     theirs = inspect.signature(Theirs).parameters
     ours = inspect.signature(GaussianMixture).parameters
     assert len(theirs) == 14
@@ -63,6 +63,7 @@ def test_the_parameters_are_those_of_scikit_learn_and_three_more():
         "batch_size": None,
         "num_workers": 0,
         "trainer_params": None,
+        "fixed": (),
     }
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in ours_alone)
 

@@ -13,8 +13,17 @@ from sklearn.exceptions import ConvergenceWarning
 from torch.utils.data import DataLoader, TensorDataset
 
 from sklearn_torch_gmm.exceptions import EmptyComponentWarning, IllDefinedCovarianceError
-from tests.core.oracle import Mixture, log_densities, moved
-from tests.faces import FACES, TYPES, Documented, DropIn, make, start_parameter
+from tests.core.oracle import log_densities, moved
+from tests.faces import (
+    FACES,
+    TYPES,
+    Documented,
+    DropIn,
+    assert_same_mixture,
+    fitted_mixture,
+    make,
+    start_parameter,
+)
 
 each_face = pytest.mark.parametrize("face", FACES, ids=["documented", "drop-in"])
 each_type = pytest.mark.parametrize("covariance_type", TYPES)
@@ -31,18 +40,6 @@ def clusters(num_rows, seed=0, offset=0.0):
 
 def batches(X, size):
     return [X[start : start + size] for start in range(0, len(X), size)]
-
-
-def fitted_mixture(estimator):
-    matrices = estimator.model_.structure.matrices(
-        torch.tensor(estimator.covariances_), *estimator.means_.shape
-    )
-    return Mixture(estimator.weights_, estimator.means_, matrices.numpy())
-
-
-def assert_same_mixture(estimator, expected, tolerance=1e-9):
-    for actual, wanted in zip(fitted_mixture(estimator), expected, strict=True):
-        np.testing.assert_allclose(actual, wanted, rtol=tolerance, atol=tolerance)
 
 
 # -- how well -------------------------------------------------------------------------------------

@@ -106,6 +106,7 @@ class TestRoundTrip:
             "batch_size": 7,
             "num_workers": 2,
             "random_state": 3,
+            "fixed": ("weights", "means"),
             "trainer_params": {"accelerator": "cpu", "devices": 1, "limit": (None, 0.5, True)},
         }
         theirs = {

@@ -6,10 +6,13 @@ Source: Cappé and Moulines, On-line expectation–maximization algorithm for la
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.em import ExactEStep, MStepResult, m_step
+from sklearn_torch_gmm.core.fixed import Part, keep_parts
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
@@ -22,6 +25,7 @@ def stepwise_update(
     step_size: float,
     structure: CovarianceStructure,
     regularization: float,
+    fixed: Collection[Part] = (),
 ) -> tuple[MStepResult, Tensor]:
     """Move the expected moments a step towards those of a batch, then do an M-step.
 
@@ -37,6 +41,9 @@ def stepwise_update(
     structure : CovarianceStructure
     regularization : float
         What the covariances of ``parameters`` hold, and those of the result will.
+    fixed : collection of str, default=()
+        Parts that stay as they are. What a component was expected to hold before is then taken
+        for its fixed weight.
 
     Returns
     -------
@@ -68,4 +75,6 @@ def stepwise_update(
     sums = (1 - step_size) * known.sums + share[:, None, None] * batch.sums
     blended = Moments(sums, batch.log_likelihood, scatter)
     result = m_step(blended, means, means, structure, regularization)
+    if fixed:
+        result = keep_parts(result, parameters, fixed, structure)
     return result, step.log_likelihood(batch) / total

@@ -20,6 +20,7 @@ from sklearn_torch_gmm.core.em import (
     cancellation,
     m_step,
 )
+from sklearn_torch_gmm.core.fixed import keep_parts
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
@@ -150,6 +151,8 @@ class EMIterations:
             self._settings.regularization,
             keep_rounding=self._settings.keep_rounding,
         )
+        if self._settings.fixed:
+            result = keep_parts(result, before, self._settings.fixed, self._structure)
         errors = []
         if not self._needs_exact and not self._knows_extents:
             errors.append(self._error_bound())
@@ -234,7 +237,7 @@ class EMIterations:
             restart.lower_bounds.append(bound)
             if settings.progress is not None:
                 settings.progress.iteration(len(restart.lower_bounds), change)
-            restart.converged = abs(change) < settings.tolerance
+            restart.converged = abs(change) < settings.tolerance or settings.is_all_fixed
             if not restart.converged:
                 going_on.append(position)
         if not going_on:

@@ -20,7 +20,8 @@ def check_usable(result: MStepResult, settings: FitSettings) -> None:
     IllDefinedCovarianceError
     """
     usable = result.usable
-    if not settings.keep_empty and not settings.structure.has_shared_scatter:
+    is_its_own = not settings.structure.has_shared_scatter and "covariances" not in settings.fixed
+    if not settings.keep_empty and is_its_own:
         usable = usable & ~result.empty
     if not usable.all():
         restart, component = (~usable).nonzero()[0].tolist()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
+from sklearn_torch_gmm.core.fixed import PARTS, Part
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -64,6 +65,13 @@ class StartSettings:
         given = (self.weights, self.means, self.precisions)
         return self.previous is not None or all(value is not None for value in given)
 
+    @property
+    def given_parts(self) -> frozenset[Part]:
+        """Parts that are not found in the data, where nothing goes on from an earlier fit."""
+        means = self.means if self.nearest_means is None else self.nearest_means
+        given = zip(PARTS, (self.weights, means, self.precisions), strict=True)
+        return frozenset(part for part, value in given if value is not None)
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -91,6 +99,8 @@ class FitSettings:
     keep_rounding : bool
         Whether a component of a few equal rows has the variance that rounding gives it in
         scikit-learn, where features are independent.
+    fixed : frozenset of str
+        Parts that stay as they start.
     batch_size : int or None
         Rows a batch; None: all rows are one batch.
     num_workers : int
@@ -113,6 +123,7 @@ class FitSettings:
     regularization_name: str = "covariance_regularization"
     keep_empty: bool = True
     keep_rounding: bool = False
+    fixed: frozenset[Part] = frozenset()
     batch_size: int | None = None
     num_workers: int = 0
     trainer_params: Mapping[str, Any] = field(default_factory=dict)
@@ -122,3 +133,8 @@ class FitSettings:
     def structure(self) -> CovarianceStructure:
         """The covariance structure."""
         return get_structure(self.covariance_type)
+
+    @property
+    def is_all_fixed(self) -> bool:
+        """Whether an iteration can change nothing."""
+        return len(self.fixed) == len(PARTS)

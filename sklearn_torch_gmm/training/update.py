@@ -53,6 +53,7 @@ def update_mixture(
         step_size,
         settings.structure,
         settings.regularization,
+        settings.fixed,
     )
     lower_bound = log_likelihood.item()
     if not math.isfinite(lower_bound):

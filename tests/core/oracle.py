@@ -3,6 +3,7 @@
 Here a mixture has a dense covariance matrix for each component, whatever its structure.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -102,6 +103,25 @@ def with_structure(name: str, mixture: Mixture, weights: np.ndarray) -> Mixture:
     return mixture._replace(matrices=matrices)
 
 
+def beside_fixed(
+    name: str,
+    before: Mixture,
+    sums: WeightedSums,
+    fixed: Collection[str],
+    regularization: float = 0.0,
+) -> Mixture:
+    """The likeliest mixture of rows with these sums, beside the fixed parts of the one before."""
+    means = before.means if "means" in fixed else sums.means
+    apart = sums.means - means
+    about_means = sums.within + np.einsum("ki,kj->kij", apart, apart)
+    result = with_structure(name, Mixture(sums.weights, means, about_means), sums.counts)
+    if "weights" in fixed:
+        result = result._replace(weights=before.weights)
+    if "covariances" in fixed:
+        return result._replace(matrices=before.matrices)
+    return result._replace(matrices=result.matrices + regularization * np.eye(means.shape[1]))
+
+
 def moved(
     name: str,
     mixture: Mixture,
@@ -109,6 +129,7 @@ def moved(
     sample_weight: np.ndarray,
     step_size: float,
     regularization: float = 0.0,
+    fixed: Collection[str] = (),
 ) -> Mixture:
     """A step of stepwise EM: s ← (1 − γ) s + γ ŝ with s = (π, π μ, π (Σ + μ μᵀ)), and back."""
     share = sample_weight / sample_weight.sum()
@@ -123,6 +144,5 @@ def moved(
         counts.append(count)
         means.append(first / count)
         matrices.append(second / count - np.outer(means[-1], means[-1]))
-    result = Mixture(np.array(counts), np.array(means), np.array(matrices))
-    result = with_structure(name, result, result.weights)
-    return result._replace(matrices=result.matrices + regularization * np.eye(rows.shape[1]))
+    sums = WeightedSums(np.array(counts), np.array(means), np.array(matrices))
+    return beside_fixed(name, mixture, sums, fixed, regularization)

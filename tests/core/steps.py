@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
 from sklearn_torch_gmm.core.em import EStep, ExactEStep, FastEStep, MStepResult, m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
+from tests.core.oracle import Mixture, random_matrices, with_structure
 
 E_STEPS = ["fast", "exact"]
 
@@ -21,6 +22,32 @@ def make_parameters(
     factors, usable = structure.precisions_cholesky(covariances, means.shape[-2])
     assert usable.all()
     return MixtureParameters(weights, means, covariances, factors)
+
+
+def mixture_of(rng: np.random.Generator, name: str, components: int = 3) -> Mixture:
+    """Components that overlap, with covariances that the structure can hold."""
+    weights = rng.dirichlet(np.full(components, 5.0))
+    means = 2.0 * rng.standard_normal((components, 2))
+    return with_structure(
+        name, Mixture(weights, means, random_matrices(rng, components, 2)), weights
+    )
+
+
+def as_parameters(name: str, *mixtures: Mixture) -> MixtureParameters:
+    structure = get_structure(name)
+    matrices = np.stack([mixture.matrices for mixture in mixtures])
+    covariances = {
+        "full": lambda: matrices,
+        "tied": lambda: matrices[:, 0],
+        "diag": lambda: np.diagonal(matrices, axis1=-2, axis2=-1),
+        "spherical": lambda: matrices[..., 0, 0],
+    }[name]()
+    return make_parameters(
+        structure,
+        tensor(np.stack([mixture.weights for mixture in mixtures])),
+        tensor(np.stack([mixture.means for mixture in mixtures])),
+        tensor(covariances),
+    )
 
 
 def natural_parameters(

@@ -5,47 +5,20 @@ import torch
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.stepwise import stepwise_update
-from tests.core.oracle import (
-    Mixture,
-    draw_rows,
-    log_densities,
-    moved,
-    random_matrices,
-    with_structure,
+from tests.core.oracle import draw_rows, log_densities, moved
+from tests.core.steps import (
+    as_parameters,
+    assert_same_mixtures,
+    iterate,
+    mixture_of,
+    tensor,
 )
-from tests.core.steps import assert_same_mixtures, iterate, make_parameters, tensor
 
 TYPES = sorted(STRUCTURES)
 STEPS = [1.0, 0.3, 1e-3]
 
 each_type = pytest.mark.parametrize("name", TYPES)
 each_step = pytest.mark.parametrize("step_size", STEPS)
-
-
-def mixture_of(rng: np.random.Generator, name: str, components: int = 3) -> Mixture:
-    """Components that overlap, with covariances that the structure can hold."""
-    weights = rng.dirichlet(np.full(components, 5.0))
-    means = 2.0 * rng.standard_normal((components, 2))
-    return with_structure(
-        name, Mixture(weights, means, random_matrices(rng, components, 2)), weights
-    )
-
-
-def as_parameters(name: str, *mixtures: Mixture) -> MixtureParameters:
-    structure = get_structure(name)
-    matrices = np.stack([mixture.matrices for mixture in mixtures])
-    covariances = {
-        "full": lambda: matrices,
-        "tied": lambda: matrices[:, 0],
-        "diag": lambda: np.diagonal(matrices, axis1=-2, axis2=-1),
-        "spherical": lambda: matrices[..., 0, 0],
-    }[name]()
-    return make_parameters(
-        structure,
-        tensor(np.stack([mixture.weights for mixture in mixtures])),
-        tensor(np.stack([mixture.means for mixture in mixtures])),
-        tensor(covariances),
-    )
 
 
 def update(name, parameters, rows, sample_weight=None, step_size=0.3, regularization=0.0):

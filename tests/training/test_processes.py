@@ -137,6 +137,14 @@ def test_two_processes_give_the_mixture_of_one(X, tmp_path, covariance_type):
             np.testing.assert_array_equal(actual.labels_, expected.labels_)
 
 
+@pytest.mark.parametrize("fixed", [("weights",), ("means",), ("covariances",)])
+def test_parts_stay_fixed_in_two_processes(X, fixed):
+    expected = fit(X, X, fixed=fixed, covariance_type="tied")
+    actual = fit(X, X, fixed=fixed, covariance_type="tied", trainer_params=FORKED)
+    assert_same_fit(actual, expected)
+    assert actual.n_iter_ > 1
+
+
 @pytest.mark.parametrize("batch_size", [1, 500, None])
 def test_batches_of_two_processes(X, batch_size):
     X = X[170:230]

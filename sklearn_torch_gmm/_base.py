@@ -177,6 +177,7 @@ class BaseGaussianMixture(
         result = fit_mixture(rows, settings, ckpt_path)
 
         _warn_of_empty(result.empty, settings.fixed)
+        _warn_of_fall(result.fall, settings.regularization_name)
         if settings.max_iter != 0 and not result.converged:
             warnings.warn(self._convergence_advice, ConvergenceWarning, stacklevel=2)
         self._set_fitted(result.parameters, dtype)
@@ -357,5 +358,17 @@ def _warn_of_empty(components: list[int], fixed: frozenset[Part]) -> None:
             f"Components {components} lost all their rows; each keeps its last mean and {kept}. "
             "Try fewer components or another start.",
             EmptyComponentWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_fall(bounds: list[float], regularization_name: str) -> None:
+    if bounds:
+        before, after = bounds
+        warnings.warn(
+            f"The mean log-likelihood fell from {before:.10g} to {after:.10g} nats, by more than "
+            f"rounding and {regularization_name} explain: the covariances are too ill-conditioned "
+            f"for the arithmetic. Scale the features alike, or increase {regularization_name}.",
+            ConvergenceWarning,
             stacklevel=3,
         )

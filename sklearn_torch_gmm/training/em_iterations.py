@@ -26,6 +26,7 @@ from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
 from sklearn_torch_gmm.training.failures import check_usable
+from sklearn_torch_gmm.training.monotonicity import explained_fall, rounding_of_sums
 from sklearn_torch_gmm.training.settings import FitSettings
 from sklearn_torch_gmm.training.starts import Starts
 
@@ -43,12 +44,16 @@ class Restart:
     converged : bool
     empty : set of int
         Components that lost all their rows.
+    fall : list of float
+        The first two mean log-likelihoods of which the later one is less by more than rounding and
+        regularization explain; empty if there are none.
     """
 
     parameters: MixtureParameters
     lower_bounds: list[float] = field(default_factory=list)
     converged: bool = False
     empty: set[int] = field(default_factory=set)
+    fall: list[float] = field(default_factory=list)
 
     @property
     def lower_bound(self) -> float:
@@ -96,6 +101,7 @@ class EMIterations:
         self._extents = starts.extents.to(device, dtype)
         self._knows_extents = False
         self._scatter: Tensor | None = None
+        self._last_step: tuple[MixtureParameters, Tensor] | None = None
         self.latest_bound = -math.inf
         self._e_step: EStep
         self._go_on_from(MixtureParameters.stack(starts.parameters).to(device, dtype))
@@ -177,6 +183,8 @@ class EMIterations:
             self._knows_extents = True
             self._scatter = moments.scatter
         self._check_likelihood(lower_bounds)
+        self._remember_falls(lower_bounds, before)
+        self._last_step = before, moments.counts.sum(-1)
         if not all_usable or any_empty:
             check_usable(result, self._settings)
             self._remember_empty(result.empty)
@@ -227,6 +235,23 @@ class EMIterations:
         for position, component in empty.nonzero().tolist():
             self.restarts[self._active[position]].empty.add(component)
 
+    def _remember_falls(self, lower_bounds: Sequence[float], parameters: MixtureParameters) -> None:
+        """Look for likelihoods, which are those of ``parameters``, that are less than the last."""
+        if self._last_step is None:
+            return
+        before, total = self._last_step
+        dtype = self._centre.dtype
+        explained: Tensor | None = None
+        for position, bound in enumerate(lower_bounds):
+            restart = self.restarts[self._active[position]]
+            fall = restart.lower_bound - bound
+            if restart.fall or fall <= rounding_of_sums(bound, dtype):
+                continue
+            if explained is None:
+                explained = explained_fall(before, parameters, total, self._settings)
+            if fall > explained[position].item() + rounding_of_sums(bound, dtype):
+                restart.fall = [restart.lower_bound, bound]
+
     def _finish(self, lower_bounds: Sequence[float]) -> Outcome:
         settings = self._settings
         going_on = []
@@ -252,6 +277,9 @@ class EMIterations:
             if position not in going_on:
                 self.restarts[index].parameters = self._parameters.select([position])
         self._active = [self._active[position] for position in going_on]
+        assert self._last_step is not None
+        before, total = self._last_step
+        self._last_step = before.select(going_on), total[list(going_on)]
         self._go_on_from(self._parameters.select(going_on))
 
     # -- for checkpoints and other processes ------------------------------------------------------
@@ -272,6 +300,7 @@ class EMIterations:
                     "lower_bounds": restart.lower_bounds,
                     "converged": restart.converged,
                     "empty": sorted(restart.empty),
+                    "fall": restart.fall,
                 }
                 for restart in self.restarts
             ],
@@ -293,6 +322,7 @@ class EMIterations:
             restart.lower_bounds = part["lower_bounds"]
             restart.converged = part["converged"]
             restart.empty = set(part["empty"])
+            restart.fall = part["fall"]
         dtype = iterations._workspace.dtype
         iterations._active = state["active"]
         iterations._go_on_from(MixtureParameters(*state["parameters"]).to(device, dtype))

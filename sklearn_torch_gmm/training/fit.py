@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
 
@@ -32,12 +32,15 @@ class FitResult:
     converged : bool
     empty : list of int
         Components that lost all their rows.
+    fall : list of float
+        Two mean log-likelihoods of which the later one should not be less, or nothing.
     """
 
     parameters: MixtureParameters
     lower_bounds: list[float]
     converged: bool
     empty: list[int]
+    fall: list[float] = field(default_factory=list)
 
 
 def fit_mixture(
@@ -74,7 +77,9 @@ def fit_mixture(
         else:
             restarts = _run_one_by_one(rows, settings, settings.progress)
     best = first_of_best(restarts)
-    return FitResult(best.parameters, best.lower_bounds, best.converged, sorted(best.empty))
+    return FitResult(
+        best.parameters, best.lower_bounds, best.converged, sorted(best.empty), best.fall
+    )
 
 
 def first_of_best(restarts: Sequence[Restart]) -> Restart:

@@ -22,11 +22,16 @@ def subtract_transposed(rows: Tensor, shift: Tensor, out: Tensor) -> None:
 
     Centring, transposing and casting are one operation: the data are never copied whole.
     """
-    size = max(rows.shape[0], 1)
+    num_rows, num_features = rows.shape
+    size = num_rows
     if out.device.type == "cpu":
-        size = min(size, max(64, TRANSPOSED_BYTES // (out.itemsize * max(rows.shape[1], 1))))
-    for part, place in zip(rows.split(size), out.split(size, dim=1), strict=True):
-        torch.sub(part.T, shift, out=place)
+        size = max(64, TRANSPOSED_BYTES // (out.itemsize * num_features))
+    if num_rows <= size:
+        torch.sub(rows.T, shift, out=out)
+        return
+    for start in range(0, num_rows, size):
+        part = slice(start, start + size)
+        torch.sub(rows[part].T, shift, out=out[:, part])
 
 
 class Workspace:

@@ -69,7 +69,7 @@ class ConvertibleMixture(FittedMixture):
         """Return a fitted estimator with these parameters.
 
         It predicts, scores and samples. Refitted with ``warm_start``, where the class has it, or
-        by :meth:`partial_fit`, it starts from them.
+        by :meth:`partial_fit`, it starts from them, and keeps those that `fixed` names.
 
         Parameters
         ----------

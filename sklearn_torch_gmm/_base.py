@@ -311,7 +311,7 @@ class BaseGaussianMixture(
 
     def _remember_known_parts(self, settings: FitSettings, *, goes_on: bool) -> None:
         given = getattr(self, "known_parts_", ()) if goes_on else settings.start.given_parts
-        self.known_parts_ = tuple(p for p in PARTS if p in given and p in settings.fixed)
+        self.known_parts_ = [p for p in PARTS if p in given and p in settings.fixed]
 
     @property
     def _starts_from_array(self) -> bool:

@@ -131,7 +131,7 @@ class ConvertibleMixture(FittedMixture):
         mixture.covariances_ = checked
         mixture.precisions_cholesky_ = factors[0].numpy()
         fixed = check_fixed(mixture.fixed)
-        mixture.known_parts_ = tuple(part for part in PARTS if part in fixed)
+        mixture.known_parts_ = [part for part in PARTS if part in fixed]
         mixture.n_features_in_ = features
         mixture.converged_ = False
         mixture.n_iter_ = 0

@@ -37,7 +37,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
     weights_: npt.NDArray[np.floating[Any]]
     means_: npt.NDArray[np.floating[Any]]
     covariances_: npt.NDArray[np.floating[Any]]
-    known_parts_: tuple[Part, ...]
+    known_parts_: list[Part]
     precisions_cholesky_: npt.NDArray[np.floating[Any]]
 
     def __sklearn_is_fitted__(self) -> bool:

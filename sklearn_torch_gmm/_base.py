@@ -24,14 +24,8 @@ from sklearn_torch_gmm._conversions import ConvertibleMixture
 from sklearn_torch_gmm._persistence import PersistentEstimator
 from sklearn_torch_gmm._pickling import PicklableEstimator
 from sklearn_torch_gmm._sources import is_read_in_pieces, source_of
-from sklearn_torch_gmm._validation import (
-    like_input,
-    numpy_dtype,
-    rows_of,
-    total_weight,
-    validate_rows,
-    weighted_rows,
-)
+from sklearn_torch_gmm._validation import like_input, numpy_dtype, rows_of, validate_rows
+from sklearn_torch_gmm._weights import total_weight, weighted_rows
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.fixed import PARTS, Part
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -138,9 +132,11 @@ class BaseGaussianMixture(
             first member is one. A store gives rows for a slice, as arrays of h5py and zarr do.
         y : Ignored
             Not used, present for API consistency by convention.
-        sample_weight : array-like of shape (N,), default=None
+        sample_weight : array-like of shape (N,) or True, default=None
             Weights of the rows. Zero is the row removed, an integer is the row repeated; only
-            their ratios matter.
+            their ratios matter. True, for an ``IterableDataset`` or a ``DataLoader``: they are the
+            second member of each item, which must be a pair (row, weight), or (rows, weights) for
+            a ``DataLoader``. Otherwise a second member is ignored, since it may be a label.
         ckpt_path : str or path, default=None
             A checkpoint that Lightning saved in an earlier run of this fit, or 'last': the fit goes
             on after the last iteration in it.
@@ -183,7 +179,7 @@ class BaseGaussianMixture(
         self._set_fitted(result.parameters, dtype)
         self._remember_known_parts(settings, goes_on=settings.start.previous is not None)
         assert rows.num_rows is not None, "a fit reads all rows"
-        self.n_samples_seen_ = total_weight(sample_weight, rows.num_rows)
+        self.n_samples_seen_ = rows.total_weight or total_weight(sample_weight, rows.num_rows)
         self.converged_ = result.converged
         self.lower_bounds_ = result.lower_bounds
         self.n_iter_ = len(result.lower_bounds)
@@ -217,7 +213,7 @@ class BaseGaussianMixture(
             The data.
         y : Ignored
             Not used, present for API consistency by convention.
-        sample_weight : array-like of shape (N,), default=None
+        sample_weight : array-like of shape (N,) or True, default=None
             Weights of the rows, as in :meth:`fit`.
 
         Returns
@@ -315,7 +311,7 @@ class BaseGaussianMixture(
 
     def _remember_known_parts(self, settings: FitSettings, *, goes_on: bool) -> None:
         given = getattr(self, "known_parts_", ()) if goes_on else settings.start.given_parts
-        self.known_parts_ = tuple(p for p in PARTS if p in given and p in settings.fixed)
+        self.known_parts_ = [p for p in PARTS if p in given and p in settings.fixed]
 
     @property
     def _starts_from_array(self) -> bool:

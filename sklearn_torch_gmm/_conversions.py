@@ -69,7 +69,7 @@ class ConvertibleMixture(FittedMixture):
         """Return a fitted estimator with these parameters.
 
         It predicts, scores and samples. Refitted with ``warm_start``, where the class has it, or
-        by :meth:`partial_fit`, it starts from them.
+        by :meth:`partial_fit`, it starts from them, and keeps those that `fixed` names.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ class ConvertibleMixture(FittedMixture):
         mixture.covariances_ = checked
         mixture.precisions_cholesky_ = factors[0].numpy()
         fixed = check_fixed(mixture.fixed)
-        mixture.known_parts_ = tuple(part for part in PARTS if part in fixed)
+        mixture.known_parts_ = [part for part in PARTS if part in fixed]
         mixture.n_features_in_ = features
         mixture.converged_ = False
         mixture.n_iter_ = 0

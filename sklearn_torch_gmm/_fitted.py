@@ -16,13 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklearn_torch_gmm._arrays import as_tensor
-from sklearn_torch_gmm._sources import is_read_in_pieces, source_of
-from sklearn_torch_gmm._validation import (
-    like_input,
-    rows_of,
-    validate_rows,
-    validate_weights,
-)
+from sklearn_torch_gmm._sources import is_read_in_pieces, is_stream, source_of
+from sklearn_torch_gmm._validation import like_input, rows_of, validate_rows
+from sklearn_torch_gmm._weights import check_total, validate_weights
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
 from sklearn_torch_gmm.core.device import arithmetic_dtype, device_for
 from sklearn_torch_gmm.core.fixed import Part
@@ -41,7 +37,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
     weights_: npt.NDArray[np.floating[Any]]
     means_: npt.NDArray[np.floating[Any]]
     covariances_: npt.NDArray[np.floating[Any]]
-    known_parts_: tuple[Part, ...]
+    known_parts_: list[Part]
     precisions_cholesky_: npt.NDArray[np.floating[Any]]
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -86,16 +82,19 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         """Answer a question that :class:`Inference` knows, for rows of any kind."""
         check_is_fitted(self)
         if is_read_in_pieces(X):
-            return _joined(*self._answers(question, X))
+            answers, num_rows = self._answers(question, X)
+            return _joined((answer for answer, *_ in answers), num_rows)
         X = validate_rows(self, X, reset=False)
         # A tensor is answered where it is, anything else where the trainer would work.
         rows = rows_of(X)
         device = rows.device if isinstance(X, Tensor) else None
         return like_input(getattr(self._inference(device), question)(rows), X)
 
-    def _answers(self, question: str, X: Any) -> tuple[Iterator[Tensor], int | None]:
-        """Answers batch by batch, and for how many rows if that is known."""
-        source = source_of(X)
+    def _answers(
+        self, question: str, X: Any, sample_weight: Any = None
+    ) -> tuple[Iterator[tuple[Tensor, ...]], int | None]:
+        """Answers and weights, if any, batch by batch; and for how many rows if that is known."""
+        source = source_of(X, sample_weight)
         if source.num_features != self.means_.shape[1]:
             msg = (
                 f"X has {source.num_features} features, but {type(self).__name__} is expecting "
@@ -104,10 +103,10 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
             raise ValueError(msg)
         ask = getattr(self._inference(), question)
 
-        def answers() -> Iterator[Tensor]:
+        def answers() -> Iterator[tuple[Tensor, ...]]:
             with source.batches(self.batch_size, self.num_workers) as batches:
-                for rows, *_ in batches.finite():
-                    yield ask(rows.cpu())
+                for rows, *weights in batches.finite():
+                    yield ask(rows.cpu()), *(w.cpu() for w in weights)
 
         return answers(), source.num_rows
 
@@ -159,8 +158,9 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
         y : Ignored
             Not used, present for API consistency by convention.
-        sample_weight : array-like of shape (N,), default=None
-            Weights of the rows in the mean.
+        sample_weight : array-like of shape (N,) or True, default=None
+            Weights of the rows in the mean. True: each item of a stream or a ``DataLoader`` is a
+            pair whose second member is the weight.
 
         Returns
         -------
@@ -172,10 +172,12 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
 
     def _total_log_density(self, X: Any, sample_weight: Any) -> tuple[float, float]:
         """Return Σ w log p(x) and Σ w."""
-        if sample_weight is None and is_read_in_pieces(X):
-            answers, _ = self._answers("log_densities", X)
-            sums = [(answer.double().sum().item(), answer.shape[0]) for answer in answers]
-            return math.fsum(total for total, _ in sums), float(sum(n for _, n in sums))
+        if is_stream(X) or (sample_weight is None and is_read_in_pieces(X)):
+            answers, _ = self._answers("log_densities", X, sample_weight)
+            sums = [_weighted_sum(*answer) for answer in answers]
+            weight = sum(weight for _, weight in sums)
+            check_total(weight)
+            return math.fsum(total for total, _ in sums), weight
         log_densities = self.score_samples(X)
         num_rows = log_densities.shape[0]
         if sample_weight is None:
@@ -205,8 +207,9 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-        sample_weight : array-like of shape (N,), default=None
-            Weights of the rows: an integer stands for the row repeated, N for their sum.
+        sample_weight : array-like of shape (N,) or True, default=None
+            Weights of the rows, as in :meth:`score`: an integer stands for the row repeated, N for
+            their sum.
 
         Returns
         -------
@@ -223,8 +226,8 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-        sample_weight : array-like of shape (N,), default=None
-            Weights of the rows: an integer stands for the row repeated.
+        sample_weight : array-like of shape (N,) or True, default=None
+            Weights of the rows, as in :meth:`score`: an integer stands for the row repeated.
 
         Returns
         -------
@@ -270,6 +273,14 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         model.means.copy_(torch.tensor(self.means_))
         model.precisions_cholesky.copy_(torch.tensor(self.precisions_cholesky_))
         return model
+
+
+def _weighted_sum(values: Tensor, weights: Tensor | None = None) -> tuple[float, float]:
+    """Return Σ w v and Σ w."""
+    values = values.double()
+    if weights is None:
+        return values.sum().item(), float(len(values))
+    return (values * weights).sum().item(), weights.sum().item()
 
 
 def _joined(answers: Iterator[Tensor], num_rows: int | None) -> npt.NDArray[Any]:

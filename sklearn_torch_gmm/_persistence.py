@@ -335,8 +335,8 @@ def _check_fitted(attributes: Mapping[str, Any], covariance_type: Any, origin: s
     if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu":
         msg = f"{origin} has labels_ that are not one whole number a row: fit it again."
         raise ValueError(msg)
-    known = attributes.get("known_parts_", ())
-    if not isinstance(known, tuple) or not all(part in PARTS for part in known):
+    known = attributes.get("known_parts_", [])
+    if not isinstance(known, list) or not all(part in PARTS for part in known):
         msg = f"{origin} has known_parts_ {known!r}, and the parts are {PARTS}: fit it again."
         raise ValueError(msg)
     names = attributes.get("feature_names_in_", np.empty(features))

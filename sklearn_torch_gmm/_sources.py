@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from sklearn_torch_gmm._validation import validate_weights, weighted_subset
+from sklearn_torch_gmm._weights import come_with_rows, validate_weights, weighted_subset
 
 if TYPE_CHECKING:
     from sklearn_torch_gmm.training.data import RowSource
@@ -21,38 +21,49 @@ def is_read_in_pieces(X: Any) -> bool:
     return isinstance(X, (Dataset, DataLoader)) or _is_store(X)
 
 
+def is_stream(X: Any) -> bool:
+    """Whether only reading all of ``X`` tells the number of its rows."""
+    return isinstance(X, (DataLoader, IterableDataset))
+
+
 def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> RowSource:
     """Return what reads the rows of ``X``, with their weights if there are any.
 
     Parameters
     ----------
     X : Dataset, DataLoader, or object with a shape that gives rows for a slice
-    sample_weight : array-like of shape (N,), default=None
+    sample_weight : array-like of shape (N,) or True, default=None
+        True: each item of a stream or a loader is a pair of rows and weights.
     keep_all : bool, default=False
         Whether rows of weight zero stay where they are.
 
     Raises
     ------
     ValueError
-        If there are no rows, if they are not of one width, or if weights are not one for each.
+        If there are no rows, if they are not of one width, or if weights are not one for each; if
+        weights come in another way than the data can have them.
     """
     from sklearn_torch_gmm.training.datasets import DatasetRows, StoreRows
     from sklearn_torch_gmm.training.streams import LoaderRows, StreamRows
 
     if isinstance(X, (DataLoader, IterableDataset)):
-        if sample_weight is not None:
+        weighted = come_with_rows(sample_weight)
+        if sample_weight is not None and not weighted:
+            pair = "(rows, weights)" if isinstance(X, DataLoader) else "(row, weight)"
             msg = (
-                "sample_weight is for rows whose number is known: pass an array, a tensor or a "
-                f"Dataset with a length, not a {type(X).__name__}."
+                f"The weights of a {type(X).__name__} come with its rows: let each item be a pair "
+                f"{pair}, and pass sample_weight=True, not a {type(sample_weight).__name__}."
             )
             raise ValueError(msg)
-        return LoaderRows(X) if isinstance(X, DataLoader) else StreamRows(X)
+        if isinstance(X, DataLoader):
+            return LoaderRows(X, weighted=weighted, keep_all=keep_all)
+        return StreamRows(X, weighted=weighted, keep_all=keep_all)
     if isinstance(X, Dataset):
         return DatasetRows(*weighted_subset(X, sample_weight, keep_all=keep_all))
     if sample_weight is None:
         return StoreRows(X)
     weights = validate_weights(sample_weight, X.shape[0])
-    return StoreRows(X, weights / weights[weights > 0].mean())
+    return StoreRows(X, weights / weights[weights > 0].mean(), keep_all=keep_all)
 
 
 def _is_store(X: Any) -> bool:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
 
 from sklearn_torch_gmm._arrays import as_tensor
 
@@ -77,88 +75,6 @@ def validate_rows(
         msg = "Input X contains NaN or infinity."
         raise ValueError(msg)
     return X
-
-
-def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float64]:
-    """Check the weights ``[N]`` of rows.
-
-    Returns
-    -------
-    ndarray [N]
-
-    Raises
-    ------
-    ValueError
-        If they are negative, not finite, all zero, or not one for each row.
-    """
-    if isinstance(sample_weight, Tensor):
-        sample_weight = sample_weight.detach().cpu().double().numpy()
-    shape = np.asarray(sample_weight).shape
-    if shape != (num_rows,):
-        msg = f"sample_weight.shape == {shape}, expected {(num_rows,)}!"
-        raise ValueError(msg)
-    weights: npt.NDArray[np.float64] = check_array(
-        sample_weight, dtype=np.float64, ensure_2d=False, input_name="sample_weight"
-    )
-    if (weights < 0).any():
-        msg = f"Negative values in data passed to `sample_weight`: {weights.min():g} is one."
-        raise ValueError(msg)
-    if not (weights > 0).any():
-        msg = "sample_weight is zero for all rows: at least one must be positive."
-        raise ValueError(msg)
-    if weights.max() > np.finfo(np.float64).max / num_rows:
-        msg = f"The sum of sample_weight overflows: {weights.max():g} is one. Scale them down."
-        raise ValueError(msg)
-    return weights
-
-
-def total_weight(sample_weight: Any, num_rows: int) -> float:
-    """Return the sum of checked weights; rows without weights weigh one each."""
-    if sample_weight is None:
-        return float(num_rows)
-    if isinstance(sample_weight, Tensor):
-        return sample_weight.sum(dtype=torch.float64).item()
-    return float(np.asarray(sample_weight, dtype=np.float64).sum())
-
-
-def weighted_rows(
-    X: Any, sample_weight: Any, *, keep_all: bool = False
-) -> tuple[Any, npt.NDArray[np.float64] | None]:
-    """Return the rows of weight, and their weights by :func:`relative_weights`.
-
-    Parameters
-    ----------
-    X : ndarray or Tensor [N, D]
-    sample_weight : array-like [N] or None
-    keep_all : bool, default=False
-        Whether rows of weight zero stay where they are.
-    """
-    if sample_weight is None:
-        return X, None
-    weights = validate_weights(sample_weight, X.shape[0])
-    kept = weights > 0
-    if not keep_all and not kept.all():
-        X, weights = X[torch.from_numpy(kept) if isinstance(X, Tensor) else kept], weights[kept]
-    return X, relative_weights(weights)
-
-
-def weighted_subset(
-    dataset: Dataset[Any], sample_weight: Any, *, keep_all: bool = False
-) -> tuple[Dataset[Any], npt.NDArray[np.float64] | None]:
-    """Return the items of weight, and their weights by :func:`relative_weights`."""
-    if sample_weight is None:
-        return dataset, None
-    weights = validate_weights(sample_weight, len(dataset))  # type: ignore[arg-type]
-    kept = np.flatnonzero(weights > 0)
-    if not keep_all and kept.size < weights.size:
-        dataset, weights = Subset(dataset, kept.tolist()), weights[kept]
-    return dataset, relative_weights(weights)
-
-
-def relative_weights(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-    """Return weights with a mean of one, or None where all are equal."""
-    # A start draws other random numbers where the chances of the rows differ.
-    return None if (weights == weights[0]).all() else weights / weights.mean()
 
 
 def numpy_dtype(X: Any) -> np.dtype[Any]:

@@ -114,7 +114,7 @@ class GaussianMixture(BaseGaussianMixture):
         step, and at each of them.
     labels_ : ndarray of shape (N,)
         Most probable component of each row, for an array or a tensor.
-    known_parts_ : tuple of str
+    known_parts_ : list of str
         The fixed parts that were given, not found in data; :meth:`bic` and :meth:`aic` don't count
         them.
     n_samples_seen_ : float

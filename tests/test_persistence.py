@@ -438,6 +438,8 @@ class TestHandMadeFiles:
             {"means_": {"$array": "labels_"}},
             {"labels_": {"$array": "means"}},
             {"labels_": 1},
+            {"known_parts_": "means"},
+            {"known_parts_": ["mean", []]},
             {"n_features_in_": 3},
             {"n_features_in_": "2"},
             {"feature_names_in_": {"$strings": ["a"]}},

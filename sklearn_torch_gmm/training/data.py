@@ -104,6 +104,9 @@ class RowSource(ABC):
     num_rows: int | None
     """N, or None where only reading all of them tells."""
 
+    total_weight: float | None = None
+    """Σ w, where the rows come with weights of their own and have been read."""
+
     num_features: int
 
     @abstractmethod

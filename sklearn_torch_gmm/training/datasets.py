@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from sklearn_torch_gmm._arrays import as_tensor
+from sklearn_torch_gmm._weights import relative_weights
 from sklearn_torch_gmm.training.data import (
     CPU,
     WHOLE,
@@ -25,6 +26,7 @@ from sklearn_torch_gmm.training.data import (
 )
 from sklearn_torch_gmm.training.items import stack_rows, width_of_row
 from sklearn_torch_gmm.training.reading import LoadedBatches, ReadAhead, loader_of_batches
+from sklearn_torch_gmm.training.weights import WeighedBatches
 
 _VALUE_BYTES = 8
 
@@ -133,16 +135,25 @@ class StoreRows(RowSource):
     store : object
         Has ``shape`` and gives rows for a slice, ``store[2:5]``.
     weights : ndarray [N], optional
+    keep_all : bool, default=False
+        Whether rows of weight zero stay where they are.
     """
 
     num_rows: int
 
-    def __init__(self, store: Any, weights: npt.NDArray[np.float64] | None = None) -> None:
+    def __init__(
+        self,
+        store: Any,
+        weights: npt.NDArray[np.float64] | None = None,
+        *,
+        keep_all: bool = False,
+    ) -> None:
         if len(store.shape) != 2:
             msg = f"Expected 2D array, got an array of shape {tuple(store.shape)} instead."
             raise ValueError(msg)
         self.store = store
         self.weights = weights
+        self.keep_all = keep_all
         self.num_rows, self.num_features = (int(extent) for extent in store.shape)
         if self.num_rows == 0 or self.num_features == 0:
             msg = (
@@ -169,18 +180,24 @@ class StoreRows(RowSource):
                 batch = (*batch, torch.from_numpy(self.weights[place]))
             return tuple(t.pin_memory() for t in batch) if device.type == "cuda" else batch
 
-        return ReadAhead(read, max(1, math.ceil((behind - first) / size)))
+        batches = ReadAhead(read, max(1, math.ceil((behind - first) / size)))
+        return batches if self.weights is None else WeighedBatches(batches, keep_all=self.keep_all)
 
     def starting_rows(
         self, num_components: int, random_state: np.random.RandomState
     ) -> StartingRows:
-        chosen = sample_indices(self.num_rows, num_components, random_state)
-        if chosen is None:
-            rows = torch.cat([rows for rows, *_ in self.batches(None).finite()]).numpy()
-            return StartingRows(rows, self.weights)
+        there = np.arange(self.num_rows)
+        if self.weights is not None and not self.keep_all:
+            there = np.flatnonzero(self.weights)
+        sample = sample_indices(len(there), num_components, random_state)
+        if sample is None:
+            batches = self.batches(None).finite()
+            rows, *others = (torch.cat(part).numpy() for part in zip(*batches, strict=True))
+            return StartingRows(rows, *map(relative_weights, others))
+        chosen = there[sample]
         groups = np.split(chosen, np.flatnonzero(np.diff(chosen // _NEIGHBOURS)) + 1)
         parts = [self._read(slice(g[0], g[-1] + 1))[g - g[0]] for g in groups]
-        weights = None if self.weights is None else self.weights[chosen]
+        weights = None if self.weights is None else relative_weights(self.weights[chosen])
         return StartingRows(np.concatenate(parts), weights)
 
     def _read(self, place: slice) -> npt.NDArray[Any]:

@@ -195,9 +195,12 @@ class EMModule(pl.LightningModule):
             found = (
                 starts,
                 self._rows.num_rows,
+                self._rows.total_weight,
                 random_state_to_plain(self._settings.random_state),
             )
-            starts, self._rows.num_rows, state = self.trainer.strategy.broadcast(found)
+            starts, self._rows.num_rows, self._rows.total_weight, state = (
+                self.trainer.strategy.broadcast(found)
+            )
             restore_random_state(self._settings.random_state, state)
         if isinstance(starts, ValueError):
             raise starts
@@ -228,6 +231,7 @@ class EMModule(pl.LightningModule):
             "failure": None if failure is None else [type(failure).__name__, str(failure)],
             "repeats": self._repeats,
             "num_rows": self._rows.num_rows,
+            "total_weight": self._rows.total_weight,
             "random_state": random_state_to_plain(self._settings.random_state),
         }
 
@@ -237,6 +241,7 @@ class EMModule(pl.LightningModule):
         self._repeats = state["repeats"]
         if self._rows.num_rows is None:
             self._rows.num_rows = state["num_rows"]
+            self._rows.total_weight = state["total_weight"]
         restore_random_state(self._settings.random_state, state["random_state"])
         if state["failure"] is not None:
             name, message = state["failure"]

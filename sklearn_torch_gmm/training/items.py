@@ -20,7 +20,7 @@ def width_of_row(item: Any) -> int:
     ValueError
         If the item is no row.
     """
-    row = _as_floats(_first_member(item))
+    row = as_floats(_first_member(item))
     if row.ndim != 1 or row.shape[0] == 0:
         msg = (
             "A dataset's item must be a row of shape [D], or a tuple whose first member is one; "
@@ -56,12 +56,12 @@ def stack_rows(items: Any, numbers: Sequence[int], num_features: int) -> Tensor:
             if all(isinstance(row, np.ndarray) for row in rows):
                 items = np.stack(rows)
             else:
-                items = torch.stack([_as_floats(row) for row in rows])
+                items = torch.stack([as_floats(row) for row in rows])
         except (RuntimeError, ValueError):
             for number, row in zip(numbers, rows, strict=False):
-                _check_shape(_as_floats(row), (num_features,), f"Row {number}")
+                _check_shape(as_floats(row), (num_features,), f"Row {number}")
             raise
-    stacked = _as_floats(items)
+    stacked = as_floats(items)
     if stacked.ndim != 2 or stacked.shape[1] != num_features:
         _check_shape(stacked[0], (num_features,), f"Row {numbers[0]}")
     if stacked.shape[0] != len(numbers):
@@ -88,7 +88,7 @@ def rows_of_batch(item: Any, index: int, num_features: int | None = None) -> Ten
     """
     member = item[0] if isinstance(item, (tuple, list)) and len(item) > 0 else item
     try:
-        rows = _as_floats(member)
+        rows = as_floats(member)
     except ValueError:
         rows = torch.empty(())
     if rows.ndim != 2:
@@ -113,17 +113,24 @@ def _first_member(item: Any) -> Any:
     return item
 
 
-def _as_floats(values: Any) -> Tensor:
+def as_floats(values: Any, name: str = "A row") -> Tensor:
+    """Return real numbers as a tensor of a floating-point type.
+
+    Raises
+    ------
+    ValueError
+        If they are none.
+    """
     # NumPy's type for Python's numbers has their precision, torch's has not.
     if not isinstance(values, Tensor):
         array = np.asarray(values)
         if array.dtype.kind not in "fiub":
-            msg = f"A row must be real numbers, got {type(values).__name__} of type {array.dtype}."
+            msg = f"{name} must be real numbers, got {type(values).__name__} of type {array.dtype}."
             raise ValueError(msg)
         values = as_tensor(array)
     tensor: Tensor = values
     if tensor.is_complex():
-        msg = "A row must be real numbers, got a tensor of complex numbers."
+        msg = f"{name} must be real numbers, got a tensor of complex numbers."
         raise ValueError(msg)
     return tensor.detach() if tensor.is_floating_point() else tensor.double()
 

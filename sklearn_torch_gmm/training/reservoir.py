@@ -37,12 +37,13 @@ class Reservoir:
         self._size = size
         self._random_state = random_state
         self._rows: list[npt.NDArray[Any]] = []
+        self._weights: list[npt.NDArray[np.float64]] = []
         self._keys: list[npt.NDArray[np.float64]] = []
         self._kept = 0
         self._largest_key = np.inf
 
-    def add(self, rows: npt.NDArray[Any]) -> None:
-        """Take rows ``[n, D]`` into account."""
+    def add(self, rows: npt.NDArray[Any], weights: npt.NDArray[np.float64] | None = None) -> None:
+        """Take rows ``[n, D]``, and their weights ``[n]`` if they have any, into account."""
         before, self.seen = self.seen, self.seen + len(rows)
         if self.seen > self._size:
             if before <= self._size:
@@ -50,9 +51,12 @@ class Reservoir:
             keys = self._random_state.random_sample(len(rows))
             chosen = keys < self._largest_key
             rows = rows[chosen]
+            weights = None if weights is None else weights[chosen]
             self._keys.append(keys[chosen])
         # A copy: a view would keep all of its batch in memory.
         self._rows.append(np.array(rows))
+        if weights is not None:
+            self._weights.append(np.array(weights))
         self._kept += len(rows)
         if self._kept > 2 * self._size:
             self._drop()
@@ -63,9 +67,18 @@ class Reservoir:
             self._drop()
         return np.concatenate(self._rows)
 
+    def weights(self) -> npt.NDArray[np.float64]:
+        """The weights ``[M]`` of the sample."""
+        if self._kept > self._size:
+            self._drop()
+        return np.concatenate(self._weights)
+
     def _drop(self) -> None:
-        rows, keys = np.concatenate(self._rows), np.concatenate(self._keys)
+        keys = np.concatenate(self._keys)
         kept = np.sort(np.argpartition(keys, self._size - 1)[: self._size])
-        self._rows, self._keys = [rows[kept]], [keys[kept]]
+        self._keys = [keys[kept]]
+        self._rows = [np.concatenate(self._rows)[kept]]
+        if self._weights:
+            self._weights = [np.concatenate(self._weights)[kept]]
         self._kept = self._size
         self._largest_key = keys[kept].max()

@@ -18,6 +18,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
+from sklearn_torch_gmm._weights import check_total, relative_weights
 from sklearn_torch_gmm.training.data import (
     CPU,
     WHOLE,
@@ -32,25 +33,54 @@ from sklearn_torch_gmm.training.data import (
 from sklearn_torch_gmm.training.items import rows_of_batch, stack_rows, width_of_row
 from sklearn_torch_gmm.training.reading import LoadedBatches, loader_of_batches
 from sklearn_torch_gmm.training.reservoir import Reservoir
+from sklearn_torch_gmm.training.weights import WeighedBatches, weights_of_batch, weights_of_rows
 
 _VALUE_BYTES = 8
 
 
 class _UnsizedRows(RowSource):
-    """Rows whose number only reading all of them tells."""
+    """Rows whose number only reading all of them tells.
+
+    Parameters
+    ----------
+    weighted : bool, default=False
+        Whether each item is a pair whose second member is the weight of the row or the weights of
+        the batch; otherwise a second member is ignored.
+    keep_all : bool, default=False
+        Whether rows of weight zero stay where they are.
+    """
 
     num_rows: int | None = None
+
+    def __init__(self, *, weighted: bool, keep_all: bool) -> None:
+        self.weighted = weighted
+        self.keep_all = keep_all
 
     def starting_rows(
         self, num_components: int, random_state: np.random.RandomState
     ) -> StartingRows:
         """Read all rows, and keep a sample."""
         reservoir = Reservoir(sample_size(num_components), random_state)
+        self.total_weight, total = None, 0.0
         with self.batches(None) as batches:
-            for (rows,) in batches.finite():
-                reservoir.add(rows.cpu().numpy())
+            for members in batches.finite():
+                reservoir.add(*(member.cpu().numpy() for member in members))
+                total += sum(weights.sum().item() for weights in members[1:])
         self.num_rows = reservoir.seen
-        return StartingRows(reservoir.rows())
+        if not self.weighted:
+            return StartingRows(reservoir.rows())
+        check_total(total)
+        self.total_weight = total
+        return StartingRows(reservoir.rows(), relative_weights(reservoir.weights()))
+
+    def _with_mean_of_one(self, batches: Batches) -> Batches:
+        """Weights like those of rows in memory, once all have been read."""
+        if not self.weighted:
+            return batches
+        unit = 1.0
+        if self.total_weight is not None and self.num_rows is not None:
+            unit = self.total_weight / self.num_rows
+        return WeighedBatches(batches, unit, keep_all=self.keep_all)
 
 
 class StreamRows(_UnsizedRows):
@@ -64,9 +94,14 @@ class StreamRows(_UnsizedRows):
     ----------
     stream : IterableDataset
         Gives the same rows each time it is iterated.
+    weighted, keep_all : bool, default=False
+        Whether an item is a pair of a row and its weight, and whether rows of weight zero stay.
     """
 
-    def __init__(self, stream: IterableDataset[Any]) -> None:
+    def __init__(
+        self, stream: IterableDataset[Any], *, weighted: bool = False, keep_all: bool = False
+    ) -> None:
+        super().__init__(weighted=weighted, keep_all=keep_all)
         self.stream = stream
         first = next(iter(stream), None)
         if first is None:
@@ -83,29 +118,38 @@ class StreamRows(_UnsizedRows):
         size = batch_size or default_batch_size(self.num_features * _VALUE_BYTES)
         if not _can_shard(self.stream):
             num_workers = min(num_workers, 1)
-        batches = _StreamBatches(self.stream, self.num_features, size, shard)
-        return LoadedBatches(loader_of_batches(batches, num_workers, device, None))
+        batches = _StreamBatches(self.stream, self.num_features, size, shard, self.weighted)
+        loader = loader_of_batches(batches, num_workers, device, None)
+        return self._with_mean_of_one(LoadedBatches(loader))
 
 
 class _StreamBatches(IterableDataset[Batch]):
     """Batches of the rows of a stream that belong to a process, and in it to a worker."""
 
     def __init__(
-        self, stream: IterableDataset[Any], num_features: int, batch_size: int, shard: Shard
+        self,
+        stream: IterableDataset[Any],
+        num_features: int,
+        batch_size: int,
+        shard: Shard,
+        weighted: bool,
     ) -> None:
         self._stream = stream
         self._num_features = num_features
         self._batch_size = batch_size
         self._shard = shard
+        self._weighted = weighted
 
     def __iter__(self) -> Iterator[Batch]:
         items, numbers = self._share()
         is_empty = True
         while part := list(islice(items, self._batch_size)):
             is_empty = False
-            yield (stack_rows(part, list(islice(numbers, len(part))), self._num_features),)
+            names = list(islice(numbers, len(part)))
+            rows = stack_rows(part, names, self._num_features)
+            yield (rows, weights_of_rows(part, names)) if self._weighted else (rows,)
         if is_empty:
-            yield (torch.empty(0, self._num_features),)
+            yield _nothing(self._num_features, self._weighted)
 
     def _share(self) -> tuple[Iterator[Any], Iterator[int]]:
         """The items that are read here, and their numbers."""
@@ -132,11 +176,17 @@ class LoaderRows(_UnsizedRows):
     ----------
     loader : DataLoader
         Gives batches of rows ``[n, D]``, or tuples whose first member is one.
+    weighted, keep_all : bool, default=False
+        Whether an item is a pair of a batch and the weights ``[n]`` of its rows, and whether rows
+        of weight zero stay.
     """
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
+    def __init__(
+        self, loader: DataLoader[Any], *, weighted: bool = False, keep_all: bool = False
+    ) -> None:
+        super().__init__(weighted=weighted, keep_all=keep_all)
         self.loader = loader
-        with LoadedBatches(loader, _as_batch) as batches:
+        with LoadedBatches(loader, partial(_as_batch, weighted=weighted)) as batches:
             first = next(iter(batches), None)
         if first is None:
             _raise_for_nothing("loader")
@@ -149,11 +199,12 @@ class LoaderRows(_UnsizedRows):
         shard: Shard = WHOLE,
         device: torch.device = CPU,
     ) -> Batches:
-        as_batch = partial(_as_batch, num_features=self.num_features)
+        as_batch = partial(_as_batch, num_features=self.num_features, weighted=self.weighted)
         loader, every = self.loader, (0, 1)
         if shard.count > 1:
             loader, every = self._share(shard)
-        return _NeverNone(LoadedBatches(loader, as_batch, every), self.num_features)
+        nothing = _nothing(self.num_features, self.weighted)
+        return self._with_mean_of_one(_NeverNone(LoadedBatches(loader, as_batch, every), nothing))
 
     def _share(self, shard: Shard) -> tuple[DataLoader[Any], tuple[int, int]]:
         """A loader of one process, and which of its batches to take."""
@@ -200,9 +251,9 @@ class _EveryNth:
 class _NeverNone(Batches):
     """Batches, and an empty one where there are none."""
 
-    def __init__(self, batches: Batches, num_features: int) -> None:
+    def __init__(self, batches: Batches, nothing: Batch) -> None:
         self._batches = batches
-        self._num_features = num_features
+        self._nothing = nothing
 
     def __iter__(self) -> Iterator[Batch]:
         is_empty = True
@@ -210,7 +261,7 @@ class _NeverNone(Batches):
             is_empty = False
             yield batch
         if is_empty:
-            yield (torch.empty(0, self._num_features),)
+            yield self._nothing
 
     def close(self) -> None:
         self._batches.close()
@@ -231,8 +282,14 @@ def _not_exhausted(items: Iterator[Any]) -> Iterator[Any]:
     raise ValueError(msg)
 
 
-def _as_batch(item: Any, index: int, num_features: int | None = None) -> Batch:
-    return (rows_of_batch(item, index, num_features),)
+def _as_batch(item: Any, index: int, num_features: int | None = None, *, weighted: bool) -> Batch:
+    rows = rows_of_batch(item, index, num_features)
+    return (rows, weights_of_batch(item, index, len(rows))) if weighted else (rows,)
+
+
+def _nothing(num_features: int, weighted: bool) -> Batch:
+    rows = torch.empty(0, num_features)
+    return (rows, torch.empty(0)) if weighted else (rows,)
 
 
 def _raise_for_nothing(what: str) -> NoReturn:

@@ -145,6 +145,23 @@ def test_parts_stay_fixed_in_two_processes(X, fixed):
     assert actual.n_iter_ > 1
 
 
+def test_weights_that_come_with_the_rows_in_two_processes(X):
+    weights = np.where(np.arange(NUM_ROWS) % 3 == 0, 0.0, 1e-20 * (1 + np.arange(NUM_ROWS) % 7))
+    pairs = TensorDataset(torch.tensor(X), torch.tensor(weights))
+    options = {"covariance_type": "full", "random_state": 0, "num_workers": 1, "batch_size": 20}
+    expected = GaussianMixture(2, **options).fit(X, sample_weight=weights)
+    for data in (
+        Stream(list(zip(X, weights, strict=True))),
+        DataLoader(pairs, batch_size=20),
+        DataLoader(Stream([pairs[:50], pairs[50:]]), batch_size=None),
+    ):
+        mixture = GaussianMixture(2, trainer_params=FORKED, **options)
+        mixture.fit(data, sample_weight=True)
+        assert mixture.n_samples_seen_ == pytest.approx(weights.sum(), rel=1e-12)
+        mixture.n_samples_seen_ = expected.n_samples_seen_
+        assert_same_fit(mixture, expected)
+
+
 @pytest.mark.parametrize("batch_size", [1, 500, None])
 def test_batches_of_two_processes(X, batch_size):
     X = X[170:230]
@@ -285,11 +302,16 @@ def test_a_script_on_two_processes(X, tmp_path):
                 return _original(tensor, *args, **kw)
             setattr(torch.distributed, name, spy)
 
-        def fit(data, callbacks=None, **options):
+        class Pairs(IterableDataset):
+            def __iter__(self):
+                return zip(X, 1e-20 * (np.arange(307) % 4))
+
+        def fit(data, callbacks=None, sample_weight=None, **options):
             params = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "max_epochs": 6}
             params["callbacks"] = callbacks
             defaults = {"init_means": X[[0, -1]], "convergence_tolerance": 0}
-            return GaussianMixture(2, trainer_params=params, **defaults | options).fit(data)
+            mixture = GaussianMixture(2, trainer_params=params, **defaults | options)
+            return mixture.fit(data, sample_weight=sample_weight)
 
         import warnings
         warnings.simplefilter("ignore")
@@ -308,6 +330,8 @@ def test_a_script_on_two_processes(X, tmp_path):
         drawn = fit(X, init_means=None, random_state=0, covariance_type="full")
         result["labels"] = drawn.labels_.tolist()
         result["score"] = drawn.score(X)
+        weighted = fit(Pairs(), sample_weight=True, init_means=None, random_state=0)
+        result["weighted"] = [weighted.means_.tolist(), weighted.n_samples_seen_]
         try:
             fit(Spoiled(), init_means=None)
         except ValueError as error:
@@ -339,7 +363,7 @@ def test_a_script_on_two_processes(X, tmp_path):
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in "01")
 
     # Every process holds the same mixture, and answers for all rows in order.
-    for name in ("fits", "labels", "score", "error"):
+    for name in ("fits", "labels", "score", "weighted", "error"):
         assert first[name] == second[name]
     assert first["error"].startswith("Input X contains NaN or infinity: row 250 of batch 0")
     params = {"max_epochs": 6}
@@ -356,6 +380,10 @@ def test_a_script_on_two_processes(X, tmp_path):
     ).fit(X)
     np.testing.assert_array_equal(first["labels"], drawn.labels_)
     assert first["score"] == pytest.approx(drawn.score(X), rel=1e-9)
+    weights = 1e-20 * (np.arange(NUM_ROWS) % 4)
+    drawn.set_params(covariance_type="diag").fit(X, sample_weight=weights)
+    np.testing.assert_allclose(first["weighted"][0], drawn.means_, rtol=1e-8)
+    assert first["weighted"][1] == pytest.approx(weights.sum(), rel=1e-12)
 
     # The first process read all rows for the start, the other its width alone; then their shares.
     assert first["read"] == [0, *range(NUM_ROWS), *list(range(153)) * 6]

@@ -289,13 +289,6 @@ def test_a_process_reads_its_share_only(X):
     assert counted.calls == before + 8
 
 
-def test_weights_of_a_store(X, start):
-    weights = np.arange(NUM_ROWS) % 3
-    by_array = GaussianMixture(2, init_means=start).fit(X, sample_weight=weights)
-    by_store = GaussianMixture(2, init_means=start).fit(Store(X), sample_weight=weights)
-    assert_same_fit(by_store, by_array)
-
-
 def test_integers_in_a_file_are_converted_batch_by_batch(X, start, tmp_path):
     whole = np.round(100 * X).astype(np.int16)
     data = mapped(whole, tmp_path)
@@ -480,11 +473,6 @@ def test_bad_rows_are_refused_in_predictions(X, start):
         mixture.predict(Stream(with_value(X, np.nan)))
     with pytest.raises(ValueError, match="X has 2 features, but GaussianMixture is expecting 3"):
         mixture.score(Stream(X[:, :2]))
-
-
-def test_weights_need_rows_whose_number_is_known(X):
-    with pytest.raises(ValueError, match="sample_weight is for rows whose number is known"):
-        GaussianMixture(2).fit(Stream(X), sample_weight=np.ones(NUM_ROWS))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

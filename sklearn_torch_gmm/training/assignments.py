@@ -204,15 +204,19 @@ def _parameters(
 def _weighted_means(
     sample: Sample, num_components: int, members: Callable[[slice, Tensor], Tensor]
 ) -> Tensor:
-    """Mean ``[K, D]`` of the members ``[K, n]`` of each component; the middle where it has none."""
+    """Mean ``[K, D]`` of the members ``[K, n]`` of each component; the middle where it has none.
+
+    To the rounding of the largest member; what is subtracted from it later refines it.
+    """
     centre = sample.middle()
+    # About zero: about the middle, a row far away would cost the digits of all the others.
     sums = centre.new_zeros(num_components, centre.shape[0])
     counts = centre.new_zeros(num_components, 1)
     for place, rows, weights in sample.chunks():
         shares = members(place, weights)
-        sums.addmm_(shares, rows - centre)
+        sums.addmm_(shares, rows)
         counts += shares.sum(1, keepdim=True)
-    return centre + torch.where(counts > 0, sums / counts, 0.0)
+    return torch.where(counts > 0, sums / counts, centre)
 
 
 def _empty_moments(means: Tensor, structure: CovarianceStructure) -> Moments:

@@ -29,7 +29,7 @@ from sklearn_torch_gmm._weights import total_weight, weighted_rows
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.fixed import PARTS, Part
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.exceptions import EmptyComponentWarning
+from sklearn_torch_gmm.exceptions import EmptyComponentWarning, UnrepresentableParameterError
 
 if TYPE_CHECKING:
     from sklearn_torch_gmm.training.data import RowSource
@@ -194,7 +194,10 @@ class BaseGaussianMixture(
         return self
 
     def _set_fitted(self, parameters: MixtureParameters, dtype: Any) -> None:
-        factors = parameters.precisions_cholesky[0]
+        factors, num_features = parameters.precisions_cholesky[0], parameters.means.shape[-1]
+        _check_representable(
+            self._structure.variances(parameters.covariances[0], num_features), dtype
+        )
 
         def array(values: Tensor) -> np.ndarray[Any, Any]:
             return values.numpy().astype(dtype)
@@ -368,3 +371,19 @@ def _warn_of_fall(bounds: list[float], regularization_name: str) -> None:
             ConvergenceWarning,
             stacklevel=3,
         )
+
+
+def _check_representable(variances: Tensor, dtype: Any) -> None:
+    """Raise unless ``dtype`` can hold the variances ``[K, D]`` of the components."""
+    with np.errstate(over="ignore", under="ignore"):
+        held = variances.numpy().astype(dtype)
+    is_held = np.isfinite(held) & (held > 0)
+    if not is_held.all():
+        component, feature = np.argwhere(~is_held)[0]
+        variance = variances[component, feature].item()
+        scale = 10.0 ** round(0.5 * math.log10(variance))
+        msg = (
+            f"Component {component} has the variance {variance:.3g}, which {np.dtype(dtype).name} "
+            f"cannot hold. Pass the data as float64, or divide them by {scale:.0e}."
+        )
+        raise UnrepresentableParameterError(msg)

@@ -16,6 +16,10 @@ class NonFiniteLikelihoodError(ValueError):
     """The log-likelihood of the data is not a finite number."""
 
 
+class UnrepresentableParameterError(ValueError):
+    """A parameter of the mixture is beyond the range of the data's floating-point type."""
+
+
 class EmptyComponentWarning(UserWarning):
     """A component lost all of its rows during the fit."""
 

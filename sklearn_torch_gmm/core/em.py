@@ -78,6 +78,22 @@ def cancellation(natural: Tensor, extents: Tensor, structure: CovarianceStructur
     return epsilon * (coefficients @ magnitudes).max()
 
 
+def cancellation_of_moments(
+    parameters: MixtureParameters, centre: Tensor, structure: CovarianceStructure
+) -> Tensor:
+    """Rounding error of covariances that come from moments about ``centre [R, K, D]``.
+
+    Relative to the covariances: eps · (μ − c)ᵀ Σ⁻¹ (μ − c), since (μ − c)(μ − c)ᵀ is subtracted.
+
+    Returns
+    -------
+    Tensor, one number
+    """
+    deviations = parameters.means - centre
+    linear = structure.linear_coefficients(deviations, parameters.precisions_cholesky)
+    return torch.finfo(deviations.dtype).eps * (deviations * linear).sum(-1).max()
+
+
 class EStep(ABC):
     """One pass over the rows under fixed parameters.
 
@@ -227,7 +243,14 @@ class FastEStep(EStep):
 
 
 class ExactEStep(EStep):
-    """Differences to the means before any product, moments about the previous means."""
+    """Differences to the means before any product, moments about the means or near the next ones.
+
+    Parameters
+    ----------
+    about : Tensor [R, K, D] or None
+        What the moments are about; None: the means of ``parameters``. Moments about points that are
+        many widths from the next means lose the digits of the covariances.
+    """
 
     def __init__(
         self,
@@ -235,8 +258,12 @@ class ExactEStep(EStep):
         centre: Tensor,
         structure: CovarianceStructure,
         workspace: Workspace,
+        *,
+        about: Tensor | None = None,
     ) -> None:
-        super().__init__(parameters, parameters.means, structure, workspace)
+        super().__init__(
+            parameters, parameters.means if about is None else about, structure, workspace
+        )
         if structure.has_shared_scatter:
             restarts, _, features = parameters.means.shape
             self.moments.scatter = centre.new_zeros(restarts, features, features)
@@ -253,7 +280,7 @@ class ExactEStep(EStep):
             x, mixture.weights, mixture.means, mixture.precisions_cholesky
         )
         self._weigh(logits, sample_weight)
-        differences = x - mixture.means.unsqueeze(-1)
+        differences = x - self.centre.unsqueeze(-1)
         moments.counts.add_(logits.sum(-1))
         moments.first(num_features).add_((differences @ logits.unsqueeze(-1)).squeeze(-1))
         second = structure.centred_second_moments(differences, logits)
@@ -350,4 +377,6 @@ def total_variances(weights: Tensor, means: Tensor, variances: Tensor) -> Tensor
     """
     shares = weights.unsqueeze(-1)
     overall = (shares * means).sum(-2, keepdim=True)
-    return (shares * (variances + (means - overall).square())).sum(-2, keepdim=True)
+    # The square of a distance may overflow: no share of that is none.
+    terms = torch.where(shares > 0, shares * (variances + (means - overall).square()), 0.0)
+    return terms.sum(-2, keepdim=True)

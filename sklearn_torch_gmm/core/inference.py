@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -31,8 +32,9 @@ class Inference:
 
     def __init__(self, parameters: MixtureParameters, structure: CovarianceStructure) -> None:
         self._weights = parameters.weights[0]
-        self._centre = parameters.means[0].mean(0)
-        self._means = parameters.means[0] - self._centre
+        self._means = parameters.means[0]
+        # A mean of the mixture: a component without weight may be anywhere.
+        self._centre = self._weights @ self._means
         self._factors = parameters.precisions_cholesky[0]
         self._structure = structure
         self._workspace = Workspace(self._means.dtype, self._means.device)
@@ -88,17 +90,39 @@ class Inference:
                     joint += self._structure.common_log_densities(x, self._factors)
                 yield slice(start, start + chunk.shape[0]), joint
             else:
-                yield from self._exact_chunks(x, start)
+                for place, part, joint in self._exact_chunks(chunk, start):
+                    if not with_common_term:
+                        self._decide_(joint, part)
+                    yield place, joint
 
-    def _exact_chunks(self, x: Tensor, start: int) -> Iterator[tuple[slice, Tensor]]:
-        """The same for centred rows ``x [D, n]``, of which the first has number ``start``."""
+    def _exact_chunks(self, rows: Tensor, start: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Places, transposed rows ``[D, n]`` and joint log-densities of parts of ``rows [N, D]``.
+
+        The first of the rows has number ``start``.
+        """
         size = self._workspace.rows_per_chunk(3 * self._means.numel())
-        for first in range(0, x.shape[1], size):
-            part = x[:, first : first + size]
+        for first in range(0, rows.shape[0], size):
+            # The rows themselves: a centre subtracted from rows and means costs digits.
+            part = rows[first : first + size].T.to(self._means.dtype)
             joint = self._structure.joint_log_densities(
                 part, self._weights, self._means, self._factors
             )
-            yield slice(start + first, start + first + part.shape[1]), joint
+            # Infinities of both signs in the sum that is a distance.
+            joint.nan_to_num_(nan=-math.inf, neginf=-math.inf)
+            yield slice(start + first, start + first + part.shape[1]), part, joint
+
+    def _decide_(self, joint: Tensor, x: Tensor) -> None:
+        """Give rows ``x [D, n]`` whose densities all vanish to the nearest component, in place."""
+        is_far = joint.amax(0) == -math.inf
+        if is_far.any():
+            # So small that no square overflows, and a power of two.
+            scale = torch.finfo(x.dtype).tiny * 2.0**22
+            distances = self._structure.squared_distances(
+                scale * x[:, is_far], scale * self._means, self._factors
+            )
+            distances[self._weights == 0] = math.inf
+            is_nearest = distances == distances.amin(0)
+            joint[:, is_far] = torch.where(is_nearest, 0.0, -math.inf).to(joint.dtype)
 
     def _is_safe(self, x: Tensor) -> bool:
         """Whether the log-densities of ``x [D, n]`` may be computed from moments."""
@@ -111,7 +135,7 @@ class Inference:
     def _natural_parameters(self) -> Tensor:
         if self._natural is None:
             self._natural = self._structure.natural_parameters(
-                self._weights, self._means, self._factors
+                self._weights, self._means - self._centre, self._factors
             )
         return self._natural
 

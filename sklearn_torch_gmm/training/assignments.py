@@ -21,6 +21,9 @@ from sklearn_torch_gmm.training.settings import FitSettings
 
 CHUNK_ROWS = 4096
 
+CHUNK_VALUES = 2**24
+"""Numbers that a chunk of rows may become: 128 MiB, unless that is fewer than 64 rows."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -36,10 +39,14 @@ class Sample:
     rows: Tensor
     weights: Tensor
 
-    def chunks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Consecutive rows in float64, their weights, and where they stand."""
-        for start in range(0, self.rows.shape[0], CHUNK_ROWS):
-            place = slice(start, start + CHUNK_ROWS)
+    def chunks(self, values_per_row: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Consecutive rows in float64, their weights, and where they stand.
+
+        As many of them as can become ``values_per_row`` numbers each.
+        """
+        size = min(CHUNK_ROWS, max(64, CHUNK_VALUES // values_per_row))
+        for start in range(0, self.rows.shape[0], size):
+            place = slice(start, start + size)
             yield place, self.rows[place].double(), self.weights[place]
 
     def middle(self) -> Tensor:
@@ -85,7 +92,7 @@ class Labels(Assignment):
             means = _weighted_means(sample, components, members)
         # The differences of a row to its own mean alone: every other product would be zero.
         moments = _empty_moments(means, structure)
-        for place, rows, weights in sample.chunks():
+        for place, rows, weights in sample.chunks(structure.num_moments(means.shape[1])):
             features = _features((rows - means[labels[place]]).T, structure)
             moments.sums[0].addmm_(members(place, weights), features.T)
             _add_scatter(moments, features, weights)
@@ -116,7 +123,7 @@ class SingleRows(Assignment):
         if structure.has_shared_scatter:
             # scikit-learn starts the shared covariance from all rows, about the origin.
             scatter = chosen.new_zeros(chosen.shape[1], chosen.shape[1])
-            for _, rows, weights in sample.chunks():
+            for _, rows, weights in sample.chunks(chosen.shape[1]):
                 scatter.addmm_((rows * weights.unsqueeze(-1)).T, rows)
         covariances = structure.single_row_covariances(chosen, count, scatter).unsqueeze(0)
         covariances = structure.regularize(covariances, settings.regularization)
@@ -144,7 +151,7 @@ class RandomResponsibilities(Assignment):
         # Random shares put all means near the middle, so one centre serves them all.
         centre = sample.middle()
         moments = _empty_moments(centre.expand(components, -1), structure)
-        for _, rows, weights in sample.chunks():
+        for _, rows, weights in sample.chunks(structure.num_moments(centre.shape[0])):
             shares = torch.from_numpy(self.draw(rows.shape[0]))
             shares *= (weights / shares.sum(1)).unsqueeze(-1)
             features = _features((rows - centre).T, structure)
@@ -175,7 +182,7 @@ class Responsibilities(Assignment):
         means = _weighted_means(sample, components, members)
         num_features = means.shape[1]
         moments = _empty_moments(means, structure)
-        for place, rows, weights in sample.chunks():
+        for place, rows, weights in sample.chunks(means.numel()):
             differences = (rows.T - means.unsqueeze(-1)).unsqueeze(0)
             responsibilities = members(place, weights).unsqueeze(0)
             moments.counts.add_(responsibilities.sum(-1))
@@ -204,15 +211,19 @@ def _parameters(
 def _weighted_means(
     sample: Sample, num_components: int, members: Callable[[slice, Tensor], Tensor]
 ) -> Tensor:
-    """Mean ``[K, D]`` of the members ``[K, n]`` of each component; the middle where it has none."""
+    """Mean ``[K, D]`` of the members ``[K, n]`` of each component; the middle where it has none.
+
+    To the rounding of the largest member; what is subtracted from it later refines it.
+    """
     centre = sample.middle()
+    # About zero: about the middle, a row far away would cost the digits of all the others.
     sums = centre.new_zeros(num_components, centre.shape[0])
     counts = centre.new_zeros(num_components, 1)
-    for place, rows, weights in sample.chunks():
+    for place, rows, weights in sample.chunks(num_components):
         shares = members(place, weights)
-        sums.addmm_(shares, rows - centre)
+        sums.addmm_(shares, rows)
         counts += shares.sum(1, keepdim=True)
-    return centre + torch.where(counts > 0, sums / counts, 0.0)
+    return torch.where(counts > 0, sums / counts, centre)
 
 
 def _empty_moments(means: Tensor, structure: CovarianceStructure) -> Moments:

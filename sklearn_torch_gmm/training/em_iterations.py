@@ -18,6 +18,7 @@ from sklearn_torch_gmm.core.em import (
     ExactEStep,
     FastEStep,
     cancellation,
+    cancellation_of_moments,
     m_step,
 )
 from sklearn_torch_gmm.core.fixed import keep_parts
@@ -68,7 +69,7 @@ class Outcome(enum.Enum):
     FINISHED = enum.auto()
     """All mixtures have converged."""
     REPEAT = enum.auto()
-    """The fast E-step has turned out not to be safe: the iteration is to be done again, exactly."""
+    """The pass has turned out to have lost digits: the iteration is to be done again, exactly."""
 
 
 class EMIterations:
@@ -101,6 +102,7 @@ class EMIterations:
         self._extents = starts.extents.to(device, dtype)
         self._knows_extents = False
         self._scatter: Tensor | None = None
+        self._about: Tensor | None = None
         self._last_step: tuple[MixtureParameters, Tensor] | None = None
         self.latest_bound = -math.inf
         self._e_step: EStep
@@ -111,7 +113,11 @@ class EMIterations:
         """Begin an iteration."""
         if self._needs_exact:
             self._e_step = ExactEStep(
-                self._parameters, self._centre, self._structure, self._workspace
+                self._parameters,
+                self._centre,
+                self._structure,
+                self._workspace,
+                about=self._about,
             )
         else:
             self._e_step = FastEStep(
@@ -164,12 +170,16 @@ class EMIterations:
             errors.append(self._error_bound())
         self._go_on_from(result.parameters)
         errors.append(self._error_bound())
+        drift = bounds.new_zeros(())
+        if self._needs_exact:
+            drift = cancellation_of_moments(result.parameters, self._e_step.centre, self._structure)
 
         # The one transfer of an iteration from the device to the host.
-        *lower_bounds, error, all_usable, any_empty = torch.cat(
+        *lower_bounds, error, drift_error, all_usable, any_empty = torch.cat(
             [
                 bounds,
                 torch.stack(errors).amax().unsqueeze(0),
+                drift.unsqueeze(0),
                 result.usable.all().unsqueeze(0),
                 result.empty.any().unsqueeze(0),
             ]
@@ -182,6 +192,12 @@ class EMIterations:
                 return Outcome.REPEAT
             self._knows_extents = True
             self._scatter = moments.scatter
+        elif self._about is None and not self._is_safe(drift_error):
+            # Moments about the means that this pass has found have the digits that it lost.
+            self._about = result.parameters.means
+            self._go_on_from(before)
+            return Outcome.REPEAT
+        self._about = None
         self._check_likelihood(lower_bounds)
         self._remember_falls(lower_bounds, before)
         self._last_step = before, moments.counts.sum(-1)

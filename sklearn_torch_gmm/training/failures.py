@@ -40,23 +40,37 @@ def _raise_for_component(
         "covariance (for instance caused by singleton or collapsed samples). Try to decrease the "
         f"number of components, increase {name}, or scale the input data. "
     )
+    largest = structure.variances(covariances, parameters.means.shape[-1]).amax().item()
     if result.empty[restart, component]:
-        msg += f"Component {component} has lost all its rows, and {name} is zero."
+        remedy = power_of_ten(1e-6 * largest)
+        msg += (
+            f"Component {component} has lost all its rows, and {name} is zero; {name}={remedy:.0e} "
+            "would do."
+        )
         raise IllDefinedCovarianceError(msg)
     if not covariances.isfinite().all():
-        msg += f"The covariance of component {component} (weight {weight:.3g}) is not finite."
+        size = parameters.means[restart].abs().amax().nan_to_num(nan=math.inf).item()
+        msg += (
+            f"The covariance of component {component} (weight {weight:.3g}) is not finite: the "
+            "squares of some rows cannot be represented. Leave them out, or divide the data by "
+            f"{power_of_ten(size):.0e}."
+        )
         raise IllDefinedCovarianceError(msg)
     eigenvalues = structure.smallest_eigenvalues(covariances.cpu()).expand(settings.num_components)
     smallest = eigenvalues[component].item()
-    largest = structure.variances(covariances, parameters.means.shape[-1]).amax().item()
-    # What is missing, and room for the rounding of a covariance of this size.
-    precision = torch.finfo(covariances.dtype).eps * parameters.means.shape[-1]
-    scale = max(largest, parameters.means[restart].abs().amax().item() ** 2, 1e-300)
-    enough = settings.regularization + max(-smallest, 0.0) + 100 * precision * scale
-    remedy = 10.0 ** math.ceil(math.log10(enough))
+    # What is missing, and room for the rounding of a covariance and a mean of this size.
+    epsilon = torch.finfo(covariances.dtype).eps
+    rounding = epsilon * largest + (epsilon * parameters.means[restart].abs().amax().item()) ** 2
+    rounding = max(100 * parameters.means.shape[-1] * rounding, 1e-300)
+    remedy = power_of_ten(settings.regularization + max(-smallest, 0.0) + rounding)
     msg += (
         f"Component {component} has weight {weight:.3g} and a covariance whose smallest "
         f"eigenvalue is {smallest:.3g} with {name}={settings.regularization:g}; "
         f"{name}={remedy:.0e} would do."
     )
     raise IllDefinedCovarianceError(msg)
+
+
+def power_of_ten(least: float) -> float:
+    """The smallest power of ten that is not less, if there is one."""
+    return 10.0 ** min(math.ceil(math.log10(least)), 308) if least > 0 else 0.0

@@ -72,15 +72,8 @@ class FullCovariance(MatrixCovariance):
         return precisions_cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def squared_distances(self, x: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        # One product whitens the rows for all components. The error that remains is linear in
-        # spread / width, because a point near the means is subtracted from rows and means first.
-        centre = means.mean(-2, keepdim=True)
-        factors = precisions_cholesky.mT
-        rows: Tensor = (factors.flatten(-3, -2) @ (x - centre.mT)).unflatten(
-            -2, factors.shape[-3:-1]
-        )
-        centres = factors @ (means - centre).unsqueeze(-1)
-        return (rows - centres).square().sum(-2)
+        differences = x - means.unsqueeze(-1)
+        return (precisions_cholesky.mT @ differences).square().sum(-2)
 
     def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
         whitened = precisions_cholesky.mT @ means.unsqueeze(-1)

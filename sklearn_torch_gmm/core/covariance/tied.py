@@ -79,12 +79,10 @@ class TiedCovariance(MatrixCovariance):
         return precisions_cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
 
     def squared_distances(self, x: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        # Whitening rows and means apart costs one product instead of K. The error that remains is
-        # linear in spread / width, because a point near the means is subtracted from both first.
-        centre = means.mean(-2, keepdim=True)
-        rows = precisions_cholesky.mT @ (x - centre.mT)
-        centres = (means - centre) @ precisions_cholesky
-        return (rows.unsqueeze(-3) - centres.unsqueeze(-1)).square().sum(-2)
+        # Whitening rows and means apart would cost one product instead of K, and lose the digits
+        # of what they have in common.
+        differences = x - means.unsqueeze(-1)
+        return (precisions_cholesky.mT.unsqueeze(-3) @ differences).square().sum(-2)
 
     def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
         return (means @ precisions_cholesky) @ precisions_cholesky.mT

@@ -1,22 +1,32 @@
 """Gaussian mixtures for scikit-learn that run on PyTorch Lightning."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
 
 if TYPE_CHECKING:
     from sklearn_torch_gmm.gaussian_mixture import GaussianMixture
+    from sklearn_torch_gmm.plotting import MixtureDisplay
 
 __version__ = "0.1.0"
 
-__all__ = ["GaussianMixture", "GaussianMixtureModel", "GaussianMixtureModelConfig"]
+__all__ = [
+    "GaussianMixture",
+    "GaussianMixtureModel",
+    "GaussianMixtureModelConfig",
+    "MixtureDisplay",
+]
+
+# The torch module needs no scikit-learn, and whoever loads it alone shall not wait for it.
+_IMPORTED_WHEN_ASKED_FOR = {
+    "GaussianMixture": "sklearn_torch_gmm.gaussian_mixture",
+    "MixtureDisplay": "sklearn_torch_gmm.plotting",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # The torch module needs no scikit-learn, and whoever loads it alone shall not wait for it.
-    if name == "GaussianMixture":
-        from sklearn_torch_gmm.gaussian_mixture import GaussianMixture
-
-        return GaussianMixture
+    if name in _IMPORTED_WHEN_ASKED_FOR:
+        return getattr(import_module(_IMPORTED_WHEN_ASKED_FOR[name]), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

@@ -1,0 +1,373 @@
+"""Pictures of a fitted mixture, in the manner of scikit-learn's displays.
+
+matplotlib is needed for drawing alone, and imported there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sklearn_torch_gmm._arrays import as_tensor
+from sklearn_torch_gmm._sources import is_read_in_pieces
+from sklearn_torch_gmm.core.covariance import get_structure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from typing_extensions import Self
+
+_NATS_SHOWN = 10
+"""How far below its highest value the log-density has contours, one for each nat."""
+
+
+class MixtureDisplay:
+    """Two features of a Gaussian mixture: ellipses, labelled rows, density.
+
+    Use :meth:`from_estimator` to make one. All parameters are kept as attributes.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (K,)
+        Component probabilities.
+    means : ndarray of shape (K, 2)
+        Means of the two features.
+    covariances : ndarray of shape (K, 2, 2)
+        Covariances of the two features.
+    X : ndarray of shape (N, 2), default=None
+        The two features of rows to draw.
+    labels : ndarray of shape (N,), default=None
+        The component of each row, which gives it its colour.
+    feature_names : pair of str, default=('feature 0', 'feature 1')
+        Labels of the axes.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where the picture is.
+    figure_ : matplotlib Figure
+        The figure of these axes.
+    ellipses_ : list of list of matplotlib Ellipse
+        For each component, an ellipse for each level.
+    scatter_ : matplotlib PathCollection or None
+        The rows.
+    contours_ : matplotlib QuadContourSet or None
+        The density.
+
+    See Also
+    --------
+    MixtureDisplay.from_estimator : Draw a fitted estimator.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_torch_gmm import GaussianMixture, MixtureDisplay
+    >>> X = load_iris().data
+    >>> mixture = GaussianMixture(3, covariance_type="full", random_state=0).fit(X)
+    >>> display = MixtureDisplay.from_estimator(mixture, X, features=(2, 3))
+    >>> len(display.ellipses_)
+    3
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: npt.NDArray[Any],
+        means: npt.NDArray[Any],
+        covariances: npt.NDArray[Any],
+        X: npt.NDArray[Any] | None = None,
+        labels: npt.NDArray[Any] | None = None,
+        feature_names: Sequence[str] = ("feature 0", "feature 1"),
+    ) -> None:
+        self.weights = weights
+        self.means = means
+        self.covariances = covariances
+        self.X = X
+        self.labels = labels
+        self.feature_names = feature_names
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any = None,
+        features: Sequence[int | str] = (0, 1),
+        ax: Axes | None = None,
+        levels: Sequence[float] = (0.5, 0.9),
+        *,
+        density: bool = False,
+        grid_resolution: int = 200,
+        ellipse_kwargs: Mapping[str, Any] | None = None,
+        scatter_kwargs: Mapping[str, Any] | None = None,
+        contour_kwargs: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Draw two features of a fitted mixture.
+
+        Of more than two features the picture shows the marginal distribution of the two. Rows are
+        coloured by the component that all of their features make the most probable.
+
+        Parameters
+        ----------
+        estimator : object
+            A fitted mixture: one of this package's classes or :mod:`sklearn.mixture`'s.
+        X : array-like, DataFrame or Tensor of shape (N, D), default=None
+            Rows to draw. The estimator must know all of their features, not the two alone.
+        features : pair of int or str, default=(0, 1)
+            Which features to draw, by position, or by name where the estimator was fitted to
+            named columns.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        levels : sequence of float, default=(0.5, 0.9)
+            Shares of a component's probability that its ellipses enclose, between 0 and 1.
+        density : bool, default=False
+            Whether to draw contours of the mixture's log-density, one for each nat, down to ten
+            nats below its highest value.
+        grid_resolution : int, default=200
+            Number of points along each axis at which the density is computed.
+        ellipse_kwargs, scatter_kwargs, contour_kwargs : dict, default=None
+            Handed on to :class:`matplotlib.patches.Ellipse`, :meth:`matplotlib.axes.Axes.scatter`
+            and :meth:`matplotlib.axes.Axes.contour`.
+
+        Returns
+        -------
+        display : MixtureDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If `estimator` is no Gaussian mixture, or `X` is read in pieces, as a ``DataLoader`` is.
+        ValueError
+            If a feature does not exist or a level is not between 0 and 1.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.mixture import GaussianMixture
+        >>> from sklearn_torch_gmm import MixtureDisplay
+        >>> X = load_iris(as_frame=True).data
+        >>> mixture = GaussianMixture(3, random_state=0).fit(X)
+        >>> display = MixtureDisplay.from_estimator(
+        ...     mixture, X, features=("petal length (cm)", "petal width (cm)"), density=True
+        ... )
+        >>> display.ax_.get_xlabel()
+        'petal length (cm)'
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        _check_is_mixture(estimator)
+        check_is_fitted(estimator)
+        num_features = estimator.means_.shape[1]
+        names = getattr(estimator, "feature_names_in_", None)
+        chosen = _positions(features, num_features, names)
+        if is_read_in_pieces(X):
+            msg = f"A picture needs rows in memory, not a {type(X).__name__}: pass some of them."
+            raise TypeError(msg)
+        # The estimator checks the rows.
+        labels = None if X is None else np.asarray(estimator.predict(X))
+        display = cls(
+            weights=estimator.weights_,
+            means=estimator.means_[:, chosen],
+            covariances=_marginal_covariances(estimator, chosen),
+            X=None if X is None else _columns(X, chosen),
+            labels=labels,
+            feature_names=tuple(
+                f"feature {position}" if names is None else str(names[position])
+                for position in chosen
+            ),
+        )
+        return display.plot(
+            ax,
+            levels=levels,
+            density=density,
+            grid_resolution=grid_resolution,
+            ellipse_kwargs=ellipse_kwargs,
+            scatter_kwargs=scatter_kwargs,
+            contour_kwargs=contour_kwargs,
+        )
+
+    def plot(
+        self,
+        ax: Axes | None = None,
+        levels: Sequence[float] = (0.5, 0.9),
+        *,
+        density: bool = False,
+        grid_resolution: int = 200,
+        ellipse_kwargs: Mapping[str, Any] | None = None,
+        scatter_kwargs: Mapping[str, Any] | None = None,
+        contour_kwargs: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Draw the picture again, elsewhere or otherwise.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        levels : sequence of float, default=(0.5, 0.9)
+            Shares of a component's probability that its ellipses enclose, between 0 and 1.
+        density : bool, default=False
+            Whether to draw contours of the log-density.
+        grid_resolution : int, default=200
+            Number of points along each axis at which the density is computed.
+        ellipse_kwargs, scatter_kwargs, contour_kwargs : dict, default=None
+            Handed on to matplotlib, as by :meth:`from_estimator`.
+
+        Returns
+        -------
+        display : MixtureDisplay
+            This object.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If a level is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_torch_gmm import MixtureDisplay
+        >>> display = MixtureDisplay(
+        ...     weights=np.ones(1), means=np.zeros((1, 2)), covariances=np.eye(2)[None]
+        ... )
+        >>> ellipse = display.plot(levels=[0.5]).ellipses_[0][0]
+        >>> print(f"{ellipse.width:.4f}")
+        2.3548
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        radii = [_radius(level) for level in levels]
+        if ax is None:
+            _, ax = plt.subplots()
+        colours = _colours(len(self.weights))
+        self.scatter_ = None
+        if self.X is not None:
+            colour = (
+                {"c": [colours[label] for label in self.labels]} if self.labels is not None else {}
+            )
+            style = {"s": 12, "alpha": 0.6, "linewidths": 0, **colour, **(scatter_kwargs or {})}
+            self.scatter_ = ax.scatter(self.X[:, 0], self.X[:, 1], **style)
+        self.ellipses_ = [
+            [_add_ellipse(ax, mean, covariance, radius, colour, ellipse_kwargs) for radius in radii]
+            for mean, covariance, colour in zip(self.means, self.covariances, colours, strict=True)
+        ]
+        ax.autoscale_view()
+        self.contours_ = None
+        if density:
+            self.contours_ = self._add_contours(ax, grid_resolution, contour_kwargs)
+        ax.set(xlabel=self.feature_names[0], ylabel=self.feature_names[1])
+        self.ax_ = ax
+        self.figure_ = ax.figure
+        return self
+
+    def _add_contours(self, ax: Axes, resolution: int, kwargs: Mapping[str, Any] | None) -> Any:
+        from sklearn_torch_gmm.mixture import GaussianMixture
+
+        limits = ax.get_xlim(), ax.get_ylim()
+        x, y = np.meshgrid(*(np.linspace(*limit, resolution) for limit in limits))
+        marginal = GaussianMixture.from_parameters(self.weights, self.means, self.covariances)
+        log_density = marginal.score_samples(np.stack([x.ravel(), y.ravel()], axis=1))
+        nats = log_density.max() - np.arange(_NATS_SHOWN, 0, -1)
+        style = {"levels": nats, "cmap": "Greys", "alpha": 0.5, "linewidths": 0.7, **(kwargs or {})}
+        return ax.contour(x, y, log_density.reshape(x.shape), **style)
+
+
+def _check_is_mixture(estimator: Any) -> None:
+    if not (hasattr(estimator, "covariance_type") and hasattr(estimator, "predict_proba")):
+        msg = (
+            "MixtureDisplay draws a Gaussian mixture of this package or of scikit-learn, got a "
+            f"{type(estimator).__name__}. Of a pipeline pass the last step, and rows as they are "
+            "after the others."
+        )
+        raise TypeError(msg)
+
+
+def _positions(
+    features: Sequence[int | str], num_features: int, names: Sequence[str] | None
+) -> list[int]:
+    """Return the positions of the two features."""
+    if isinstance(features, str) or len(features) != 2:
+        msg = f"features must be two positions or names, got {features!r}."
+        raise ValueError(msg)
+    known = [] if names is None else list(names)
+    positions = []
+    for feature in features:
+        if isinstance(feature, str):
+            if feature not in known:
+                of = f"the mixture was fitted to {known}" if known else "the mixture has no names"
+                msg = f"There is no feature {feature!r}: {of}."
+                raise ValueError(msg)
+            positions.append(known.index(feature))
+        elif -num_features <= feature < num_features:
+            positions.append(int(feature) % num_features)
+        else:
+            msg = (
+                f"There is no feature {feature}: the mixture has {num_features}. "
+                "A picture needs two, counted from 0."
+            )
+            raise ValueError(msg)
+    return positions
+
+
+def _marginal_covariances(estimator: Any, features: list[int]) -> npt.NDArray[Any]:
+    """Return the covariances ``[K, 2, 2]`` of two features."""
+    num_components, num_features = estimator.means_.shape
+    structure = get_structure(estimator.covariance_type)
+    covariances = as_tensor(estimator.covariances_)
+    if structure.has_independent_features:
+        # The D × D zeros of a component need not be made.
+        return structure.variances(covariances, num_features)[:, features].diag_embed().numpy()
+    matrices = structure.matrices(covariances, num_components, num_features)
+    return matrices[:, features][:, :, features].numpy()
+
+
+def _columns(X: Any, features: list[int]) -> npt.NDArray[Any]:
+    rows = X.detach().cpu().numpy() if isinstance(X, Tensor) else np.asarray(X)
+    return rows[:, features]
+
+
+def _radius(level: float) -> float:
+    """Return the Mahalanobis distance within which a share of a normal distribution lies.
+
+    The squared distance has two degrees of freedom: P(r² < s) = 1 − exp(−s / 2).
+    """
+    if not 0 < level < 1:
+        msg = f"A level must be between 0 and 1, got {level!r}."
+        raise ValueError(msg)
+    return math.sqrt(-2.0 * math.log1p(-level))
+
+
+def _add_ellipse(
+    ax: Axes,
+    mean: npt.NDArray[Any],
+    covariance: npt.NDArray[Any],
+    radius: float,
+    colour: Any,
+    kwargs: Mapping[str, Any] | None,
+) -> Any:
+    from matplotlib.patches import Ellipse
+
+    # A variance that is zero may be negative by rounding.
+    variances, directions = np.linalg.eigh(covariance)
+    short, long = 2.0 * radius * np.sqrt(variances.clip(min=0.0))
+    angle = math.degrees(math.atan2(directions[1, 1], directions[0, 1]))
+    style = {"fill": False, "edgecolor": colour, "linewidth": 1.5, **(kwargs or {})}
+    return ax.add_patch(Ellipse(tuple(mean), width=long, height=short, angle=angle, **style))
+
+
+def _colours(number: int) -> list[Any]:
+    """Return a colour for each component: matplotlib's usual ones while they are enough."""
+    import matplotlib as mpl
+
+    usual = mpl.rcParams["axes.prop_cycle"].by_key().get("color", ["black"])
+    if number <= len(usual):
+        return list(usual[:number])
+    return list(mpl.colormaps["turbo"](np.linspace(0.02, 0.98, number)))

@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 from sklearn_torch_gmm import GaussianMixture, GaussianMixtureModel, mixture
 from sklearn_torch_gmm.core.serialization import dump_tensors
 from sklearn_torch_gmm.exceptions import UnstorableParameterError
-from tests.core.conftest import SEED
+from tests.conftest import SEED
 from tests.test_model_directory import names_in, reseal, seal
 
 TYPES = ["full", "tied", "diag", "spherical"]

@@ -11,7 +11,7 @@ import torch
 
 from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
 from sklearn_torch_gmm.core.serialization import dump_tensors
-from tests.core.conftest import SEED
+from tests.conftest import SEED
 from tests.core.oracle import Mixture, log_densities
 
 TYPES = ["full", "tied", "diag", "spherical"]

@@ -68,7 +68,8 @@ class DensityClassifier(ClassifierMixin, BaseEstimator):
 
 
 def test_a_grid_search_has_the_scores_and_the_winner_of_scikit_learn(X):
-    grid = {"n_components": [1, 2, 3], "covariance_type": list(COVARIANCE_TYPES)}
+    # Of one component, full and tied are the same: their ranks would be those of rounding.
+    grid = {"n_components": [2, 3, 4], "covariance_type": list(COVARIANCE_TYPES)}
     theirs, ours = (
         GridSearchCV(mixture_class(random_state=0), grid, cv=3).fit(X)
         for mixture_class in (Theirs, GaussianMixture)

@@ -270,7 +270,9 @@ class ExactEStep(EStep):
 
     @property
     def rows_per_chunk(self) -> int:
-        return self.workspace.rows_per_chunk(3 * self.parameters.means.numel())
+        # Each chunk writes a matrix a component: with fewer rows that would be most of the work.
+        size = self.workspace.rows_per_chunk(3 * self.parameters.means.numel())
+        return max(size, self.parameters.means.shape[-1])
 
     def _add_chunk(self, rows: Tensor, sample_weight: Tensor | None) -> None:
         mixture, moments, structure = self.parameters, self.moments, self.structure

@@ -11,7 +11,7 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.em import cancellation, normalize_
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.core.workspace import Workspace, subtract_transposed
+from sklearn_torch_gmm.core.workspace import Workspace, is_wide, subtract_transposed
 
 TOLERATED_ERROR = 1e-9
 """Rounding error of a log-density, in nats, up to which one product answers a chunk of rows."""
@@ -75,6 +75,9 @@ class Inference:
         """
         components, features = self._means.shape
         length = 1 + self._structure.num_moments(features)
+        if is_wide(length):
+            yield from self._exact_chunks(rows, 0, with_common_term=with_common_term)
+            return
         size = self._workspace.rows_per_chunk(length + 2 * components)
         shift = self._centre.unsqueeze(-1)
         for start in range(0, rows.shape[0], size):
@@ -90,26 +93,24 @@ class Inference:
                     joint += self._structure.common_log_densities(x, self._factors)
                 yield slice(start, start + chunk.shape[0]), joint
             else:
-                for place, part, joint in self._exact_chunks(chunk, start):
-                    if not with_common_term:
-                        self._decide_(joint, part)
-                    yield place, joint
+                yield from self._exact_chunks(chunk, start, with_common_term=with_common_term)
 
-    def _exact_chunks(self, rows: Tensor, start: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Places, transposed rows ``[D, n]`` and joint log-densities of parts of ``rows [N, D]``.
-
-        The first of the rows has number ``start``.
-        """
+    def _exact_chunks(
+        self, rows: Tensor, start: int, *, with_common_term: bool
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """The same, free of cancellation, of ``rows [N, D]`` of which the first is ``start``."""
         size = self._workspace.rows_per_chunk(3 * self._means.numel())
         for first in range(0, rows.shape[0], size):
             # The rows themselves: a centre subtracted from rows and means costs digits.
-            part = rows[first : first + size].T.to(self._means.dtype)
+            part = rows[first : first + size].T.to(self._means)
             joint = self._structure.joint_log_densities(
                 part, self._weights, self._means, self._factors
             )
             # Infinities of both signs in the sum that is a distance.
             joint.nan_to_num_(nan=-math.inf, neginf=-math.inf)
-            yield slice(start + first, start + first + part.shape[1]), part, joint
+            if not with_common_term:
+                self._decide_(joint, part)
+            yield slice(start + first, start + first + part.shape[1]), joint
 
     def _decide_(self, joint: Tensor, x: Tensor) -> None:
         """Give rows ``x [D, n]`` whose densities all vanish to the nearest component, in place."""

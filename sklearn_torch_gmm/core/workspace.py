@@ -13,6 +13,14 @@ ACCELERATOR_CHUNK_BYTES = 256 * 2**20
 """The same where calls are dear and memory is wide."""
 
 
+LEAST_ROWS = 64
+"""Rows of a chunk, whatever they take: products with fewer are slow."""
+
+WIDE_BYTES = 256 * 2**20
+"""What the moments of the fewest rows may take. Beyond, differences to the means take less memory,
+and, since products then wait for it, less time."""
+
+
 TRANSPOSED_BYTES = 2**19
 """How much is transposed at once on a processor: what its nearer cache holds."""
 
@@ -32,6 +40,11 @@ def subtract_transposed(rows: Tensor, shift: Tensor, out: Tensor) -> None:
     for start in range(0, num_rows, size):
         part = slice(start, start + size)
         torch.sub(rows[part].T, shift, out=out[:, part])
+
+
+def is_wide(values_per_row: int) -> bool:
+    """Whether rows become so many numbers that a chunk of them had better not be written out."""
+    return 8 * LEAST_ROWS * values_per_row > WIDE_BYTES
 
 
 class Workspace:
@@ -57,7 +70,7 @@ class Workspace:
 
     def rows_per_chunk(self, values_per_row: int) -> int:
         """How many rows fit into a chunk, with so many values kept for each."""
-        return max(64, self.chunk_bytes // (self.dtype.itemsize * values_per_row))
+        return max(LEAST_ROWS, self.chunk_bytes // (self.dtype.itemsize * values_per_row))
 
     def take(self, name: str, *shape: int) -> Tensor:
         """The scratch tensor of that name in this shape; what it holds is left from earlier use."""

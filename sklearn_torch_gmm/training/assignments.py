@@ -17,6 +17,7 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.em import MStepResult, m_step
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.workspace import is_wide
 from sklearn_torch_gmm.training.settings import FitSettings
 
 CHUNK_ROWS = 4096
@@ -92,10 +93,9 @@ class Labels(Assignment):
             means = _weighted_means(sample, components, members)
         # The differences of a row to its own mean alone: every other product would be zero.
         moments = _empty_moments(means, structure)
-        for place, rows, weights in sample.chunks(structure.num_moments(means.shape[1])):
-            features = _features((rows - means[labels[place]]).T, structure)
-            moments.sums[0].addmm_(members(place, weights), features.T)
-            _add_scatter(moments, features, weights)
+        for place, rows, weights in sample.chunks(_values_per_row(means, structure)):
+            x = (rows - means[labels[place]]).T
+            _add(moments, x, members(place, weights), weights, structure)
         if self.means is not None:
             # Given means stay: what the rows would move them by is part of the scatter.
             moments.first(means.shape[1]).zero_()
@@ -150,15 +150,13 @@ class RandomResponsibilities(Assignment):
         structure, components = settings.structure, settings.num_components
         # Random shares put all means near the middle, so one centre serves them all.
         centre = sample.middle()
-        moments = _empty_moments(centre.expand(components, -1), structure)
-        for _, rows, weights in sample.chunks(structure.num_moments(centre.shape[0])):
+        means = centre.expand(components, -1)
+        moments = _empty_moments(means, structure)
+        for _, rows, weights in sample.chunks(_values_per_row(means, structure)):
             shares = torch.from_numpy(self.draw(rows.shape[0]))
             shares *= (weights / shares.sum(1)).unsqueeze(-1)
-            features = _features((rows - centre).T, structure)
-            moments.sums[0].addmm_(shares.T, features.T)
-            _add_scatter(moments, features, weights)
-        previous = centre.expand(1, components, -1)
-        return _parameters(moments, centre, previous, settings)
+            _add(moments, (rows - centre).T, shares.T, weights, structure)
+        return _parameters(moments, centre, means.unsqueeze(0), settings)
 
 
 @dataclass(frozen=True)
@@ -235,19 +233,29 @@ def _empty_moments(means: Tensor, structure: CovarianceStructure) -> Moments:
     return Moments(means.new_zeros(1, components, length), means.new_zeros(1), scatter)
 
 
-def _add_scatter(moments: Moments, features: Tensor, weights: Tensor) -> None:
-    if moments.scatter is not None:
-        x = features[1 : moments.scatter.shape[-1] + 1]
-        moments.scatter[0].addmm_(x * weights, x.T)
+def _values_per_row(means: Tensor, structure: CovarianceStructure) -> int:
+    """How many numbers :func:`_add` writes for a row, with ``means [K, D]``."""
+    length = structure.num_moments(means.shape[1])
+    return means.numel() if is_wide(length) else length
 
 
-def _features(x: Tensor, structure: CovarianceStructure) -> Tensor:
-    """(1, x, T₂(x)) ``[1 + P, n]`` of ``x [D, n]``."""
+def _add(
+    moments: Moments, x: Tensor, shares: Tensor, weights: Tensor, structure: CovarianceStructure
+) -> None:
+    """Add centred rows ``x [D, n]`` of such weights, with weighted ``shares [K, n]``."""
     num_features, num_rows = x.shape
-    features = x.new_empty(1 + structure.num_moments(num_features), num_rows)
-    features[1 : num_features + 1] = x
-    structure.complete_moments(features, num_features)
-    return features
+    length = structure.num_moments(num_features)
+    if moments.scatter is None and is_wide(length):
+        moments.counts.add_(shares.sum(1))
+        moments.first(num_features).add_(shares @ x.T)
+        moments.second(num_features).add_(structure.centred_second_moments(x[None], shares))
+    else:
+        features = x.new_empty(1 + length, num_rows)
+        features[1 : num_features + 1] = x
+        structure.complete_moments(features, num_features)
+        moments.sums[0].addmm_(shares, features.T)
+    if moments.scatter is not None:
+        moments.scatter[0].addmm_(x * weights, x.T)
 
 
 def _one_hot(labels: Tensor, num_components: int) -> Tensor:

@@ -24,7 +24,7 @@ from sklearn_torch_gmm.core.em import (
 from sklearn_torch_gmm.core.fixed import keep_parts
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.core.workspace import Workspace
+from sklearn_torch_gmm.core.workspace import Workspace, is_wide
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
 from sklearn_torch_gmm.training.failures import check_usable
 from sklearn_torch_gmm.training.monotonicity import explained_fall, rounding_of_sums
@@ -105,6 +105,7 @@ class EMIterations:
         self._about: Tensor | None = None
         self._last_step: tuple[MixtureParameters, Tensor] | None = None
         self.latest_bound = -math.inf
+        self._is_wide = is_wide(1 + self._structure.num_moments(self._centre.shape[0]))
         self._e_step: EStep
         self._go_on_from(MixtureParameters.stack(starts.parameters).to(device, dtype))
         self._needs_exact = not self._is_safe(self._error_bound().item())
@@ -219,11 +220,16 @@ class EMIterations:
 
     def _go_on_from(self, parameters: MixtureParameters) -> None:
         self._parameters = parameters
+        if self._is_wide:
+            # As many numbers as parameters, which only the fast E-step needs.
+            return
         self._natural = self._structure.natural_parameters(
             parameters.weights, parameters.means - self._centre, parameters.precisions_cholesky
         )
 
     def _error_bound(self) -> Tensor:
+        if self._is_wide:
+            return self._extents.new_tensor(math.inf)
         return cancellation(self._natural, self._extents, self._structure)
 
     def _is_safe(self, error: float) -> bool:

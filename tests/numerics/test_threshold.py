@@ -1,0 +1,159 @@
+"""The bound decides: below it the expanded form, whose error it covers; above it differences."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import brentq
+
+from sklearn_torch_gmm.core import inference
+from sklearn_torch_gmm.core.covariance import get_structure
+from sklearn_torch_gmm.core.em import TOLERATED_ERROR, ExactEStep, FastEStep, cancellation
+from sklearn_torch_gmm.core.inference import Inference
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.training.em_iterations import EMIterations
+from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
+from sklearn_torch_gmm.training.starts import Starts
+from tests.core.steps import make_parameters, natural_parameters, tensor
+from tests.faces import TYPES
+
+FEATURES = 3
+ERROR_FACTOR = 4.0
+"""The bound leaves out the rounding of the natural parameters themselves."""
+
+
+class Case:
+    """Two components of unit width whose means are ±spread from the centre, and rows in them."""
+
+    def __init__(self, rng, name, spread, dtype=torch.float64):
+        self.structure = get_structure(name)
+        direction = rng.standard_normal(FEATURES)
+        means = spread * np.stack([direction, -direction])
+        noise = rng.standard_normal((600, FEATURES))
+        self.rows = tensor(np.repeat(means, 300, axis=0) + noise).to(dtype)
+        shape = (1, *self.structure.covariance_shape(2, FEATURES))
+        unit = self.structure.unit_covariances(torch.empty(shape, dtype=torch.float64))
+        half = torch.full((1, 2), 0.5, dtype=torch.float64)
+        parameters = make_parameters(self.structure, half, tensor(means[None]), unit)
+        self.parameters = parameters.to(dtype=dtype)
+        self.centre = torch.zeros(FEATURES, dtype=dtype)
+        self.extents = self.rows.abs().amax(0)
+        self.natural = natural_parameters(self.parameters, self.centre, self.structure)
+
+    @property
+    def bound(self):
+        return cancellation(self.natural, self.extents, self.structure).item()
+
+
+def spread_at(name, bound, dtype=torch.float64):
+    """The spread at which the bound has this value."""
+
+    def excess(log_spread):
+        return Case(np.random.default_rng(0), name, np.exp(log_spread), dtype).bound / bound - 1.0
+
+    return float(np.exp(brentq(excess, np.log(1e-2), np.log(1e8), xtol=1e-6)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("side", ["below", "above"])
+@pytest.mark.parametrize("name", TYPES)
+def test_an_iteration_changes_its_form_at_the_threshold(name, side, dtype):
+    factor = 0.99 if side == "below" else 1.01
+    spread = spread_at(name, factor * TOLERATED_ERROR[dtype], dtype)
+    case = Case(np.random.default_rng(0), name, spread, dtype)
+    assert (case.bound < TOLERATED_ERROR[dtype]) == (side == "below")
+    settings = FitSettings(
+        num_components=2, covariance_type=name, start=StartSettings("kmeans"),
+        random_state=np.random.RandomState(0),
+        trainer_params={"precision": "32-true" if dtype == torch.float32 else "64-true"},
+    )  # fmt: skip
+    starts = Starts([case.parameters], case.centre, case.extents)
+    iterations = EMIterations(starts, settings, torch.device("cpu"))
+    iterations.begin()
+    assert type(iterations._e_step) is (FastEStep if side == "below" else ExactEStep)
+
+
+@pytest.mark.skipif(
+    np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps, reason="no extended precision"
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("name", TYPES)
+def test_the_error_just_below_the_threshold_is_tolerable(name, dtype):
+    spread = spread_at(name, 0.99 * TOLERATED_ERROR[dtype], dtype)
+    case = Case(np.random.default_rng(0), name, spread, dtype)
+    moments = torch.empty(case.natural.shape[-1], 600, dtype=dtype)
+    moments[1 : FEATURES + 1] = case.rows.T
+    case.structure.complete_moments(moments, FEATURES)
+    joint = (case.natural[0] @ moments).numpy().astype(np.longdouble)
+    rows, means = (a.numpy().astype(np.longdouble) for a in (case.rows, case.parameters.means[0]))
+    squares = ((rows - means[:, None]) ** 2).sum(-1)
+    if name == "tied":
+        squares = squares - (rows**2).sum(-1)
+    constant = np.log(np.longdouble(0.5)) - 1.5 * np.log(2 * np.longdouble(np.pi))
+    error = float(np.abs(joint - (constant - squares / 2)).max())
+    assert error <= ERROR_FACTOR * TOLERATED_ERROR[dtype]
+    # It is an error worth a threshold: within three orders of magnitude.
+    assert error >= 1e-3 * TOLERATED_ERROR[dtype]
+
+
+@pytest.mark.parametrize("side", ["below", "above"])
+@pytest.mark.parametrize("name", TYPES)
+def test_predictions_change_their_form_at_their_threshold(monkeypatch, name, side):
+    factor = 0.99 if side == "below" else 1.01
+    spread = spread_at(name, factor * inference.TOLERATED_ERROR)
+    case = Case(np.random.default_rng(0), name, spread)
+    exact = []
+    method = Inference._exact_chunks
+
+    def spy(*args, **kwargs):
+        exact.append(True)
+        return method(*args, **kwargs)
+
+    monkeypatch.setattr(Inference, "_exact_chunks", spy)
+    answers = Inference(case.parameters, case.structure).log_densities(case.rows)
+    assert bool(exact) == (side == "above")
+    normal = torch.distributions.Normal(case.parameters.means[0].unsqueeze(1), 1.0)
+    expected = (normal.log_prob(case.rows).sum(-1) + np.log(0.5)).logsumexp(0)
+    torch.testing.assert_close(
+        answers, expected, rtol=0, atol=ERROR_FACTOR * inference.TOLERATED_ERROR
+    )
+
+
+def test_rows_beyond_those_known_are_seen_by_the_bound():
+    """The bound before the first pass knows the rows of the start; the one after it, all."""
+    case = Case(np.random.default_rng(0), "diag", 10.0)
+    settings = FitSettings(
+        num_components=2, covariance_type="diag", start=StartSettings("kmeans"),
+        random_state=np.random.RandomState(0),
+    )  # fmt: skip
+    starts = Starts([case.parameters], case.centre, case.extents)
+    iterations = EMIterations(starts, settings, torch.device("cpu"))
+    iterations.begin()
+    assert type(iterations._e_step) is FastEStep
+    iterations.add(torch.cat([case.rows, torch.full((1, FEATURES), 1e9, dtype=torch.float64)]))
+    assert iterations.end().name == "REPEAT"
+    iterations.begin()
+    assert type(iterations._e_step) is ExactEStep
+
+
+def test_means_that_move_far_are_seen_by_the_bound_of_the_moments():
+    """Moments about means a million widths away have lost all but four digits."""
+    case = Case(np.random.default_rng(0), "full", 1e-3)
+    far = case.parameters.means + 1e6
+    start = MixtureParameters(
+        case.parameters.weights, far, case.parameters.covariances,
+        case.parameters.precisions_cholesky,
+    )  # fmt: skip
+    settings = FitSettings(
+        num_components=2, covariance_type="full", start=StartSettings("kmeans"),
+        random_state=np.random.RandomState(0),
+    )  # fmt: skip
+    iterations = EMIterations(
+        Starts([start], case.centre, case.extents), settings, torch.device("cpu")
+    )
+    outcomes = []
+    for _ in range(2):
+        iterations.begin()
+        iterations.add(case.rows)
+        outcomes.append(iterations.end().name)
+    assert outcomes == ["REPEAT", "GOES_ON"]
+    assert len(iterations.restarts[0].lower_bounds) == 1

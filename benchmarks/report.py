@@ -44,6 +44,8 @@ _TITLES = {
     "product": "A large product of matrices",
 }
 
+_HEADINGS = {"cpu": "On a CPU", "gpu": "On a GPU"}
+
 _PREAMBLE = """# Benchmarks
 
 Each library fits the same rows, from the same parameters, for the same number of iterations: the
@@ -93,7 +95,7 @@ def write_report(paths: Sequence[Path], page: Path, images: Path, link: str = ""
 
 
 def _section(name: str, content: dict[str, Any], figures: Figures) -> str:
-    lines = [f"## {name}\n", *_environments(content), ""]
+    lines = [f"## {_HEADINGS.get(name, name)}\n", *_environments(content), ""]
     versions = {
         library: figure.version
         for libraries in figures.values()

@@ -25,7 +25,7 @@ MODEL_FILE = "model.safetensors"
 
 @dataclass(frozen=True)
 class GaussianMixtureModelConfig:
-    """The sizes that determine a :class:`GaussianMixtureModel`.
+    """The sizes that determine a :class:`~sklearn_torch_gmm.GaussianMixtureModel`.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class GaussianMixtureModel(nn.Module):
 
     @property
     def covariances(self) -> Tensor:
-        """Covariances in the shape of :attr:`precisions_cholesky`."""
+        """Covariances in the shape of `precisions_cholesky`."""
         return self.structure.covariances(self.precisions_cholesky)
 
     def joint_log_densities(self, data: Tensor) -> Tensor:

@@ -32,6 +32,15 @@ test: .venv-tox/.tox ## Run lint, types, tests and doctests
 lint: .venv-tox/.tox ## Check style, format, spelling and types alone
 	@.venv-tox/bin/tox run -e lint,types
 
+.PHONY: docs
+docs: .venv-tox/.tox ## Build the documentation: docs/_build/html/index.html
+	@.venv-tox/bin/tox run -e docs
+	@echo "Documentation: docs/_build/html/index.html"
+
+.PHONY: package
+package: .venv-tox/.tox ## Build source distribution and wheel, check them, try the wheel
+	@.venv-tox/bin/tox run -e package
+
 .PHONY: bench
 bench: .venv-bench/.bench ## Time other libraries beside ours: a short form, in three minutes
 	@.venv-bench/bin/python -m benchmarks --form short --output benchmarks/output/short.json
@@ -46,7 +55,7 @@ develop: .venv/.develop ## Put the package, in editable form, and every tool int
 
 .PHONY: clean
 clean: ## Remove the environments and everything that was built
-	rm -rf .venv .venv-bench .venv-tox .tox benchmarks/output build dist docs/_build *.egg-info
+	rm -rf .venv .venv-bench .venv-tox .tox benchmarks/output build dist docs/_build docs/api docs/gallery *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find sklearn_torch_gmm tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -1,6 +1,6 @@
 """A page of tables, and a plot for each file of results.
 
-python -m benchmarks.report     # docs/benchmarks.md from all files in benchmarks/results
+python -m benchmarks.report     # docs/benchmarks.md and the README's table, from benchmarks/results
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ _TITLES = {
     "first-prediction": "First prediction of a pickled pipeline, in a fresh process",
     "product": "A large product of matrices",
 }
+
+_README_CASE = "100k-32-16"
+_RATIOS_START = "<!-- ratios: written by python -m benchmarks.report -->"
+_RATIOS_END = "<!-- end of the ratios -->"
+
+_HEADINGS = {"cpu": "On a CPU", "gpu": "On a GPU"}
 
 _PREAMBLE = """# Benchmarks
 
@@ -92,8 +98,45 @@ def write_report(paths: Sequence[Path], page: Path, images: Path, link: str = ""
     return page
 
 
+def write_ratios(path: Path, readme: Path) -> None:
+    """Put the ratios of an EM iteration between the README's two marks, and their machine."""
+    content = load(path)
+    figures = figures_of(content["records"])
+    rows = [
+        row
+        for row in figures
+        if (row.task, row.case, row.dtype) == ("fit", _README_CASE, "float64")
+    ]
+    others = [name for name in libraries_in({row: figures[row] for row in rows}) if name != OURS]
+    versions = {library: figure.version for row in rows for library, figure in figures[row].items()}
+    used = {figures[row][OURS].environment for row in rows if OURS in figures[row]}
+    machine = "; ".join(
+        "{processor}, {cores} cores, {memory_gb} GB, {system}".format(
+            **content["environments"][name]
+        )
+        for name in sorted(used)
+    )
+    case = CASES[_README_CASE].title
+    lines = [
+        f"An iteration of EM at {case} in float64; others' time divided by ours. ({machine})",
+        "",
+        "| covariances | " + " | ".join(f"{name} {versions[name]}" for name in others) + " |",
+        "|---|" + "---|" * len(others),
+    ]
+    for row in rows:
+        quotients = [ratio(row, figures[row], name) for name in others]
+        cells = ["" if quotient is None else f"{quotient:.2g}×" for quotient in quotients]
+        lines.append(f"| {row.covariance} | " + " | ".join(cells) + " |")
+    before, start, rest = readme.read_text().partition(_RATIOS_START)
+    _, end, after = rest.partition(_RATIOS_END)
+    if not (start and end):
+        msg = f"{readme} has no place for the ratios: {_RATIOS_START} ... {_RATIOS_END}"
+        raise ValueError(msg)
+    readme.write_text("\n".join([before + start, "", *lines, "", end + after]))
+
+
 def _section(name: str, content: dict[str, Any], figures: Figures) -> str:
-    lines = [f"## {name}\n", *_environments(content), ""]
+    lines = [f"## {_HEADINGS.get(name, name)}\n", *_environments(content), ""]
     versions = {
         library: figure.version
         for libraries in figures.values()
@@ -243,6 +286,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     paths = options.results or sorted((ROOT / "benchmarks" / "results").glob("*.json"))
     print(write_report(paths, options.page, options.page.parent / "images", "images/"))
+    if not options.results:
+        write_ratios(ROOT / "benchmarks" / "results" / "cpu.json", ROOT / "README.md")
 
 
 if __name__ == "__main__":

@@ -345,7 +345,12 @@ class BaseGaussianMixture(
             raise ValueError(msg)
 
     def clone(self) -> BaseGaussianMixture:
-        """Return an unfitted estimator with the same parameters."""
+        """Return an unfitted estimator with the same parameters.
+
+        Returns
+        -------
+        estimator : object
+        """
         copy: BaseGaussianMixture = clone(self)
         return copy
 

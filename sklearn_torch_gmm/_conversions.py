@@ -158,6 +158,15 @@ class ConvertibleMixture(FittedMixture):
             If `mixture` is not fitted.
         TypeError
             If it is of another class.
+
+        Examples
+        --------
+        >>> import sklearn.mixture
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> theirs = sklearn.mixture.GaussianMixture(2, random_state=0).fit([[0.0], [1.0], [8.0]])
+        >>> ours = GaussianMixture.from_sklearn(theirs)
+        >>> bool((ours.means_ == theirs.means_).all())
+        True
         """
         from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 
@@ -183,6 +192,13 @@ class ConvertibleMixture(FittedMixture):
         Returns
         -------
         mixture : sklearn.mixture.GaussianMixture
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> mixture.to_sklearn().predict([[0.5], [3.0]])
+        array([0, 1])
         """
         from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 

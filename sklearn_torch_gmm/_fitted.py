@@ -116,10 +116,18 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
+            Rows, of any kind that :meth:`fit` takes.
 
         Returns
         -------
         labels : ndarray or Tensor of shape (N,), int64
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> mixture.predict([[0.5], [3.0]])
+        array([0, 1])
         """
         return self._ask("labels", X)
 
@@ -129,10 +137,19 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
+            Rows, of any kind that :meth:`fit` takes.
 
         Returns
         -------
         responsibilities : ndarray or Tensor of shape (N, K)
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> mixture.predict_proba([[2.0], [3.0]]).round(3)
+        array([[0.5  , 0.5  ],
+               [0.018, 0.982]])
         """
         return self._ask("responsibilities", X)
 
@@ -142,11 +159,19 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
+            Rows, of any kind that :meth:`fit` takes.
 
         Returns
         -------
         log_densities : ndarray or Tensor of shape (N,)
             In nats.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> mixture.score_samples([[0.0], [2.0]]).round(3)
+        array([-1.612, -2.919])
         """
         return self._ask("log_densities", X)
 
@@ -156,6 +181,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
+            Rows, of any kind that :meth:`fit` takes.
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (N,) or True, default=None
@@ -166,6 +192,13 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         -------
         score : float
             In nats per row.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> round(mixture.score([[0.0], [2.0]]), 3)
+        -2.265
         """
         total, weight = self._total_log_density(X, sample_weight)
         return total / weight
@@ -207,6 +240,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
+            Rows, of any kind that :meth:`fit` takes.
         sample_weight : array-like of shape (N,) or True, default=None
             Weights of the rows, as in :meth:`score`: an integer stands for the row repeated, N for
             their sum.
@@ -216,6 +250,13 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         bic : float
             −2 log p(X) + log(N) · number of free parameters. Schwarz (1978). Parts of the mixture
             that were given and stayed fixed have none.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> round(mixture.bic([[0.0], [2.0], [4.0]]), 3)
+        17.778
         """
         total, weight = self._total_log_density(X, sample_weight)
         return -2.0 * total + self._n_parameters() * math.log(weight)
@@ -226,6 +267,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
+            Rows, of any kind that :meth:`fit` takes.
         sample_weight : array-like of shape (N,) or True, default=None
             Weights of the rows, as in :meth:`score`: an integer stands for the row repeated.
 
@@ -234,6 +276,13 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         aic : float
             −2 log p(X) + 2 · number of free parameters. Akaike (1974). Parts of the mixture that
             were given and stayed fixed have none.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> round(mixture.aic([[0.0], [2.0], [4.0]]), 3)
+        22.285
         """
         total, _ = self._total_log_density(X, sample_weight)
         return -2.0 * total + self._n_parameters() * 2

@@ -52,7 +52,14 @@ class PersistentEstimator(BaseEstimator):  # type: ignore[misc]
 
     @property
     def persistent_attributes(self) -> list[str]:
-        """Names of the fitted attributes that are saved, where the estimator has them."""
+        """Names of the fitted attributes that are saved, where the estimator has them.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> "means_" in GaussianMixture().persistent_attributes
+        True
+        """
         return [
             "weights_",
             "means_",
@@ -90,6 +97,18 @@ class PersistentEstimator(BaseEstimator):  # type: ignore[misc]
             If the fitted attributes do not fit the parameters.
         OSError
             If the path is one of a file, or the directory cannot be written.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     mixture.save(folder)
+        ...     again = GaussianMixture.load(folder)
+        >>> again.means_
+        array([[0.],
+               [4.]])
         """
         files = {
             **self._parameter_files(),
@@ -164,6 +183,15 @@ class PersistentEstimator(BaseEstimator):  # type: ignore[misc]
             If there are no parameters.
         ValueError
             If they are of another class, of a newer format, damaged or altered.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     GaussianMixture(3).save_parameters(folder)
+        ...     GaussianMixture.load_parameters(folder)
+        GaussianMixture(num_components=3)
         """
         path = Path(path)
         return cls._from_parameter_files(read_model(path, _name_of(cls), PARAMETER_FILES), path)
@@ -204,6 +232,15 @@ class PersistentEstimator(BaseEstimator):  # type: ignore[misc]
             If there are no attributes.
         ValueError
             If they are of another class or covariance type, of a newer format, damaged or altered.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> mixture = GaussianMixture(2).fit([[0.0], [1.0], [8.0], [9.0]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     mixture.save_attributes(folder)
+        ...     mixture.clone().load_attributes(folder)
         """
         path = Path(path)
         self._set_attributes(read_model(path, _name_of(type(self)), ATTRIBUTE_FILES), path)

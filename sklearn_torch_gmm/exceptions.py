@@ -9,25 +9,73 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 
 class IllDefinedCovarianceError(ValueError):
-    """A component's covariance is not positive definite after regularization."""
+    """A component's covariance is not positive definite after regularization.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_torch_gmm.mixture import GaussianMixture
+    >>> GaussianMixture(reg_covar=0.0).fit(np.ones((5, 2)))
+    Traceback (most recent call last):
+    ...
+    sklearn_torch_gmm.exceptions.IllDefinedCovarianceError: ...
+    """
 
 
 class NonFiniteLikelihoodError(ValueError):
-    """The log-likelihood of the data is not a finite number."""
+    """The log-likelihood of the data is not a finite number.
+
+    Examples
+    --------
+    >>> from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
+    >>> issubclass(NonFiniteLikelihoodError, ValueError)
+    True
+    """
 
 
 class UnrepresentableParameterError(ValueError):
-    """A parameter of the mixture is beyond the range of the data's floating-point type."""
+    """A parameter of the mixture is beyond the range of the data's floating-point type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_torch_gmm import GaussianMixture
+    >>> X = np.array([[-1e30], [1e30]], dtype=np.float32)
+    >>> GaussianMixture(init_means=[[0.0]]).fit(X)
+    Traceback (most recent call last):
+    ...
+    sklearn_torch_gmm.exceptions.UnrepresentableParameterError: ...
+    """
 
 
 class EmptyComponentWarning(UserWarning):
-    """A component lost all of its rows during the fit."""
+    """A component lost all of its rows during the fit.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import numpy as np
+    >>> from sklearn_torch_gmm import GaussianMixture
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     mixture = GaussianMixture(2, init_means=[[0.0], [1e6]]).fit(np.eye(5)[:, :1])
+    >>> caught[0].category.__name__
+    'EmptyComponentWarning'
+    """
 
 
 class UnstorableParameterError(ValueError, TypeError):
     """A parameter has a value that cannot be stored without pickle.
 
     Like scikit-learn's ``InvalidParameterError`` it is both of the errors that it may be taken for.
+
+    Examples
+    --------
+    >>> from sklearn_torch_gmm import GaussianMixture
+    >>> GaussianMixture(trainer_params={"callbacks": [print]}).save("directory")
+    Traceback (most recent call last):
+    ...
+    sklearn_torch_gmm.exceptions.UnstorableParameterError: ...
     """
 
 
@@ -36,10 +84,20 @@ class ModelVersionWarning(InconsistentVersionWarning):
 
     Parameters
     ----------
-    estimator_name : str
-    current_version, original_version : str
-        Of sklearn_torch_gmm.
-    current_sklearn_version, original_sklearn_version : str
+    current_version : str
+        That of sklearn_torch_gmm that reads it.
+    original_version : str
+        That of sklearn_torch_gmm that wrote it.
+    **kwargs : str
+        ``estimator_name``, ``current_sklearn_version`` and ``original_sklearn_version``.
+
+    Examples
+    --------
+    Whoever trusts such pickles nevertheless:
+
+    >>> import warnings
+    >>> from sklearn_torch_gmm.exceptions import ModelVersionWarning
+    >>> warnings.simplefilter("ignore", ModelVersionWarning)  # doctest: +SKIP
     """
 
     def __init__(self, *, current_version: str, original_version: str, **kwargs: str) -> None:

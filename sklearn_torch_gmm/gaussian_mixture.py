@@ -140,6 +140,7 @@ class GaussianMixture(BaseGaussianMixture):
     Examples
     --------
     >>> import numpy as np
+    >>> import torch
     >>> from sklearn_torch_gmm import GaussianMixture
     >>> X = np.array([[1.0, 2.0], [1.0, 4.0], [1.0, 0.0], [10.0, 2.0], [10.0, 4.0], [10.0, 0.0]])
     >>> mixture = GaussianMixture(num_components=2, random_state=0).fit(X)
@@ -148,6 +149,18 @@ class GaussianMixture(BaseGaussianMixture):
            [ 1.,  2.]])
     >>> mixture.predict([[0, 0], [12, 3]])
     array([1, 0])
+
+    What it is under other names, and how it goes on:
+
+    >>> mixture.num_iter_, round(mixture.nll_, 3), mixture.n_clusters
+    (2, -3.386, 2)
+    >>> log_responsibilities, log_prob = mixture.model_(torch.tensor(X))
+    >>> mixture.precisions_.shape
+    (2, 2)
+    >>> mixture.clone().set_params(num_components=1).fit_predict(X)
+    array([0, 0, 0, 0, 0, 0])
+    >>> mixture.partial_fit(X + 0.1).n_samples_seen_
+    12.0
     """
 
     _components_parameter = "num_components"
@@ -277,6 +290,13 @@ class GaussianMixture(BaseGaussianMixture):
         ------
         ValueError
             If `num_datapoints` is less than 1.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> mixture.sample(3).shape
+        (3, 1)
         """
         check_is_fitted(self)
         if num_datapoints < 1:
@@ -301,6 +321,12 @@ class GaussianMixture(BaseGaussianMixture):
         ------
         TypeError
             If the trainer has no such parameter.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> GaussianMixture(trainer_params={"accelerator": "cpu"}).trainer().max_epochs
+        100
         """
         from sklearn_torch_gmm.training.quiet import quiet_lightning
         from sklearn_torch_gmm.training.trainer import make_trainer

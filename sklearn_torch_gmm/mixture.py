@@ -142,6 +142,12 @@ default='kmeans'
            [ 1.,  2.]])
     >>> mixture.predict([[0, 0], [12, 3]])
     array([1, 0])
+    >>> mixture.n_clusters, mixture.precisions_.shape, mixture.model_.means.dtype
+    (2, (2, 2, 2), torch.float64)
+    >>> mixture.clone().set_params(n_components=1).fit_predict(X)
+    array([0, 0, 0, 0, 0, 0])
+    >>> mixture.partial_fit(X + 0.1).n_samples_seen_
+    12.0
     """
 
     _components_parameter = "n_components"
@@ -308,6 +314,14 @@ default='kmeans'
         ------
         ValueError
             If `n_samples` is less than 1.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm.mixture import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> X, y = mixture.sample(3)
+        >>> X.shape, y.shape
+        ((3, 1), (3,))
         """
         check_is_fitted(self)
         if n_samples < 1:

@@ -122,6 +122,22 @@ def test_report_shows_ratios_losses_and_failures(tmp_path):
     assert image.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_readme_gets_ratios_and_their_machine(tmp_path):
+    results = tmp_path / "example.json"
+    results.write_text(json.dumps(made_by_hand()))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report._RATIOS_START}\nold\n{report._RATIOS_END}\nafter\n")
+    report.write_ratios(results, readme)
+    written = readme.read_text()
+    assert written.startswith(f"before\n{report._RATIOS_START}\n\nAn iteration of EM at [100k, 32]")
+    assert written.endswith(f"\n\n{report._RATIOS_END}\nafter\n")
+    assert "(Example, 2 cores, 8 GB, Linux x86_64)" in written
+    assert "| full | 6× | 0.75× |" in written
+    assert "old" not in written
+    report.write_ratios(results, readme)
+    assert readme.read_text() == written
+
+
 def test_units():
     assert report._with_unit("fit", 2.5) == "2.5 s"
     assert report._with_unit("fit", 0.0314159) == "31.4 ms"

@@ -43,7 +43,6 @@ def X():
         GaussianMixture(2, init_strategy="kmeans++"),
     ],
     expected_failed_checks=expected_failed_checks,
-    xfail_strict=True,
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")

@@ -37,7 +37,6 @@ def y():
         for components in (1, 2)
     ],
     expected_failed_checks=expected_failed_checks,
-    xfail_strict=True,
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")

@@ -25,7 +25,7 @@ MODEL_FILE = "model.safetensors"
 
 @dataclass(frozen=True)
 class GaussianMixtureModelConfig:
-    """The sizes that determine a :class:`GaussianMixtureModel`.
+    """The sizes that determine a :class:`~sklearn_torch_gmm.GaussianMixtureModel`.
 
     Parameters
     ----------
@@ -91,6 +91,16 @@ class GaussianMixtureModel(nn.Module):
     >>> log_responsibilities, log_prob = model(torch.tensor([[2.0]], dtype=torch.float64))
     >>> log_responsibilities.argmax(1)
     tensor([1])
+    >>> (
+    ...     model.forward(torch.zeros(3, 1))[1].shape,
+    ...     model.joint_log_densities(torch.zeros(3, 1)).shape,
+    ... )
+    (torch.Size([3]), torch.Size([2, 3]))
+    >>> model.sample(3).shape, model.covariances.shape, model.structure.name
+    (torch.Size([3, 1]), torch.Size([2, 1]), 'diag')
+    >>> model.reset_parameters()
+    >>> model.means.abs().max()
+    tensor(0., dtype=torch.float64)
     """
 
     component_probs: Tensor
@@ -125,7 +135,7 @@ class GaussianMixtureModel(nn.Module):
 
     @property
     def covariances(self) -> Tensor:
-        """Covariances in the shape of :attr:`precisions_cholesky`."""
+        """Covariances in the shape of `precisions_cholesky`."""
         return self.structure.covariances(self.precisions_cholesky)
 
     def joint_log_densities(self, data: Tensor) -> Tensor:
@@ -134,6 +144,7 @@ class GaussianMixtureModel(nn.Module):
         Parameters
         ----------
         data : Tensor [N, D]
+            Rows.
 
         Returns
         -------
@@ -153,6 +164,7 @@ class GaussianMixtureModel(nn.Module):
         Parameters
         ----------
         data : Tensor [N, D]
+            Rows.
 
         Returns
         -------
@@ -175,8 +187,8 @@ class GaussianMixtureModel(nn.Module):
         ----------
         num_datapoints : int, default=1
             N, the number of datapoints.
-        generator : torch.Generator, optional
-            Source of the random numbers, on the module's device; the default generator otherwise.
+        generator : torch.Generator, default=None
+            Source of the random numbers, on the module's device; None: the default generator.
 
         Returns
         -------
@@ -245,6 +257,16 @@ class GaussianMixtureModel(nn.Module):
             If there is no such file.
         ValueError
             If the file is of a newer format, damaged, or not one of a module.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from sklearn_torch_gmm import GaussianMixtureModel, GaussianMixtureModelConfig
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/mixture.safetensors"
+        ...     GaussianMixtureModel(GaussianMixtureModelConfig(2, 1)).save(path)
+        ...     GaussianMixtureModel.load(path).means.shape
+        torch.Size([2, 1])
         """
         path = Path(path)
         if path.is_dir():
@@ -253,13 +275,53 @@ class GaussianMixtureModel(nn.Module):
         return model
 
     def to_bytes(self, others: Mapping[str, Tensor] | None = None) -> bytes:
-        """Return the content of the module's file, with other tensors beside its own."""
+        """Return the content of the module's file, with other tensors beside its own.
+
+        Parameters
+        ----------
+        others : mapping of str to Tensor, default=None
+            Tensors under names that are not the module's.
+
+        Returns
+        -------
+        content : bytes
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixtureModel, GaussianMixtureModelConfig
+        >>> content = GaussianMixtureModel(GaussianMixtureModelConfig(2, 1)).to_bytes()
+        >>> model, others = GaussianMixtureModel.from_bytes(content, "a message")
+        >>> model.config.num_components, others
+        (2, {})
+        """
         config = json.dumps(asdict(self.config))
         return dump_tensors({**self.state_dict(), **(others or {})}, {"config": config})
 
     @classmethod
     def from_bytes(cls, content: bytes, origin: str) -> tuple[Self, dict[str, Tensor]]:
-        """Return the module and the other tensors from the content of the file ``origin``."""
+        """Return the module and the other tensors from what :meth:`to_bytes` returned.
+
+        Parameters
+        ----------
+        content : bytes
+            The content of a file.
+        origin : str
+            What errors call it.
+
+        Returns
+        -------
+        model : GaussianMixtureModel
+        others : dict of str to Tensor
+
+        Raises
+        ------
+        ValueError
+            If the content is of a newer format, damaged, or not that of a module.
+
+        Examples
+        --------
+        See :meth:`to_bytes`.
+        """
         tensors, metadata = parse_tensors(content, origin)
         config = _parse_config(metadata.get("config", "null"), origin)
         structure = get_structure(config.covariance_type)

@@ -340,7 +340,8 @@ def test_a_script_on_two_processes(X, tmp_path):
         with open(f"{folder}/{rank}.json", "w") as file:
             json.dump(result, file)
         torch.distributed.barrier()
-        print("the end", file=sys.stderr)
+        # In one write: the lines of two processes must not mix.
+        sys.stderr.write("the end\\n")
 
         # Now the second process is killed, and the first must not wait for it.
         import signal

@@ -1,0 +1,103 @@
+"""How Sphinx builds the documentation: ``make docs``."""
+
+import sklearn_torch_gmm
+
+project = "sklearn-torch-gmm"
+author = "The sklearn-torch-gmm developers"
+project_copyright = author
+version = release = sklearn_torch_gmm.__version__
+
+extensions = [
+    "matplotlib.sphinxext.plot_directive",
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+# A reference that leads nowhere is a warning, and warnings are errors.
+nitpicky = True
+
+# -- pages ----------------------------------------------------------------------------------------
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+copybutton_exclude = ".linenos, .gp, .go"
+
+# -- the reference --------------------------------------------------------------------------------
+
+autosummary_generate = True
+# The link in an estimator's HTML representation is made of the module that its class is in.
+autosummary_filename_map = {
+    "sklearn_torch_gmm.GaussianMixture": "sklearn_torch_gmm.gaussian_mixture.GaussianMixture",
+}
+autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
+numpydoc_show_class_members = False
+
+# The few names that the docstrings refer to. With the projects' own inventories a build would need
+# the network, and fail with it.
+intersphinx_mapping = {
+    name: (address, f"inventories/{name}.inv")
+    for name, address in {
+        "lightning": "https://lightning.ai/docs/pytorch/stable/",
+        "matplotlib": "https://matplotlib.org/stable/",
+        "sklearn": "https://scikit-learn.org/stable/",
+        "torch": "https://docs.pytorch.org/docs/stable/",
+    }.items()
+}
+
+# -- pictures and examples ------------------------------------------------------------------------
+
+plot_formats = [("png", 120)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_include_source = False
+plot_rcparams = {"figure.constrained_layout.use": True, "font.size": 9}
+plot_apply_rcparams = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/plot_",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "doc_module": ("sklearn_torch_gmm",),
+    "reference_url": {"sklearn_torch_gmm": None},
+    "backreferences_dir": None,
+    "download_all_examples": False,
+    "show_memory": False,
+    "write_computation_times": False,
+    "show_signature": False,
+    "remove_config_comments": True,
+}
+
+# -- the site -------------------------------------------------------------------------------------
+
+html_theme = "pydata_sphinx_theme"
+html_title = "sklearn-torch-gmm"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "github_url": "https://github.com/sklearn-torch-gmm/sklearn-torch-gmm",
+    "header_links_before_dropdown": 4,
+    "navigation_depth": 3,
+    "show_toc_level": 2,
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version", "theme-version"],
+}
+# What has no chapters needs no list of them.
+html_sidebars = {
+    page: []
+    for page in (
+        *("index", "start", "pycave", "how_it_works", "benchmarks", "faq"),
+        *("contributing", "changelog", "search", "genindex"),
+    )
+}

@@ -1,0 +1,70 @@
+"""
+Fit a histogram
+===============
+
+Detectors, surveys and databases often keep counts instead of events. ``sample_weight`` takes them:
+a row of weight 40 counts as 40 rows. A fit to 120 bins takes the time of 120 rows.
+"""
+
+# %%
+# A million events with two peaks over a broad background, of which only the counts are kept.
+
+from time import perf_counter
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from sklearn_torch_gmm.mixture import GaussianMixture
+
+rng = np.random.default_rng(0)
+events = np.concatenate(
+    [rng.normal(91, 2.5, 300_000), rng.normal(125, 1.8, 100_000), rng.normal(105, 15, 600_000)]
+)
+counts, edges = np.histogram(events, bins=120, range=(45, 165))
+centres = (edges[:-1] + edges[1:]) / 2
+print(f"{counts.sum():,} events in {len(counts)} bins")
+
+# %%
+# The events and their histogram, from the same start.
+
+start = {
+    "weights_init": [0.4, 0.2, 0.4],
+    "means_init": [[90], [124], [100]],
+    "precisions_init": [[[0.1]], [[0.1]], [[0.01]]],
+    "tol": 1e-8,
+    "max_iter": 2000,
+}
+fits = {}
+for name, X, weights in [("events", events, None), ("histogram", centres, counts)]:
+    began = perf_counter()
+    fits[name] = GaussianMixture(3, **start).fit(X[:, None], sample_weight=weights)
+    print(f"{name}: {perf_counter() - began:.2f} s, {fits[name].n_iter_} iterations")
+
+# %%
+# Rounding to bins of width h adds h² / 12 to each variance (Sheppard's correction), 0.083 here; it
+# is easily taken off.
+
+fitted = fits["histogram"]
+print("                weight    mean   width")
+for name, mixture, correction in [
+    ("events", fits["events"], 0.0),
+    ("histogram", fitted, 1 / 12),
+]:
+    for k in range(3):
+        width = np.sqrt(mixture.covariances_[k, 0, 0] - correction)
+        print(f"{name:<14}{mixture.weights_[k]:8.4f}{mixture.means_[k, 0]:8.2f}{width:8.3f}")
+
+# %%
+# A density times the number of events and the width of a bin is the expected count.
+
+x = np.linspace(45, 165, 500)[:, None]
+expected = counts.sum() * np.diff(edges)[0]
+density = np.exp(fitted.score_samples(x))
+figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+ax.stairs(counts, edges, fill=True, alpha=0.4, label="counts")
+ax.plot(x, expected * density, color="black", label="mixture")
+for k, share in enumerate(fitted.predict_proba(x).T):
+    ax.plot(x, expected * density * share, "--", label=f"component {k}")
+ax.set(xlabel="energy", ylabel="events in a bin")
+ax.legend()
+plt.show()

@@ -201,7 +201,7 @@ class EMIterations:
         self._about = None
         self._check_likelihood(lower_bounds)
         self._remember_falls(lower_bounds, before)
-        self._last_step = before, moments.counts.sum(-1)
+        self._last_step = before, moments.counts
         if not all_usable or any_empty:
             check_usable(result, self._settings)
             self._remember_empty(result.empty)
@@ -261,7 +261,7 @@ class EMIterations:
         """Look for likelihoods, which are those of ``parameters``, that are less than the last."""
         if self._last_step is None:
             return
-        before, total = self._last_step
+        before, counts = self._last_step
         dtype = self._centre.dtype
         explained: Tensor | None = None
         for position, bound in enumerate(lower_bounds):
@@ -270,7 +270,7 @@ class EMIterations:
             if restart.fall or fall <= rounding_of_sums(bound, dtype):
                 continue
             if explained is None:
-                explained = explained_fall(before, parameters, total, self._settings)
+                explained = explained_fall(before, parameters, counts, self._settings)
             if fall > explained[position].item() + rounding_of_sums(bound, dtype):
                 restart.fall = [restart.lower_bound, bound]
 
@@ -300,8 +300,8 @@ class EMIterations:
                 self.restarts[index].parameters = self._parameters.select([position])
         self._active = [self._active[position] for position in going_on]
         assert self._last_step is not None
-        before, total = self._last_step
-        self._last_step = before.select(going_on), total[list(going_on)]
+        before, counts = self._last_step
+        self._last_step = before.select(going_on), counts[list(going_on)]
         self._go_on_from(self._parameters.select(going_on))
 
     # -- for checkpoints and other processes ------------------------------------------------------

@@ -6,8 +6,9 @@ Q − ½ Σ_k π_k tr(A_k Σ_k⁻¹) instead, whatever the responsibilities. So 
 
     ½ Σ_k π_k tr(A_k (Σ_k⁻¹ − Σ_k'⁻¹))
 
-at the most, where Σ_k' are the new covariances and π_k the new weights. A fall beyond that and
-beyond rounding means that the arithmetic has lost the likelihood.
+at the most, where Σ_k' are the new covariances and π_k the shares of the rows, which are the new
+weights unless these are fixed. A fall beyond that and beyond rounding means that the arithmetic has
+lost the likelihood.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def rounding_of_sums(likelihood: float, dtype: torch.dtype) -> float:
 
 
 def explained_fall(
-    before: MixtureParameters, after: MixtureParameters, total: Tensor, settings: FitSettings
+    before: MixtureParameters, after: MixtureParameters, counts: Tensor, settings: FitSettings
 ) -> Tensor:
     """Fall of the mean log-likelihood ``[R]``, in nats, that an M-step may lead to.
 
@@ -42,21 +43,22 @@ def explained_fall(
     Parameters
     ----------
     before, after : MixtureParameters
-    total : Tensor [R]
-        Weight of all rows.
+    counts : Tensor [R, K]
+        Weight of each component in rows, from which the step came.
     settings : FitSettings
     """
     structure, num_features = settings.structure, after.means.shape[-1]
+    # Not the weights after the step: they may be fixed.
+    shares = counts / counts.sum(-1, keepdim=True)
     added = torch.zeros_like(after.covariances)
     if settings.keep_rounding:
-        counts = after.weights * total.unsqueeze(-1)
         added = structure.at_least_rounding(added, after.means, counts)
     added = structure.regularize(added, settings.regularization)
     precisions = structure.precisions(after.precisions_cholesky)
     lost = structure.precisions(before.precisions_cholesky) - precisions
     by_addition = structure.variances(added, num_features) * structure.variances(lost, num_features)
-    by_addition = 0.5 * _mean(by_addition.clamp_min(0.0).sum(-1), after.weights)
-    by_rounding = _mean(_rounding(after, precisions, settings), after.weights)
+    by_addition = 0.5 * _mean(by_addition.clamp_min(0.0).sum(-1), shares)
+    by_rounding = _mean(_rounding(after, precisions, settings), shares)
     return by_addition + by_rounding.clamp_max(SILENT_ROUNDING)
 
 
@@ -71,6 +73,6 @@ def _rounding(parameters: MixtureParameters, precisions: Tensor, settings: FitSe
     return (structure.matrices(precisions, *sizes).abs() * rounded).sum((-2, -1))
 
 
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Mean over the components ``[R, K]`` that have weight: ``[R]``."""
-    return torch.where(weights > 0, weights * values, 0.0).sum(-1)
+def _mean(values: Tensor, shares: Tensor) -> Tensor:
+    """Mean over the components ``[R, K]`` that have rows: ``[R]``."""
+    return torch.where(shares > 0, shares * values, 0.0).sum(-1)

@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.em import FastEStep
+from sklearn_torch_gmm.core.fixed import keep_parts
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.mixture import GaussianMixture
 from sklearn_torch_gmm.training.monotonicity import explained_fall, rounding_of_sums
@@ -54,7 +56,7 @@ def test_one_component_by_hand(covariance_type):
     result, first = iterate("exact", before, rows, structure, regularization=1.0)
     _, second = iterate("exact", result.parameters, rows, structure)
     explained = explained_fall(
-        before, result.parameters, tensor([2.0]), settings_of(covariance_type, 1, 1.0)
+        before, result.parameters, tensor([[2.0]]), settings_of(covariance_type, 1, 1.0)
     )
     fall = (first - second).item() / 2
     assert fall == pytest.approx(0.5 * (math.log(2) - 0.5))
@@ -76,12 +78,37 @@ def test_no_iteration_falls_by_more(covariance_type, regularization):
             )
             after = result.parameters
             _, following = iterate("exact", after, tensor(X), structure)
-            explained = explained_fall(before, after, tensor([len(X)]), settings).item()
+            explained = explained_fall(before, after, len(X) * after.weights, settings).item()
             falls.append((likelihood - following).item() / len(X))
             assert falls[-1] <= explained + rounding_of_sums(0.0, torch.float64)
             before = after
     # Regularization does make the likelihood fall, and nothing else does.
     assert (max(falls) > 1e-3) == (regularization > 1e-3)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("fixed", [("weights",), ("means",), ("weights", "means")])
+def test_no_iteration_beside_fixed_parts_falls_by_more(covariance_type, fixed):
+    """Most rows are in a narrow component; fixed weights that deny it explain nothing."""
+    structure = get_structure(covariance_type)
+    rng = np.random.default_rng(0)
+    X = np.vstack([0.1 * rng.normal(size=(40, 2)), 2.0 * rng.normal(size=(4, 2)) + 9.0])
+    before = normals(structure, np.array([[0.0, 0.0], [9.0, 9.0]]), 1.0)
+    before = replace(before, weights=tensor([[1e-3, 1.0 - 1e-3]]))
+    falls = []
+    for regularization in (0.0,) * 20 + (1e-2,) * 3:
+        result, likelihood = iterate(
+            "exact", before, tensor(X), structure, regularization=regularization
+        )
+        after = keep_parts(result, before, fixed, structure).parameters
+        _, following = iterate("exact", after, tensor(X), structure)
+        counts = len(X) * result.parameters.weights
+        settings = settings_of(covariance_type, 2, regularization)
+        explained = explained_fall(before, after, counts, settings).item()
+        falls.append((likelihood - following).item() / len(X))
+        assert falls[-1] <= explained + rounding_of_sums(0.0, torch.float64)
+        before = after
+    assert max(falls) > 5e-4
 
 
 def test_rounding_that_is_kept_explains_a_fall():
@@ -93,7 +120,7 @@ def test_rounding_that_is_kept_explains_a_fall():
     after = normals(structure, mean, added)
     explained = {
         keep: explained_fall(
-            before, after, tensor([1.0]), settings_of("diag", 1, 0.0, keep_rounding=keep)
+            before, after, tensor([[1.0]]), settings_of("diag", 1, 0.0, keep_rounding=keep)
         ).item()
         for keep in (False, True)
     }
@@ -110,7 +137,7 @@ def test_a_component_without_weight_explains_nothing():
         weights, before.means, before.covariances, before.precisions_cholesky
     )
     settings = settings_of("diag", 2, 0.0)
-    assert explained_fall(before, before, tensor([5.0]), settings).item() < 1e-12
+    assert explained_fall(before, before, 5.0 * weights, settings).item() < 1e-12
 
 
 def test_rounding_of_float32_is_larger():

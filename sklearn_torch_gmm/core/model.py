@@ -150,7 +150,25 @@ class GaussianMixtureModel(nn.Module):
         -------
         Tensor [K, N]
             In nats; components come first, since that is how they are computed.
+
+        Raises
+        ------
+        TypeError
+            If `data` is no tensor.
+        ValueError
+            If it is not of shape (N, D).
         """
+        if not isinstance(data, Tensor):
+            msg = (  # type: ignore[unreachable]  # for those whose code isn't checked
+                f"The module takes a Tensor, got a {type(data).__name__}: torch.as_tensor makes "
+                "one of an array. An estimator's predict_proba and score_samples take both."
+            )
+            raise TypeError(msg)
+        if data.ndim != 2 or data.shape[1] != self.config.num_features:
+            msg = (
+                f"Expected rows of shape (N, {self.config.num_features}), got {tuple(data.shape)}."
+            )
+            raise ValueError(msg)
         return self.structure.joint_log_densities(
             data.to(self.means.dtype).mT,
             self.component_probs,

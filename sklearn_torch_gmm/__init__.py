@@ -1,5 +1,6 @@
 """Gaussian mixtures for scikit-learn that run on PyTorch Lightning."""
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -29,4 +30,9 @@ def __getattr__(name: str) -> Any:
     if name in _IMPORTED_WHEN_ASKED_FOR:
         return getattr(import_module(_IMPORTED_WHEN_ASKED_FOR[name]), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+    # With these Python suggests a name that is spelled almost the same.
+    raise AttributeError(msg, name=name, obj=sys.modules[__name__])
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

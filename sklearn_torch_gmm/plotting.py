@@ -302,7 +302,7 @@ def _positions(
     for feature in features:
         if isinstance(feature, str):
             if feature not in known:
-                of = f"the mixture was fitted to {known}" if known else "the mixture has no names"
+                of = f"the mixture was fitted to {known or 'columns without names'}"
                 msg = f"There is no feature {feature!r}: {of}."
                 raise ValueError(msg)
             positions.append(known.index(feature))

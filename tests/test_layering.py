@@ -162,6 +162,15 @@ assert not unwanted, f"imported: {unwanted}"
 """
 
 
+def test_public_names_are_completed_and_suggested():
+    assert {*sklearn_torch_gmm.__all__} <= {*dir(sklearn_torch_gmm)}
+    with pytest.raises(AttributeError, match="has no attribute 'GausianMixture'") as caught:
+        _ = sklearn_torch_gmm.GausianMixture
+    # What Python's suggestions are made of.
+    assert caught.value.name == "GausianMixture"
+    assert caught.value.obj is sklearn_torch_gmm
+
+
 def test_import_is_light_silent_and_changes_nothing():
     finished = subprocess.run(
         [sys.executable, "-W", "error", "-c", IMPORT_IN_A_FRESH_PROCESS],

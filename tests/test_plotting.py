@@ -160,7 +160,7 @@ def test_plot_again_elsewhere(ax):
         ((0, 3), "no feature 3: the mixture has 3"),
         ((0,), "two positions or names"),
         ("ab", "two positions or names"),
-        (("a", 1), "no feature 'a': the mixture has no names"),
+        (("a", 1), "no feature 'a': the mixture was fitted to columns without names"),
     ],
 )
 def test_features_that_are_not_there(features, message):

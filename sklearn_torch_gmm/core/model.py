@@ -91,16 +91,13 @@ class GaussianMixtureModel(nn.Module):
     >>> log_responsibilities, log_prob = model(torch.tensor([[2.0]], dtype=torch.float64))
     >>> log_responsibilities.argmax(1)
     tensor([1])
-    >>> (
-    ...     model.forward(torch.zeros(3, 1))[1].shape,
-    ...     model.joint_log_densities(torch.zeros(3, 1)).shape,
-    ... )
-    (torch.Size([3]), torch.Size([2, 3]))
+    >>> model.forward(torch.zeros(3, 1))[1].shape
+    torch.Size([3])
+    >>> model.joint_log_densities(torch.zeros(3, 1)).shape
+    torch.Size([2, 3])
     >>> model.sample(3).shape, model.covariances.shape, model.structure.name
     (torch.Size([3, 1]), torch.Size([2, 1]), 'diag')
     >>> model.reset_parameters()
-    >>> model.means.abs().max()
-    tensor(0., dtype=torch.float64)
     """
 
     component_probs: Tensor
@@ -150,7 +147,25 @@ class GaussianMixtureModel(nn.Module):
         -------
         Tensor [K, N]
             In nats; components come first, since that is how they are computed.
+
+        Raises
+        ------
+        TypeError
+            If `data` is no tensor.
+        ValueError
+            If it is not of shape (N, D).
         """
+        if not isinstance(data, Tensor):
+            msg = (  # type: ignore[unreachable]  # for those whose code isn't checked
+                f"The module takes a Tensor, got a {type(data).__name__}: torch.as_tensor makes "
+                "one of an array. An estimator's predict_proba and score_samples take both."
+            )
+            raise TypeError(msg)
+        if data.ndim != 2 or data.shape[1] != self.config.num_features:
+            msg = (
+                f"Expected rows of shape (N, {self.config.num_features}), got {tuple(data.shape)}."
+            )
+            raise ValueError(msg)
         return self.structure.joint_log_densities(
             data.to(self.means.dtype).mT,
             self.component_probs,

@@ -1,6 +1,7 @@
 import copy
 import math
 import pickle
+import re
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -237,3 +238,13 @@ def test_a_generator_of_its_own_leaves_the_global_one_alone(model, generator):
 def test_error_for_a_number_of_samples_names_what_was_seen(model, num_datapoints):
     with pytest.raises(ValueError, match=f"at least 1, got {num_datapoints}"):
         model.sample(num_datapoints)
+
+
+def test_what_is_no_tensor_of_rows_is_refused():
+    model = GaussianMixtureModel(GaussianMixtureModelConfig(2, 3))
+    with pytest.raises(TypeError, match=r"takes a Tensor, got a ndarray: torch\.as_tensor"):
+        model(np.zeros((5, 3)))
+    for data in (torch.zeros(5, 2), torch.zeros(3), torch.zeros(1, 5, 3)):
+        shape = re.escape(str(tuple(data.shape)))
+        with pytest.raises(ValueError, match=rf"shape \(N, 3\), got {shape}"):
+            model(data)

@@ -272,7 +272,7 @@ class MixtureDisplay:
         from sklearn_torch_gmm.mixture import GaussianMixture
 
         limits = ax.get_xlim(), ax.get_ylim()
-        x, y = np.meshgrid(*(np.linspace(*limit, resolution) for limit in limits))
+        x, y = np.meshgrid(*(np.linspace(low, high, resolution) for low, high in limits))
         marginal = GaussianMixture.from_parameters(self.weights, self.means, self.covariances)
         log_density = marginal.score_samples(np.stack([x.ravel(), y.ravel()], axis=1))
         nats = log_density.max() - np.arange(_NATS_SHOWN, 0, -1)

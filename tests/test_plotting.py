@@ -19,7 +19,13 @@ from sklearn_torch_gmm import MixtureDisplay
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 from tests.faces import FACES, TYPES, make
 
-CLASSES = [*FACES, sklearn.mixture.GaussianMixture]
+
+def bayesian(n_components, **params):
+    # It takes no parameter by position.
+    return sklearn.mixture.BayesianGaussianMixture(n_components=n_components, **params)
+
+
+CLASSES = [*FACES, sklearn.mixture.GaussianMixture, bayesian]
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(80, 3)) * [1.0, 2.0, 0.5]

@@ -27,11 +27,14 @@ class Moments:
         Σ log p(x), in nats.
     scatter : Tensor [1 or R, D, D] or None
         Σ (x − c)(x − c)ᵀ where the components share it.
+    certainty : Tensor [R] or None
+        Σ log max_k r_k, in nats: zero where each row surely belongs to one component.
     """
 
     sums: Tensor
     log_likelihood: Tensor
     scatter: Tensor | None = None
+    certainty: Tensor | None = None
 
     @property
     def counts(self) -> Tensor:
@@ -47,23 +50,34 @@ class Moments:
         return self.sums[..., num_features + 1 :]
 
     def __add__(self, other: Moments) -> Moments:
-        scatter = self.scatter
-        if scatter is not None and other.scatter is not None:
-            scatter = scatter + other.scatter
-        return Moments(self.sums + other.sums, self.log_likelihood + other.log_likelihood, scatter)
+        return Moments(
+            self.sums + other.sums,
+            self.log_likelihood + other.log_likelihood,
+            _sum(self.scatter, other.scatter),
+            _sum(self.certainty, other.certainty),
+        )
 
     def pack(self, *, with_scatter: bool) -> Tensor:
         """One vector of all sums, for one reduction over processes."""
-        parts = [self.sums.flatten(), self.log_likelihood]
-        if with_scatter and self.scatter is not None:
-            parts.append(self.scatter.flatten())
-        return torch.cat(parts)
+        return torch.cat([part.flatten() for part in self._parts(with_scatter)])
 
     def unpack(self, packed: Tensor) -> Moments:
         """The inverse of :meth:`pack`; a scatter that was left out stays what it is here."""
-        sizes = [self.sums.numel(), self.log_likelihood.numel()]
-        sums, log_likelihood, scatter = packed.split([*sizes, packed.numel() - sum(sizes)])
-        own = self.scatter
-        if own is not None and scatter.numel() > 0:
-            own = scatter.view_as(own)
-        return Moments(sums.view_as(self.sums), log_likelihood, own)
+        with_scatter = packed.numel() > sum(part.numel() for part in self._parts(False))
+        own = self._parts(with_scatter)
+        parts = packed.split([part.numel() for part in own])
+        sums, log_likelihood, *others = (
+            part.view_as(like) for part, like in zip(parts, own, strict=True)
+        )
+        scatter = others.pop() if with_scatter else self.scatter
+        return Moments(sums, log_likelihood, scatter, *others)
+
+    def _parts(self, with_scatter: bool) -> list[Tensor]:
+        parts = [self.sums, self.log_likelihood, self.certainty]
+        if with_scatter:
+            parts.append(self.scatter)
+        return [part for part in parts if part is not None]
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    return one if one is None or other is None else one + other

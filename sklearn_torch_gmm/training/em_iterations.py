@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.device import arithmetic_dtype
+from sklearn_torch_gmm.core.e_step import EStep, ExactEStep, FastEStep
 from sklearn_torch_gmm.core.em import (
     TOLERATED_ERROR,
-    EStep,
-    ExactEStep,
-    FastEStep,
     cancellation,
     cancellation_of_moments,
     m_step,

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
-from sklearn_torch_gmm.core.em import EStep, ExactEStep, FastEStep, MStepResult, m_step
+from sklearn_torch_gmm.core.e_step import EStep, ExactEStep, FastEStep
+from sklearn_torch_gmm.core.em import MStepResult, m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
 from tests.core.oracle import Mixture, random_matrices, with_structure
@@ -67,11 +68,12 @@ def make_e_step(
     chunk_bytes: int | None = None,
     extents: Tensor | None = None,
     scatter: Tensor | None = None,
+    with_certainty: bool = False,
 ) -> EStep:
     means = parameters.means
     workspace = Workspace(means.dtype, means.device, chunk_bytes)
     if kind == "exact":
-        return ExactEStep(parameters, centre, structure, workspace)
+        return ExactEStep(parameters, centre, structure, workspace, with_certainty=with_certainty)
     natural = natural_parameters(parameters, centre, structure)
     return FastEStep(
         parameters,
@@ -81,6 +83,7 @@ def make_e_step(
         natural=natural,
         extents=extents,
         scatter=scatter,
+        with_certainty=with_certainty,
     )
 
 

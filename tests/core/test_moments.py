@@ -4,13 +4,14 @@ import torch
 from sklearn_torch_gmm.core.moments import Moments
 
 
-@pytest.fixture(params=[False, True], ids=["", "with_scatter"])
+@pytest.fixture(params=["", "scatter", "certainty", "scatter and certainty"])
 def moments(request) -> Moments:
     """R = 2, K = 3, D = 2 and Q = 1."""
     return Moments(
         sums=torch.arange(24.0).reshape(2, 3, 4),
         log_likelihood=torch.tensor([-1.0, -2.0]),
-        scatter=torch.arange(4.0).reshape(1, 2, 2) if request.param else None,
+        scatter=torch.arange(4.0).reshape(1, 2, 2) if "scatter" in request.param else None,
+        certainty=torch.tensor([-5.0, -6.0]) if "certainty" in request.param else None,
     )
 
 
@@ -37,6 +38,8 @@ def test_sum_adds_every_member(moments):
     assert total.log_likelihood.tolist() == [-2, -4]
     if moments.scatter is not None:
         assert total.scatter.tolist() == [[[0, 2], [4, 6]]]
+    if moments.certainty is not None:
+        assert total.certainty.tolist() == [-10, -12]
 
 
 def test_sum_changes_neither_of_its_parts(moments):
@@ -48,7 +51,8 @@ def test_sum_changes_neither_of_its_parts(moments):
 
 def test_packing_and_unpacking_changes_nothing(moments):
     packed = moments.pack(with_scatter=True)
-    assert packed.shape == (24 + 2 + (0 if moments.scatter is None else 4),)
+    others = [t.numel() for t in (moments.scatter, moments.certainty) if t is not None]
+    assert packed.shape == (24 + 2 + sum(others),)
     assert_same(moments.unpack(packed), moments)
 
 
@@ -59,6 +63,8 @@ def test_packed_moments_add_up_like_the_moments(moments):
 
 def test_a_scatter_that_is_left_out_stays_what_it_is(moments):
     packed = moments.pack(with_scatter=False)
-    assert packed.shape == (24 + 2,)
     doubled = moments.unpack(2 * packed)
-    assert_same(doubled, Moments(2 * moments.sums, 2 * moments.log_likelihood, moments.scatter))
+    twice = moments + moments
+    assert_same(
+        doubled, Moments(twice.sums, twice.log_likelihood, moments.scatter, twice.certainty)
+    )

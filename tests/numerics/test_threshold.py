@@ -7,7 +7,8 @@ from scipy.optimize import brentq
 
 from sklearn_torch_gmm.core import inference
 from sklearn_torch_gmm.core.covariance import get_structure
-from sklearn_torch_gmm.core.em import TOLERATED_ERROR, ExactEStep, FastEStep, cancellation
+from sklearn_torch_gmm.core.e_step import ExactEStep, FastEStep
+from sklearn_torch_gmm.core.em import TOLERATED_ERROR, cancellation
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.em_iterations import EMIterations

@@ -14,7 +14,7 @@ settings.register_profile("few", deadline=None, derandomize=True, database=None,
 settings.register_profile(
     "fuzz",
     deadline=None,
-    max_examples=int(os.environ.get("SKLEARN_TORCH_GMM_FUZZ_EXAMPLES", "10000")),
+    max_examples=int(os.environ.get("SKLEARN_TORCH_GMM_FUZZ_EXAMPLES", "1500")),
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -1,6 +1,6 @@
 """What holds for every mixture, on random problems.
 
-The same few problems in each run; ``tox -e fuzz`` looks at ten thousand new ones.
+The same few problems in each run; ``tox -e fuzz`` looks at ten thousand others.
 """
 
 import warnings
@@ -12,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sklearn_torch_gmm.core.covariance import get_structure
+from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 from tests.numerics.problems import problems
 
 EXPLANATIONS = ["did not converge", "distinct clusters", "lost all their rows"]
@@ -108,6 +109,17 @@ def rounding_of(problem):
     return 1e4 * epsilon * size / 2.0 ** (0.5 * problem.log_regularization)
 
 
+def kept_rounding_of(problem):
+    """The variance that a component of a few equal rows has in scikit-learn grows with the offset.
+
+    The drop-in keeps it, 10 eps μ² for a row, where features are independent.
+    """
+    if problem.face is not DropIn or problem.covariance_type in ("full", "tied"):
+        return 0.0
+    variance = 10 * np.finfo(float).eps * (problem.offset / problem.scale + 20.0) ** 2
+    return 10 * problem.features * variance / 2.0**problem.log_regularization
+
+
 SMOOTH = {"layouts": ("normal", "clusters"), "log_regularization": st.integers(-10, 0)}
 """Without ties, and with widths beside which rounding stays small."""
 
@@ -145,14 +157,10 @@ def test_scale_and_offset_move_the_parameters_and_nothing_else(problem):
     standard = problem.mixture(regularization=problem.regularization / problem.scale**2)
     fit(standard, X, sample_weight=weights)
     mixture = fit(problem.mixture(), moved, sample_weight=weights)
-    assert_same(
-        standard, mixture, tolerance=rounding_of(problem), scale=problem.scale,
-        offset=problem.offset,
-    )  # fmt: skip
+    tolerance = rounding_of(problem) + kept_rounding_of(problem)
+    assert_same(standard, mixture, tolerance=tolerance, scale=problem.scale, offset=problem.offset)
     shift = problem.features * np.log(problem.scale)
-    assert mixture.lower_bound_ + shift == pytest.approx(
-        standard.lower_bound_, abs=rounding_of(problem)
-    )
+    assert mixture.lower_bound_ + shift == pytest.approx(standard.lower_bound_, abs=tolerance)
 
 
 @given(problems(**SMOOTH, start=st.just("labels")))

@@ -5,8 +5,20 @@ import os
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 SEED = int(os.environ.get("SKLEARN_TORCH_GMM_TEST_SEED", "0"))
+
+# A fit in a loaded process may take any time.
+settings.register_profile("few", deadline=None, derandomize=True, database=None, max_examples=12)
+settings.register_profile(
+    "fuzz",
+    deadline=None,
+    max_examples=int(os.environ.get("SKLEARN_TORCH_GMM_FUZZ_EXAMPLES", "1500")),
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.load_profile("few")
 
 
 @pytest.fixture

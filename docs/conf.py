@@ -97,7 +97,7 @@ html_theme_options = {
 html_sidebars = {
     page: []
     for page in (
-        *("index", "start", "pycave", "how_it_works", "benchmarks", "faq"),
+        *("index", "start", "pycave", "how_it_works", "numerics", "benchmarks", "faq"),
         *("contributing", "changelog", "search", "genindex"),
     )
 }

@@ -21,15 +21,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sklearn_torch_gmm._conversions import ConvertibleMixture
+from sklearn_torch_gmm._outcome import (
+    as_before_on_failure,
+    check_representable,
+    warn_of_empty,
+    warn_of_fall,
+)
 from sklearn_torch_gmm._persistence import PersistentEstimator
 from sklearn_torch_gmm._pickling import PicklableEstimator
 from sklearn_torch_gmm._sources import is_read_in_pieces, source_of
 from sklearn_torch_gmm._validation import like_input, numpy_dtype, rows_of, validate_rows
 from sklearn_torch_gmm._weights import total_weight, weighted_rows
 from sklearn_torch_gmm.core.covariance import STRUCTURES
-from sklearn_torch_gmm.core.fixed import PARTS, Part
+from sklearn_torch_gmm.core.fixed import PARTS
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.exceptions import EmptyComponentWarning, UnrepresentableParameterError
 
 if TYPE_CHECKING:
     from sklearn_torch_gmm.training.data import RowSource
@@ -157,45 +162,46 @@ class BaseGaussianMixture(
         from sklearn_torch_gmm.training.fit import fit_mixture
 
         self._validate_params()
-        keep_all = self._starts_from_array
-        if is_read_in_pieces(X):
-            rows: RowSource = source_of(X, sample_weight, keep_all=keep_all)
-            dtype = np.dtype(np.float64)
-            self.n_features_in_ = rows.num_features
-            self.__dict__.pop("feature_names_in_", None)
-        else:
-            X = validate_rows(self, X, reset=True, ensure_min_samples=2)
-            rows = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
-            dtype = numpy_dtype(X)
-        if rows.num_rows is not None:
-            self._check_number_of_rows(rows.num_rows)
-        settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
-        result = fit_mixture(rows, settings, ckpt_path)
+        with as_before_on_failure(self):
+            keep_all = self._starts_from_array
+            if is_read_in_pieces(X):
+                rows: RowSource = source_of(X, sample_weight, keep_all=keep_all)
+                dtype = np.dtype(np.float64)
+                self.n_features_in_ = rows.num_features
+                self.__dict__.pop("feature_names_in_", None)
+            else:
+                X = validate_rows(self, X, reset=True, ensure_min_samples=2)
+                rows = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
+                dtype = numpy_dtype(X)
+            if rows.num_rows is not None:
+                self._check_number_of_rows(rows.num_rows)
+            settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
+            result = fit_mixture(rows, settings, ckpt_path)
 
-        _warn_of_empty(result.empty, settings.fixed)
-        _warn_of_fall(result.fall, settings.regularization_name)
-        if settings.max_iter != 0 and not result.converged:
-            warnings.warn(self._convergence_advice, ConvergenceWarning, stacklevel=2)
-        self._set_fitted(result.parameters, dtype)
-        self._remember_known_parts(settings, goes_on=settings.start.previous is not None)
-        assert rows.num_rows is not None, "a fit reads all rows"
-        self.n_samples_seen_ = rows.total_weight or total_weight(sample_weight, rows.num_rows)
-        self.converged_ = result.converged
-        self.lower_bounds_ = result.lower_bounds
-        self.n_iter_ = len(result.lower_bounds)
-        self.lower_bound_ = result.lower_bounds[-1] if result.lower_bounds else -math.inf
-        if not is_read_in_pieces(X):
-            self.labels_ = self._inference().labels(rows_of(X)).cpu().numpy()
-        elif isinstance(X, np.ndarray):
-            self.labels_ = self.predict(X)
-        else:
-            # Labels of a stream that were kept would be as large as what did not fit.
-            self.__dict__.pop("labels_", None)
+            warn_of_empty(result.empty, settings.fixed)
+            warn_of_fall(result.fall, settings.regularization_name)
+            if settings.max_iter != 0 and not result.converged:
+                warnings.warn(self._convergence_advice, ConvergenceWarning, stacklevel=2)
+            self._set_fitted(result.parameters, dtype)
+            self._remember_known_parts(settings, goes_on=settings.start.previous is not None)
+            assert rows.num_rows is not None, "a fit reads all rows"
+            self.n_samples_seen_ = rows.total_weight or total_weight(sample_weight, rows.num_rows)
+            self.converged_ = result.converged
+            self.lower_bounds_ = result.lower_bounds
+            self.n_iter_ = len(result.lower_bounds)
+            self.lower_bound_ = result.lower_bounds[-1] if result.lower_bounds else -math.inf
+            if not is_read_in_pieces(X):
+                self.labels_ = self._inference().labels(rows_of(X)).cpu().numpy()
+            elif isinstance(X, np.ndarray):
+                self.labels_ = self.predict(X)
+            else:
+                # Labels of a stream that were kept would be as large as what did not fit.
+                self.__dict__.pop("labels_", None)
         return self
 
     def _set_fitted(self, parameters: MixtureParameters, dtype: Any) -> None:
         factors, num_features = parameters.precisions_cholesky[0], parameters.means.shape[-1]
-        _check_representable(
+        check_representable(
             self._structure.variances(parameters.covariances[0], num_features), dtype
         )
 
@@ -281,35 +287,36 @@ class BaseGaussianMixture(
             )
             raise TypeError(msg)
         is_first = not hasattr(self, "means_")
-        X = validate_rows(self, X, reset=is_first)
-        keep_all = is_first and self._starts_from_array
-        rows = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
-        if is_first:
-            self._check_number_of_rows(rows.num_rows)
-        else:
-            self._check_can_go_on()
-        settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
-        weight = total_weight(sample_weight, X.shape[0])
-        # A mixture whose parameters were given has seen nothing: it is a start.
-        seen = 0.0 if is_first else getattr(self, "n_samples_seen_", 0.0)
-        result = update_mixture(
-            rows,
-            settings,
-            None if is_first else self._fitted_parameters(),
-            (weight / (seen + weight)) ** step_exponent,
-        )
-        _warn_of_empty(result.empty, settings.fixed)
-        dtype = numpy_dtype(X) if is_first else self.means_.dtype
-        self._set_fitted(result.parameters, dtype)
-        self._remember_known_parts(settings, goes_on=not is_first)
-        self.n_samples_seen_ = seen + weight
-        self.n_iter_ = 1 if is_first else self.n_iter_ + 1
-        self.converged_ = False
-        self.lower_bound_ = result.lower_bounds[-1]
-        # No iteration over all of the data: a later one has none to be compared with.
-        self.lower_bounds_ = []
-        # The labels of earlier rows are those of earlier parameters.
-        self.__dict__.pop("labels_", None)
+        with as_before_on_failure(self):
+            X = validate_rows(self, X, reset=is_first)
+            keep_all = is_first and self._starts_from_array
+            rows = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
+            if is_first:
+                self._check_number_of_rows(rows.num_rows)
+            else:
+                self._check_can_go_on()
+            settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
+            weight = total_weight(sample_weight, X.shape[0])
+            # A mixture whose parameters were given has seen nothing: it is a start.
+            seen = 0.0 if is_first else getattr(self, "n_samples_seen_", 0.0)
+            result = update_mixture(
+                rows,
+                settings,
+                None if is_first else self._fitted_parameters(),
+                (weight / (seen + weight)) ** step_exponent,
+            )
+            warn_of_empty(result.empty, settings.fixed)
+            dtype = numpy_dtype(X) if is_first else self.means_.dtype
+            self._set_fitted(result.parameters, dtype)
+            self._remember_known_parts(settings, goes_on=not is_first)
+            self.n_samples_seen_ = seen + weight
+            self.n_iter_ = 1 if is_first else self.n_iter_ + 1
+            self.converged_ = False
+            self.lower_bound_ = result.lower_bounds[-1]
+            # No iteration over all of the data: a later one has none to be compared with.
+            self.lower_bounds_ = []
+            # The labels of earlier rows are those of earlier parameters.
+            self.__dict__.pop("labels_", None)
         return self
 
     def _remember_known_parts(self, settings: FitSettings, *, goes_on: bool) -> None:
@@ -353,42 +360,3 @@ class BaseGaussianMixture(
         """
         copy: BaseGaussianMixture = clone(self)
         return copy
-
-
-def _warn_of_empty(components: list[int], fixed: frozenset[Part]) -> None:
-    if components:
-        kept = "covariance" if "covariances" in fixed else "has the variance of the data"
-        warnings.warn(
-            f"Components {components} lost all their rows; each keeps its last mean and {kept}. "
-            "Try fewer components or another start.",
-            EmptyComponentWarning,
-            stacklevel=3,
-        )
-
-
-def _warn_of_fall(bounds: list[float], regularization_name: str) -> None:
-    if bounds:
-        before, after = bounds
-        warnings.warn(
-            f"The mean log-likelihood fell from {before:.10g} to {after:.10g} nats, by more than "
-            f"rounding and {regularization_name} explain: the covariances are too ill-conditioned "
-            f"for the arithmetic. Scale the features alike, or increase {regularization_name}.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
-
-
-def _check_representable(variances: Tensor, dtype: Any) -> None:
-    """Raise unless ``dtype`` can hold the variances ``[K, D]`` of the components."""
-    with np.errstate(over="ignore", under="ignore"):
-        held = variances.numpy().astype(dtype)
-    is_held = np.isfinite(held) & (held > 0)
-    if not is_held.all():
-        component, feature = np.argwhere(~is_held)[0]
-        variance = variances[component, feature].item()
-        scale = 10.0 ** round(0.5 * math.log10(variance))
-        msg = (
-            f"Component {component} has the variance {variance:.3g}, which {np.dtype(dtype).name} "
-            f"cannot hold. Pass the data as float64, or divide them by {scale:.0e}."
-        )
-        raise UnrepresentableParameterError(msg)

@@ -253,6 +253,8 @@ class GaussianMixture(BaseGaussianMixture):
                 )
                 raise ValueError(msg)
         trainer_params = dict(self.trainer_params or {})
+        max_epochs = trainer_params.pop("max_epochs", DEFAULT_MAX_EPOCHS)
+        _check_max_epochs(max_epochs)
         return FitSettings(
             num_components=self.num_components,
             covariance_type=self.covariance_type,
@@ -263,9 +265,9 @@ class GaussianMixture(BaseGaussianMixture):
             random_state=random_state,
             # Given means or rows leave nothing to chance: every start would be the same.
             num_init=1 if means is not None or self._starts_from_array else self.num_init,
-            max_iter=trainer_params.pop("max_epochs", DEFAULT_MAX_EPOCHS),
-            tolerance=self.convergence_tolerance,
-            regularization=self.covariance_regularization,
+            max_iter=max_epochs,
+            tolerance=float(self.convergence_tolerance),
+            regularization=float(self.covariance_regularization),
             regularization_name="covariance_regularization",
             fixed=check_fixed(self.fixed),
             batch_size=self.batch_size,
@@ -335,3 +337,14 @@ class GaussianMixture(BaseGaussianMixture):
             return make_trainer(
                 {**(self.trainer_params or {}), **kwargs}, max_epochs=DEFAULT_MAX_EPOCHS
             )
+
+
+def _check_max_epochs(value: Any) -> None:
+    """Raise ValueError for what Lightning refuses without a word."""
+    # It knows -1 for no limit, and None for a default of its own.
+    if value is not None and (not isinstance(value, Integral) or int(value) < -1):
+        msg = (
+            "max_epochs in trainer_params must be the largest number of iterations, or -1 for no "
+            f"limit, got {value!r}."
+        )
+        raise ValueError(msg)

@@ -270,8 +270,8 @@ default='kmeans'
             # Of given labels or responsibilities every start would be the same.
             num_init=1 if goes_on or self._starts_from_array else self.n_init,
             max_iter=self.max_iter,
-            tolerance=self.tol,
-            regularization=self.reg_covar,
+            tolerance=float(self.tol),
+            regularization=float(self.reg_covar),
             regularization_name="reg_covar",
             # scikit-learn gives a component without rows the variance reg_covar, or fails.
             keep_empty=self.reg_covar > 0,

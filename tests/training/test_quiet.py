@@ -42,12 +42,14 @@ def global_state():
         "warning filters": list(warnings.filters),
         "showwarning": warnings.showwarning,
         "environment": dict(os.environ),
-        "signals": {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)},
+        "signals": {s: signal.getsignal(s) for s in signal.valid_signals()},
         "numpy": np.random.get_state()[1].tolist(),
         "torch": torch.get_rng_state().tolist(),
         "python": random.getstate(),
         "dtype": torch.get_default_dtype(),
-        "threads": torch.get_num_threads(),
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "floating-point errors": np.geterr(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
         "gradients": torch.is_grad_enabled(),
     }
 

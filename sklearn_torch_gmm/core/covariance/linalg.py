@@ -84,7 +84,12 @@ def inverse_cholesky(covariances: Tensor) -> tuple[Tensor, Tensor]:
     inverse = torch.linalg.solve_triangular(lower, identity_like(lower), upper=False)
     # NaN factors without complaint on some back ends; an infinite variance has the precision 0.
     finite = inverse.isfinite() & covariances.isfinite()
-    usable = (info == 0) & finite.all(-1).all(-1)
+    # The variance of a feature given those before it, where that of a singular matrix is rounding:
+    # the factor then exists by chance, and a density from it is chance as well.
+    variances = covariances.diagonal(dim1=-2, dim2=-1)
+    rounding = 2.0 * covariances.shape[-1] ** 0.5 * torch.finfo(covariances.dtype).eps
+    definite = (lower.diagonal(dim1=-2, dim2=-1).square() > rounding * variances).all(-1)
+    usable = (info == 0) & finite.all(-1).all(-1) & definite
     return inverse.mT, usable
 
 

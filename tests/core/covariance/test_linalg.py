@@ -87,3 +87,19 @@ def test_upper_cholesky_is_the_upper_root(rng):
     factors = upper_cholesky(tensor(precisions))
     np.testing.assert_array_equal(factors, np.triu(factors))
     np.testing.assert_allclose(factors @ factors.mT, precisions, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_factor_that_exists_by_rounding_alone_is_not_usable(dtype):
+    """The second of two equal features has a variance of its own that is rounding, or is not."""
+    epsilon = torch.finfo(dtype).eps
+    matrices = torch.tensor(
+        [[[1.0, 1.0], [1.0, 1.0 + 2 * epsilon]], [[1.0, 1.0], [1.0, 1.0 + 64 * epsilon]]],
+        dtype=dtype,
+    )
+    # Whatever the features are measured in.
+    scales = torch.tensor([1.0, 2.0**20], dtype=dtype)
+    scaled = scales.unsqueeze(-1) * matrices * scales
+    assert torch.linalg.cholesky_ex(matrices).info.tolist() == [0, 0]
+    assert inverse_cholesky(matrices)[1].tolist() == [False, True]
+    assert inverse_cholesky(scaled)[1].tolist() == [False, True]

@@ -1,0 +1,68 @@
+"""What a fit leaves behind: everything or nothing, and warnings that name what was done."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from sklearn_torch_gmm.core.fixed import Part
+from sklearn_torch_gmm.exceptions import EmptyComponentWarning, UnrepresentableParameterError
+
+
+@contextmanager
+def as_before_on_failure(estimator: BaseEstimator) -> Iterator[None]:
+    """Leave an estimator as it was where the block raises, an interruption included."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def warn_of_empty(components: list[int], fixed: frozenset[Part]) -> None:
+    if components:
+        kept = "covariance" if "covariances" in fixed else "has the variance of the data"
+        warnings.warn(
+            f"Components {components} lost all their rows; each keeps its last mean and {kept}. "
+            "Try fewer components or another start.",
+            EmptyComponentWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_fall(bounds: list[float], regularization_name: str) -> None:
+    if bounds:
+        before, after = bounds
+        warnings.warn(
+            f"The mean log-likelihood fell from {before:.10g} to {after:.10g} nats, by more than "
+            f"rounding and {regularization_name} explain: the covariances are too ill-conditioned "
+            f"for the arithmetic. Scale the features alike, or increase {regularization_name}.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+def check_representable(variances: Tensor, dtype: Any) -> None:
+    """Raise unless ``dtype`` can hold the variances ``[K, D]`` of the components."""
+    with np.errstate(over="ignore", under="ignore"):
+        held = variances.numpy().astype(dtype)
+    is_held = np.isfinite(held) & (held > 0)
+    if not is_held.all():
+        component, feature = np.argwhere(~is_held)[0]
+        variance = variances[component, feature].item()
+        scale = 10.0 ** round(0.5 * math.log10(variance))
+        msg = (
+            f"Component {component} has the variance {variance:.3g}, which {np.dtype(dtype).name} "
+            f"cannot hold. Pass the data as float64, or divide them by {scale:.0e}."
+        )
+        raise UnrepresentableParameterError(msg)

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
-from sklearn_torch_gmm.core.e_step import FastEStep
+from sklearn_torch_gmm.core.e_step import FastEStep, FastPass
 from sklearn_torch_gmm.core.em import m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
@@ -162,7 +162,7 @@ def test_a_chunk_is_all_rows_as_long_as_they_fit(covariance_type):
     step = e_step(structure, components=1024, features=128)
     mixtures, length = 1024, 1 + structure.num_moments(128)
     expected = 256 * 2**20 // (8 * (length + 2 * mixtures))
-    assert step.rows_per_chunk == expected
+    assert FastPass([step]).rows_per_chunk == expected
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)

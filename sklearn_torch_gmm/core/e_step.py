@@ -78,11 +78,6 @@ class EStep(ABC):
     def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
         """Add the moments of ``rows [N, D]`` with weights ``[N]``, a chunk at a time."""
 
-    @property
-    @abstractmethod
-    def rows_per_chunk(self) -> int:
-        """How many rows are worked on at once."""
-
     @abstractmethod
     def log_likelihood(self, moments: Moments) -> Tensor:
         """Σ log p(x) ``[R]``, in nats, from moments that may be summed over processes."""
@@ -151,10 +146,6 @@ class FastEStep(EStep):
 
     def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
         FastPass([self]).add(rows, sample_weight)
-
-    @property
-    def rows_per_chunk(self) -> int:
-        return FastPass([self]).rows_per_chunk
 
     def log_likelihood(self, moments: Moments) -> Tensor:
         if moments.scatter is None:
@@ -313,6 +304,7 @@ class ExactEStep(EStep):
 
     @property
     def rows_per_chunk(self) -> int:
+        """How many rows are worked on at once."""
         # Each chunk writes a matrix a component: with fewer rows that would be most of the work.
         size = self.workspace.rows_per_chunk(3 * self.parameters.means.numel())
         return max(size, self.parameters.means.shape[-1])

@@ -33,7 +33,7 @@ def subtract_transposed(rows: Tensor, shift: Tensor, out: Tensor) -> None:
     num_rows, num_features = rows.shape
     size = num_rows
     if out.device.type == "cpu":
-        size = max(64, TRANSPOSED_BYTES // (out.itemsize * num_features))
+        size = max(LEAST_ROWS, TRANSPOSED_BYTES // (out.itemsize * num_features))
     if num_rows <= size:
         torch.sub(rows.T, shift, out=out)
         return

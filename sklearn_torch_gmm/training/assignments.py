@@ -17,13 +17,13 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.em import MStepResult, m_step
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.core.workspace import is_wide
+from sklearn_torch_gmm.core.workspace import LEAST_ROWS, is_wide
 from sklearn_torch_gmm.training.settings import FitSettings
 
 CHUNK_ROWS = 4096
 
 CHUNK_VALUES = 2**24
-"""Numbers that a chunk of rows may become: 128 MiB, unless that is fewer than 64 rows."""
+"""Numbers that a chunk of rows may become: 128 MiB, unless that is too few rows."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Sample:
 
         As many of them as can become ``values_per_row`` numbers each.
         """
-        size = min(CHUNK_ROWS, max(64, CHUNK_VALUES // values_per_row))
+        size = min(CHUNK_ROWS, max(LEAST_ROWS, CHUNK_VALUES // values_per_row))
         for start in range(0, self.rows.shape[0], size):
             place = slice(start, start + size)
             yield place, self.rows[place].double(), self.weights[place]

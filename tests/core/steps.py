@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -14,6 +15,10 @@ from sklearn_torch_gmm.core.workspace import Workspace
 from tests.core.oracle import Mixture, random_matrices, with_structure
 
 E_STEPS = ["fast", "exact"]
+
+needs_extended_precision = pytest.mark.skipif(
+    np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps, reason="no extended precision"
+)
 
 
 def make_parameters(

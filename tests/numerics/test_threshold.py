@@ -14,7 +14,12 @@ from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.em_iterations import EMIterations
 from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
 from sklearn_torch_gmm.training.starts import Starts
-from tests.core.steps import make_parameters, natural_parameters, tensor
+from tests.core.steps import (
+    make_parameters,
+    natural_parameters,
+    needs_extended_precision,
+    tensor,
+)
 from tests.faces import TYPES
 
 FEATURES = 3
@@ -73,9 +78,7 @@ def test_an_iteration_changes_its_form_at_the_threshold(name, side, dtype):
     assert type(iterations._e_step) is (FastEStep if side == "below" else ExactEStep)
 
 
-@pytest.mark.skipif(
-    np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps, reason="no extended precision"
-)
+@needs_extended_precision
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("name", TYPES)
 def test_the_error_just_below_the_threshold_is_tolerable(name, dtype):

@@ -142,7 +142,8 @@ class FastEStep(EStep):
         self.collects_scatter = structure.has_shared_scatter and scatter is None
         if self.collects_scatter:
             scatter = centre.new_zeros(1, centre.shape[0], centre.shape[0])
-        self.moments.scatter = scatter
+        if structure.has_shared_scatter:
+            self.moments.scatter = scatter
 
     def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
         FastPass([self]).add(rows, sample_weight)

@@ -60,7 +60,8 @@ def cancellation(natural: Tensor, extents: Tensor, structure: CovarianceStructur
 
     Returns
     -------
-    Tensor, one number
+    Tensor [R]
+        The largest of each mixture.
     """
     num_features = extents.shape[0]
     magnitudes = extents.new_empty(1 + structure.num_moments(num_features), 1)
@@ -70,7 +71,7 @@ def cancellation(natural: Tensor, extents: Tensor, structure: CovarianceStructur
     # The constant −∞ of a component without weight is not rounded.
     coefficients[..., 0].masked_fill_(natural[..., 0] == -math.inf, 0.0)
     epsilon = torch.finfo(natural.dtype).eps
-    return epsilon * (coefficients @ magnitudes).max()
+    return epsilon * (coefficients @ magnitudes).amax((-2, -1))
 
 
 def cancellation_of_moments(
@@ -82,11 +83,12 @@ def cancellation_of_moments(
 
     Returns
     -------
-    Tensor, one number
+    Tensor [R]
+        The largest of each mixture.
     """
     deviations = parameters.means - centre
     linear = structure.linear_coefficients(deviations, parameters.precisions_cholesky)
-    return torch.finfo(deviations.dtype).eps * (deviations * linear).sum(-1).max()
+    return torch.finfo(deviations.dtype).eps * (deviations * linear).sum(-1).amax(-1)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from sklearn_torch_gmm.training.settings import FitSettings
 
 
-def check_state(state: dict[str, Any], settings: FitSettings, num_features: int) -> None:
+def check_state(state: dict[str, Any], members: Sequence[FitSettings], num_features: int) -> None:
     """Hold the state of a checkpoint against a fit.
 
     Raises
@@ -17,13 +18,19 @@ def check_state(state: dict[str, Any], settings: FitSettings, num_features: int)
     ValueError
         If it is that of another mixture.
     """
+    for member, settings in zip(state["members"], members, strict=True):
+        _check_member(member["restarts"], settings, num_features)
+
+
+def _check_member(
+    restarts: Sequence[dict[str, Any]], settings: FitSettings, num_features: int
+) -> None:
     components = settings.num_components
     wanted = {
         "starts": settings.num_init,
         "means of shape": (components, num_features),
         "covariances of shape": settings.structure.covariance_shape(components, num_features),
     }
-    restarts = state["restarts"]
     _, means, covariances, _ = restarts[0]["parameters"]
     found = {
         "starts": len(restarts),

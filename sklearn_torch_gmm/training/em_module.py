@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from sklearn_torch_gmm import exceptions
+from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
 from sklearn_torch_gmm.training.checkpoints import (
     check_state,
     random_state_to_plain,
     restore_random_state,
 )
 from sklearn_torch_gmm.training.data import Batches, RowSource, Shard
-from sklearn_torch_gmm.training.em_iterations import EMIterations, Outcome, Restart
-from sklearn_torch_gmm.training.settings import FitSettings
-from sklearn_torch_gmm.training.starts import Starts
+from sklearn_torch_gmm.training.em_iterations import EMIterations
+from sklearn_torch_gmm.training.failures import error_from_plain, error_to_plain
+from sklearn_torch_gmm.training.member import Outcome
+from sklearn_torch_gmm.training.settings import FitSettings, SweepProgress
+from sklearn_torch_gmm.training.starts import Restart, Starts
 from sklearn_torch_gmm.training.trainer import OneLoader, is_in_forked_process
 
 
@@ -31,9 +33,15 @@ class EMModule(pl.LightningModule):
     Parameters
     ----------
     rows : RowSource
-    settings : FitSettings
+    members : sequence of FitSettings
+        What is fitted in the same passes; one for a single mixture with all its starts. They share
+        everything that is not about a mixture.
     starts : Starts, or callable that returns them
         A callable is called by the first of several processes, and the others are told.
+    scores : bool, default=False
+        Whether a last epoch finds the likelihood of the parameters that the last M-step found.
+    sweep_progress : SweepProgress or None
+        Is told which members are done.
 
     Attributes
     ----------
@@ -45,7 +53,13 @@ class EMModule(pl.LightningModule):
     iterations: EMIterations
 
     def __init__(
-        self, rows: RowSource, settings: FitSettings, starts: Starts | Callable[[], Starts]
+        self,
+        rows: RowSource,
+        members: Sequence[FitSettings],
+        starts: Starts | Callable[[], Starts],
+        *,
+        scores: bool = False,
+        sweep_progress: SweepProgress | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -53,8 +67,11 @@ class EMModule(pl.LightningModule):
         # Distributed strategies refuse a module that has nothing to train.
         self._anchor = nn.Parameter(torch.zeros(()))
         self._rows = rows
-        self._settings = settings
+        self._members = members
+        self._settings = members[0]
         self._starts = starts
+        self._scores = scores
+        self._sweep_progress = sweep_progress
         self._restored: dict[str, Any] | None = None
         self._repeats = 0
         self._batches: Batches | None = None
@@ -87,7 +104,9 @@ class EMModule(pl.LightningModule):
             self._leave_communication_to_the_end_of_the_epoch()
         try:
             if self._restored is None:
-                self.iterations = EMIterations(self._agreed_starts(), self._settings, self.device)
+                self.iterations = EMIterations(
+                    self._agreed_starts(), self._members, self.device, scores=self._scores
+                )
             else:
                 self._go_on(self._restored)
         except ValueError as failure:
@@ -95,8 +114,8 @@ class EMModule(pl.LightningModule):
 
     def _go_on(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
-        check_state(state, self._settings, self._rows.num_features)
-        self.iterations = EMIterations.from_state(state, self._settings, self.device)
+        check_state(state, self._members, self._rows.num_features)
+        self.iterations = EMIterations.from_state(state, self._members, self.device)
         self._allow_more_epochs(self._repeats)
         self.trainer.should_stop = self.iterations.is_finished
 
@@ -118,7 +137,7 @@ class EMModule(pl.LightningModule):
         several = self.trainer.world_size > 1
         try:
             outcome = self.iterations.end(self._over_processes if several else None)
-        except exceptions.NonFiniteLikelihoodError as failure:
+        except NonFiniteLikelihoodError as failure:
             self._fail(self._not_finite_rows() or failure)
             return
         except ValueError as failure:
@@ -129,6 +148,8 @@ class EMModule(pl.LightningModule):
             self._allow_more_epochs(1)
         if outcome is Outcome.FINISHED:
             self.trainer.should_stop = True
+        if self._sweep_progress is not None and self.trainer.global_rank == 0:
+            self._sweep_progress.members_done(self.iterations.finished_members())
         if self.trainer.callbacks or self.trainer.loggers:  # type: ignore[attr-defined]
             # Somebody may look; where nobody can, logging would take most of a small iteration.
             self.log("nll", -self.iterations.latest_bound, prog_bar=True, rank_zero_only=True)
@@ -161,8 +182,8 @@ class EMModule(pl.LightningModule):
         self.failure = failure
         self.trainer.should_stop = True
 
-    def results(self) -> list[Restart]:
-        """What became of the starts.
+    def results(self) -> list[list[Restart]]:
+        """What became of the starts of each member.
 
         Raises
         ------
@@ -177,7 +198,7 @@ class EMModule(pl.LightningModule):
             # The fit took place in processes of its own, and came back as a state.
             assert self._restored is not None
             self.iterations = EMIterations.from_state(
-                self._restored, self._settings, torch.device("cpu")
+                self._restored, self._members, torch.device("cpu")
             )
         return self.iterations.results()
 
@@ -225,10 +246,9 @@ class EMModule(pl.LightningModule):
     def get_extra_state(self) -> dict[str, Any]:
         """Return what a checkpoint and the parent of spawned processes need."""
         state = self.iterations.state() if hasattr(self, "iterations") else self._restored
-        failure = self.failure
         return {
             "iterations": state,
-            "failure": None if failure is None else [type(failure).__name__, str(failure)],
+            "failure": error_to_plain(self.failure),
             "repeats": self._repeats,
             "num_rows": self._rows.num_rows,
             "total_weight": self._rows.total_weight,
@@ -243,9 +263,7 @@ class EMModule(pl.LightningModule):
             self._rows.num_rows = state["num_rows"]
             self._rows.total_weight = state["total_weight"]
         restore_random_state(self._settings.random_state, state["random_state"])
-        if state["failure"] is not None:
-            name, message = state["failure"]
-            self.failure = getattr(exceptions, name, ValueError)(message)
+        self.failure = error_from_plain(state["failure"])
 
 
 def _do_nothing() -> None:

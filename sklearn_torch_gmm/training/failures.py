@@ -1,14 +1,15 @@
-"""Messages for covariances that cannot be factored: which component, why, and what would do."""
+"""Messages of fits that cannot go on: which component, why, and what would do."""
 
 from __future__ import annotations
 
 import math
-from typing import NoReturn
+from collections.abc import Collection, Sequence
 
 import torch
 
+from sklearn_torch_gmm import exceptions
 from sklearn_torch_gmm.core.em import MStepResult
-from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError
+from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError, NonFiniteLikelihoodError
 from sklearn_torch_gmm.training.settings import FitSettings
 
 
@@ -19,18 +20,28 @@ def check_usable(result: MStepResult, settings: FitSettings) -> None:
     ------
     IllDefinedCovarianceError
     """
+    for failure in find_unusable(result, settings).values():
+        raise failure
+
+
+def find_unusable(
+    result: MStepResult, settings: FitSettings, beside: Collection[int] = ()
+) -> dict[int, IllDefinedCovarianceError]:
+    """Say why a mixture cannot be used, for each of the R that cannot, beside some."""
     usable = result.usable
     is_its_own = not settings.structure.has_shared_scatter and "covariances" not in settings.fixed
     if not settings.keep_empty and is_its_own:
         usable = usable & ~result.empty
-    if not usable.all():
-        restart, component = (~usable).nonzero()[0].tolist()
-        _raise_for_component(restart, component, result, settings)
+    failures: dict[int, IllDefinedCovarianceError] = {}
+    for restart, component in (~usable).nonzero().tolist():
+        if restart not in failures and restart not in beside:
+            failures[restart] = _error_of_component(restart, component, result, settings)
+    return failures
 
 
-def _raise_for_component(
+def _error_of_component(
     restart: int, component: int, result: MStepResult, settings: FitSettings
-) -> NoReturn:
+) -> IllDefinedCovarianceError:
     structure, parameters = settings.structure, result.parameters
     covariances = parameters.covariances[restart]
     weight = parameters.weights[restart, component].item()
@@ -47,7 +58,7 @@ def _raise_for_component(
             f"Component {component} has lost all its rows, and {name} is zero; {name}={remedy:.0e} "
             "would do."
         )
-        raise IllDefinedCovarianceError(msg)
+        return IllDefinedCovarianceError(msg)
     if not covariances.isfinite().all():
         size = parameters.means[restart].abs().amax().nan_to_num(nan=math.inf).item()
         msg += (
@@ -55,7 +66,7 @@ def _raise_for_component(
             "squares of some rows cannot be represented. Leave them out, or divide the data by "
             f"{power_of_ten(size):.0e}."
         )
-        raise IllDefinedCovarianceError(msg)
+        return IllDefinedCovarianceError(msg)
     eigenvalues = structure.smallest_eigenvalues(covariances.cpu()).expand(settings.num_components)
     smallest = eigenvalues[component].item()
     # What is missing, and room for the rounding of a covariance and a mean of this size.
@@ -68,9 +79,32 @@ def _raise_for_component(
         f"eigenvalue is {smallest:.3g} with {name}={settings.regularization:g}; "
         f"{name}={remedy:.0e} would do."
     )
-    raise IllDefinedCovarianceError(msg)
+    return IllDefinedCovarianceError(msg)
 
 
 def power_of_ten(least: float) -> float:
     """The smallest power of ten that is not less, if there is one."""
     return 10.0 ** min(math.ceil(math.log10(least)), 308) if least > 0 else 0.0
+
+
+def not_finite(bound: float) -> NonFiniteLikelihoodError:
+    """Return the error of a mean log-likelihood that is not finite."""
+    msg = (
+        f"The mean log-likelihood became {bound}: some rows are so far from all components that "
+        "their density cannot be represented. Scale the data, or start from means inside of them."
+    )
+    return NonFiniteLikelihoodError(msg)
+
+
+def error_to_plain(error: ValueError | None) -> list[str] | None:
+    """Return an error as what a checkpoint can hold."""
+    return None if error is None else [type(error).__name__, str(error)]
+
+
+def error_from_plain(plain: Sequence[str] | None) -> ValueError | None:
+    """Return the error that was made plain."""
+    if plain is None:
+        return None
+    name, message = plain
+    kind: type[ValueError] = getattr(exceptions, name, ValueError)
+    return kind(message)

@@ -9,11 +9,10 @@ from os import PathLike
 
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.data import RowSource
-from sklearn_torch_gmm.training.em_iterations import Restart
 from sklearn_torch_gmm.training.em_module import EMModule
 from sklearn_torch_gmm.training.quiet import quiet_lightning
-from sklearn_torch_gmm.training.settings import FitSettings, Progress
-from sklearn_torch_gmm.training.starts import Starts, find_starts
+from sklearn_torch_gmm.training.settings import FitSettings, Progress, SweepProgress
+from sklearn_torch_gmm.training.starts import Restart, Starts, find_starts
 from sklearn_torch_gmm.training.trainer import make_trainer, run, starts_processes_of_its_own
 
 CheckpointPath = str | PathLike[str] | None
@@ -42,6 +41,17 @@ class FitResult:
     empty: list[int]
     fall: list[float] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, restart: Restart) -> FitResult:
+        """Return what a fit that keeps this start has found."""
+        return cls(
+            restart.parameters,
+            restart.lower_bounds,
+            restart.converged,
+            sorted(restart.empty),
+            restart.fall,
+        )
+
 
 def fit_mixture(
     rows: RowSource, settings: FitSettings, ckpt_path: CheckpointPath = None
@@ -66,20 +76,45 @@ def fit_mixture(
     """
     with quiet_lightning():
         if settings.max_iter == 0:
-            starts = find_starts(rows, settings)
+            (restarts,) = find_starts(rows, [settings]).restarts
             if settings.progress is not None:
-                for index in range(len(starts.parameters)):
+                for index in range(len(restarts)):
                     settings.progress.start(index)
-            return FitResult(starts.parameters[-1], lower_bounds=[], converged=False, empty=[])
+            return FitResult.of(restarts[-1])
         # A checkpoint is of one run.
         if settings.progress is None or ckpt_path is not None:
-            restarts = _run(rows, settings, partial(find_starts, rows, settings), ckpt_path)
+            find = partial(find_starts, rows, [settings])
+            (restarts,) = _run(rows, [settings], find, ckpt_path)
         else:
             restarts = _run_one_by_one(rows, settings, settings.progress)
-    best = first_of_best(restarts)
-    return FitResult(
-        best.parameters, best.lower_bounds, best.converged, sorted(best.empty), best.fall
-    )
+    return FitResult.of(first_of_best(restarts))
+
+
+def fit_sweep(
+    rows: RowSource, members: Sequence[FitSettings], progress: SweepProgress | None = None
+) -> list[list[Restart]]:
+    """Fit many mixtures in the same passes over the data.
+
+    Parameters
+    ----------
+    rows : RowSource
+    members : sequence of FitSettings
+        With one `random_state`; they share everything that is not about a mixture.
+    progress : SweepProgress or None
+
+    Returns
+    -------
+    list of list of Restart
+        What became of the starts of each member, with the likelihood of its parameters.
+
+    Raises
+    ------
+    ValueError
+        If the data are not usable.
+    """
+    with quiet_lightning():
+        find = partial(find_starts, rows, members)
+        return _run(rows, members, find, scores=True, sweep_progress=progress)
 
 
 def first_of_best(restarts: Sequence[Restart]) -> Restart:
@@ -95,18 +130,24 @@ def first_of_best(restarts: Sequence[Restart]) -> Restart:
 
 def _run(
     rows: RowSource,
-    settings: FitSettings,
+    members: Sequence[FitSettings],
     find: Callable[[], Starts],
     ckpt_path: CheckpointPath = None,
-) -> list[Restart]:
-    """All starts in the same passes over the data."""
-    trainer = make_trainer(settings.trainer_params, max_epochs=settings.max_iter)
+    *,
+    scores: bool = False,
+    sweep_progress: SweepProgress | None = None,
+) -> list[list[Restart]]:
+    """All starts of all members in the same passes over the data."""
+    settings = members[0]
+    # With a pass for the scores, and members that repeat different iterations, the members end it.
+    max_epochs = -1 if scores else settings.max_iter
+    trainer = make_trainer(settings.trainer_params, max_epochs=max_epochs)
     starts: Starts | Callable[[], Starts] = find
     # A checkpoint makes a start needless. Of several processes that are there already, one finds
     # the starts; before new ones begin, this one does.
     if ckpt_path is None and (trainer.world_size == 1 or starts_processes_of_its_own(trainer)):
         starts = find()
-    module = EMModule(rows, settings, starts)
+    module = EMModule(rows, members, starts, scores=scores, sweep_progress=sweep_progress)
     try:
         run(trainer, module, ckpt_path)
     finally:
@@ -116,11 +157,12 @@ def _run(
 
 def _run_one_by_one(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:
     """Each start by itself, so that its progress can be told in order."""
-    starts = find_starts(rows, settings)
+    starts = find_starts(rows, [settings])
     restarts = []
-    for index, start in enumerate(starts.parameters):
+    for index, start in enumerate(starts.restarts[0]):
         progress.start(index)
-        (restart,) = _run(rows, settings, partial(replace, starts, parameters=[start]))
+        find = partial(replace, starts, restarts=[[start]])
+        ((restart,),) = _run(rows, [settings], find)
         progress.end(restart.lower_bound, restart.converged)
         restarts.append(restart)
     return restarts

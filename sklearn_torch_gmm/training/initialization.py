@@ -7,7 +7,7 @@ starts both libraries from the same place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -110,17 +110,35 @@ def starting_parameters(data: StartingRows, settings: FitSettings) -> MStepResul
     ValueError
         If what a callable returns has neither the shape of means nor that of labels.
     """
-    start = settings.start
+    (result,) = shared_start(data, [settings])
+    return result
+
+
+def shared_start(data: StartingRows, members: Sequence[FitSettings]) -> list[MStepResult]:
+    """Return the next start of members that differ in their covariances alone.
+
+    Each gets what it would get by itself; the rows are assigned to components once.
+    """
+    settings = members[0]
+    start, random_state = settings.start, settings.random_state
     if start.previous is not None:
-        return _taken_as_given(start.previous)
+        return [_taken_as_given(start.previous)]
     if start.is_complete:
         nothing = torch.empty(0)
         found = MixtureParameters(nothing, nothing, nothing, nothing)
-        return _taken_as_given(_with_given_parts(found, settings))
-    result = _assign(data, settings).estimate(sample_of(data), settings)
-    given = _with_given_parts(result.parameters, settings)
-    usable = result.usable if start.precisions is None else torch.ones_like(result.usable)
-    return replace(result, parameters=given, usable=usable)
+        return [_taken_as_given(_with_given_parts(found, member)) for member in members]
+    assignment, sample = _assign(data, settings), sample_of(data)
+    before = random_state.get_state(legacy=False)
+    results: list[MStepResult] = []
+    for member in members:
+        if results:
+            # Shares that are drawn while they are used are drawn again.
+            random_state.set_state(before)
+        result = assignment.estimate(sample, member)
+        given = _with_given_parts(result.parameters, member)
+        usable = result.usable if start.precisions is None else torch.ones_like(result.usable)
+        results.append(replace(result, parameters=given, usable=usable))
+    return results
 
 
 def sample_of(data: StartingRows) -> Sample:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ import numpy.typing as npt
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import PARTS, Part
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+
+if TYPE_CHECKING:
+    from sklearn_torch_gmm.training.starts import Restart
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -29,6 +32,13 @@ class Progress(Protocol):
 
     def end(self, lower_bound: float, converged: bool) -> None:
         """The start is done."""
+
+
+class SweepProgress(Protocol):
+    """Is told how the fit of many mixtures goes."""
+
+    def members_done(self, restarts: Mapping[int, Sequence[Restart]]) -> None:
+        """Tell what became of the starts of all members that are done, by their position."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,8 @@ class FitSettings:
     random_state : RandomState
     progress : Progress or None
         Is told how the fit goes; the starts then run one after another.
+    goes_on_without : bool
+        Whether a start that fails is recorded, and the others go on.
     """
 
     num_components: int
@@ -128,6 +140,7 @@ class FitSettings:
     num_workers: int = 0
     trainer_params: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress | None = None
+    goes_on_without: bool = False
 
     @property
     def structure(self) -> CovarianceStructure:

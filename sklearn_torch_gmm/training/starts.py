@@ -2,15 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
 
 from torch import Tensor
 
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.training.data import RowSource
-from sklearn_torch_gmm.training.failures import check_usable
-from sklearn_torch_gmm.training.initialization import sample_of, starting_parameters
+from sklearn_torch_gmm.training.data import RowSource, StartingRows
+from sklearn_torch_gmm.training.failures import error_from_plain, error_to_plain, find_unusable
+from sklearn_torch_gmm.training.initialization import sample_of, shared_start
 from sklearn_torch_gmm.training.settings import FitSettings
+
+
+@dataclass
+class Restart:
+    """What becomes of one start.
+
+    Attributes
+    ----------
+    parameters : MixtureParameters
+        Of one mixture, ``[1, ...]``; after the last M-step.
+    lower_bounds : list of float
+        Mean log-likelihood before each M-step, in nats.
+    converged : bool
+    empty : set of int
+        Components that lost all their rows.
+    fall : list of float
+        The first two mean log-likelihoods of which the later one is less by more than rounding and
+        regularization explain; empty if there are none.
+    error : ValueError or None
+        Why it takes no further part.
+    log_likelihood, certainty : float
+        Means of log p(x) and log max_k r_k over the rows under the parameters, in nats, where they
+        were asked for.
+    seconds : float
+        Its share of the time that the starts and the passes over the data took.
+    """
+
+    parameters: MixtureParameters
+    lower_bounds: list[float] = field(default_factory=list)
+    converged: bool = False
+    empty: set[int] = field(default_factory=set)
+    fall: list[float] = field(default_factory=list)
+    error: ValueError | None = None
+    log_likelihood: float = math.nan
+    certainty: float = math.nan
+    seconds: float = 0.0
+
+    @property
+    def lower_bound(self) -> float:
+        """The last mean log-likelihood; minus infinity before the first iteration."""
+        return self.lower_bounds[-1] if self.lower_bounds else -math.inf
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return tensors and plain values, as a checkpoint can hold them."""
+        return {
+            **vars(self),
+            "parameters": self.parameters.tensors(),
+            "empty": sorted(self.empty),
+            "error": error_to_plain(self.error),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Restart:
+        """Return the inverse of :meth:`to_plain`."""
+        return cls(
+            **{
+                **plain,
+                "parameters": MixtureParameters(*plain["parameters"]),
+                "empty": set(plain["empty"]),
+                "error": error_from_plain(plain["error"]),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -19,43 +85,80 @@ class Starts:
 
     Attributes
     ----------
-    parameters : list of MixtureParameters
-        ``[1, ...]`` each, float64, on the CPU.
+    restarts : list of list of Restart
+        For each member its starts; the parameters are float64, on the CPU.
     centre : Tensor [D]
         A point near the middle of the data.
     extents : Tensor [D]
         Distances from it that rows are known to reach in each feature.
     """
 
-    parameters: list[MixtureParameters]
+    restarts: list[list[Restart]]
     centre: Tensor
     extents: Tensor
 
 
-def find_starts(rows: RowSource, settings: FitSettings) -> Starts:
-    """Draw ``settings.num_init`` starts, one after another.
+def find_starts(rows: RowSource, members: Sequence[FitSettings]) -> Starts:
+    """Draw the starts of each member, one after another.
+
+    Parameters
+    ----------
+    rows : RowSource
+    members : sequence of FitSettings
+        Fits to the same rows, with one `random_state`. Each number of components begins with the
+        same random numbers, as it would by itself; members that differ in their covariances alone
+        share the assignments of rows to components.
 
     Raises
     ------
     ValueError
         If there are fewer rows than components.
     IllDefinedCovarianceError
-        If a covariance is not positive definite after regularization.
+        If a covariance is not positive definite after regularization, unless the fit goes on
+        without the start.
     """
-    data = rows.starting_rows(settings.num_components, settings.random_state)
-    if len(data.rows) < settings.num_components:
+    random_state = members[0].random_state
+    components = max(member.num_components for member in members)
+    data = rows.starting_rows(components, random_state)
+    if len(data.rows) < components:
         # A stream tells its length only now.
         msg = (
-            f"Expected n_samples >= n_components but got n_components = {settings.num_components}, "
+            f"Expected n_samples >= n_components but got n_components = {components}, "
             f"n_samples = {len(data.rows)}"
         )
         raise ValueError(msg)
     sample = sample_of(data)
     centre = sample.middle()
-    parameters = []
-    for _ in range(settings.num_init):
-        start = starting_parameters(data, settings)
-        check_usable(start, settings)
-        parameters.append(start.parameters)
+    by_size: dict[int, list[int]] = {}
+    for position, member in enumerate(members):
+        by_size.setdefault(member.num_components, []).append(position)
+    before = random_state.get_state(legacy=False)
+    restarts: list[list[Restart]] = [[] for _ in members]
+    for number, positions in enumerate(by_size.values()):
+        if number > 0:
+            random_state.set_state(before)
+        alike = [members[position] for position in positions]
+        for _ in range(alike[0].num_init):
+            for position, restart in zip(positions, _next_restarts(data, alike), strict=True):
+                restarts[position].append(restart)
+    raise_if_all_failed(restarts)
     extents = (sample.evenly_spaced() - centre).abs().amax(0)
-    return Starts(parameters, centre, extents)
+    return Starts(restarts, centre, extents)
+
+
+def _next_restarts(data: StartingRows, members: Sequence[FitSettings]) -> Iterator[Restart]:
+    begin = perf_counter()
+    results = shared_start(data, members)
+    seconds = (perf_counter() - begin) / len(members)
+    for start, settings in zip(results, members, strict=True):
+        failure = find_unusable(start, settings).get(0)
+        if failure is not None and not settings.goes_on_without:
+            raise failure
+        yield Restart(start.parameters, error=failure, seconds=seconds)
+
+
+def raise_if_all_failed(restarts: Sequence[Sequence[Restart]]) -> None:
+    """Raise the error of the first start if no start is left."""
+    errors = [restart.error for member in restarts for restart in member]
+    if errors[0] is not None and None not in errors:
+        raise errors[0]

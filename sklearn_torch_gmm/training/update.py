@@ -43,7 +43,8 @@ def update_mixture(
     """
     if parameters is None:
         # Several starts would need a common measure, and the batches to come are not known.
-        parameters = find_starts(rows, replace(settings, num_init=1)).parameters[0]
+        starts = find_starts(rows, [replace(settings, num_init=1)])
+        parameters = starts.restarts[0][0].parameters
     device = rows.rows.device
     dtype = arithmetic_dtype(device, settings.trainer_params.get("precision"))
     result, log_likelihood = stepwise_update(

@@ -17,7 +17,7 @@ from sklearn_torch_gmm.exceptions import (
     UnrepresentableParameterError,
 )
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
-from sklearn_torch_gmm.training import assignments, em_iterations
+from sklearn_torch_gmm.training import assignments, member
 from tests.faces import FACES, TYPES, make
 
 PARAMETERS = ["weights_", "means_", "covariances_", "precisions_cholesky_", "precisions_"]
@@ -333,7 +333,7 @@ def test_wide_rows_give_the_same(monkeypatch, rng, face, covariance_type, start)
     X = two_clusters(rng)
     options = {"covariance_type": covariance_type, "start": start, "random_state": 0}
     narrow = make(face, 2, **options).fit(X)
-    for module in (assignments, em_iterations, inference):
+    for module in (assignments, member, inference):
         monkeypatch.setattr(module, "is_wide", lambda length: True)
     wide = make(face, 2, **options).fit(X)
     assert wide.n_iter_ == narrow.n_iter_

@@ -13,7 +13,7 @@ from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.em_iterations import EMIterations
 from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
-from sklearn_torch_gmm.training.starts import Starts
+from sklearn_torch_gmm.training.starts import Restart, Starts
 from tests.core.steps import (
     make_parameters,
     natural_parameters,
@@ -72,10 +72,10 @@ def test_an_iteration_changes_its_form_at_the_threshold(name, side, dtype):
         random_state=np.random.RandomState(0),
         trainer_params={"precision": "32-true" if dtype == torch.float32 else "64-true"},
     )  # fmt: skip
-    starts = Starts([case.parameters], case.centre, case.extents)
-    iterations = EMIterations(starts, settings, torch.device("cpu"))
+    starts = Starts([[Restart(case.parameters)]], case.centre, case.extents)
+    iterations = EMIterations(starts, [settings], torch.device("cpu"))
     iterations.begin()
-    assert type(iterations._e_step) is (FastEStep if side == "below" else ExactEStep)
+    assert type(iterations.members[0]._step) is (FastEStep if side == "below" else ExactEStep)
 
 
 @needs_extended_precision
@@ -129,14 +129,14 @@ def test_rows_beyond_those_known_are_seen_by_the_bound():
         num_components=2, covariance_type="diag", start=StartSettings("kmeans"),
         random_state=np.random.RandomState(0),
     )  # fmt: skip
-    starts = Starts([case.parameters], case.centre, case.extents)
-    iterations = EMIterations(starts, settings, torch.device("cpu"))
+    starts = Starts([[Restart(case.parameters)]], case.centre, case.extents)
+    iterations = EMIterations(starts, [settings], torch.device("cpu"))
     iterations.begin()
-    assert type(iterations._e_step) is FastEStep
+    assert type(iterations.members[0]._step) is FastEStep
     iterations.add(torch.cat([case.rows, torch.full((1, FEATURES), 1e9, dtype=torch.float64)]))
     assert iterations.end().name == "REPEAT"
     iterations.begin()
-    assert type(iterations._e_step) is ExactEStep
+    assert type(iterations.members[0]._step) is ExactEStep
 
 
 def test_means_that_move_far_are_seen_by_the_bound_of_the_moments():
@@ -152,7 +152,7 @@ def test_means_that_move_far_are_seen_by_the_bound_of_the_moments():
         random_state=np.random.RandomState(0),
     )  # fmt: skip
     iterations = EMIterations(
-        Starts([start], case.centre, case.extents), settings, torch.device("cpu")
+        Starts([[Restart(start)]], case.centre, case.extents), [settings], torch.device("cpu")
     )
     outcomes = []
     for _ in range(2):
@@ -160,4 +160,4 @@ def test_means_that_move_far_are_seen_by_the_bound_of_the_moments():
         iterations.add(case.rows)
         outcomes.append(iterations.end().name)
     assert outcomes == ["REPEAT", "GOES_ON"]
-    assert len(iterations.restarts[0].lower_bounds) == 1
+    assert len(iterations.members[0].restarts[0].lower_bounds) == 1

@@ -135,7 +135,7 @@ def test_exact_steps_are_taken_only_where_they_are_needed(monkeypatch):
 
     def spy(iterations):
         begin(iterations)
-        taken.append(type(iterations._e_step).__name__)
+        taken.append(type(iterations.members[0]._step).__name__)
 
     monkeypatch.setattr(EMIterations, "begin", spy)
     for spread in (10.0, 1e7):
@@ -155,7 +155,7 @@ def test_a_repeated_iteration_does_not_count(monkeypatch):
 
     def spy(iterations):
         begin(iterations)
-        taken.append(type(iterations._e_step).__name__)
+        taken.append(type(iterations.members[0]._step).__name__)
 
     monkeypatch.setattr(EMIterations, "begin", spy)
     rng = np.random.default_rng(0)

@@ -35,6 +35,7 @@ autosummary_generate = True
 # The link in an estimator's HTML representation is made of the module that its class is in.
 autosummary_filename_map = {
     "sklearn_torch_gmm.GaussianMixture": "sklearn_torch_gmm.gaussian_mixture.GaussianMixture",
+    "sklearn_torch_gmm.GaussianMixtureIC": "sklearn_torch_gmm.model_selection.GaussianMixtureIC",
 }
 autodoc_typehints = "none"
 toc_object_entries_show_parents = "hide"

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
 
 if TYPE_CHECKING:
+    from sklearn_torch_gmm.criterion_display import CriterionDisplay
     from sklearn_torch_gmm.gaussian_mixture import GaussianMixture
+    from sklearn_torch_gmm.model_selection import GaussianMixtureIC
     from sklearn_torch_gmm.plotting import MixtureDisplay
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CriterionDisplay",
     "GaussianMixture",
+    "GaussianMixtureIC",
     "GaussianMixtureModel",
     "GaussianMixtureModelConfig",
     "MixtureDisplay",
@@ -21,6 +25,8 @@ __all__ = [
 
 # The torch module needs no scikit-learn, and whoever loads it alone shall not wait for it.
 _IMPORTED_WHEN_ASKED_FOR = {
+    "CriterionDisplay": "sklearn_torch_gmm.criterion_display",
+    "GaussianMixtureIC": "sklearn_torch_gmm.model_selection",
     "GaussianMixture": "sklearn_torch_gmm.gaussian_mixture",
     "MixtureDisplay": "sklearn_torch_gmm.plotting",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from numbers import Integral
@@ -14,22 +13,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, ClusterMixin, clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sklearn_torch_gmm._conversions import ConvertibleMixture
+from sklearn_torch_gmm._documentation import DocumentedEstimator
 from sklearn_torch_gmm._outcome import (
     as_before_on_failure,
     check_representable,
     warn_of_empty,
-    warn_of_fall,
+    warn_of_outcome,
 )
 from sklearn_torch_gmm._persistence import PersistentEstimator
 from sklearn_torch_gmm._pickling import PicklableEstimator
-from sklearn_torch_gmm._sources import is_read_in_pieces, source_of
+from sklearn_torch_gmm._reading import FitData, read_data
+from sklearn_torch_gmm._sources import is_read_in_pieces
 from sklearn_torch_gmm._validation import like_input, numpy_dtype, rows_of, validate_rows
 from sklearn_torch_gmm._weights import total_weight, weighted_rows
 from sklearn_torch_gmm.core.covariance import STRUCTURES
@@ -37,19 +37,18 @@ from sklearn_torch_gmm.core.fixed import PARTS
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 
 if TYPE_CHECKING:
-    from sklearn_torch_gmm.training.data import RowSource
+    from sklearn_torch_gmm.training.fit import FitResult
     from sklearn_torch_gmm.training.settings import FitSettings
 
 StartFunction = Callable[[npt.NDArray[Any], int, np.random.RandomState], npt.ArrayLike]
 """``f(X, num_components, random_state)`` returns means ``[K, D]`` or labels ``[N]``."""
-
-DOCUMENTATION = "https://sklearn-torch-gmm.readthedocs.io/en/latest/api"
 
 
 class BaseGaussianMixture(
     ConvertibleMixture,
     PersistentEstimator,
     PicklableEstimator,
+    DocumentedEstimator,
     ClusterMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
@@ -76,12 +75,6 @@ class BaseGaussianMixture(
         "trainer_params": [dict, None],
         "random_state": ["random_state"],
     }
-
-    _doc_link_module = "sklearn_torch_gmm"
-    _doc_link_template = DOCUMENTATION + "/{page}.html"
-
-    def _doc_link_url_param_generator(self) -> dict[str, str]:
-        return {"page": f"{type(self).__module__}.{type(self).__name__}"}
 
     # -- what a face supplies ---------------------------------------------------------------------
 
@@ -158,46 +151,37 @@ class BaseGaussianMixture(
             positive definite (:class:`~sklearn_torch_gmm.exceptions.IllDefinedCovarianceError`).
         """
         # Lightning takes a second to import; whoever only predicts shall not wait for it.
-        from sklearn_torch_gmm.training.arrays import ArrayRows
         from sklearn_torch_gmm.training.fit import fit_mixture
 
         self._validate_params()
         with as_before_on_failure(self):
-            keep_all = self._starts_from_array
-            if is_read_in_pieces(X):
-                rows: RowSource = source_of(X, sample_weight, keep_all=keep_all)
-                dtype = np.dtype(np.float64)
-                self.n_features_in_ = rows.num_features
-                self.__dict__.pop("feature_names_in_", None)
-            else:
-                X = validate_rows(self, X, reset=True, ensure_min_samples=2)
-                rows = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
-                dtype = numpy_dtype(X)
+            data = read_data(self, X, sample_weight, keep_all=self._starts_from_array)
+            rows = data.rows
             if rows.num_rows is not None:
                 self._check_number_of_rows(rows.num_rows)
             settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
             result = fit_mixture(rows, settings, ckpt_path)
-
-            warn_of_empty(result.empty, settings.fixed)
-            warn_of_fall(result.fall, settings.regularization_name)
-            if settings.max_iter != 0 and not result.converged:
-                warnings.warn(self._convergence_advice, ConvergenceWarning, stacklevel=2)
-            self._set_fitted(result.parameters, dtype)
-            self._remember_known_parts(settings, goes_on=settings.start.previous is not None)
-            assert rows.num_rows is not None, "a fit reads all rows"
-            self.n_samples_seen_ = rows.total_weight or total_weight(sample_weight, rows.num_rows)
-            self.converged_ = result.converged
-            self.lower_bounds_ = result.lower_bounds
-            self.n_iter_ = len(result.lower_bounds)
-            self.lower_bound_ = result.lower_bounds[-1] if result.lower_bounds else -math.inf
-            if not is_read_in_pieces(X):
-                self.labels_ = self._inference().labels(rows_of(X)).cpu().numpy()
-            elif isinstance(X, np.ndarray):
-                self.labels_ = self.predict(X)
-            else:
-                # Labels of a stream that were kept would be as large as what did not fit.
-                self.__dict__.pop("labels_", None)
+            warn_of_outcome(result, settings, self._convergence_advice)
+            self._keep(result, settings, data)
         return self
+
+    def _keep(self, result: FitResult, settings: FitSettings, data: FitData) -> None:
+        """Become what a fit has led to."""
+        X = data.X
+        self._set_fitted(result.parameters, data.dtype)
+        self._remember_known_parts(settings, goes_on=settings.start.previous is not None)
+        self.n_samples_seen_ = data.total_weight
+        self.converged_ = result.converged
+        self.lower_bounds_ = result.lower_bounds
+        self.n_iter_ = len(result.lower_bounds)
+        self.lower_bound_ = result.lower_bounds[-1] if result.lower_bounds else -math.inf
+        if not is_read_in_pieces(X):
+            self.labels_ = self._inference().labels(rows_of(X)).cpu().numpy()
+        elif isinstance(X, np.ndarray):
+            self.labels_ = self.predict(X)
+        else:
+            # Labels of a stream that were kept would be as large as what did not fit.
+            self.__dict__.pop("labels_", None)
 
     def _set_fitted(self, parameters: MixtureParameters, dtype: Any) -> None:
         factors, num_features = parameters.precisions_cholesky[0], parameters.means.shape[-1]

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -15,6 +15,10 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.exceptions import EmptyComponentWarning, UnrepresentableParameterError
+
+if TYPE_CHECKING:
+    from sklearn_torch_gmm.training.fit import FitResult
+    from sklearn_torch_gmm.training.settings import FitSettings
 
 
 @contextmanager
@@ -29,18 +33,39 @@ def as_before_on_failure(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
-def warn_of_empty(components: list[int], fixed: frozenset[Part]) -> None:
+def warn_of_outcome(
+    result: FitResult, settings: FitSettings, advice: str, *, stacklevel: int = 3
+) -> None:
+    """Warn the caller of `fit` of what may make the result worse than expected.
+
+    Parameters
+    ----------
+    result : FitResult
+    settings : FitSettings
+    advice : str
+        The warning of a fit that did not converge.
+    stacklevel : int, default=3
+        How far above is whom to warn.
+    """
+    warn_of_empty(result.empty, settings.fixed, stacklevel=stacklevel + 1)
+    _warn_of_fall(result.fall, settings.regularization_name, stacklevel=stacklevel + 1)
+    if settings.max_iter != 0 and not result.converged:
+        warnings.warn(advice, ConvergenceWarning, stacklevel=stacklevel)
+
+
+def warn_of_empty(components: list[int], fixed: frozenset[Part], *, stacklevel: int = 3) -> None:
+    """Tell of components that kept their means because they had no rows."""
     if components:
         kept = "covariance" if "covariances" in fixed else "has the variance of the data"
         warnings.warn(
             f"Components {components} lost all their rows; each keeps its last mean and {kept}. "
             "Try fewer components or another start.",
             EmptyComponentWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
 
-def warn_of_fall(bounds: list[float], regularization_name: str) -> None:
+def _warn_of_fall(bounds: list[float], regularization_name: str, *, stacklevel: int) -> None:
     if bounds:
         before, after = bounds
         warnings.warn(
@@ -48,7 +73,7 @@ def warn_of_fall(bounds: list[float], regularization_name: str) -> None:
             f"rounding and {regularization_name} explain: the covariances are too ill-conditioned "
             f"for the arithmetic. Scale the features alike, or increase {regularization_name}.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
 

@@ -143,7 +143,12 @@ def test_the_reference_lists_everything():
 
 
 @pytest.mark.parametrize(
-    "cls", [sklearn_torch_gmm.GaussianMixture, sklearn_torch_gmm.mixture.GaussianMixture]
+    "cls",
+    [
+        sklearn_torch_gmm.GaussianMixture,
+        sklearn_torch_gmm.mixture.GaussianMixture,
+        sklearn_torch_gmm.GaussianMixtureIC,
+    ],
 )
 def test_an_estimator_links_to_its_page(cls):
     page = cls()._get_doc_link().rpartition("/")[2]

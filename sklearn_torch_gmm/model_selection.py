@@ -1,0 +1,391 @@
+"""Choosing the number of components: many mixtures in the same passes over the data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.exceptions import FitFailedWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from sklearn_torch_gmm import _sweep
+from sklearn_torch_gmm._base import StartFunction
+from sklearn_torch_gmm._chosen import ChosenMixture
+from sklearn_torch_gmm._documentation import DocumentedEstimator
+from sklearn_torch_gmm._outcome import as_before_on_failure, warn_of_outcome
+from sklearn_torch_gmm._pickling import PicklableEstimator
+from sklearn_torch_gmm._reading import FitData, read_data
+from sklearn_torch_gmm._sources import is_read_in_pieces
+from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
+from sklearn_torch_gmm.mixture import GaussianMixture, InitParams
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sklearn_torch_gmm.criterion_display import CriterionDisplay
+
+Criterion = Literal["bic", "aic", "icl", "cv"]
+"""What to choose by: a criterion that is to be small, or the likelihood of held-out rows."""
+
+_CROSS_VALIDATION = "cv"
+_ALL_TYPES = "all"
+
+_ALIKE = (
+    "n_init",
+    "tol",
+    "reg_covar",
+    "verbose",
+    "batch_size",
+    "num_workers",
+    "trainer_params",
+    "random_state",
+)
+"""Parameters that mean what they mean for a single mixture."""
+
+
+class GaussianMixtureIC(
+    ChosenMixture,
+    PicklableEstimator,
+    DocumentedEstimator,
+    ClusterMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
+    """Gaussian mixture whose number of components and covariances are chosen by a criterion.
+
+    Fits a mixture for each number of components, covariance type and start, all of them in the same
+    passes over the data, and keeps the best. Each ends as
+    :class:`sklearn_torch_gmm.mixture.GaussianMixture` would by itself with the same seed.
+
+    Parameters
+    ----------
+    min_components : int, default=2
+        The smallest number of components.
+    max_components : int, default=10
+        The largest number of components.
+    covariance_type : {'full', 'tied', 'diag', 'spherical', 'all'} or list, default='all'
+        The covariance types to try.
+    criterion : {'bic', 'aic', 'icl', 'cv'}, default='bic'
+        What to choose by: the smallest Bayesian or Akaike information criterion, the smallest
+        integrated completed likelihood, or the largest mean log-likelihood of held-out rows.
+    cv : int, splitter or iterable, default=5
+        With ``criterion='cv'``: the number of shuffled folds, a splitter of scikit-learn's, or
+        pairs of indices. The rows must be in memory then.
+    n_init : int, default=1
+        Starts for each number of components.
+    init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'} or callable, \
+default='kmeans'
+        Where EM starts, as in :class:`sklearn_torch_gmm.mixture.GaussianMixture`. Mixtures that
+        differ in their covariances alone share it.
+    tol : float, default=1e-3
+        Smallest change of the mean log-likelihood, in nats per row, that goes on.
+    reg_covar : float, default=1e-6
+        Added once to each variance, in squared units of the data.
+    max_iter : int, default=100
+        Largest number of iterations of each mixture.
+    random_state : int, RandomState instance or None, default=None
+        The seed that each number of components starts with; drawn where it is no int.
+    stability : bool, default=False
+        Whether to compare the labels that different starts lead to.
+    verbose : int, default=0
+        1 prints a line when a number of components and a covariance type are done.
+    batch_size : int, default=None
+        Rows per batch; None: an array in memory is one batch, other data come in batches of about
+        32 MiB. The result is the same.
+    num_workers : int, default=0
+        Processes that read ahead where a :class:`torch.utils.data.Dataset` is passed.
+    trainer_params : dict, default=None
+        Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`.
+
+    Attributes
+    ----------
+    best_estimator_ : GaussianMixture
+        The chosen mixture, a fitted :class:`sklearn_torch_gmm.mixture.GaussianMixture`.
+    n_components_ : int
+        Its number of components.
+    covariance_type_ : str
+        Its covariance type.
+    labels_ : ndarray of shape (N,)
+        Its most probable component of each row, for an array or a tensor.
+    n_iter_ : int
+        The number of its iterations.
+    converged_ : bool
+        Whether it converged.
+    results_ : dict of ndarray
+        A column for each name, a row for each number of components, covariance type and start:
+        ``n_components``, ``covariance_type``, ``start``, ``is_kept`` (whether it is the likeliest
+        start), ``n_parameters``, ``log_likelihood`` (Σ log p(x), in nats), ``lower_bound`` (its
+        mean before the last M-step), ``bic``, ``aic``, ``icl``, ``n_iter``, ``converged``,
+        ``seconds`` (its share of the time), ``error`` (of a fit that failed, otherwise empty);
+        ``mean_test_score`` and ``std_test_score`` over the folds with ``criterion='cv'``, and
+        ``stability``, the mean adjusted Rand index between the labels of two starts, if asked for.
+        Numbers of a fit that failed are NaN.
+    n_features_in_ : int
+        Number of features seen in :meth:`fit`.
+    feature_names_in_ : ndarray of shape (D,)
+        Names of the columns, where `X` has any.
+
+    See Also
+    --------
+    sklearn_torch_gmm.mixture.GaussianMixture : One mixture.
+    CriterionDisplay : The criterion against the number of components.
+
+    Notes
+    -----
+    With p free parameters and N rows, or the sum of their weights,
+
+    - BIC = −2 log p(X) + p log N (Schwarz, 1978);
+    - AIC = −2 log p(X) + 2 p (Akaike, 1974);
+    - ICL = BIC − 2 Σ log max_k r_k, where r_k is p(component k | x): a BIC that asks for components
+      that are apart, too (Biernacki, Celeux and Govaert, 2000; mclust's form).
+
+    References
+    ----------
+    C. Biernacki, G. Celeux and G. Govaert, Assessing a mixture model for clustering with the
+    integrated completed likelihood, IEEE Transactions on Pattern Analysis and Machine Intelligence
+    22 (2000), 719–725.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_torch_gmm import GaussianMixtureIC
+    >>> X = load_iris().data
+    >>> search = GaussianMixtureIC(1, 6, n_init=3, random_state=0).fit(X)
+    >>> search.n_components_, search.covariance_type_, search.n_iter_, search.converged_
+    (2, 'full', 4, True)
+    >>> print(search.results_["bic"].argmin(), search.labels_.shape)
+    3 (150,)
+    >>> print(f"{search.bic(X):.1f} {search.aic(X):.1f} {search.score(X):.3f}")
+    574.0 486.7 -1.429
+    >>> search.predict(X[:1]), search.predict_proba(X[:1]).shape, search.score_samples(X).shape
+    (array([0]), (1, 2), (150,))
+    >>> search.sample(5)[0].shape, search.fit_predict(X).shape
+    ((5, 4), (150,))
+    >>> search.plot().criterion_name
+    'BIC'
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **{name: GaussianMixture._parameter_constraints[name] for name in _ALIKE},
+        "min_components": [Interval(Integral, 1, None, closed="left")],
+        "max_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions({_ALL_TYPES, *STRUCTURES}), list, tuple],
+        "criterion": [StrOptions({*_sweep.CRITERIA, _CROSS_VALIDATION})],
+        "cv": ["cv_object"],
+        "init_params": [
+            StrOptions({"kmeans", "k-means++", "random", "random_from_data"}),
+            callable,
+        ],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "stability": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        min_components: int = 2,
+        max_components: int = 10,
+        *,
+        covariance_type: CovarianceType | Literal["all"] | Sequence[CovarianceType] = "all",
+        criterion: Criterion = "bic",
+        cv: Any = 5,
+        n_init: int = 1,
+        init_params: InitParams | StartFunction = "kmeans",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        random_state: int | np.random.RandomState | None = None,
+        stability: bool = False,
+        verbose: int = 0,
+        batch_size: int | None = None,
+        num_workers: int = 0,
+        trainer_params: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.min_components = min_components
+        self.max_components = max_components
+        self.covariance_type = covariance_type
+        self.criterion = criterion
+        self.cv = cv
+        self.n_init = n_init
+        self.init_params = init_params
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.stability = stability
+        self.verbose = verbose
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.trainer_params = trainer_params
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "best_estimator_")
+
+    # -- fitting ----------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GaussianMixtureIC:
+        """Fit all mixtures, and keep the best.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
+            The data, of any kind that the mixtures take.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        sample_weight : array-like of shape (N,) or True, default=None
+            Weights of the rows: zero is the row removed, an integer is the row repeated, also in
+            the criteria. True: they come with the rows of a stream or a loader.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not usable, or if every fit failed: the error of the
+            first. A fit that fails beside others is recorded in `results_`, with a warning.
+        """
+        self._validate_params()
+        candidates = self._candidates()
+        with as_before_on_failure(self):
+            self._fit(candidates, read_data(self, X, sample_weight))
+        return self
+
+    def _fit(self, candidates: list[GaussianMixture], data: FitData) -> None:
+        from sklearn_torch_gmm.training.fit import FitResult, fit_sweep
+
+        self._check_data(data)
+        num_features = data.rows.num_features
+        settings = _sweep.settings_of(candidates, num_features)
+        held_out = None
+        if self.criterion == _CROSS_VALIDATION:
+            held_out = _sweep.cross_validate(candidates, data, self, self.cv)
+        progress = _sweep.Printer(candidates, data, self.criterion) if self.verbose else None
+        restarts = fit_sweep(data.rows, settings, progress)
+
+        results = _sweep.results_table(candidates, restarts, num_features, data.total_weight)
+        of_candidate = np.repeat(np.arange(len(candidates)), [len(starts) for starts in restarts])
+        if held_out is not None:
+            held_out.add_to(results, of_candidate)
+        if self.stability:
+            agreement = _sweep.mean_agreement(candidates, restarts, data, self)
+            results["stability"] = np.array(agreement)[of_candidate]
+        winner = _sweep.row_of_best(results, self.criterion)
+        position = of_candidate[winner]
+        best, restart = candidates[position], restarts[position][results["start"][winner]]
+        result = FitResult.of(restart)
+        _sweep.remember_features(best, self)
+        best._keep(result, settings[position], data)
+        _warn_of_failures(results["error"])
+        warn_of_outcome(result, settings[position], best._convergence_advice, stacklevel=4)
+        self.best_estimator_ = best
+        self.n_components_ = best.n_components
+        self.covariance_type_ = best.covariance_type
+        self.results_ = results
+
+    def _candidates(self) -> list[GaussianMixture]:
+        """One mixture for each covariance type and number of components."""
+        if self.min_components > self.max_components:
+            msg = (
+                f"min_components={self.min_components} is more than "
+                f"max_components={self.max_components}."
+            )
+            raise ValueError(msg)
+        types: Sequence[Any] = self.covariance_type
+        if isinstance(types, str):
+            types = list(STRUCTURES) if types == _ALL_TYPES else [types]
+        unknown = [name for name in types if name not in STRUCTURES]
+        if unknown or len(types) == 0:
+            msg = (
+                f"covariance_type must hold some of {sorted(STRUCTURES)}, got "
+                f"{self.covariance_type!r}."
+            )
+            raise ValueError(msg)
+        seed = self.random_state
+        if not isinstance(seed, Integral):
+            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+        alike = {name: getattr(self, name) for name in _ALIKE}
+        return [
+            GaussianMixture(
+                components,
+                covariance_type=name,
+                max_iter=self.max_iter,
+                init_params=self.init_params,
+                **{**alike, "verbose": 0, "random_state": int(seed)},
+            )
+            for name in dict.fromkeys(types)
+            for components in range(self.min_components, self.max_components + 1)
+        ]
+
+    def _check_data(self, data: FitData) -> None:
+        num_rows = data.rows.num_rows
+        if num_rows is not None and num_rows < self.max_components:
+            msg = (
+                f"Expected n_samples >= max_components but got max_components = "
+                f"{self.max_components}, n_samples = {num_rows}"
+            )
+            raise ValueError(msg)
+        if self.criterion == _CROSS_VALIDATION and is_read_in_pieces(data.X):
+            msg = (
+                "criterion='cv' needs rows in memory, an array or a tensor, not a "
+                f"{type(data.X).__name__}: choose by 'bic', 'aic' or 'icl'."
+            )
+            raise ValueError(msg)
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Fit, and return the most probable component of each row in the chosen mixture.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
+            The data.
+        y : Ignored
+            Not used, present for API consistency by convention.
+        sample_weight : array-like of shape (N,) or True, default=None
+            Weights of the rows, as in :meth:`fit`.
+
+        Returns
+        -------
+        labels : ndarray or Tensor of shape (N,), int64
+        """
+        return self.fit(X, sample_weight=sample_weight).predict(X)
+
+    # -- pictures ---------------------------------------------------------------------------------
+
+    def plot(self, ax: Axes | None = None) -> CriterionDisplay:
+        """Draw the criterion against the number of components.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        display : CriterionDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from sklearn_torch_gmm.criterion_display import CriterionDisplay
+
+        return CriterionDisplay.from_estimator(self, ax=ax)
+
+
+def _warn_of_failures(errors: npt.NDArray[Any]) -> None:
+    failed = errors[errors != ""]
+    if len(failed) > 0:
+        warnings.warn(
+            f"{len(failed)} of {len(errors)} fits failed, and the others were compared; results_ "
+            f"holds their errors. The first is {failed[0]}",
+            FitFailedWarning,
+            stacklevel=4,
+        )

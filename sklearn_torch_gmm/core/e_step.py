@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,10 +21,11 @@ from sklearn_torch_gmm.core.workspace import Workspace, subtract_transposed
 SMALL_PRODUCT = 1_000_000
 """Multiplications below which a product for each mixture costs no more than one for all."""
 
-MOST_COMPONENTS = 512
+MOST_COMPONENTS = 256
 """Components of all mixtures that are worked on at once; the others follow on the same T(x).
 
-A chunk then has about a thousand rows on a processor, however many mixtures there are."""
+A chunk of few features then has about two thousand rows on a processor, however many mixtures there
+are."""
 
 
 class EStep(ABC):
@@ -155,31 +155,21 @@ class FastEStep(EStep):
         return moments.log_likelihood + self.structure.common_log_density(factors, moments.scatter)
 
 
-@dataclass(frozen=True)
 class _Part:
-    """Some of the mixtures of a step.
+    """Some of the mixtures of a step, and the parts of its tensors that are theirs.
 
-    Attributes
+    Parameters
     ----------
     step : FastEStep
     restarts : slice
     """
 
-    step: FastEStep
-    restarts: slice
-
-    @property
-    def natural(self) -> Tensor:
-        return self.step.natural[self.restarts]
-
-    @property
-    def sums(self) -> Tensor:
-        return self.step.moments.sums[self.restarts]
-
-    @property
-    def num_components(self) -> int:
-        """Of all its mixtures."""
-        return self.natural.shape[0] * self.natural.shape[1]
+    def __init__(self, step: FastEStep, restarts: slice) -> None:
+        self.step = step
+        self.restarts = restarts
+        self.natural = step.natural[restarts]
+        self.num_restarts, self.num_components, _ = self.natural.shape
+        self.num_rows = self.num_restarts * self.num_components
 
 
 class FastPass:
@@ -201,20 +191,23 @@ class FastPass:
         self._groups = list(_groups(steps))
         if len(steps) == 1:
             self._natural = first.natural.flatten(0, 1)
-            self._sums = first.moments.sums.flatten(0, 1)
+            self._sums = first.moments.sums.flatten(0, 1).T
             return
         self._natural = torch.cat([step.natural.flatten(0, 1) for step in steps])
-        self._sums = torch.cat([step.moments.sums.flatten(0, 1) for step in steps])
+        self._sums = torch.cat([step.moments.sums.flatten(0, 1).T for step in steps], dim=1)
+        if self._sums.shape[1] > self._sums.shape[0]:
+            # The product is faster with the longer side along the last axis.
+            self._sums = self._sums.contiguous()
         sizes = [step.natural.shape[0] * step.natural.shape[1] for step in steps]
-        for step, sums in zip(steps, self._sums.split(sizes), strict=True):
-            step.moments.sums = sums.view_as(step.moments.sums)
+        for step, sums in zip(steps, self._sums.split(sizes, dim=1), strict=True):
+            step.moments.sums = sums.T.unflatten(0, step.natural.shape[:2])
             step.moments.scatter = first.moments.scatter
 
     @property
     def rows_per_chunk(self) -> int:
         """How many rows are worked on at once: their T(x), and the logits of a group twice."""
         length = self._natural.shape[1]
-        largest = max(sum(part.num_components for part in group) for group in self._groups)
+        largest = max(sum(part.num_rows for part in group) for group in self._groups)
         return self._first.workspace.rows_per_chunk(length + 2 * largest)
 
     def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
@@ -232,7 +225,7 @@ class FastPass:
 
         start = 0
         for group in self._groups:
-            stop = start + sum(part.num_components for part in group)
+            stop = start + sum(part.num_rows for part in group)
             self._add_group(group, slice(start, stop), features, sample_weight)
             start = stop
 
@@ -254,18 +247,18 @@ class FastPass:
         is_small = logits.numel() * length < SMALL_PRODUCT
         if not is_small:
             torch.mm(self._natural[place], features, out=logits)
-        sizes = [part.num_components for part in group]
+        sizes = [part.num_rows for part in group]
         for part, own in zip(group, logits.split(sizes), strict=True):
-            natural = part.natural
-            by_mixture = own.view(*natural.shape[:2], num_rows)
-            each = features.expand(natural.shape[0], length, num_rows)
+            by_mixture = own.view(part.num_restarts, part.num_components, num_rows)
             if is_small:
-                torch.bmm(natural, each, out=by_mixture)
-            part.step.weigh(by_mixture, sample_weight, part.restarts)
-            if is_small:
-                part.sums.baddbmm_(by_mixture, each.mT)
+                each = features.expand(part.num_restarts, length, num_rows)
+                torch.bmm(part.natural, each, out=by_mixture)
+                part.step.weigh(by_mixture, sample_weight, part.restarts)
+                part.step.moments.sums[part.restarts].baddbmm_(by_mixture, each.mT)
+            else:
+                part.step.weigh(by_mixture, sample_weight, part.restarts)
         if not is_small:
-            self._sums[place].addmm_(logits, features.T)
+            self._sums[:, place].addmm_(features, logits.T)
 
 
 class ExactEStep(EStep):

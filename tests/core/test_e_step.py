@@ -48,7 +48,7 @@ def assert_same_moments(steps, expected):
 @pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("small_product", [0, 10**9], ids=["one product", "a product each"])
-@pytest.mark.parametrize("most_components", [1, 6, 512])
+@pytest.mark.parametrize("most_components", [1, 6, 256])
 def test_steps_that_share_a_pass_give_what_each_gives_alone(
     rng, rows, monkeypatch, name, weighted, small_product, most_components
 ):
@@ -87,13 +87,13 @@ def test_what_the_data_tell_is_gathered_once_for_all_steps(rng, rows):
     torch.testing.assert_close(extents, x.abs().amax(0), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("most_components", [1, 6, 7, 512])
+@pytest.mark.parametrize("most_components", [1, 6, 7, 256])
 def test_chunks_depend_on_the_components_of_a_group_alone(rng, monkeypatch, most_components):
     monkeypatch.setattr(e_step, "MOST_COMPONENTS", most_components)
     steps = steps_for(rng, "full", chunk_bytes=2**20)
     # D = 2: 1 and five moments. A mixture is never divided, and the order is kept: 2, 5, 5, 5,
     # 3 and 3 components.
-    largest = {1: 5, 6: 6, 7: 7, 512: 23}[most_components]
+    largest = {1: 5, 6: 6, 7: 7, 256: 23}[most_components]
     assert FastPass(steps).rows_per_chunk == 2**20 // (8 * (6 + 2 * largest))
 
 

@@ -278,15 +278,24 @@ class Member:
 
     def _retire(self, going_on: Sequence[int]) -> None:
         """Take the mixtures at all other positions out of the passes to come."""
-        self._put_back()
+        if not going_on:
+            self._put_back()
+            self._active = []
+            return
+        for position, index in enumerate(self._active):
+            if position not in going_on:
+                # A copy: a view would keep the parameters of the others in memory.
+                self.restarts[index].parameters = self._parameters.select([position])
         self._active = [self._active[position] for position in going_on]
-        if going_on:
-            self._last_step = self._before.select(going_on), self._counts[list(going_on)]
-            self._go_on_from(self._parameters.select(going_on))
+        self._last_step = self._before.select(going_on), self._counts[list(going_on)]
+        self._go_on_from(self._parameters.select(going_on))
 
     def _put_back(self) -> None:
-        for position, index in enumerate(self._active):
-            self.restarts[index].parameters = self._parameters.select([position])
+        """Let the starts that are in the passes know their parameters, which are views."""
+        if self._active:
+            parts = zip(*(values.split(1) for values in self._parameters.tensors()), strict=True)
+            for index, own in zip(self._active, parts, strict=True):
+                self.restarts[index].parameters = MixtureParameters(*own)
 
     def _go_on_from(self, parameters: MixtureParameters) -> None:
         self._parameters = parameters

@@ -85,7 +85,7 @@ class CriterionDisplay:
         line_kwargs: Mapping[str, Any] | None = None,
         winner_kwargs: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Draw what a fitted :class:`GaussianMixtureIC` chose by.
+        """Draw what a fitted :class:`~sklearn_torch_gmm.GaussianMixtureIC` chose by.
 
         Of several starts the likeliest is drawn.
 

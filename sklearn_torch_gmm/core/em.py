@@ -44,34 +44,40 @@ def normalize_(logits: Tensor) -> Tensor:
     return largest.add_(total.log_()).squeeze(1)
 
 
-def cancellation(natural: Tensor, extents: Tensor, structure: CovarianceStructure) -> Tensor:
+def largest_moments(extents: Tensor, structure: CovarianceStructure) -> Tensor:
+    """(1, T) ``[1 + P, 1]`` of the ``extents [D]``: no row nearer to the centre exceeds them."""
+    num_features = extents.shape[0]
+    moments = extents.new_empty(1 + structure.num_moments(num_features), 1)
+    moments[1 : num_features + 1, 0] = extents
+    structure.complete_moments(moments, num_features)
+    return moments
+
+
+def cancellation(natural: Tensor, largest: Tensor) -> Tensor:
     """Rounding error of the fast E-step's log-densities, in nats.
 
-    A log-density is the product η · (1, T(x)). Each of its terms is rounded to eps of its size, and
-    no term of T exceeds that of the extents: the error is about eps · Σ_p |η_p| max |T_p|. The
-    largest error of many rows has been seen at up to 2.5 times that, since η is itself rounded.
+    A log-density is the product η · (1, T(x)). Each of its terms is rounded to eps of its size: the
+    error is about eps · Σ_p |η_p| max |T_p|. The largest error of many rows has been seen at up to
+    2.5 times that, since η is itself rounded.
 
     Parameters
     ----------
     natural : Tensor [R, K, 1 + P]
         Natural parameters about the centre.
-    extents : Tensor [D]
-        Largest distance of a row from the centre in each feature.
+    largest : Tensor [1 + P, 1]
+        What :func:`largest_moments` returns for the largest distance of a row from the centre in
+        each feature.
 
     Returns
     -------
     Tensor [R]
         The largest of each mixture.
     """
-    num_features = extents.shape[0]
-    magnitudes = extents.new_empty(1 + structure.num_moments(num_features), 1)
-    magnitudes[1 : num_features + 1, 0] = extents
-    structure.complete_moments(magnitudes, num_features)
     coefficients = natural.abs()
     # The constant −∞ of a component without weight is not rounded.
     coefficients[..., 0].masked_fill_(natural[..., 0] == -math.inf, 0.0)
     epsilon = torch.finfo(natural.dtype).eps
-    return epsilon * (coefficients @ magnitudes).amax((-2, -1))
+    return epsilon * (coefficients @ largest).amax((-2, -1))
 
 
 def cancellation_of_moments(

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.em import cancellation, normalize_
+from sklearn_torch_gmm.core.em import cancellation, largest_moments, normalize_
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace, is_wide, subtract_transposed
 
 TOLERATED_ERROR = 1e-9
 """Rounding error of a log-density, in nats, up to which one product answers a chunk of rows."""
 
-ROWS_WORTH_A_BOUND = 512
+FEW_ROWS = 512
 """For fewer rows the bound on the error costs more than the product saves."""
 
 
@@ -75,7 +75,7 @@ class Inference:
         """
         components, features = self._means.shape
         length = 1 + self._structure.num_moments(features)
-        if is_wide(length):
+        if is_wide(length) or rows.shape[0] < FEW_ROWS:
             yield from self._exact_chunks(rows, 0, with_common_term=with_common_term)
             return
         size = self._workspace.rows_per_chunk(length + 2 * components)
@@ -127,11 +127,11 @@ class Inference:
 
     def _is_safe(self, x: Tensor) -> bool:
         """Whether the log-densities of ``x [D, n]`` may be computed from moments."""
-        if x.shape[1] < ROWS_WORTH_A_BOUND:
+        if x.shape[1] < FEW_ROWS:
             return False
         extents = x.abs().amax(1)
-        error = cancellation(self._natural_parameters(), extents, self._structure)
-        return bool(error <= TOLERATED_ERROR)
+        largest = largest_moments(extents, self._structure)
+        return bool(cancellation(self._natural_parameters(), largest) <= TOLERATED_ERROR)
 
     def _natural_parameters(self) -> Tensor:
         if self._natural is None:
@@ -142,11 +142,11 @@ class Inference:
 
 
 def _first_of_largest(joint: Tensor) -> Tensor:
-    """Position of the largest value in each column of ``joint [K, n]``: ``[n]``.
-
-    Several times as fast as ``argmax``, which does not vectorize along the first axis.
-    """
-    components = joint.shape[0]
+    """Position of the largest value in each column of ``joint [K, n]``: ``[n]``."""
+    components, num_rows = joint.shape
+    if num_rows < FEW_ROWS:
+        return joint.argmax(0)
+    # Several times as fast as `argmax`, which does not vectorize along the first axis.
     places = torch.arange(components, 0, -1, device=joint.device, dtype=torch.int32)
     is_largest = joint == joint.amax(0)
     return components - (is_largest * places.unsqueeze(-1)).amax(0)

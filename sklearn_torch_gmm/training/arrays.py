@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm._arrays import as_tensor
+from sklearn_torch_gmm.core.workspace import by_feature
 from sklearn_torch_gmm.training.data import (
     CPU,
     WHOLE,
@@ -85,6 +86,8 @@ class ArrayRows(RowSource):
         if self.file is not None:
             size = batch_size or default_batch_size(self.num_features * self.rows.itemsize)
             return SlicedBatches(*tensors, batch_size=size, prepare=_touch, reads_ahead=True)
+        if self.rows.device.type == "cpu":
+            tensors[0] = by_feature(tensors[0])
         return SlicedBatches(*tensors, batch_size=batch_size)
 
     def starting_rows(

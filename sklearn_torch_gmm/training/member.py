@@ -17,6 +17,7 @@ from sklearn_torch_gmm.core.em import (
     MStepResult,
     cancellation,
     cancellation_of_moments,
+    largest_moments,
     m_step,
 )
 from sklearn_torch_gmm.core.fixed import keep_parts
@@ -98,6 +99,7 @@ class Member:
         self._workspace = workspace
         self._is_wide = is_wide(1 + self._structure.num_moments(data.centre.shape[0]))
         self._about: Tensor | None = None
+        self._largest: Tensor | None = None
         self._last_step: tuple[MixtureParameters, Tensor] | None = None
         self._step: EStep
         self._before: MixtureParameters
@@ -316,7 +318,12 @@ class Member:
     def _error_bounds(self) -> Tensor:
         if self._is_wide:
             return self._parameters.weights.new_full(self._parameters.weights.shape[:1], math.inf)
-        return cancellation(self._natural, self._data.extents, self._structure)
+        largest = self._largest
+        if largest is None:
+            largest = largest_moments(self._data.extents, self._structure)
+            if self._data.knows_all:
+                self._largest = largest
+        return cancellation(self._natural, largest)
 
     def _are_safe(self, errors: Sequence[float]) -> bool:
         # Not "greater than": a bound that is not a number is not safe either.

@@ -56,14 +56,8 @@ def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int) -> pl.Tr
     TypeError
         If the trainer has no such parameter.
     """
-    known = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
-    unknown = sorted(set(trainer_params) - known)
-    if unknown:
-        msg = (
-            f"trainer_params holds {', '.join(map(repr, unknown))}, which "
-            f"pytorch_lightning.Trainer does not know. It takes: {', '.join(sorted(known))}."
-        )
-        raise TypeError(msg)
+    if trainer_params:
+        _check_names(trainer_params)
     params: dict[str, Any] = {**QUIET_DEFAULTS, "max_epochs": max_epochs, **trainer_params}
     # The module chooses the arithmetic itself. Lightning's plugin would set torch's default type
     # for the whole process while a step runs.
@@ -142,6 +136,17 @@ def run(
     finally:
         if handler is not None and signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)
+
+
+def _check_names(trainer_params: Mapping[str, Any]) -> None:
+    known = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+    unknown = sorted(set(trainer_params) - known)
+    if unknown:
+        msg = (
+            f"trainer_params holds {', '.join(map(repr, unknown))}, which "
+            f"pytorch_lightning.Trainer does not know. It takes: {', '.join(sorted(known))}."
+        )
+        raise TypeError(msg)
 
 
 def _is_one_process(params: Mapping[str, Any]) -> bool:

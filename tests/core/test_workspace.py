@@ -3,8 +3,10 @@ import torch
 
 from sklearn_torch_gmm.core.workspace import (
     ACCELERATOR_CHUNK_BYTES,
+    BY_FEATURE_BYTES,
     CHUNK_BYTES,
     Workspace,
+    by_feature,
     subtract_transposed,
 )
 
@@ -74,3 +76,32 @@ def test_rows_are_centred_transposed_and_cast_at_once(rows, dtype):
     out = torch.full((30, rows), torch.nan, dtype=torch.float64)
     subtract_transposed(X, shift.unsqueeze(-1), out)
     torch.testing.assert_close(out, X.to(torch.float64).T - shift.unsqueeze(-1), rtol=0, atol=0)
+
+
+class TestByFeature:
+    def test_each_feature_of_a_few_rows_lies_in_one_piece(self):
+        rows = torch.arange(6.0).view(3, 2)
+        ordered = by_feature(rows)
+        assert torch.equal(ordered, rows)
+        assert ordered.T.is_contiguous()
+        assert ordered.data_ptr() != rows.data_ptr()
+
+    def test_rows_that_lie_so_already_are_not_copied(self):
+        rows = torch.arange(6.0).view(2, 3).T
+        assert by_feature(rows).data_ptr() == rows.data_ptr()
+
+    def test_many_rows_are_not_copied(self):
+        # As many bytes as may be, and one row more: none of them is really there.
+        few, many = (torch.zeros(()).expand(n, 4) for n in (2**21, 2**21 + 1))
+        assert many.nbytes > BY_FEATURE_BYTES >= few.nbytes
+        assert by_feature(many).data_ptr() == many.data_ptr()
+
+    @pytest.mark.parametrize("place", [slice(None), slice(100, 900)], ids=["all", "a part"])
+    def test_subtraction_does_not_mind_the_order(self, place):
+        rows = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))
+        shift = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+        wanted = rows[place].double().T - shift
+        for ordered in (rows, by_feature(rows)):
+            out = torch.empty_like(wanted)
+            subtract_transposed(ordered[place], shift, out=out)
+            assert torch.equal(out, wanted)

@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from sklearn_torch_gmm.core import inference
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.e_step import ExactEStep, FastEStep
-from sklearn_torch_gmm.core.em import TOLERATED_ERROR, cancellation
+from sklearn_torch_gmm.core.em import TOLERATED_ERROR, cancellation, largest_moments
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.em_iterations import EMIterations
@@ -47,7 +47,7 @@ class Case:
 
     @property
     def bound(self):
-        return cancellation(self.natural, self.extents, self.structure).item()
+        return cancellation(self.natural, largest_moments(self.extents, self.structure)).item()
 
 
 def spread_at(name, bound, dtype=torch.float64):

@@ -46,7 +46,19 @@ def test_weights_travel_with_their_rows(X):
         np.testing.assert_array_equal(rows, X[part.long().numpy()])
 
 
-def test_batches_of_an_array_are_views(X):
+def test_batches_of_an_array_that_lies_as_it_should_are_views(X):
+    X = np.asfortranarray(X)
+    (rows,) = next(iter(ArrayRows(X).batches(10, num_workers=0)))
+    assert rows.data_ptr() == X.ctypes.data
+
+
+def test_batches_of_a_small_array_lie_feature_by_feature(X):
+    for (rows,) in ArrayRows(X).batches(10, num_workers=0):
+        assert rows.stride() == (1, len(X))
+
+
+def test_batches_of_a_large_array_are_views(monkeypatch, X):
+    monkeypatch.setattr("sklearn_torch_gmm.core.workspace.BY_FEATURE_BYTES", X.nbytes - 1)
     (rows,) = next(iter(ArrayRows(X).batches(10, num_workers=0)))
     assert rows.data_ptr() == X.ctypes.data
 

@@ -82,15 +82,16 @@ def inverse_cholesky(covariances: Tensor) -> tuple[Tensor, Tensor]:
     """
     lower, info = torch.linalg.cholesky_ex(covariances)
     inverse = torch.linalg.solve_triangular(lower, identity_like(lower), upper=False)
-    # NaN factors without complaint on some back ends; an infinite variance has the precision 0.
-    finite = inverse.isfinite() & covariances.isfinite()
     # The variance of a feature given those before it, where that of a singular matrix is rounding:
-    # the factor then exists by chance, and a density from it is chance as well.
+    # the factor then exists by chance, and a density from it is chance as well. Neither is an
+    # infinite variance greater than itself, nor NaN, which factors without complaint on some back
+    # ends and then reaches the diagonal.
     variances = covariances.diagonal(dim1=-2, dim2=-1)
     rounding = 2.0 * covariances.shape[-1] ** 0.5 * torch.finfo(covariances.dtype).eps
     definite = (lower.diagonal(dim1=-2, dim2=-1).square() > rounding * variances).all(-1)
-    usable = (info == 0) & finite.all(-1).all(-1) & definite
-    return inverse.mT, usable
+    # Many features that nearly follow from one another: entries of the inverse may overflow.
+    finite = inverse.flatten(-2).isfinite().all(-1)
+    return inverse.mT, (info == 0) & finite & definite
 
 
 def upper_cholesky(precisions: Tensor) -> Tensor:

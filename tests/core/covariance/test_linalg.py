@@ -103,3 +103,26 @@ def test_a_factor_that_exists_by_rounding_alone_is_not_usable(dtype):
     assert torch.linalg.cholesky_ex(matrices).info.tolist() == [0, 0]
     assert inverse_cholesky(matrices)[1].tolist() == [False, True]
     assert inverse_cholesky(scaled)[1].tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "position",
+    [
+        pytest.param((0, 0), id="first variance"),
+        pytest.param((2, 2), id="last variance"),
+        pytest.param((1, 0), id="covariance"),
+    ],
+)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_matrices_that_are_not_finite_are_not_usable(position, value):
+    matrices = torch.eye(3, dtype=torch.float64).repeat(2, 1, 1)
+    for place in (position, position[::-1]):
+        matrices[1][place] = value
+    _, usable = inverse_cholesky(matrices)
+    assert usable.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("variance", "usable"), [(0.0, False), (5e-324, True), (1e308, True)])
+def test_the_smallest_and_largest_variances_are_usable_and_zero_is_not(variance, usable):
+    matrix = torch.diag(torch.tensor([1.0, variance], dtype=torch.float64))
+    assert inverse_cholesky(matrix)[1].item() is usable

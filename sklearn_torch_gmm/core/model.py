@@ -211,7 +211,9 @@ class GaussianMixtureModel(nn.Module):
         """
         num_datapoints = check_count(num_datapoints, "num_datapoints")
         # Searching the cumulative weights has none of the size limits of torch.multinomial.
-        steps = self.component_probs.cumsum(0)
+        # In float32, steps would be lost beside one, and more than 2^24 random numbers repeat.
+        is_mps = self.component_probs.device.type == "mps"
+        steps = self.component_probs.to(torch.float32 if is_mps else torch.float64).cumsum(0)
         uniform = torch.rand(
             num_datapoints, dtype=steps.dtype, device=steps.device, generator=generator
         )
@@ -220,7 +222,7 @@ class GaussianMixtureModel(nn.Module):
         noise = torch.randn(
             num_datapoints,
             self.config.num_features,
-            dtype=steps.dtype,
+            dtype=self.means.dtype,
             device=steps.device,
             generator=generator,
         )

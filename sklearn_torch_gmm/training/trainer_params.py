@@ -7,6 +7,7 @@ it refuses itself is an error that names `trainer_params`.
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,8 +61,8 @@ def refusals(params: Mapping[str, Any]) -> Iterator[None]:
 @cache
 def _declared() -> dict[str, Any]:
     hints = get_type_hints(pl.Trainer.__init__)
-    hints.pop("return", None)
-    return hints
+    names = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+    return {name: hints.get(name, object) for name in names}
 
 
 def _is_a(value: Any, hint: Any) -> bool:

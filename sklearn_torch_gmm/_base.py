@@ -14,10 +14,11 @@ import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sklearn_torch_gmm._constraints import Numbers
 from sklearn_torch_gmm._conversions import ConvertibleMixture
 from sklearn_torch_gmm._documentation import DocumentedEstimator
 from sklearn_torch_gmm._outcome import (
@@ -69,8 +70,8 @@ class BaseGaussianMixture(
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "covariance_type": [StrOptions(set(STRUCTURES))],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
-        "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "batch_size": [Numbers(Integral, 1), None],
+        "num_workers": [Numbers(Integral, 0)],
         "fixed": [tuple, list],
         "trainer_params": [dict, None],
         "random_state": ["random_state"],
@@ -261,7 +262,8 @@ class BaseGaussianMixture(
         from sklearn_torch_gmm.training.update import update_mixture
 
         self._validate_params()
-        if not 0.5 < step_exponent <= 1.0:
+        is_number = isinstance(step_exponent, (int, float, np.number))
+        if not is_number or not 0.5 < step_exponent <= 1.0:
             msg = f"step_exponent must be in (0.5, 1], got {step_exponent!r}."
             raise ValueError(msg)
         if isinstance(X, (Dataset, DataLoader)):

@@ -7,25 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import check_array
-from torch import Tensor
 
 from sklearn_torch_gmm._arrays import as_tensor
-from sklearn_torch_gmm._validation import FLOAT_TYPES
+from sklearn_torch_gmm._validation import FloatArray, check_floats
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.fixed import PARTS, Part
-
-FloatArray = npt.NDArray[np.floating[Any]]
-
-
-def _check_floats(values: Any, name: str, **options: Any) -> FloatArray:
-    if isinstance(values, Tensor):
-        # With scikit-learn's `array_api_dispatch`, `check_array` would keep it one.
-        values = values.detach().cpu().numpy()
-    checked: FloatArray = check_array(
-        values, dtype=FLOAT_TYPES, ensure_2d=False, input_name=name, **options
-    )
-    return checked
 
 
 def check_shape(values: FloatArray, shape: tuple[int, ...], name: str) -> None:
@@ -43,7 +29,7 @@ def check_weights(weights: Any, num_components: int) -> FloatArray:
     ValueError
         If they are not probabilities that sum to one.
     """
-    checked = _check_floats(weights, "weights")
+    checked = check_floats(weights, "weights")
     check_shape(checked, (num_components,), "weights")
     if (checked < 0.0).any() or (checked > 1.0).any():
         # scikit-learn's message has the two the wrong way round; programs match on it as it is.
@@ -67,7 +53,7 @@ def check_means(means: Any, shape: tuple[int, int] | None = None) -> FloatArray:
     ValueError
         If they have another shape.
     """
-    checked = _check_floats(means, "means")
+    checked = check_floats(means, "means")
     if shape is None and checked.ndim != 2:
         msg = f"The parameter 'means' should have the shape of (K, D), but got {checked.shape}"
         raise ValueError(msg)
@@ -87,7 +73,7 @@ def check_positive_definite(
         If they have another shape, or are not symmetric and positive definite.
     """
     name = f"{structure.name} {what}"
-    checked = _check_floats(values, name, allow_nd=True)
+    checked = check_floats(values, name, allow_nd=True)
     check_shape(checked, shape, name)
     if structure.has_independent_features:
         if (checked <= 0.0).any():
@@ -111,20 +97,23 @@ def check_fixed(fixed: Sequence[Any]) -> frozenset[Part]:
     ValueError
         If one is none.
     """
-    strange = [name for name in fixed if name not in PARTS]
+    is_list = isinstance(fixed, (list, tuple))
+    strange = [name for name in fixed if name not in PARTS] if is_list else [fixed]
     if strange:
         msg = f"'fixed' names the parts that stay, of {PARTS}, but got {strange[0]!r}."
         raise ValueError(msg)
     return frozenset(fixed)
 
 
-def check_strategy(strategy: Any, num_components: int) -> Any:
+def check_strategy(strategy: Any, num_components: int, name: str) -> Any:
     """Return the name of a start or a function as it is, labels and responsibilities as arrays.
 
     Parameters
     ----------
     strategy : str, callable, labels [N] or responsibilities [N, K]
     num_components : int
+    name : str
+        What the face calls it.
 
     Raises
     ------
@@ -133,7 +122,7 @@ def check_strategy(strategy: Any, num_components: int) -> Any:
     """
     if isinstance(strategy, str) or callable(strategy):
         return strategy
-    checked = _check_floats(strategy, "start")
+    checked = check_floats(strategy, name, allow_nd=True)
     if checked.ndim == 1:
         return check_labels(checked, num_components)
     if checked.shape[1:] != (num_components,):

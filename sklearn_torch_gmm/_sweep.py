@@ -218,7 +218,7 @@ def cross_validate(
         weights = validate_weights(weights, len(places))
     scores: list[list[float]] = []
     errors: dict[int, ValueError] = {}
-    for train, test in check_cv(cv).split(places):
+    for train, test in _folds(cv, places):
         inside, outside = (None if weights is None else weights[i] for i in (test, train))
         rows = ArrayRows(*weighted_rows(data.X[train], outside))
         _check_enough(rows.num_rows, candidates)
@@ -234,6 +234,33 @@ def cross_validate(
             mixture = with_parameters(candidate, starts[kept], estimator, data.dtype)
             scores[-1].append(mixture.score(data.X[test], sample_weight=inside))
     return HeldOut(np.array(scores), errors)
+
+
+def _folds(
+    cv: Any, places: npt.NDArray[np.float64]
+) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Return the rows outside and inside of each fold.
+
+    Raises
+    ------
+    ValueError
+        If there is no fold, or one that is no pair of indices of rows.
+    """
+    try:
+        folds = list(check_cv(cv).split(places))
+        are_usable = all(len(places[i]) > 0 for fold in folds for i in fold) and len(folds) > 0
+    except (IndexError, TypeError, ValueError):
+        if hasattr(cv, "split"):
+            # A splitter has words of its own.
+            raise
+        are_usable = False
+    if not are_usable:
+        msg = (
+            "cv must be a number of folds, a splitter, or pairs of indices (train, test) of some "
+            f"of the {len(places)} rows, got {cv!r}."
+        )
+        raise ValueError(msg)
+    return folds
 
 
 def _check_enough(num_rows: int, candidates: Sequence[GaussianMixture]) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from sklearn_torch_gmm._arrays import as_tensor
 
 FLOAT_TYPES = [np.float64, np.float32]
+
+FloatArray = npt.NDArray[np.floating[Any]]
 
 
 def validate_rows(
@@ -45,6 +49,10 @@ def validate_rows(
             estimator, X, reset=reset, dtype=FLOAT_TYPES, ensure_min_samples=ensure_min_samples
         )
     X = X.detach()
+    if X.layout is not torch.strided or X.is_quantized or X.is_meta:
+        what = "no values" if X.is_meta else f"the layout {X.layout} and the type {X.dtype}"
+        msg = f"X must be a dense tensor of numbers, but this one has {what}."
+        raise TypeError(msg)
     if not X.is_floating_point():
         if X.is_complex():
             msg = "Complex data not supported: got a tensor of complex numbers."
@@ -75,6 +83,37 @@ def validate_rows(
         msg = "Input X contains NaN or infinity."
         raise ValueError(msg)
     return X
+
+
+def check_floats(values: Any, name: str, **options: Any) -> FloatArray:
+    """Return an array-like parameter as finite floats.
+
+    Parameters
+    ----------
+    values : array-like or Tensor
+    name : str
+        For messages.
+    **options : dict
+        For scikit-learn's ``check_array``.
+
+    Raises
+    ------
+    ValueError
+        If ``values`` are no finite, real numbers. Where NumPy would say so with a TypeError, it is
+        one, too.
+    """
+    if isinstance(values, Tensor):
+        # With scikit-learn's `array_api_dispatch`, `check_array` would keep it one.
+        values = values.detach().cpu().numpy()
+    options = {"dtype": FLOAT_TYPES, "ensure_2d": False, "input_name": name, **options}
+    try:
+        checked: FloatArray = check_array(values, **options)
+    except (TypeError, ValueError) as error:
+        if name in str(error):
+            raise
+        msg = f"{name} must be an array of real numbers: {error}"
+        raise InvalidParameterError(msg) from error
+    return checked
 
 
 def numpy_dtype(X: Any) -> np.dtype[Any]:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.utils import check_array
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
+
+from sklearn_torch_gmm._validation import check_floats
 
 
 def come_with_rows(sample_weight: Any) -> bool:
@@ -38,13 +39,14 @@ def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float6
         raise ValueError(msg)
     if isinstance(sample_weight, Tensor):
         sample_weight = sample_weight.detach().cpu().double().numpy()
-    shape = np.asarray(sample_weight).shape
+    if not hasattr(sample_weight, "shape"):
+        # Of objects: lists of different lengths, too, have a shape then.
+        sample_weight = np.asarray(sample_weight, dtype=object)
+    shape = sample_weight.shape
     if shape != (num_rows,):
         msg = f"sample_weight.shape == {shape}, expected {(num_rows,)}!"
         raise ValueError(msg)
-    weights: npt.NDArray[np.float64] = check_array(
-        sample_weight, dtype=np.float64, ensure_2d=False, input_name="sample_weight"
-    )
+    weights = check_floats(sample_weight, "sample_weight").astype(np.float64, copy=False)
     if (weights < 0).any():
         msg = f"Negative values in data passed to `sample_weight`: {weights.min():g} is one."
         raise ValueError(msg)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._base import BaseGaussianMixture, StartFunction
+from sklearn_torch_gmm._constraints import Numbers
 from sklearn_torch_gmm._start import check_fixed, check_strategy
+from sklearn_torch_gmm._validation import check_floats
+from sklearn_torch_gmm.core.counts import check_count
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
 
@@ -172,12 +174,12 @@ class GaussianMixture(BaseGaussianMixture):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGaussianMixture._parameter_constraints,
-        "num_components": [Interval(Integral, 1, None, closed="left")],
+        "num_components": [Numbers(Integral, 1)],
         "init_strategy": [StrOptions({"random", "kmeans", "kmeans++"}), callable, "array-like"],
         "init_means": ["array-like", None],
-        "convergence_tolerance": [Interval(Real, 0.0, None, closed="left")],
-        "covariance_regularization": [Interval(Real, 0.0, None, closed="left")],
-        "num_init": [Interval(Integral, 1, None, closed="left")],
+        "convergence_tolerance": [Numbers(Real, 0.0)],
+        "covariance_regularization": [Numbers(Real, 0.0)],
+        "num_init": [Numbers(Integral, 1)],
     }
 
     def __init__(
@@ -244,7 +246,7 @@ class GaussianMixture(BaseGaussianMixture):
 
         means = self.init_means
         if means is not None:
-            means = check_array(means, dtype=[np.float64, np.float32], input_name="init_means")
+            means = check_floats(means, "init_means", allow_nd=True)
             wanted = (self.num_components, num_features)
             if means.shape != wanted:
                 msg = (
@@ -259,7 +261,7 @@ class GaussianMixture(BaseGaussianMixture):
             num_components=self.num_components,
             covariance_type=self.covariance_type,
             start=StartSettings(
-                strategy=check_strategy(self.init_strategy, self.num_components),
+                strategy=check_strategy(self.init_strategy, self.num_components, "init_strategy"),
                 nearest_means=means,
             ),
             random_state=random_state,
@@ -301,10 +303,7 @@ class GaussianMixture(BaseGaussianMixture):
         (3, 1)
         """
         check_is_fitted(self)
-        if num_datapoints < 1:
-            msg = f"num_datapoints must be at least 1, got {num_datapoints}."
-            raise ValueError(msg)
-        rows, _ = self._draw(num_datapoints)
+        rows, _ = self._draw(check_count(num_datapoints, "num_datapoints"))
         return rows
 
     def trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -333,6 +332,7 @@ class GaussianMixture(BaseGaussianMixture):
         from sklearn_torch_gmm.training.quiet import quiet_lightning
         from sklearn_torch_gmm.training.trainer import make_trainer
 
+        self._validate_params()
         with quiet_lightning():
             return make_trainer(
                 {**(self.trainer_params or {}), **kwargs}, max_epochs=DEFAULT_MAX_EPOCHS
@@ -342,7 +342,8 @@ class GaussianMixture(BaseGaussianMixture):
 def _check_max_epochs(value: Any) -> None:
     """Raise ValueError for what Lightning refuses without a word."""
     # It knows -1 for no limit, and None for a default of its own.
-    if value is not None and (not isinstance(value, Integral) or int(value) < -1):
+    is_number = isinstance(value, Integral) and not isinstance(value, bool)
+    if value is not None and (not is_number or int(value) < -1):
         msg = (
             "max_epochs in trainer_params must be the largest number of iterations, or -1 for no "
             f"limit, got {value!r}."

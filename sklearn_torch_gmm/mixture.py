@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._base import BaseGaussianMixture, StartFunction
+from sklearn_torch_gmm._constraints import Numbers
 from sklearn_torch_gmm._start import (
     check_fixed,
     check_means,
@@ -160,7 +161,7 @@ default='kmeans'
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGaussianMixture._parameter_constraints,
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [Numbers(Integral, 1)],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "reg_covar": [Interval(Real, 0.0, None, closed="left")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
@@ -250,7 +251,7 @@ default='kmeans'
         if precisions is not None:
             precisions = check_positive_definite(precisions, shape, self._structure, "precision")
         start = StartSettings(
-            strategy=check_strategy(self.init_params, self.n_components),
+            strategy=check_strategy(self.init_params, self.n_components, "init_params"),
             weights=weights,
             means=means,
             precisions=precisions,
@@ -324,13 +325,15 @@ default='kmeans'
         ((3, 1), (3,))
         """
         check_is_fitted(self)
-        if n_samples < 1:
+        # scikit-learn takes 3.0 for a number, too.
+        is_number = isinstance(n_samples, (int, float, np.number))
+        if not is_number or n_samples < 1 or n_samples % 1 != 0:
             msg = (
-                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one "
-                "sample."
+                f"Invalid value for 'n_samples': {n_samples!r} . The sampling requires at least "
+                "one sample, and a whole number of them."
             )
             raise ValueError(msg)
-        return self._draw(n_samples)
+        return self._draw(int(n_samples))
 
 
 class _Printer:

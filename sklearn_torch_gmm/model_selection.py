@@ -12,11 +12,12 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.exceptions import FitFailedWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
 from sklearn_torch_gmm import _sweep
 from sklearn_torch_gmm._base import StartFunction
 from sklearn_torch_gmm._chosen import ChosenMixture
+from sklearn_torch_gmm._constraints import Numbers
 from sklearn_torch_gmm._documentation import DocumentedEstimator
 from sklearn_torch_gmm._outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._pickling import PicklableEstimator
@@ -172,8 +173,8 @@ default='kmeans'
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{name: GaussianMixture._parameter_constraints[name] for name in _ALIKE},
-        "min_components": [Interval(Integral, 1, None, closed="left")],
-        "max_components": [Interval(Integral, 1, None, closed="left")],
+        "min_components": [Numbers(Integral, 1)],
+        "max_components": [Numbers(Integral, 1)],
         "covariance_type": [StrOptions({_ALL_TYPES, *STRUCTURES}), list, tuple],
         "criterion": [StrOptions({*_sweep.CRITERIA, _CROSS_VALIDATION})],
         "cv": ["cv_object"],
@@ -181,7 +182,7 @@ default='kmeans'
             StrOptions({"kmeans", "k-means++", "random", "random_from_data"}),
             callable,
         ],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Numbers(Integral, 1)],
         "stability": ["boolean"],
     }
 
@@ -300,7 +301,7 @@ default='kmeans'
         types: Sequence[Any] = self.covariance_type
         if isinstance(types, str):
             types = list(STRUCTURES) if types == _ALL_TYPES else [types]
-        unknown = [name for name in types if name not in STRUCTURES]
+        unknown = [n for n in types if not isinstance(n, str) or n not in STRUCTURES]
         if unknown or len(types) == 0:
             msg = (
                 f"covariance_type must hold some of {sorted(STRUCTURES)}, got "
@@ -320,7 +321,7 @@ default='kmeans'
                 **{**alike, "verbose": 0, "random_state": int(seed)},
             )
             for name in dict.fromkeys(types)
-            for components in range(self.min_components, self.max_components + 1)
+            for components in range(int(self.min_components), int(self.max_components) + 1)
         ]
 
     def _check_data(self, data: FitData) -> None:

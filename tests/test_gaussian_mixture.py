@@ -400,5 +400,7 @@ class TestBadInput:
             mixture.sample()
 
     def test_too_few_samples_asked(self, X):
-        with pytest.raises(ValueError, match="num_datapoints must be at least 1, got 0"):
+        with pytest.raises(
+            ValueError, match="num_datapoints must be a whole number of at least 1, got 0"
+        ):
             GaussianMixture().fit(X).sample(0)

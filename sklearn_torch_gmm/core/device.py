@@ -58,10 +58,11 @@ def arithmetic_dtype(device: torch.device, precision: Any = None) -> torch.dtype
         If ``precision`` is none that EM can work in.
     """
     if precision is not None:
-        if precision not in _PRECISIONS:
+        try:
+            return _PRECISIONS[precision]
+        except (KeyError, TypeError):  # a list cannot be looked up
             msg = f"precision must be '64-true' or '32-true' for EM, got {precision!r}."
-            raise ValueError(msg)
-        return _PRECISIONS[precision]
+            raise ValueError(msg) from None
     if device.type == "cpu":
         return torch.float64
     if device.type == "cuda":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from sklearn_torch_gmm.core.counts import check_count
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
 from sklearn_torch_gmm.core.files import read_file, replace_file
 from sklearn_torch_gmm.core.serialization import dump_tensors, parse_json, parse_tensors
@@ -49,10 +50,8 @@ class GaussianMixtureModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_components", "num_features"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                msg = f"{name} must be a whole number of at least 1, got {value!r}."
-                raise ValueError(msg)
+            # What NumPy counts with does not go into a file of JSON.
+            object.__setattr__(self, name, check_count(getattr(self, name), name))
         get_structure(self.covariance_type)
 
 
@@ -210,11 +209,11 @@ class GaussianMixtureModel(nn.Module):
         Tensor [N, D]
             In random order of components.
         """
-        if num_datapoints < 1:
-            msg = f"num_datapoints must be at least 1, got {num_datapoints}."
-            raise ValueError(msg)
+        num_datapoints = check_count(num_datapoints, "num_datapoints")
         # Searching the cumulative weights has none of the size limits of torch.multinomial.
-        steps = self.component_probs.cumsum(0)
+        # In float32, steps would be lost beside one, and more than 2^24 random numbers repeat.
+        is_mps = self.component_probs.device.type == "mps"
+        steps = self.component_probs.to(torch.float32 if is_mps else torch.float64).cumsum(0)
         uniform = torch.rand(
             num_datapoints, dtype=steps.dtype, device=steps.device, generator=generator
         )
@@ -223,7 +222,7 @@ class GaussianMixtureModel(nn.Module):
         noise = torch.randn(
             num_datapoints,
             self.config.num_features,
-            dtype=steps.dtype,
+            dtype=self.means.dtype,
             device=steps.device,
             generator=generator,
         )

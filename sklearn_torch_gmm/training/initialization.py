@@ -7,6 +7,7 @@ starts both libraries from the same place.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -38,27 +39,45 @@ Strategy = Callable[[StartingRows, int, np.random.RandomState], Assignment]
 def kmeans(data: StartingRows, num_components: int, random_state: np.random.RandomState) -> Labels:
     """Clusters of K-means."""
     model = KMeans(n_clusters=num_components, n_init=1, random_state=random_state)
-    return Labels(model.fit(data.rows, sample_weight=data.weights).labels_)
+    return Labels(model.fit(_squarable(data.rows), sample_weight=data.weights).labels_)
 
 
 def kmeans_plusplus_rows(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> SingleRows:
     """Rows that K-means++ picks, each the only row of its component."""
-    _, indices = kmeans_plusplus(
-        data.rows, num_components, sample_weight=data.weights, random_state=random_state
-    )
-    return SingleRows(indices)
+    return SingleRows(_kmeans_plusplus(data, num_components, random_state))
 
 
 def kmeans_plusplus_clusters(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> Labels:
     """Rows that K-means++ picks; the other rows belong to the nearest of them."""
-    centroids, _ = kmeans_plusplus(
-        data.rows, num_components, sample_weight=data.weights, random_state=random_state
+    return nearest_means(data, data.rows[_kmeans_plusplus(data, num_components, random_state)])
+
+
+def _kmeans_plusplus(
+    data: StartingRows, num_components: int, random_state: np.random.RandomState
+) -> npt.NDArray[np.intp]:
+    _, indices = kmeans_plusplus(
+        _squarable(data.rows), num_components, sample_weight=data.weights, random_state=random_state
     )
-    return nearest_means(data, centroids)
+    return np.asarray(indices)
+
+
+def _squarable(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return rows whose squared distances neither overflow when summed nor vanish, for K-means.
+
+    Others are multiplied by a power of two, which leaves their digits, and the clusters, alone.
+    """
+    limits = np.finfo(rows.dtype)
+    largest = max(float(rows.max()), -float(rows.min()))
+    lower = math.sqrt(float(limits.tiny)) / float(limits.eps)
+    upper = math.sqrt(float(limits.max) / (4.0 * rows.size))
+    if largest == 0.0 or lower <= largest <= upper:
+        return rows
+    _, exponent = math.frexp(largest / (upper if largest > upper else lower))
+    return np.asarray(np.ldexp(rows, -exponent))
 
 
 def random_rows(

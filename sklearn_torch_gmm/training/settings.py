@@ -142,6 +142,13 @@ class FitSettings:
     progress: Progress | None = None
     goes_on_without: bool = False
 
+    def __post_init__(self) -> None:
+        # NumPy's whole numbers overflow, a uint8 beyond 255; Python's don't.
+        for name in ("num_components", "num_init", "max_iter", "batch_size", "num_workers"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, int(value))
+
     @property
     def structure(self) -> CovarianceStructure:
         """The covariance structure."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import signal
 import threading
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils._pytree import tree_structure
 
 from sklearn_torch_gmm.core.device import automatic_accelerator
 from sklearn_torch_gmm.training.quiet import quiet_lightning
+from sklearn_torch_gmm.training.trainer_params import check_trainer_params, refusals
 
 QUIET_DEFAULTS: dict[str, Any] = {
     "accelerator": "auto",
@@ -54,11 +56,14 @@ def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int) -> pl.Tr
     Raises
     ------
     TypeError
-        If the trainer has no such parameter.
+        If the trainer has no such parameter, or one has a value of another type than it declares.
+    ValueError
+        If the trainer refuses a value.
     """
-    if trainer_params:
-        _check_names(trainer_params)
+    check_trainer_params(trainer_params)
     params: dict[str, Any] = {**QUIET_DEFAULTS, "max_epochs": max_epochs, **trainer_params}
+    # Lightning asks for Python's own numbers.
+    params = {n: v.item() if isinstance(v, np.generic) else v for n, v in params.items()}
     # The module chooses the arithmetic itself. Lightning's plugin would set torch's default type
     # for the whole process while a step runs.
     params.pop("precision", None)
@@ -72,7 +77,8 @@ def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int) -> pl.Tr
     if _is_one_process(params) and not params.get("plugins"):
         # Otherwise a job under SLURM is taken for one of many nodes, and waits for the others.
         params["plugins"] = [LightningEnvironment()]
-    return QuietTrainer(**params)
+    with refusals(trainer_params):
+        return QuietTrainer(**params)
 
 
 class OneLoader(CombinedLoader):
@@ -119,6 +125,8 @@ def run(
     ------
     KeyboardInterrupt
         As it came; Lightning alone would end the process.
+    ValueError
+        If the trainer refuses a parameter that it looks at only now.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
@@ -133,20 +141,12 @@ def run(
                 launcher.kill(signal.SIGKILL)
             raise error.__context__ from None
         raise
+    except MisconfigurationException as error:
+        msg = f"pytorch_lightning.Trainer refuses trainer_params: {error}"
+        raise ValueError(msg) from error
     finally:
         if handler is not None and signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)
-
-
-def _check_names(trainer_params: Mapping[str, Any]) -> None:
-    known = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
-    unknown = sorted(set(trainer_params) - known)
-    if unknown:
-        msg = (
-            f"trainer_params holds {', '.join(map(repr, unknown))}, which "
-            f"pytorch_lightning.Trainer does not know. It takes: {', '.join(sorted(known))}."
-        )
-        raise TypeError(msg)
 
 
 def _is_one_process(params: Mapping[str, Any]) -> bool:

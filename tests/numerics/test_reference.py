@@ -129,7 +129,11 @@ def test_widths_that_differ_by_a_million(rng, covariance_type, offset):
 @pytest.mark.parametrize("condition", [1e2, 1e6, 1e10])
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_condition_numbers(rng, covariance_type, condition, offset):
-    """The smallest variance of a matrix is known to eps of the largest."""
+    """The smallest variance of a matrix is known to eps of the largest moment about the centre.
+
+    That is 1 + 2 · 1.5² where the means are 1.5 from the centre in each direction; how much of it
+    is lost depends on the order in which a processor sums.
+    """
     narrow = condition**-0.5
     turn = np.array([[0.8, -0.6], [0.6, 0.8]])
     if covariance_type in ("diag", "spherical"):
@@ -143,7 +147,7 @@ def test_condition_numbers(rng, covariance_type, condition, offset):
         "spherical": np.ones(2),
     }[covariance_type]
     ours, _ = errors(X, covariance_type, X[[0, -1]], precisions)
-    loss = condition if covariance_type in ("full", "tied") else 1.0
+    loss = 2 * condition if covariance_type in ("full", "tied") else 1.0
     loss += offset if covariance_type == "spherical" else offset / narrow
     assert max(ours) < 1e-12 + 4 * EPSILON * loss
 

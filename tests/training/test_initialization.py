@@ -45,6 +45,15 @@ def test_a_seed_starts_where_scikit_learn_starts(X, name, covariance_type):
         )
 
 
+@pytest.mark.parametrize("name", ["kmeans", "kmeans++", "k-means++"])
+@pytest.mark.parametrize("exponent", [70, -90])
+def test_squares_that_overflow_or_vanish_start_where_others_do(X, name, exponent):
+    X, scale = X.astype(np.float32), 2.0**exponent
+    usual, scaled = (start(np.float32(s) * X, strategy=name).parameters for s in (1.0, scale))
+    np.testing.assert_array_equal(scaled.means, scale * usual.means)
+    np.testing.assert_array_equal(scaled.weights, usual.weights)
+
+
 def test_consecutive_starts_draw_consecutive_random_numbers(X):
     settings = FitSettings(3, "diag", StartSettings("random"), np.random.RandomState(0))
     first, second = (starting_parameters(StartingRows(X), settings).parameters for _ in range(2))

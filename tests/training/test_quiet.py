@@ -9,15 +9,18 @@ import sys
 import textwrap
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from sklearn.utils.parallel import Parallel, delayed
+from torch.utils.data import TensorDataset
 
-from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm import GaussianMixture, GaussianMixtureIC
 from sklearn_torch_gmm.training.quiet import quiet_lightning
+from tests.faces import FACES
 
 LIGHTNING_LOGGERS = [
     "pytorch_lightning",
@@ -32,6 +35,7 @@ def X():
 
 
 def global_state():
+    _, words, *place = np.random.get_state()
     loggers = {
         name: (logger.level, list(logger.filters), list(logger.handlers), logger.propagate)
         for name in [None, *LIGHTNING_LOGGERS]
@@ -43,7 +47,8 @@ def global_state():
         "showwarning": warnings.showwarning,
         "environment": dict(os.environ),
         "signals": {s: signal.getsignal(s) for s in signal.valid_signals()},
-        "numpy": np.random.get_state()[1].tolist(),
+        # Most draws leave the words alone and move the place in them.
+        "numpy": (words.tolist(), *place),
         "torch": torch.get_rng_state().tolist(),
         "python": random.getstate(),
         "dtype": torch.get_default_dtype(),
@@ -51,6 +56,9 @@ def global_state():
         "floating-point errors": np.geterr(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "gradients": torch.is_grad_enabled(),
+        "products": torch.get_float32_matmul_precision(),
+        "hooks": (sys.excepthook, threading.excepthook, sys.displayhook),
+        "directory": Path.cwd(),
     }
 
 
@@ -88,6 +96,55 @@ def test_nothing_global_is_changed_by_a_fit(X):
         GaussianMixture(2, random_state=0).fit(X)
         assert not torch.is_grad_enabled()
     assert global_state() == before
+
+
+def search(**params):
+    return GaussianMixtureIC(1, 2, random_state=0, **params)
+
+
+WORK = {
+    "fit": lambda mixture, X: mixture.fit(X),
+    "fit in batches": lambda mixture, X: mixture.set_params(batch_size=7).fit(X),
+    "fit a dataset": lambda mixture, X: mixture.fit(TensorDataset(torch.from_numpy(X))),
+    "partial_fit": lambda mixture, X: mixture.partial_fit(X).partial_fit(X),
+    "predict": lambda mixture, X: mixture.fit(X).predict(X),
+    "score": lambda mixture, X: (mixture.fit(X).score(X), mixture.bic(X)),
+    "sample": lambda mixture, X: mixture.fit(X).sample(100),
+    "choose": lambda mixture, X: search(n_init=2).fit(X).sample(100),
+    "choose by held-out rows": lambda mixture, X: search(criterion="cv", cv=2).fit(X),
+    "trainer": lambda mixture, X: GaussianMixture().trainer(),
+}
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("work", WORK)
+def test_nothing_global_is_changed_by(X, face, work):
+    mixture = face(2, random_state=0)
+    before = global_state()
+    WORK[work](mixture, X)
+    assert global_state() == before
+
+
+def test_nothing_global_is_changed_by_the_first_fit_of_a_process():
+    program = textwrap.dedent(
+        """
+        from tests.training.test_quiet import WORK, global_state
+        from tests.faces import FACES
+        import numpy as np
+        X = np.random.default_rng(0).normal(size=(60, 3))
+        before = global_state()
+        for face in FACES:
+            for work in WORK.values():
+                work(face(2, random_state=0), X)
+        after = global_state()
+        assert after == before, [name for name in after if after[name] != before[name]]
+        """
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
 
 
 def test_nothing_global_is_changed_by_a_fit_that_fails(X):

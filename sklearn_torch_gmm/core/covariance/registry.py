@@ -40,7 +40,7 @@ def get_structure(covariance_type: str) -> CovarianceStructure:
     """
     try:
         return STRUCTURES[covariance_type]
-    except KeyError:
+    except (KeyError, TypeError):  # a list cannot be looked up
         known = ", ".join(map(repr, STRUCTURES))
         msg = f"Unknown covariance type {covariance_type!r}: use one of {known}."
         raise ValueError(msg) from None

@@ -1,0 +1,26 @@
+"""What parameters may be, beside the constraints that scikit-learn has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.utils._param_validation import Interval
+
+
+class Numbers(Interval):  # type: ignore[misc]
+    """Numbers from the least one on; truth values are none.
+
+    To scikit-learn True is 1. But nobody who writes ``batch_size=True`` wants batches of one row.
+
+    Parameters
+    ----------
+    kind : type
+        ``numbers.Integral`` or ``numbers.Real``.
+    least : int or float
+    """
+
+    def __init__(self, kind: type, least: float) -> None:
+        super().__init__(kind, least, None, closed="left")
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        return not isinstance(val, bool) and bool(super().is_satisfied_by(val))

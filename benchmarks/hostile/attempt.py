@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import warnings
 from typing import Any
 
@@ -39,7 +38,6 @@ def attempt(request: dict[str, Any]) -> dict[str, Any]:
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        start = time.perf_counter()
         try:
             fitted = peer.fitted(peer.answer(X, question))
         except NotOffered:
@@ -51,7 +49,6 @@ def attempt(request: dict[str, Any]) -> dict[str, Any]:
             if regularization is None:
                 regularization = _REGULARIZATION
             found = examine(fitted, data, request["covariance"], regularization)
-        found["seconds"] = round(time.perf_counter() - start, 1)
     told = dict.fromkeys(_told(warning.message) for warning in caught if _is_for_users(warning))
     # Numbers that JSON has no name for are kept as words.
     return json.loads(json.dumps({**found, "warnings": list(told)[:5]}), parse_constant=str)

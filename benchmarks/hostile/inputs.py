@@ -135,7 +135,11 @@ def thousands(*, rectified: bool) -> Callable[[np.random.Generator], Data]:
         groups = (np.arange(5_000) >= 2_500).astype(int)
         X = rng.normal(size=(5_000, 2_000))
         X[:, :50] += 12.0 * groups[:, np.newaxis]
-        return _grouped(np.maximum(X, 0.0) if rectified else X, groups, "float32")
+        if rectified:
+            # Units that never fire.
+            X[:, 100:200] -= 12.0
+            X = np.maximum(X, 0.0)
+        return _grouped(X, groups, "float32")
 
     return make
 
@@ -169,7 +173,6 @@ def as_it_is(rng: np.random.Generator) -> Data:
     return Data(*_two(rng))
 
 
-_BATCHES = {"batch_size": 20, "covariances": ALL}
 _ARGUMENT = {"is_raw": True, "covariances": ("full",), "place": "argument"}
 
 INPUTS = {
@@ -205,7 +208,9 @@ INPUTS = {
     "2000-features": Hostile(
         "2,000 features, 5,000 rows, float32", thousands(rectified=False), dtype="float32"
     ),
-    "2000-relu": Hostile("the same after ReLU", thousands(rectified=True), dtype="float32"),
+    "2000-relu": Hostile(
+        "the same after ReLU, 100 of them always zero", thousands(rectified=True), dtype="float32"
+    ),
     "crowd": Hostile(
         "200 components, batches of 16 rows, float32",
         crowd,
@@ -213,7 +218,13 @@ INPUTS = {
         dtype="float32",
         batch_size=16,
     ),
-    "absent": Hostile("a component absent from the first batch", ordinary, **_BATCHES),
+    "absent": Hostile(
+        "a component absent from the first batch, float32",
+        shifted(0.0, "float32"),
+        covariances=ALL,
+        dtype="float32",
+        batch_size=20,
+    ),
     "far-start": Hostile("a starting mean at 1e8, data at 0", far_start, needs_means=True),
     "1e300": Hostile("values of 1e300", scaled(1e300)),
     "nan": Hostile("a NaN", with_value(np.nan), covariances=("full",)),

@@ -36,12 +36,12 @@ _PREAMBLE = f"""# Hostile input
 What Gaussian mixtures in Python make of data that nobody wishes for. Each fit is a process of its
 own, with a minute and 8 GiB of memory. Everything is the library's documented default, except
 what the first column names, and the start of torchgmm and tgmm: where the rows are groups, these
-are given a mean a tenth of a width off each group's. scikit-learn, this package and pomegranate
-start by their own k-means: pomegranate can't be given means alone, and the other two would pair
-them with the widths of k-means' clusters, in another order. Data are handed over in the form that
-a library documents: arrays for scikit-learn and for this package, tensors for the others, with
-`precision=64` for torchgmm where they are float64. This package is used through
-`sklearn_torch_gmm.mixture.GaussianMixture`.
+are given a mean a tenth of a width off each group's, and the first 200 rows where there are 200
+components. scikit-learn, this package and pomegranate start by their own k-means: pomegranate
+can't be given means alone, and the other two would pair them with the widths of k-means'
+clusters, in another order. Data are handed over in the form that a library documents: arrays for
+scikit-learn and for this package, tensors for the others, with `precision=64` for torchgmm where
+they are float64. This package is used through `sklearn_torch_gmm.mixture.GaussianMixture`.
 
 | ending | means |
 |---|---|

@@ -6,11 +6,8 @@ from typing import Any
 
 from benchmarks.cases import Measurement
 from benchmarks.hostile.inputs import INPUTS
-from benchmarks.hostile.page import write_page
-from benchmarks.peers import OURS, PEERS
+from benchmarks.hostile.page import LIBRARIES, write_page
 from benchmarks.run import ROOT, Results, measure
-
-LIBRARIES = ("scikit-learn", "torchgmm", "tgmm", "pomegranate", OURS)
 
 
 def main() -> None:
@@ -37,7 +34,7 @@ def _line(record: dict[str, Any]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile")
     parser.add_argument("--inputs", nargs="+", choices=list(INPUTS), default=list(INPUTS))
-    parser.add_argument("--libraries", nargs="+", choices=list(PEERS), default=LIBRARIES)
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES)
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds a process may take")
     parser.add_argument("--output", default=str(ROOT / "benchmarks" / "results" / "hostile.json"))
     parser.add_argument("--append", action="store_true", help="keep what the output holds")

@@ -19,7 +19,7 @@ MEMORY = 8 * 2**30
 _REGULARIZATION = 1e-6
 """The default of all the libraries that have one."""
 
-_LONGEST = 1_000
+_LONGEST = 1_500
 
 
 def attempt(request: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 TOLERANCE = 0.1
@@ -14,8 +14,8 @@ SUM_TOLERANCE = 1e-5
 
 PLACES = {
     "data": r"\b(component|row)s? #?[\[(]?\d",
-    "argument": r"covariance_?type|\w*(components|clusters|samples)\b|\brows?\b|float64|float32"
-    r"|dtype|ndarray|numpy|tensor|\blist\b|shape|empty",
+    "argument": r"covariance_?type|n(um)?_(components|samples)\b|\d (samples?|rows?)\b|float64"
+    r"|float32|dtype|ndarray|numpy|tensor|\blist\b|shape|empty",
 }
 """What an error must name: a component or a row by its number, or what is the matter with what."""
 
@@ -33,6 +33,7 @@ class Ending(NamedTuple):
 
     name: str
     words: str = ""
+    warning: str = ""
 
 
 Outcome = dict[str, Any]
@@ -87,6 +88,12 @@ RULES: tuple[tuple[str, Callable[[Outcome, str], bool]], ...] = (
 )
 
 
+def _first_clear(warnings: Sequence[str]) -> str:
+    """The warning that names a component or a row, or else the first."""
+    named = (text for text in warnings if re.search(PLACES["data"], text, re.IGNORECASE))
+    return next(named, next(iter(warnings), ""))
+
+
 def ending(record: Outcome, place: str, usual: Collection[str] = ()) -> Ending:
     """The end of a fit; `usual` are warnings that the library also gives for ordinary data."""
     answer = _answer(record)
@@ -94,13 +101,8 @@ def ending(record: Outcome, place: str, usual: Collection[str] = ()) -> Ending:
         told = [text for text in answer["warnings"] if text not in usual]
         record = {**record, "values": {**answer, "warnings": told}}
     name = next(name for name, holds in RULES if holds(record, place))
-    words = {
-        "not offered": record.get("not_offered", ""),
-        "time-out": record.get("error", ""),
-        "crash": record.get("error", ""),
-        "clear error": _message(record),
-        "error": _message(record),
-        "wrong": "" if name != "wrong" else wrong(_answer(record)),
-        "good, warns": next(iter(_answer(record).get("warnings", [])), ""),
-    }
-    return Ending(name, words.get(name, ""))
+    if name == "wrong":
+        return Ending(name, wrong(_answer(record)), _first_clear(_answer(record)["warnings"]))
+    if name == "good, warns":
+        return Ending(name, _first_clear(_answer(record)["warnings"]))
+    return Ending(name, record.get("not_offered") or _message(record))

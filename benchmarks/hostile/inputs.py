@@ -189,6 +189,9 @@ INPUTS = {
     ),
     "scale-1e12": Hostile("scale 1e12", scaled(1e12)),
     "widths-1e6": Hostile("components whose widths differ by 1e6", widths),
+    "widths-means": Hostile(
+        "widths that differ by 1e6, starting means given", widths, needs_means=True
+    ),
     "condition-1e10": Hostile(
         "condition number 1e10, no regularization",
         ill_conditioned,
@@ -209,7 +212,7 @@ INPUTS = {
         "2,000 features, 5,000 rows, float32", thousands(rectified=False), dtype="float32"
     ),
     "2000-relu": Hostile(
-        "the same after ReLU, 100 of them always zero", thousands(rectified=True), dtype="float32"
+        "the same after ReLU, 100 features always zero", thousands(rectified=True), dtype="float32"
     ),
     "crowd": Hostile(
         "200 components, batches of 16 rows, float32",

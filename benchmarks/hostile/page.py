@@ -14,6 +14,8 @@ from benchmarks.hostile.inputs import INPUTS
 from benchmarks.peers import OURS
 from benchmarks.report import describe_environments
 
+LIBRARIES = ("scikit-learn", "torchgmm", "tgmm", "pomegranate", OURS)
+
 _ORDER = (
     "good",
     "good, warns",
@@ -28,7 +30,7 @@ _ORDER = (
 _RANKS = {"good": 0, "good, warns": 0, "clear error": 1, "error": 2}
 """What is better than what. A warning makes a good model no worse; all else is worst."""
 
-_BAD = ("wrong", "crash", "time-out")
+_BAD = ("crash", "time-out")
 _QUOTED = ("good, warns", "clear error", "error")
 
 _PREAMBLE = f"""# Hostile input
@@ -38,10 +40,13 @@ own, with a minute and 8 GiB of memory. Everything is the library's documented d
 what the first column names, and the start of torchgmm and tgmm: where the rows are groups, these
 are given a mean a tenth of a width off each group's, and the first 200 rows where there are 200
 components. scikit-learn, this package and pomegranate start by their own k-means: pomegranate
-can't be given means alone, and the other two would pair them with the widths of k-means'
-clusters, in another order. Data are handed over in the form that a library documents: arrays for
-scikit-learn and for this package, tensors for the others, with `precision=64` for torchgmm where
-they are float64. This package is used through `sklearn_torch_gmm.mixture.GaussianMixture`.
+can't be given means alone, and the other two pair them with the widths of k-means' clusters,
+which may come in another order; one row of the table shows what that leads to. Data are handed
+over in the form that a library documents: arrays for scikit-learn and for this package, tensors
+for the others, with `precision=64` for torchgmm where they are float64. This package is used
+through `sklearn_torch_gmm.mixture.GaussianMixture`; its other class takes given means for
+centroids of k-means, and is good in that row. daal4py is left out: it fits from a complete start
+alone.
 
 | ending | means |
 |---|---|
@@ -51,7 +56,8 @@ covariances, and a mixture that is the right one |
 | clear error | an error that names the component or the row by its number (for a wrong argument: \
 the argument, or the type or shape that it has), and what to do |
 | error | any other error |
-| **wrong** | a model that isn't good, returned as if it were: the reason stands beside it |
+| **wrong** | a model that isn't good, returned all the same: the reason stands beside it, and any \
+warning |
 | **crash**, **time-out** | the process died, or wasn't done in time |
 | – | not offered |
 
@@ -71,9 +77,8 @@ both in `benchmarks/hostile/endings.py`; nobody judges.
 def write_page(path: Path, page: Path) -> Path:
     content = load(path)
     endings = endings_of(content["records"])
-    libraries = [*dict.fromkeys(r["library"] for r in content["records"] if r["library"] != OURS)]
-    libraries.append(OURS)
     versions = {r["library"]: r["version"] for r in content["records"]}
+    libraries = [name for name in LIBRARIES if name in versions]
     notes: list[str] = []
     parts = [
         _PREAMBLE,
@@ -141,14 +146,23 @@ def _cell(found: dict[str, Ending], name: str, notes: list[str]) -> str:
 def _text(end: Ending, name: str, notes: list[str]) -> str:
     if end.name == "not offered":
         return "–"
+    if end.name == "wrong":
+        warned = (
+            f", warns {_note(Ending('warned', end.warning), name, notes)}" if end.warning else ""
+        )
+        return f"**wrong**: {end.words}{warned}"
     if end.name in _BAD:
-        return f"**{end.name}**" + (f": {end.words}" if end.name == "wrong" else "")
+        return f"**{end.name}**"
     if end.name not in _QUOTED:
         return end.name
+    return f"{end.name} {_note(end, name, notes)}"
+
+
+def _note(end: Ending, name: str, notes: list[str]) -> str:
     quoted = quote(end, INPUTS[name].place)
     if quoted not in notes:
         notes.append(quoted)
-    return f"{end.name} ({notes.index(quoted) + 1})"
+    return f"({notes.index(quoted) + 1})"
 
 
 def quote(end: Ending, place: str) -> str:

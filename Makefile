@@ -50,6 +50,10 @@ bench-all: .venv-bench/.bench ## Time every case, and write docs/benchmarks.md; 
 	@.venv-bench/bin/python -m benchmarks --form whole --append --no-report --output benchmarks/results/cpu.json
 	@.venv-bench/bin/python -m benchmarks.report
 
+.PHONY: hostile
+hostile: .venv-bench/.bench ## Give every library hostile input, and write docs/hostile_input.md
+	@.venv-bench/bin/python -m benchmarks.hostile
+
 .PHONY: develop
 develop: .venv/.develop ## Put the package, in editable form, and every tool into .venv
 

@@ -136,7 +136,7 @@ def write_ratios(path: Path, readme: Path) -> None:
 
 
 def _section(name: str, content: dict[str, Any], figures: Figures) -> str:
-    lines = [f"## {_HEADINGS.get(name, name)}\n", *_environments(content), ""]
+    lines = [f"## {_HEADINGS.get(name, name)}\n", *describe_environments(content), ""]
     versions = {
         library: figure.version
         for libraries in figures.values()
@@ -154,7 +154,7 @@ def _section(name: str, content: dict[str, Any], figures: Figures) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _environments(content: dict[str, Any]) -> list[str]:
+def describe_environments(content: dict[str, Any]) -> list[str]:
     machines = {}
     for found in content["environments"].values():
         key = (found["processor"], found["cores"], found["memory_gb"], found["system"])
@@ -284,7 +284,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("results", nargs="*", type=Path)
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
     options = parser.parse_args(arguments)
-    paths = options.results or sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    found = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    paths = options.results or [path for path in found if path.stem in _HEADINGS]
     print(write_report(paths, options.page, options.page.parent / "images", "images/"))
     if not options.results:
         write_ratios(ROOT / "benchmarks" / "results" / "cpu.json", ROOT / "README.md")

@@ -134,10 +134,11 @@ def ask(request: dict[str, Any], timeout: float) -> dict[str, Any]:
             command, capture_output=True, text=True, env=variables, timeout=timeout, cwd=ROOT
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"not done after {timeout:g} s"}
+        return {"error": f"not done after {timeout:g} s", "ended": "time-out"}
     if run.returncode != 0 or not run.stdout.strip():
         why = next(reversed(run.stderr.strip().splitlines()), "")
-        return {"error": f"the process ended with {run.returncode}: {why}"[:200]}
+        error = f"the process ended with {run.returncode}: {why}"[:200]
+        return {"error": error, "ended": "crash"}
     return json.loads(run.stdout.strip().splitlines()[-1])
 
 

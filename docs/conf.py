@@ -98,7 +98,7 @@ html_theme_options = {
 html_sidebars = {
     page: []
     for page in (
-        *("index", "start", "pycave", "how_it_works", "numerics", "benchmarks", "faq"),
-        *("contributing", "changelog", "search", "genindex"),
+        *("index", "start", "pycave", "how_it_works", "numerics", "hostile_input"),
+        *("benchmarks", "faq", "contributing", "changelog", "search", "genindex"),
     )
 }

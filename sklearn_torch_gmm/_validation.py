@@ -45,9 +45,7 @@ def validate_rows(
         If ``X`` is not a finite, real matrix of the right width.
     """
     if not isinstance(X, Tensor):
-        return validate_data(
-            estimator, X, reset=reset, dtype=FLOAT_TYPES, ensure_min_samples=ensure_min_samples
-        )
+        return _validate_array(estimator, X, reset, ensure_min_samples)
     X = X.detach()
     if X.layout is not torch.strided or X.is_quantized or X.is_meta:
         what = "no values" if X.is_meta else f"the layout {X.layout} and the type {X.dtype}"
@@ -61,15 +59,7 @@ def validate_rows(
     elif X.dtype not in (torch.float32, torch.float64):
         X = X.float()
     if X.device.type == "cpu":
-        return torch.from_numpy(
-            validate_data(
-                estimator,
-                X.numpy(),
-                reset=reset,
-                dtype=FLOAT_TYPES,
-                ensure_min_samples=ensure_min_samples,
-            )
-        )
+        return torch.from_numpy(_validate_array(estimator, X.numpy(), reset, ensure_min_samples))
     # scikit-learn's checks of the shape, on an array of that shape which takes no memory.
     check_array(
         np.broadcast_to(np.float32(0), X.shape),
@@ -80,7 +70,7 @@ def validate_rows(
     validate_data(estimator, X, reset=reset, skip_check_array=True)
     # A sum is not finite if one of its terms is not; only then is it worth a look at each.
     if not X.sum(dtype=torch.float64).isfinite() and not X.isfinite().all():
-        msg = "Input X contains NaN or infinity."
+        msg = f"Input X contains NaN or infinity.\n{_where(X.isfinite().all(1).cpu().numpy())}"
         raise ValueError(msg)
     return X
 
@@ -114,6 +104,34 @@ def check_floats(values: Any, name: str, **options: Any) -> FloatArray:
         msg = f"{name} must be an array of real numbers: {error}"
         raise InvalidParameterError(msg) from error
     return checked
+
+
+def _validate_array(
+    estimator: BaseEstimator, X: Any, reset: bool, ensure_min_samples: int
+) -> np.ndarray:
+    """Let scikit-learn check an array, and name the row that it finds NaN or infinity in."""
+    try:
+        return validate_data(
+            estimator, X, reset=reset, dtype=FLOAT_TYPES, ensure_min_samples=ensure_min_samples
+        )
+    except ValueError as error:
+        if not any(f"contains {what}" in str(error) for what in ("NaN", "infinity")):
+            raise
+        try:
+            finite = np.asarray(np.isfinite(np.asarray(X, dtype=np.float64)).all(axis=1))
+        except (TypeError, ValueError):
+            finite = np.array([True])
+        if finite.all():
+            # A type that has its own missing values, or numbers that float32 cannot hold.
+            raise
+        msg = f"{error}\n{_where(finite)}"
+    raise ValueError(msg)
+
+
+def _where(finite: np.ndarray) -> str:
+    row, number = int(finite.argmin()), int((~finite).sum())
+    others = f", the first of {number}" if number > 1 else ""
+    return f"It is in row {row}{others}: leave it out, or replace the value."
 
 
 def numpy_dtype(X: Any) -> np.dtype[Any]:

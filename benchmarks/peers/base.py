@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from benchmarks.problems import Problem
+
+
+@dataclass(frozen=True)
+class Question:
+    """A fit that leaves at the library's default what it doesn't name."""
+
+    components: int
+    covariance: str
+    means: np.ndarray | None = None
+    needs_means: bool = False
+    """Whether the means are what the question is about, not help."""
+
+    regularization: float | None = None
+    batch_size: int | None = None
+
+
+class Fitted(NamedTuple):
+    """What a library says that it has found: weights [K], means [K, D], covariances."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    converged: bool | None
 
 
 class NotOffered(Exception):
@@ -50,6 +74,15 @@ class Peer:
 
     def fit_restarts(self, X: Any, problem: Problem, starts: int, seed: Any, default: bool) -> Any:
         raise NotOffered("not compared")
+
+    def answer(self, X: Any, question: Question) -> Any:
+        """Fit as a user would who has this data and these wishes."""
+        raise NotOffered("not compared")
+
+    def fitted(self, model: Any) -> Fitted:
+        converged = bool(model.converged_)
+        parameters = (model.weights_, model.means_, model.covariances_)
+        return Fitted(*(np.asarray(values) for values in parameters), converged)
 
     def iterations(self, model: Any) -> int:
         return int(model.n_iter_)

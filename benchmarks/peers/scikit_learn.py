@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-from benchmarks.peers.base import Peer
+from benchmarks.peers.base import NotOffered, Peer, Question
 from benchmarks.problems import Problem
 
 
@@ -33,6 +33,23 @@ class ScikitLearn(Peer):
 
     def fit_default(self, X: Any, problem: Problem) -> Any:
         return self.estimator(**self.parameters(problem), random_state=0).fit(X)
+
+    def answer(self, X: Any, question: Question) -> Any:
+        return self.estimator(**self.options(question)).fit(X)
+
+    def options(self, question: Question) -> dict[str, Any]:
+        if question.batch_size is not None:
+            raise NotOffered("no batches")
+        options = {
+            "n_components": question.components,
+            "covariance_type": question.covariance,
+            # Otherwise k-means: given means keep the widths of its clusters, in another order.
+            "means_init": question.means if question.needs_means else None,
+            "random_state": 0,
+        }
+        if question.regularization is not None:
+            options["reg_covar"] = question.regularization
+        return options
 
     def fit_restarts(self, X: Any, problem: Problem, starts: int, seed: Any, default: bool) -> Any:
         parameters = {**self.parameters(problem), "random_state": seed, "n_init": starts}

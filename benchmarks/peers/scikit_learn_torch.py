@@ -5,7 +5,7 @@ from typing import Any
 import sklearn
 import torch
 
-from benchmarks.peers.base import NotOffered, TensorPeer
+from benchmarks.peers.base import NotOffered, Question, TensorPeer
 from benchmarks.peers.scikit_learn import ScikitLearn
 from benchmarks.problems import Problem
 
@@ -25,6 +25,9 @@ class ScikitLearnTorch(TensorPeer, ScikitLearn):
             name: value if isinstance(value, str) else torch.from_numpy(value).to(self.device)
             for name, value in start.items()
         }
+
+    def answer(self, X: Any, question: Question) -> Any:
+        raise NotOffered("not compared")
 
     def fit_default(self, X: Any, problem: Problem) -> Any:
         raise NotOffered("k-means takes no tensors")

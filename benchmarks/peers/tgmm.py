@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from tgmm import GaussianMixture
 
-from benchmarks.peers.base import TensorPeer
+from benchmarks.peers.base import Question, TensorPeer
 from benchmarks.problems import Problem
 
 
@@ -28,6 +28,20 @@ class TGMM(TensorPeer):
             init_covariances=covariances,
             max_iter=iterations,
             tol=1e-300,
+        ).fit(X)
+
+    def answer(self, X: Any, question: Question) -> Any:
+        options: dict[str, Any] = {"batch_size": question.batch_size, "random_state": 0}
+        if question.means is not None:
+            options["init_means"] = torch.from_numpy(question.means)
+        if question.regularization is not None:
+            options["reg_covar"] = question.regularization
+        is_tied = question.covariance == "tied"
+        return GaussianMixture(
+            question.components,
+            len(X[0]) if len(X) else 2,
+            covariance_type="tied_full" if is_tied else question.covariance,
+            **options,
         ).fit(X)
 
     def iterations(self, model: Any) -> int:

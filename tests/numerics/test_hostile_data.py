@@ -249,6 +249,25 @@ def test_the_regularization_that_an_error_names_works(
 
 
 @both_faces
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, list])
+def test_an_error_names_the_row_that_is_not_finite(rng, face, value, kind):
+    X = two_clusters(rng)
+    mixture = make(face, 2, random_state=0).fit(X)
+    X[17, 1] = value
+    rows = kind(X.tolist())
+    calls = (make(face, 2).fit, mixture.predict, mixture.score_samples)
+    for call in calls:
+        with pytest.raises(
+            ValueError, match=r"contains (NaN|infinity)[\s\S]*in row 17: leave it out"
+        ):
+            call(rows)
+    X[20] = value
+    with pytest.raises(ValueError, match=r"in row 17, the first of 2: leave"):
+        mixture.fit(kind(X.tolist()))
+
+
+@both_faces
 @all_types
 @pytest.mark.parametrize("size", [1e155, 1e300])
 def test_squares_beyond_float64(rng, face, covariance_type, size):

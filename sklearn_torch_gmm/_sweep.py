@@ -233,6 +233,9 @@ def cross_validate(
                 continue
             mixture = with_parameters(candidate, starts[kept], estimator, data.dtype)
             scores[-1].append(mixture.score(data.X[test], sample_weight=inside))
+    if not scores:
+        msg = f"With criterion='cv' there must be a fold, got cv={cv!r} without any."
+        raise ValueError(msg)
     return HeldOut(np.array(scores), errors)
 
 

@@ -106,16 +106,19 @@ def starting_parameters(data: StartingRows, settings: FitSettings) -> MStepResul
     ValueError
         If what a callable returns has neither the shape of means nor that of labels.
     """
-    ((result,),) = shared_starts(data, [[settings]])
-    return result
+    (results,) = shared_starts(data, [[settings]])
+    if isinstance(results, ValueError):
+        raise results
+    return results[0]
 
 
 def shared_starts(
     data: StartingRows, draws: Sequence[Sequence[FitSettings]]
-) -> Generator[list[MStepResult]]:
+) -> Generator[list[MStepResult] | ValueError]:
     """Start after start, each for members that differ in their covariances alone.
 
-    Each member gets what it would get by itself; the rows are assigned to components once.
+    Each member gets what it would get by itself; the rows are assigned to components once. Where
+    that fails and the members go on without the start: the error.
 
     Parameters
     ----------
@@ -136,7 +139,18 @@ def shared_starts(
                 yield _estimate(labels, data, alike)
     else:
         for alike in draws:
-            yield _estimate(_assign(data, alike[0]), data, alike)
+            yield _assigned_start(data, alike)
+
+
+def _assigned_start(
+    data: StartingRows, members: Sequence[FitSettings]
+) -> list[MStepResult] | ValueError:
+    try:
+        return _estimate(_assign(data, members[0]), data, members)
+    except ValueError as failure:
+        if members[0].goes_on_without:
+            return failure
+        raise
 
 
 def _is_kmeans(strategy: object) -> bool:
@@ -207,8 +221,7 @@ def _taken_as_given(parameters: MixtureParameters) -> MStepResult:
 
 
 def _given(settings: FitSettings) -> MixtureParameters:
-    nothing = torch.empty(0)
-    return _with_given_parts(MixtureParameters(nothing, nothing, nothing, nothing), settings)
+    return _with_given_parts(MixtureParameters.none(), settings)
 
 
 def _with_given_parts(parameters: MixtureParameters, settings: FitSettings) -> MixtureParameters:

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sklearn_torch_gmm.core.em import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.data import RowSource
 from sklearn_torch_gmm.training.failures import error_from_plain, error_to_plain, find_unusable
@@ -136,14 +137,10 @@ def find_starts(rows: RowSource, members: Sequence[FitSettings]) -> Starts:
     draws = list(_draws(members))
     begin = perf_counter()
     with closing(shared_starts(data, [alike for _, alike in draws])) as starts:
-        for (positions, alike), results in zip(draws, starts, strict=True):
+        for (positions, alike), found in zip(draws, starts, strict=True):
             end = perf_counter()
-            for position, settings, result in zip(positions, alike, results, strict=True):
-                failure = find_unusable(result, settings).get(0)
-                if failure is not None and not settings.goes_on_without:
-                    raise failure
-                seconds = (end - begin) / len(alike)
-                restart = Restart(result.parameters, error=failure, seconds=seconds)
+            for position, restart in zip(positions, _restarts(found, alike), strict=True):
+                restart.seconds = (end - begin) / len(alike)
                 restarts[position].append(restart)
             begin = end
     raise_if_all_failed(restarts)
@@ -162,6 +159,19 @@ def _draws(members: Sequence[FitSettings]) -> Iterator[tuple[list[int], list[Fit
             random_state = deepcopy(random_state)
         alike = [replace(members[position], random_state=random_state) for position in positions]
         yield from repeat((positions, alike), alike[0].num_init)
+
+
+def _restarts(
+    found: list[MStepResult] | ValueError, members: Sequence[FitSettings]
+) -> Iterator[Restart]:
+    if isinstance(found, ValueError):
+        yield from (Restart(MixtureParameters.none(), error=found) for _ in members)
+        return
+    for result, settings in zip(found, members, strict=True):
+        failure = find_unusable(result, settings).get(0)
+        if failure is not None and not settings.goes_on_without:
+            raise failure
+        yield Restart(result.parameters, error=failure)
 
 
 def raise_if_all_failed(restarts: Sequence[Sequence[Restart]]) -> None:

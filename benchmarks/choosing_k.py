@@ -198,6 +198,7 @@ def main() -> None:
     for _ in range(options.repeats):
         for name, runs in results.items():
             runs.append(result_of(name))
+            print(f"{name}: {runs[-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
     report(results, options)
 
 

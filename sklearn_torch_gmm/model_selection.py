@@ -301,7 +301,7 @@ default='kmeans'
         types: Sequence[Any] = self.covariance_type
         if isinstance(types, str):
             types = list(STRUCTURES) if types == _ALL_TYPES else [types]
-        unknown = [n for n in types if not isinstance(n, str) or n not in STRUCTURES]
+        unknown = [name for name in types if not isinstance(name, str) or name not in STRUCTURES]
         if unknown or len(types) == 0:
             msg = (
                 f"covariance_type must hold some of {sorted(STRUCTURES)}, got "

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import threading
 
 import numpy as np
 import pandas as pd
@@ -14,15 +15,19 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning, NotFittedError
 from sklearn.metrics import adjusted_rand_score
-from sklearn.model_selection import KFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from sklearn_torch_gmm import GaussianMixtureIC
+from sklearn_torch_gmm import GaussianMixtureIC, _sweep
+from sklearn_torch_gmm._weights import weighted_rows
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError
 from sklearn_torch_gmm.mixture import GaussianMixture
+from sklearn_torch_gmm.training import kmeans
+from sklearn_torch_gmm.training.arrays import ArrayRows
+from sklearn_torch_gmm.training.fit import fit_sweep
 
 TYPES = ["full", "tied", "diag", "spherical"]
 PARAMETERS = ["weights_", "means_", "covariances_", "precisions_cholesky_"]
@@ -107,6 +112,35 @@ def test_each_fit_is_that_of_the_drop_in_with_the_same_seed(X, start, weighted):
     np.testing.assert_array_equal(search.labels_, found[best].labels_)
     # The chosen mixture can be fitted again.
     assert_same_fit(clone(search.best_estimator_).fit(X, sample_weight=weights), found[best])
+
+
+@pytest.mark.parametrize("kind", ["whole", "batches", "weights", "processes"])
+def test_each_member_is_the_drop_in_fitted_alone(X, kind):
+    """All of them, the labels included, where the table holds one number of each."""
+    weights = np.random.default_rng(1).integers(0, 4, size=240) if kind == "weights" else None
+    options = {"n_init": 2, "batch_size": 31 if kind == "batches" else None}
+    if kind == "processes":
+        options["trainer_params"] = {"accelerator": "cpu", "devices": 2, "strategy": "ddp_fork"}
+    candidates = [
+        GaussianMixture(size, covariance_type=name, random_state=0, **options)
+        for name in TYPES
+        for size in (1, 3, 4)
+    ]
+    rows = ArrayRows(*weighted_rows(X, weights))
+    results = fit_sweep(rows, _sweep.settings_of(candidates, 3))
+    for candidate, starts in zip(candidates, results, strict=True):
+        kept = starts[_sweep.kept_start(starts)]
+        alone = candidate.clone().set_params(trainer_params=None).fit(X, sample_weight=weights)
+        assert len(kept.lower_bounds) == alone.n_iter_
+        assert kept.converged == alone.converged_
+        np.testing.assert_allclose(kept.lower_bounds, alone.lower_bounds_, rtol=1e-10)
+        member = candidate.clone()
+        member._set_fitted(kept.parameters, X.dtype)
+        for name in PARAMETERS:
+            np.testing.assert_allclose(
+                getattr(member, name), getattr(alone, name), rtol=1e-9, atol=1e-9
+            )
+        np.testing.assert_array_equal(member.predict(X), alone.labels_)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -248,7 +282,22 @@ def test_single_precision_stays_single(X):
 # -- scikit-learn ---------------------------------------------------------------------------------
 
 
-@parametrize_with_checks([GaussianMixtureIC(2, 3, covariance_type=["diag", "full"])])
+def expected_failed_checks(search):
+    """What no estimator can do that starts at random, where the check's data show it."""
+    if search.criterion != "icl":
+        return {}
+    reason = "rows that are repeated or removed are drawn with other random numbers"
+    return {"check_sample_weight_equivalence_on_dense_data": reason}
+
+
+@parametrize_with_checks(
+    [
+        GaussianMixtureIC(2, 3, covariance_type=["diag", "full"]),
+        GaussianMixtureIC(1, 2, criterion="cv", cv=2, covariance_type="spherical"),
+        GaussianMixtureIC(1, 2, criterion="icl", n_init=2, stability=True, covariance_type="tied"),
+    ],
+    expected_failed_checks=expected_failed_checks,
+)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
@@ -289,6 +338,35 @@ def test_in_a_pipeline_with_routed_weights(X):
     assert_same_fit(pipeline[-1].best_estimator_, expected.best_estimator_)
 
 
+def test_in_a_grid_search_over_the_criterion(X):
+    grid = GridSearchCV(search_for(covariance_type="diag"), {"criterion": ["aic", "cv"]}, cv=2)
+    grid.fit(X)
+    scores = [
+        cross_val_score(search_for(covariance_type="diag", criterion=name), X, cv=2).mean()
+        for name in ("aic", "cv")
+    ]
+    np.testing.assert_allclose(grid.cv_results_["mean_test_score"], scores, rtol=1e-12)
+    best = grid.best_estimator_
+    assert best.results_ is not None
+    assert set(grid.predict(X)) <= set(range(best.n_components_))
+
+
+def test_the_table_is_a_frame_with_a_row_for_each_fit(X):
+    search = search_for(2, 4, n_init=2, covariance_type=["tied", "diag"], criterion="cv", cv=2)
+    table = pd.DataFrame(search.set_params(stability=True).fit(X).results_)
+    keys = ["covariance_type", "n_components", "start"]
+    expected = [(name, size, start) for name in ("tied", "diag") for size in (2, 3, 4)
+                for start in (0, 1)]  # fmt: skip
+    assert list(table[keys].itertuples(index=False, name=None)) == expected
+    assert list(table.columns) == [
+        "n_components", "covariance_type", "start", "is_kept", "n_parameters", "log_likelihood",
+        "lower_bound", "bic", "aic", "icl", "n_iter", "converged", "seconds", "error",
+        "mean_test_score", "std_test_score", "stability",
+    ]  # fmt: skip
+    assert table.is_kept.dtype == table.converged.dtype == bool
+    assert (table.groupby(["covariance_type", "n_components"]).is_kept.sum() == 1).all()
+
+
 def test_a_seed_that_is_no_int_is_drawn_once(X):
     one, two = (search_for(random_state=np.random.RandomState(3)).fit(X) for _ in range(2))
     np.testing.assert_array_equal(one.results_["bic"], two.results_["bic"])
@@ -308,6 +386,10 @@ def test_a_seed_that_is_no_int_is_drawn_once(X):
         ({"covariance_type": "round"}, "The 'covariance_type' parameter"),
         ({"covariance_type": ["full", "round"]}, "covariance_type must hold some of"),
         ({"covariance_type": []}, "covariance_type must hold some of"),
+        ({"covariance_type": [["full"]]}, "covariance_type must hold some of"),
+        ({"n_init": 0}, "The 'n_init' parameter"),
+        ({"criterion": "cv", "cv": 1}, "The 'cv' parameter"),
+        ({"criterion": "cv", "cv": []}, "pairs of indices"),
         ({"min_components": 0}, "The 'min_components' parameter"),
         ({"init_params": [0, 1]}, "The 'init_params' parameter"),
         ({"max_iter": 0}, "The 'max_iter' parameter"),
@@ -362,6 +444,20 @@ def test_a_fit_that_fails_in_a_fold_has_no_score(X):
     assert [key for key, score in scores.items() if np.isnan(score)] == [("full", 2)]
 
 
+def test_a_start_of_ones_own_may_fail_for_some_sizes(X):
+    def first_rows(rows, components, random_state):
+        if components == 3:
+            raise ValueError("not three")
+        return rows[:components]
+
+    search = search_for(2, 4, covariance_type="diag", init_params=first_rows)
+    with pytest.warns(FitFailedWarning, match="1 of 3 fits failed.*ValueError: not three"):
+        search.fit(X)
+    assert list(search.results_["error"]) == ["", "ValueError: not three", ""]
+    with pytest.raises(ValueError, match="not three"):
+        search.set_params(min_components=3, max_components=3).fit(X)
+
+
 def test_all_fail_with_the_error_of_the_first():
     rows = np.repeat(np.eye(3), 10, axis=0)
     for options in ({}, {"criterion": "cv"}):
@@ -376,12 +472,34 @@ class Interrupt(pl.Callback):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_search_leaves_nothing_half_done(X):
-    search = search_for(trainer_params={"callbacks": [Interrupt()]}, tol=0.0)
+@pytest.mark.parametrize("criterion", ["bic", "cv"])
+def test_an_interrupted_search_leaves_nothing_half_done(X, criterion):
+    options = {"trainer_params": {"callbacks": [Interrupt()]}, "tol": 0.0, "criterion": criterion}
+    search = search_for(**options)
     with pytest.raises(KeyboardInterrupt):
         search.fit(X)
     assert not hasattr(search, "best_estimator_")
     assert not hasattr(search, "results_")
+    fitted = search_for(2, 3).fit(X)
+    before = {name: value for name, value in vars(fitted).items() if name.endswith("_")}
+    with pytest.raises(KeyboardInterrupt):
+        fitted.set_params(**options).fit(X[:, :2])
+    assert {n: v for n, v in vars(fitted).items() if n.endswith("_")} == before
+    assert fitted.predict(X).shape == (240,)
+
+
+def test_a_search_interrupted_while_it_finds_its_starts(X, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kmeans, "kmeans_plusplus", interrupt)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    search = search_for()
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X)
+    assert not hasattr(search, "results_")
+    assert threading.active_count() == threads
 
 
 @pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")

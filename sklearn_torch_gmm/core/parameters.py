@@ -54,6 +54,11 @@ class MixtureParameters:
         )
 
     @staticmethod
+    def none() -> MixtureParameters:
+        """Those of a mixture that there is not."""
+        return MixtureParameters(*(torch.empty(0) for _ in fields(MixtureParameters)))
+
+    @staticmethod
     def stack(mixtures: Sequence[MixtureParameters]) -> MixtureParameters:
         """Join mixtures along the leading dimension."""
         return MixtureParameters(

@@ -134,26 +134,29 @@ class SingleRows(Assignment):
         return MStepResult(parameters, usable, empty=torch.zeros_like(usable))
 
 
-@dataclass(frozen=True)
 class RandomResponsibilities(Assignment):
     """Each row belongs to every component by a random share.
 
-    Attributes
+    Parameters
     ----------
-    draw : callable
-        ``draw(n)`` gives the next n rows of uniform numbers ``[n, K]``.
+    random_state : RandomState
+        The shares are drawn while they are used, and drawn again for each estimate.
     """
 
-    draw: Callable[[int], npt.NDArray[np.float64]]
+    def __init__(self, random_state: np.random.RandomState) -> None:
+        self.random_state = random_state
+        self._before = random_state.get_state(legacy=False)
 
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
         structure, components = settings.structure, settings.num_components
+        self.random_state.set_state(self._before)
         # Random shares put all means near the middle, so one centre serves them all.
         centre = sample.middle()
         means = centre.expand(components, -1)
         moments = _empty_moments(means, structure)
         for _, rows, weights in sample.chunks(_values_per_row(means, structure)):
-            shares = torch.from_numpy(self.draw(rows.shape[0]))
+            size = rows.shape[0], components
+            shares = torch.from_numpy(self.random_state.uniform(size=size))
             shares *= (weights / shares.sum(1)).unsqueeze(-1)
             _add(moments, (rows - centre).T, shares.T, weights, structure)
         return _parameters(moments, centre, means.unsqueeze(0), settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -110,11 +111,20 @@ def fit_sweep(
     Raises
     ------
     ValueError
-        If the data are not usable.
+        If the data are not usable, or the trainer stops before all mixtures are done.
     """
     with quiet_lightning():
         find = partial(find_starts, rows, members)
-        return _run(rows, members, find, scores=True, sweep_progress=progress)
+        restarts = _run(rows, members, find, scores=True, sweep_progress=progress)
+    scores = [r.log_likelihood for starts in restarts for r in starts if r.error is None]
+    if any(map(math.isnan, scores)):
+        # What was compared then would be the time that a mixture has had.
+        msg = (
+            "The trainer stopped before all mixtures were done, and there is nothing to compare. "
+            "Leave out what stops it, such as max_time, max_steps or a callback, in trainer_params."
+        )
+        raise ValueError(msg)
+    return restarts
 
 
 def first_of_best(restarts: Sequence[Restart]) -> Restart:

@@ -7,15 +7,15 @@ starts both libraries from the same place.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 from torch import Tensor
 
@@ -31,15 +31,10 @@ from sklearn_torch_gmm.training.assignments import (
     SingleRows,
 )
 from sklearn_torch_gmm.training.data import StartingRows
+from sklearn_torch_gmm.training.kmeans import kmeans, kmeans_side_by_side, squarable
 from sklearn_torch_gmm.training.settings import FitSettings
 
 Strategy = Callable[[StartingRows, int, np.random.RandomState], Assignment]
-
-
-def kmeans(data: StartingRows, num_components: int, random_state: np.random.RandomState) -> Labels:
-    """Clusters of K-means."""
-    model = KMeans(n_clusters=num_components, n_init=1, random_state=random_state)
-    return Labels(model.fit(_squarable(data.rows), sample_weight=data.weights).labels_)
 
 
 def kmeans_plusplus_rows(
@@ -60,24 +55,9 @@ def _kmeans_plusplus(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> npt.NDArray[np.intp]:
     _, indices = kmeans_plusplus(
-        _squarable(data.rows), num_components, sample_weight=data.weights, random_state=random_state
+        squarable(data.rows), num_components, sample_weight=data.weights, random_state=random_state
     )
     return np.asarray(indices)
-
-
-def _squarable(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return rows whose squared distances neither overflow when summed nor vanish, for K-means.
-
-    Others are multiplied by a power of two, which leaves their digits, and the clusters, alone.
-    """
-    limits = np.finfo(rows.dtype)
-    largest = max(float(rows.max()), -float(rows.min()))
-    lower = math.sqrt(float(limits.tiny)) / float(limits.eps)
-    upper = math.sqrt(float(limits.max) / (4.0 * rows.size))
-    if largest == 0.0 or lower <= largest <= upper:
-        return rows
-    _, exponent = math.frexp(largest / (upper if largest > upper else lower))
-    return np.asarray(np.ldexp(rows, -exponent))
 
 
 def random_rows(
@@ -94,7 +74,7 @@ def random_responsibilities(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> RandomResponsibilities:
     """Random shares of each row."""
-    return RandomResponsibilities(lambda n: random_state.uniform(size=(n, num_components)))
+    return RandomResponsibilities(random_state)
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -129,30 +109,64 @@ def starting_parameters(data: StartingRows, settings: FitSettings) -> MStepResul
     ValueError
         If what a callable returns has neither the shape of means nor that of labels.
     """
-    (result,) = shared_start(data, [settings])
-    return result
+    (results,) = shared_starts(data, [[settings]])
+    if isinstance(results, ValueError):
+        raise results
+    return results[0]
 
 
-def shared_start(data: StartingRows, members: Sequence[FitSettings]) -> list[MStepResult]:
-    """Return the next start of members that differ in their covariances alone.
+def shared_starts(
+    data: StartingRows, draws: Sequence[Sequence[FitSettings]]
+) -> Generator[list[MStepResult] | ValueError]:
+    """Start after start, each for members that differ in their covariances alone.
 
-    Each gets what it would get by itself; the rows are assigned to components once.
+    Each member gets what it would get by itself; the rows are assigned to components once. Where
+    that fails and the members go on without the start: the error.
+
+    Parameters
+    ----------
+    data : StartingRows
+    draws : sequence of sequences of FitSettings
+        The members of each start. Starts with one ``random_state`` draw from it in turn.
     """
-    settings = members[0]
-    start, random_state = settings.start, settings.random_state
+    settings = draws[0][0]
+    start = settings.start
     if start.previous is not None:
-        return [_taken_as_given(start.previous)]
-    if start.is_complete:
-        nothing = torch.empty(0)
-        found = MixtureParameters(nothing, nothing, nothing, nothing)
-        return [_taken_as_given(_with_given_parts(found, member)) for member in members]
-    assignment, sample = _assign(data, settings), sample_of(data)
-    before = random_state.get_state(legacy=False)
-    results: list[MStepResult] = []
+        yield from ([_taken_as_given(start.previous)] for _ in draws)
+    elif start.is_complete:
+        yield from ([_taken_as_given(_given(member)) for member in alike] for alike in draws)
+    elif len(draws) > 1 and start.nearest_means is None and _is_kmeans(start.strategy):
+        runs = [(alike[0].num_components, alike[0].random_state) for alike in draws]
+        with closing(kmeans_side_by_side(data, runs)) as found:
+            for labels, alike in zip(found, draws, strict=True):
+                yield _estimate(labels, data, alike)
+    else:
+        for alike in draws:
+            yield _assigned_start(data, alike)
+
+
+def _assigned_start(
+    data: StartingRows, members: Sequence[FitSettings]
+) -> list[MStepResult] | ValueError:
+    try:
+        return _estimate(_assign(data, members[0]), data, members)
+    except ValueError as failure:
+        if members[0].goes_on_without:
+            return failure
+        raise
+
+
+def _is_kmeans(strategy: object) -> bool:
+    return isinstance(strategy, str) and STRATEGIES[strategy] is kmeans
+
+
+def _estimate(
+    assignment: Assignment, data: StartingRows, members: Sequence[FitSettings]
+) -> list[MStepResult]:
+    """Parameters of each member from one assignment of the rows."""
+    sample, start = sample_of(data), members[0].start
+    results = []
     for member in members:
-        if results:
-            # Shares that are drawn while they are used are drawn again.
-            random_state.set_state(before)
         result = assignment.estimate(sample, member)
         given = _with_given_parts(result.parameters, member)
         usable = result.usable if start.precisions is None else torch.ones_like(result.usable)
@@ -207,6 +221,10 @@ def _double(values: npt.NDArray[Any]) -> Tensor:
 def _taken_as_given(parameters: MixtureParameters) -> MStepResult:
     everything = torch.ones_like(parameters.weights, dtype=torch.bool)
     return MStepResult(parameters, usable=everything, empty=~everything)
+
+
+def _given(settings: FitSettings) -> MixtureParameters:
+    return _with_given_parts(MixtureParameters.none(), settings)
 
 
 def _with_given_parts(parameters: MixtureParameters, settings: FitSettings) -> MixtureParameters:

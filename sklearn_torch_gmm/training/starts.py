@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from itertools import repeat
 from time import perf_counter
 from typing import Any
 
 from torch import Tensor
 
+from sklearn_torch_gmm.core.em import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.training.data import RowSource, StartingRows
+from sklearn_torch_gmm.training.data import RowSource
 from sklearn_torch_gmm.training.failures import error_from_plain, error_to_plain, find_unusable
-from sklearn_torch_gmm.training.initialization import sample_of, shared_start
+from sklearn_torch_gmm.training.initialization import sample_of, shared_starts
 from sklearn_torch_gmm.training.settings import FitSettings
 
 
@@ -129,32 +133,45 @@ def find_starts(rows: RowSource, members: Sequence[FitSettings]) -> Starts:
         raise ValueError(msg)
     sample = sample_of(data)
     centre = sample.middle()
-    by_size: dict[int, list[int]] = {}
-    for position, member in enumerate(members):
-        by_size.setdefault(member.num_components, []).append(position)
-    before = random_state.get_state(legacy=False)
     restarts: list[list[Restart]] = [[] for _ in members]
-    for number, positions in enumerate(by_size.values()):
-        if number > 0:
-            random_state.set_state(before)
-        alike = [members[position] for position in positions]
-        for _ in range(alike[0].num_init):
-            for position, restart in zip(positions, _next_restarts(data, alike), strict=True):
+    draws = list(_draws(members))
+    begin = perf_counter()
+    with closing(shared_starts(data, [alike for _, alike in draws])) as starts:
+        for (positions, alike), found in zip(draws, starts, strict=True):
+            end = perf_counter()
+            for position, restart in zip(positions, _restarts(found, alike), strict=True):
+                restart.seconds = (end - begin) / len(alike)
                 restarts[position].append(restart)
+            begin = end
     raise_if_all_failed(restarts)
     extents = (sample.evenly_spaced() - centre).abs().amax(0)
     return Starts(restarts, centre, extents)
 
 
-def _next_restarts(data: StartingRows, members: Sequence[FitSettings]) -> Iterator[Restart]:
-    begin = perf_counter()
-    results = shared_start(data, members)
-    seconds = (perf_counter() - begin) / len(members)
-    for start, settings in zip(results, members, strict=True):
-        failure = find_unusable(start, settings).get(0)
+def _draws(members: Sequence[FitSettings]) -> Iterator[tuple[list[int], list[FitSettings]]]:
+    """The positions and settings of the members that share a start, start after start."""
+    by_size: dict[int, list[int]] = {}
+    for position, member in enumerate(members):
+        by_size.setdefault(member.num_components, []).append(position)
+    for number, positions in enumerate(by_size.values()):
+        random_state = members[0].random_state
+        if number > 0:
+            random_state = deepcopy(random_state)
+        alike = [replace(members[position], random_state=random_state) for position in positions]
+        yield from repeat((positions, alike), alike[0].num_init)
+
+
+def _restarts(
+    found: list[MStepResult] | ValueError, members: Sequence[FitSettings]
+) -> Iterator[Restart]:
+    if isinstance(found, ValueError):
+        yield from (Restart(MixtureParameters.none(), error=found) for _ in members)
+        return
+    for result, settings in zip(found, members, strict=True):
+        failure = find_unusable(result, settings).get(0)
         if failure is not None and not settings.goes_on_without:
             raise failure
-        yield Restart(start.parameters, error=failure, seconds=seconds)
+        yield Restart(result.parameters, error=failure)
 
 
 def raise_if_all_failed(restarts: Sequence[Sequence[Restart]]) -> None:

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import multivariate_normal
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
+from sklearn_torch_gmm.core.e_step import MOST_COMPONENTS
+from sklearn_torch_gmm.core.workspace import CHUNK_BYTES
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError, NonFiniteLikelihoodError
 from sklearn_torch_gmm.training.arrays import ArrayRows
 from sklearn_torch_gmm.training.em_iterations import EMIterations
@@ -196,6 +199,49 @@ def test_a_state_goes_on_where_it_was(X, stopped_after):
             assert one.lower_bounds == other.lower_bounds
             assert one.log_likelihood == other.log_likelihood
             assert one.converged == other.converged
+
+
+def test_a_start_that_cannot_be_found_is_the_error_of_its_members(X):
+    def rows_of_few(rows, components, random_state):
+        if components > 2:
+            raise ValueError("only two of them")
+        return rows[:components]
+
+    members = members_for(types=["full", "tied"], start=rows_of_few, num_init=1)
+    results = fit_sweep(ArrayRows(X), members)
+    errors = [str(restart.error) for (restart,) in results]
+    assert errors == ["None", "None", "only two of them"] * 2
+    with pytest.raises(ValueError, match="only two of them"):
+        fit_sweep(ArrayRows(X), members_for(sizes=[3, 4], start=rows_of_few))
+    own = settings_for(3, "full", np.random.RandomState(0), rows_of_few, goes_on_without=False)
+    with pytest.raises(ValueError, match="only two of them"):
+        fit_mixture(ArrayRows(X), own)
+
+
+class Stops(pl.Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.should_stop = True
+
+
+def test_a_trainer_that_stops_early_leaves_nothing_to_compare(X):
+    members = members_for(trainer_params={"callbacks": [Stops()]})
+    with pytest.raises(ValueError, match=r"stopped before all mixtures were done.*trainer_params"):
+        fit_sweep(ArrayRows(X), members)
+
+
+def test_the_memory_of_a_pass_does_not_grow_with_the_number_of_mixtures(X):
+    """Beside sums and parameters: the logits of no more than a group of them."""
+    members = members_for(sizes=range(2, 31), types=["full"], num_init=2, max_iter=1)
+    assert sum(2 * member.num_components for member in members) > 3 * MOST_COMPONENTS
+    starts = find_starts(ArrayRows(X), members)
+    iterations = EMIterations(starts, members, torch.device("cpu"), scores=True)
+    rows = torch.from_numpy(np.tile(X, (10, 1)))
+    while not iterations.is_finished:
+        iterations.begin()
+        iterations.add(rows)
+        iterations.end()
+    held = sum(buffer.nbytes for buffer in iterations._workspace._buffers.values())
+    assert 0 < held <= CHUNK_BYTES
 
 
 class TellsDone:

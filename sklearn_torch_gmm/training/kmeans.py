@@ -1,0 +1,161 @@
+"""K-means, scikit-learn's, for one start or for many side by side.
+
+A run on few rows hardly gains from a second thread, which waits at the end of each iteration. Many
+starts keep all cores busy with one run each, and draw the random numbers that they would draw one
+after another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from threading import Event
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn import config_context, get_config
+from sklearn.cluster import KMeans, kmeans_plusplus
+from threadpoolctl import ThreadpoolController
+
+from sklearn_torch_gmm.training.assignments import Labels
+from sklearn_torch_gmm.training.data import StartingRows
+
+BYTES_SIDE_BY_SIDE = 2**28
+"""What runs side by side may take together. Where a single run takes that much, it has rows enough
+for all cores."""
+
+NUMBERS_BESIDE_A_ROW = 16
+"""Numbers for each row that a run keeps beside its copy of the rows, most of them while it picks
+the first means."""
+
+
+def squarable(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return rows whose squared distances neither overflow when summed nor vanish, for K-means.
+
+    Others are multiplied by a power of two, which leaves their digits, and the clusters, alone.
+    """
+    limits = np.finfo(rows.dtype)
+    largest = max(float(rows.max()), -float(rows.min()))
+    lower = math.sqrt(float(limits.tiny)) / float(limits.eps)
+    upper = math.sqrt(float(limits.max) / (4.0 * rows.size))
+    if largest == 0.0 or lower <= largest <= upper:
+        return rows
+    _, exponent = math.frexp(largest / (upper if largest > upper else lower))
+    return np.asarray(np.ldexp(rows, -exponent))
+
+
+def kmeans(data: StartingRows, num_components: int, random_state: np.random.RandomState) -> Labels:
+    """Clusters of K-means."""
+    model = KMeans(n_clusters=num_components, n_init=1, random_state=random_state)
+    return Labels(model.fit(squarable(data.rows), sample_weight=data.weights).labels_)
+
+
+def kmeans_side_by_side(
+    data: StartingRows, runs: Sequence[tuple[int, np.random.RandomState]]
+) -> Generator[Labels]:
+    """Clusters of several runs, each as :func:`kmeans` finds them one after another.
+
+    Parameters
+    ----------
+    data : StartingRows
+    runs : sequence of (int, RandomState)
+        What each run gives :func:`kmeans`. Those with one random state draw from it in turn.
+
+    Yields
+    ------
+    Labels
+        In the order of ``runs``. An iterator that is not exhausted needs to be closed.
+    """
+    cores = torch.get_num_threads()
+    workers = min(cores, len(runs), BYTES_SIDE_BY_SIDE // _bytes_of_a_run(data))
+    if workers < 2:
+        for num_components, random_state in runs:
+            yield kmeans(data, num_components, random_state)
+        return
+    data = data._replace(rows=squarable(data.rows))
+    has_drawn: dict[int, Event] = {}
+    waiting: deque[Future[Labels]] = deque()
+    todo = iter(runs)
+    pool = ThreadPoolExecutor(workers)
+
+    def submit(num_components: int, random_state: np.random.RandomState) -> None:
+        run = _Run(data, num_components, random_state, has_drawn.get(id(random_state)))
+        has_drawn[id(random_state)] = run.has_drawn
+        labels = partial(run.labels, cores // workers, get_config())
+        waiting.append(pool.submit(copy_context().run, labels))
+
+    # Each run limits BLAS to one thread, and puts back what it has found: that is to be one.
+    with _limit("blas", 1):
+        try:
+            # One more than can run: the labels of all would be many.
+            for run in islice(todo, workers + 1):
+                submit(*run)
+            while waiting:
+                yield waiting.popleft().result()
+                for run in islice(todo, 1):
+                    submit(*run)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@dataclass
+class _Run:
+    """One of several runs, in a thread of its own.
+
+    Attributes
+    ----------
+    data : StartingRows
+    num_components : int
+    random_state : RandomState
+    may_draw : Event or None
+        Tells that the run before has drawn its numbers.
+    """
+
+    data: StartingRows
+    num_components: int
+    random_state: np.random.RandomState
+    may_draw: Event | None
+
+    def __post_init__(self) -> None:
+        self.has_drawn = Event()
+
+    def labels(self, num_threads: int, config: dict[str, Any]) -> Labels:
+        """Clusters of K-means; OpenMP has so many threads for this thread alone."""
+        model = KMeans(n_clusters=self.num_components, n_init=1, init=self._first_means)
+        try:
+            with config_context(**config), _limit("openmp", num_threads):
+                return Labels(model.fit(self.data.rows, sample_weight=self.data.weights).labels_)
+        finally:
+            # Nobody shall wait for a run that has failed.
+            self.has_drawn.set()
+
+    def _first_means(
+        self, rows: npt.NDArray[Any], num_components: int, random_state: Any
+    ) -> npt.NDArray[Any]:
+        """What K-means picks by itself, when it is this run's turn."""
+        if self.may_draw is not None:
+            self.may_draw.wait()
+        means, _ = kmeans_plusplus(
+            rows, num_components, sample_weight=self.data.weights, random_state=self.random_state
+        )
+        self.has_drawn.set()
+        return means  # type: ignore[no-any-return]
+
+
+def _limit(kind: str, num_threads: int) -> Any:
+    # Of others than the selected libraries it would put back the numbers, too.
+    return ThreadpoolController().select(user_api=kind).limit(limits=num_threads)
+
+
+def _bytes_of_a_run(data: StartingRows) -> int:
+    num_rows, num_features = data.rows.shape
+    size: int = data.rows.itemsize * num_rows * (num_features + NUMBERS_BESIDE_A_ROW)
+    return size

@@ -67,9 +67,11 @@ class EStep(ABC):
         self.structure = structure
         self.workspace = workspace
         restarts, components, features = parameters.means.shape
-        moments = structure.num_moments(features)
+        length = 1 + structure.num_moments(features)
+        # Components lie next to each other: the product that adds to them is up to twice as fast.
+        sums = parameters.means.new_zeros(length, restarts * components)
         self.moments = Moments(
-            sums=parameters.means.new_zeros(restarts, components, 1 + moments),
+            sums=sums.T.unflatten(0, (restarts, components)),
             log_likelihood=parameters.means.new_zeros(restarts),
             certainty=parameters.means.new_zeros(restarts) if with_certainty else None,
         )
@@ -195,9 +197,6 @@ class FastPass:
             return
         self._natural = torch.cat([step.natural.flatten(0, 1) for step in steps])
         self._sums = torch.cat([step.moments.sums.flatten(0, 1).T for step in steps], dim=1)
-        if self._sums.shape[1] > self._sums.shape[0]:
-            # The product is faster with the longer side along the last axis.
-            self._sums = self._sums.contiguous()
         sizes = [step.natural.shape[0] * step.natural.shape[1] for step in steps]
         for step, sums in zip(steps, self._sums.split(sizes, dim=1), strict=True):
             step.moments.sums = sums.T.unflatten(0, step.natural.shape[:2])

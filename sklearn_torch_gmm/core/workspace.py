@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 16 * 2**20
 """Working memory of a chunk of rows: small enough for a processor's cache, large enough that the
 cost of calling an operation does not show."""
 
@@ -62,7 +62,7 @@ def is_wide(values_per_row: int) -> bool:
 
 
 class Workspace:
-    """Named scratch tensors that grow as needed and are never given back.
+    """Named scratch tensors that grow as needed, and stay until they are released.
 
     Parameters
     ----------
@@ -96,3 +96,7 @@ class Workspace:
             buffer = torch.empty(size, dtype=self.dtype, device=self.device)
             self._buffers[name] = buffer
         return buffer[:size].view(shape)
+
+    def release(self) -> None:
+        """Give the memory back, whoever still knows this object."""
+        self._buffers.clear()

@@ -139,7 +139,7 @@ class SlicedBatches(Batches):
         prepare: Any = None,
         reads_ahead: bool = False,
     ) -> None:
-        self._tensors = (rows, *others)
+        self._tensors: tuple[Tensor, ...] = (rows, *others)
         self._batch_size = batch_size or max(1, rows.shape[0])
         self._prepare = prepare
         self._reads_ahead = reads_ahead
@@ -151,6 +151,10 @@ class SlicedBatches(Batches):
         if self._reads_ahead:
             return iter(ReadAhead(self._batch, len(self)))
         return map(self._batch, range(len(self)))
+
+    def close(self) -> None:
+        # The rows may be a copy, on a device or in another order.
+        self._tensors = ()
 
     def _batch(self, index: int) -> Batch:
         start = index * self._batch_size

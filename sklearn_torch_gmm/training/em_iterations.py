@@ -145,6 +145,11 @@ class EMIterations:
         """What became of the starts of each member, in float64 on the CPU."""
         return [member.results() for member in self.members]
 
+    def release(self) -> None:
+        """Give back the memory of the passes; nothing can be added any more."""
+        self._passes = []
+        self._workspace.release()
+
     # -- one iteration ----------------------------------------------------------------------------
 
     def _reduce(self, sums: list[Moments], over_processes: OverProcesses) -> list[Moments]:

@@ -88,9 +88,14 @@ class EMModule(pl.LightningModule):
         return OneLoader(self._batches)
 
     def close(self) -> None:
-        """End the processes that read for this one."""
+        """End the processes that read for this one, and give back what only the passes need.
+
+        Module and trainer know each other: what they hold would stay until Python looks for cycles.
+        """
         if self._batches is not None:
             self._batches.close()
+        if hasattr(self, "iterations"):
+            self.iterations.release()
 
     def setup(self, stage: str) -> None:
         """Compute with one thread where more would wait for those of the parent."""

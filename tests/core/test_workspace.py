@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 
@@ -76,6 +78,14 @@ def test_rows_are_centred_transposed_and_cast_at_once(rows, dtype):
     out = torch.full((30, rows), torch.nan, dtype=torch.float64)
     subtract_transposed(X, shift.unsqueeze(-1), out)
     torch.testing.assert_close(out, X.to(torch.float64).T - shift.unsqueeze(-1), rtol=0, atol=0)
+
+
+def test_released_memory_is_given_back():
+    workspace = Workspace(torch.float64, CPU)
+    memory = weakref.ref(workspace.take("logits", 3, 5)._base)
+    assert memory() is not None
+    workspace.release()
+    assert memory() is None
 
 
 class TestByFeature:

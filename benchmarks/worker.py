@@ -54,7 +54,7 @@ def plain(error: BaseException) -> str:
 
 
 def without_paths(text: str) -> str:
-    return re.sub(r"(?:/[^\s/:'\"]+)+/", "", text)
+    return re.sub(r"(?<![:/\w])(?:/[^\s/:'\"]+)+/", "", text)
 
 
 def limit_memory(limit: int) -> None:

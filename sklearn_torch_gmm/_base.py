@@ -191,7 +191,8 @@ class BaseGaussianMixture(
         )
 
         def array(values: Tensor) -> np.ndarray[Any, Any]:
-            return values.numpy().astype(dtype)
+            # What an M-step returns may have the components along the last axis of memory.
+            return values.numpy().astype(dtype, order="C")
 
         self.weights_ = array(parameters.weights[0])
         self.means_ = array(parameters.means[0])
@@ -263,6 +264,7 @@ class BaseGaussianMixture(
 
         self._validate_params()
         is_number = isinstance(step_exponent, (int, float, np.number))
+        is_number = is_number and not isinstance(step_exponent, bool)
         if not is_number or not 0.5 < step_exponent <= 1.0:
             msg = f"step_exponent must be in (0.5, 1], got {step_exponent!r}."
             raise ValueError(msg)

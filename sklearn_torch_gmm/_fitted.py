@@ -290,9 +290,11 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
     def _draw(self, num_rows: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Draw rows ``[N, D]`` and their components ``[N]``, with scikit-learn's random numbers."""
         random_state = check_random_state(self.random_state)
-        # Those of float32 sum to one in float32 only, which NumPy may refuse.
         weights = self.weights_.astype(np.float64)
-        counts = random_state.multinomial(num_rows, weights / weights.sum())
+        if self.weights_.dtype != np.float64:
+            # They sum to one in their own type only, which NumPy may refuse.
+            weights /= weights.sum()
+        counts = random_state.multinomial(num_rows, weights)
         parts = [
             self._draw_component(random_state, component, int(count))
             for component, count in enumerate(counts)

@@ -248,7 +248,9 @@ def _folds(
     """
     try:
         folds = list(check_cv(cv).split(places))
-        are_usable = all(len(places[i]) > 0 for fold in folds for i in fold) and len(folds) > 0
+        are_usable = len(folds) > 0 and all(
+            len(places[indices]) > 0 for train, test in folds for indices in (train, test)
+        )
     except (IndexError, TypeError, ValueError):
         if hasattr(cv, "split"):
             # A splitter has words of its own.

@@ -17,6 +17,9 @@ from sklearn_torch_gmm._arrays import as_tensor
 
 FLOAT_TYPES = [np.float64, np.float32]
 
+PART_VALUES = 2**20
+"""Numbers of the data that are looked at together for one that is not finite."""
+
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
@@ -117,15 +120,25 @@ def _validate_array(
     except ValueError as error:
         if not any(f"contains {what}" in str(error) for what in ("NaN", "infinity")):
             raise
-        try:
-            finite = np.asarray(np.isfinite(np.asarray(X, dtype=np.float64)).all(axis=1))
-        except (TypeError, ValueError):
-            finite = np.array([True])
+        finite = _finite_rows(X)
         if finite.all():
             # A type that has its own missing values, or numbers that float32 cannot hold.
             raise
         msg = f"{error}\n{_where(finite)}"
     raise ValueError(msg)
+
+
+def _finite_rows(X: Any) -> np.ndarray:
+    """Whether each row is finite, where NumPy can tell; a part of the rows at a time."""
+    values = np.asarray(X)
+    try:
+        if values.dtype.kind != "f":
+            values = values.astype(np.float64)
+        size = max(1, PART_VALUES // values.shape[1])
+        parts = [values[start : start + size] for start in range(0, len(values), size)]
+        return np.concatenate([np.isfinite(part).all(axis=1) for part in parts])
+    except (TypeError, ValueError):
+        return np.array([True])
 
 
 def _where(finite: np.ndarray) -> str:

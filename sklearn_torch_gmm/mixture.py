@@ -326,11 +326,13 @@ default='kmeans'
         """
         check_is_fitted(self)
         # scikit-learn takes 3.0 for a number, too.
-        is_number = isinstance(n_samples, (int, float, np.number))
-        if not is_number or n_samples < 1 or n_samples % 1 != 0:
+        if not isinstance(n_samples, (int, float, np.number)) or n_samples % 1 != 0:
+            msg = f"Invalid value for 'n_samples': {n_samples!r} is no whole number."
+            raise ValueError(msg)
+        if n_samples < 1:
             msg = (
-                f"Invalid value for 'n_samples': {n_samples!r} . The sampling requires at least "
-                "one sample, and a whole number of them."
+                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one "
+                "sample."
             )
             raise ValueError(msg)
         return self._draw(int(n_samples))

@@ -170,6 +170,13 @@ class TestInputs:
         assert mixture.predict_proba(X).dtype == dtype
         assert mixture.predict(X).dtype == np.int64
 
+    @pytest.mark.parametrize("covariance_type", TYPES)
+    def test_parameters_lie_row_by_row(self, X, covariance_type):
+        """As scikit-learn's, for programs that read their memory."""
+        mixture = GaussianMixture(3, covariance_type=covariance_type, random_state=0).fit(X)
+        for name in ("weights_", "means_", "covariances_", "precisions_cholesky_"):
+            assert getattr(mixture, name).flags.c_contiguous
+
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_tensors_get_tensors(self, X, dtype):
         tensor = torch.tensor(X, dtype=dtype)

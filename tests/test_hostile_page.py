@@ -91,6 +91,8 @@ def test_what_is_wrong_is_said():
 def test_a_quotation_has_the_words_that_make_an_error_clear():
     clear = "ValueError: … Component 3 has no width; reg_covar=1e-6 would do."
     assert quote(Ending("clear error", CLEAR), "data") == clear
+    far = Ending("clear error", "ValueError: " + "word " * 50 + "row 17: leave it out.")
+    assert quote(far, "data") == "ValueError: … row 17: leave it out."
     long = quote(Ending("error", "ValueError: " + "word " * 50), "data")
     assert long.endswith("word …")
     assert len(long) < 110

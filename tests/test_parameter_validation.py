@@ -180,6 +180,7 @@ BOTH = [Documented, DropIn]
         ([GaussianMixtureIC], {"criterion": "cv", "cv": [("a", "b")]}, "cv must be a number of"),
         ([GaussianMixtureIC], {"criterion": "cv", "cv": [([0, 1], [])]}, "cv must be a number of"),
         ([GaussianMixtureIC], {"criterion": "cv", "cv": [([0], [60])]}, "of the 60 rows"),
+        ([GaussianMixtureIC], {"criterion": "cv", "cv": [([0], [1], [2])]}, "cv must be a number"),
     ],
 )
 def test_what_no_declaration_says(X, estimators, params, message):
@@ -223,6 +224,15 @@ def test_trainer_params(X, estimator, params, message):
 def test_max_epochs(X, value):
     message = rf"max_epochs in trainer_params must be .* got {re.escape(repr(value))}"
     assert_refused(Documented, X, {"trainer_params": {"max_epochs": value}}, message)
+
+
+def test_paths_of_any_kind_are_taken(tmp_path):
+    class Place:
+        def __fspath__(self):
+            return str(tmp_path)
+
+    trainer = Documented(trainer_params={"default_root_dir": Place()}).trainer()
+    assert trainer.default_root_dir == str(tmp_path)
 
 
 @pytest.mark.parametrize("params", [{"devices": 0}, {"max_epochs": -5}], ids=repr)
@@ -269,7 +279,7 @@ def test_covariance_types_of_a_module(value):
         GaussianMixtureModelConfig(1, 1, value)
 
 
-@pytest.mark.parametrize("value", [0.5, 1.1, NAN, "a", None, [0.7], 1j], ids=repr)
+@pytest.mark.parametrize("value", [0.5, 1.1, NAN, "a", None, [0.7], 1j, True], ids=repr)
 def test_step_exponents(X, value):
     mixture = make(Documented).fit(X)
     before = dict(vars(mixture))

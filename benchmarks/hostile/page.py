@@ -172,6 +172,8 @@ def quote(end: Ending, place: str) -> str:
         kind, _, message = text.partition(": ")
         where = re.search(PLACES[place], message, re.IGNORECASE)
         start = message.rfind(". ", 0, where.start()) + 2 if where else 0
+        if where and where.end() - start > 160:
+            start = where.start()
         if start > 1:
             return f"{kind}: … {_shortened(message[start:], 160)}"
         return f"{kind}: {_shortened(message, 160)}"

@@ -24,8 +24,8 @@ SMALL_PRODUCT = 1_000_000
 MOST_COMPONENTS = 256
 """Components of all mixtures that are worked on at once; the others follow on the same T(x).
 
-A chunk of few features then has about two thousand rows on a processor, however many mixtures there
-are."""
+A chunk of few features then has about four thousand rows on a processor, however many mixtures
+there are."""
 
 
 class EStep(ABC):

@@ -32,8 +32,8 @@ BY_FEATURE_BYTES = 2**25
 def by_feature(rows: Tensor) -> Tensor:
     """Return ``rows [N, D]`` with each feature in one piece of memory, if they are few.
 
-    Transposing rows takes a fifth to a third of a pass where covariances are not full. Whatever N
-    is, the copy takes no more than :data:`BY_FEATURE_BYTES`.
+    Transposing rows takes a fifth of a pass where covariances are not full. Whatever N is, the copy
+    takes no more than :data:`BY_FEATURE_BYTES`.
     """
     return rows.T.contiguous().T if rows.nbytes <= BY_FEATURE_BYTES else rows
 

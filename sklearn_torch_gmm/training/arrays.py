@@ -140,12 +140,13 @@ class SlicedBatches(Batches):
         reads_ahead: bool = False,
     ) -> None:
         self._tensors: tuple[Tensor, ...] = (rows, *others)
+        self._num_rows = rows.shape[0]
         self._batch_size = batch_size or max(1, rows.shape[0])
         self._prepare = prepare
         self._reads_ahead = reads_ahead
 
     def __len__(self) -> int:
-        return max(1, math.ceil(self._tensors[0].shape[0] / self._batch_size))
+        return max(1, math.ceil(self._num_rows / self._batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
         if self._reads_ahead:

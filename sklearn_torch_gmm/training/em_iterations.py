@@ -147,7 +147,7 @@ class EMIterations:
 
     def release(self) -> None:
         """Give back the memory of the passes; nothing can be added any more."""
-        self._passes = []
+        self._in_pass, self._passes = [], []
         self._workspace.release()
 
     # -- one iteration ----------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 from torch import Tensor
 
@@ -31,7 +30,11 @@ from sklearn_torch_gmm.training.assignments import (
     SingleRows,
 )
 from sklearn_torch_gmm.training.data import StartingRows
-from sklearn_torch_gmm.training.kmeans import kmeans, kmeans_side_by_side, squarable
+from sklearn_torch_gmm.training.kmeans import (
+    kmeans,
+    kmeans_plusplus_indices,
+    kmeans_side_by_side,
+)
 from sklearn_torch_gmm.training.settings import FitSettings
 
 Strategy = Callable[[StartingRows, int, np.random.RandomState], Assignment]
@@ -41,23 +44,16 @@ def kmeans_plusplus_rows(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> SingleRows:
     """Rows that K-means++ picks, each the only row of its component."""
-    return SingleRows(_kmeans_plusplus(data, num_components, random_state))
+    return SingleRows(kmeans_plusplus_indices(data, num_components, random_state))
 
 
 def kmeans_plusplus_clusters(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> Labels:
     """Rows that K-means++ picks; the other rows belong to the nearest of them."""
-    return nearest_means(data, data.rows[_kmeans_plusplus(data, num_components, random_state)])
-
-
-def _kmeans_plusplus(
-    data: StartingRows, num_components: int, random_state: np.random.RandomState
-) -> npt.NDArray[np.intp]:
-    _, indices = kmeans_plusplus(
-        squarable(data.rows), num_components, sample_weight=data.weights, random_state=random_state
+    return nearest_means(
+        data, data.rows[kmeans_plusplus_indices(data, num_components, random_state)]
     )
-    return np.asarray(indices)
 
 
 def random_rows(

@@ -11,6 +11,7 @@ import math
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -23,9 +24,9 @@ import numpy.typing as npt
 import torch
 from sklearn import config_context, get_config
 from sklearn.cluster import KMeans, kmeans_plusplus
-from threadpoolctl import ThreadpoolController
 
 from sklearn_torch_gmm.training.assignments import Labels
+from sklearn_torch_gmm.training.blas import libraries, one_blas_thread
 from sklearn_torch_gmm.training.data import StartingRows
 
 BYTES_SIDE_BY_SIDE = 2**28
@@ -49,13 +50,34 @@ def squarable(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if largest == 0.0 or lower <= largest <= upper:
         return rows
     _, exponent = math.frexp(largest / (upper if largest > upper else lower))
+    if exponent == 0:
+        return rows
     return np.asarray(np.ldexp(rows, -exponent))
 
 
 def kmeans(data: StartingRows, num_components: int, random_state: np.random.RandomState) -> Labels:
     """Clusters of K-means."""
     model = KMeans(n_clusters=num_components, n_init=1, random_state=random_state)
-    return Labels(model.fit(squarable(data.rows), sample_weight=data.weights).labels_)
+    with _blas_for(data, num_components):
+        return Labels(model.fit(squarable(data.rows), sample_weight=data.weights).labels_)
+
+
+def kmeans_plusplus_indices(
+    data: StartingRows, num_components: int, random_state: np.random.RandomState
+) -> npt.NDArray[np.intp]:
+    """Positions of the rows that K-means++ picks."""
+    rows = squarable(data.rows)
+    with _blas_for(data, num_components):
+        _, indices = kmeans_plusplus(
+            rows, num_components, sample_weight=data.weights, random_state=random_state
+        )
+    return np.asarray(indices)
+
+
+def _blas_for(data: StartingRows, num_components: int) -> AbstractContextManager[None]:
+    # For smaller products BLAS wakes no other thread.
+    is_large = data.rows.size * num_components > 100_000
+    return one_blas_thread() if is_large else nullcontext()
 
 
 def kmeans_side_by_side(
@@ -84,6 +106,8 @@ def kmeans_side_by_side(
     has_drawn: dict[int, Event] = {}
     waiting: deque[Future[Labels]] = deque()
     todo = iter(runs)
+    # Found here once: where libraries are looked for, threads may wait for each other.
+    libraries("openmp")
     pool = ThreadPoolExecutor(workers)
 
     def submit(num_components: int, random_state: np.random.RandomState) -> None:
@@ -92,8 +116,7 @@ def kmeans_side_by_side(
         labels = partial(run.labels, cores // workers, get_config())
         waiting.append(pool.submit(copy_context().run, labels))
 
-    # Each run limits BLAS to one thread, and puts back what it has found: that is to be one.
-    with _limit("blas", 1):
+    with one_blas_thread():
         try:
             # One more than can run: the labels of all would be many.
             for run in islice(todo, workers + 1):
@@ -131,7 +154,7 @@ class _Run:
         """Clusters of K-means; OpenMP has so many threads for this thread alone."""
         model = KMeans(n_clusters=self.num_components, n_init=1, init=self._first_means)
         try:
-            with config_context(**config), _limit("openmp", num_threads):
+            with config_context(**config), libraries("openmp").limit(limits=num_threads):
                 return Labels(model.fit(self.data.rows, sample_weight=self.data.weights).labels_)
         finally:
             # Nobody shall wait for a run that has failed.
@@ -148,11 +171,6 @@ class _Run:
         )
         self.has_drawn.set()
         return means  # type: ignore[no-any-return]
-
-
-def _limit(kind: str, num_threads: int) -> Any:
-    # Of others than the selected libraries it would put back the numbers, too.
-    return ThreadpoolController().select(user_api=kind).limit(limits=num_threads)
 
 
 def _bytes_of_a_run(data: StartingRows) -> int:

@@ -138,11 +138,13 @@ def find_starts(rows: RowSource, members: Sequence[FitSettings]) -> Starts:
     begin = perf_counter()
     with closing(shared_starts(data, [alike for _, alike in draws])) as starts:
         for (positions, alike), found in zip(draws, starts, strict=True):
-            end = perf_counter()
             for position, restart in zip(positions, _restarts(found, alike), strict=True):
-                restart.seconds = (end - begin) / len(alike)
                 restarts[position].append(restart)
-            begin = end
+    # Starts that are found side by side have no time of their own.
+    seconds = (perf_counter() - begin) / sum(map(len, restarts))
+    for member_restarts in restarts:
+        for restart in member_restarts:
+            restart.seconds = seconds
     raise_if_all_failed(restarts)
     extents = (sample.evenly_spaced() - centre).abs().amax(0)
     return Starts(restarts, centre, extents)

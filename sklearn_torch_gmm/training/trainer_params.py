@@ -8,11 +8,13 @@ it refuses itself is an error that names `trainer_params`.
 from __future__ import annotations
 
 import inspect
+import os
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from numbers import Integral, Number, Real
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -49,10 +51,12 @@ def refusals(params: Mapping[str, Any]) -> Iterator[None]:
     Raises
     ------
     ValueError
-        For an error of any kind.
+        For an error of any kind, except that a package is missing.
     """
     try:
         yield
+    except ImportError:
+        raise
     except Exception as error:
         msg = f"pytorch_lightning.Trainer refuses trainer_params={dict(params)!r}: {error}"
         raise ValueError(msg) from error
@@ -60,7 +64,11 @@ def refusals(params: Mapping[str, Any]) -> Iterator[None]:
 
 @cache
 def _declared() -> dict[str, Any]:
-    hints = get_type_hints(pl.Trainer.__init__)
+    try:
+        hints = get_type_hints(pl.Trainer.__init__)
+    except NameError:
+        # Types that Lightning imports for checkers alone.
+        hints = {}
     names = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
     return {name: hints.get(name, object) for name in names}
 
@@ -75,6 +83,8 @@ def _is_a(value: Any, hint: Any) -> bool:
         return isinstance(value, dict)
     if origin is not None:
         return isinstance(value, (list, tuple)) and all(_is_a(item, members[0]) for item in value)
+    if hint is Path:
+        return isinstance(value, os.PathLike)
     if hint is bool:
         return isinstance(value, (np.bool_, Integral)) and value in (0, 1)
     if hint in _NUMBERS:

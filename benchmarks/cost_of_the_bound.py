@@ -20,7 +20,7 @@ from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.e_step import ExactEStep, FastEStep
 from sklearn_torch_gmm.core.em import cancellation, largest_moments, m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.core.workspace import Workspace
+from sklearn_torch_gmm.core.workspace import Workspace, by_feature
 
 
 def seconds_of_parts(case, covariance, repeats):
@@ -31,6 +31,8 @@ def seconds_of_parts(case, covariance, repeats):
         torch.from_numpy(array)
         for array in (problem.X, problem.weights, problem.means, problem.covariances)
     )
+    # As a fit has them.
+    rows = by_feature(rows)
     factors, _ = structure.precisions_cholesky(covariances[None], case.components)
     start = MixtureParameters(weights[None], means[None], covariances[None], factors)
     centre = rows.mean(0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from typing import Any
+
+from benchmarks.process import limit_memory, without_paths
 
 
 def main() -> None:
@@ -51,20 +52,6 @@ def plain(error: BaseException) -> str:
         return f"not installed: {error}"
     text = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {without_paths(text)}"[:200]
-
-
-def without_paths(text: str) -> str:
-    return re.sub(r"(?<![:/\w])(?:/[^\s/:'\"]+)+/", "", text)
-
-
-def limit_memory(limit: int) -> None:
-    """Bound what the process may allocate, where the system can, in bytes."""
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    except (ImportError, ValueError, OSError):
-        pass
 
 
 if __name__ == "__main__":

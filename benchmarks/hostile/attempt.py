@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from benchmarks.hostile.inputs import INPUTS, Data
 from benchmarks.peers import PEERS
 from benchmarks.peers.base import Fitted, NotOffered, Question
-from benchmarks.worker import limit_memory, without_paths
+from benchmarks.process import limit_memory, without_paths
 
 MEMORY = 8 * 2**30
 _REGULARIZATION = 1e-6

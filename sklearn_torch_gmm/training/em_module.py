@@ -19,8 +19,8 @@ from sklearn_torch_gmm.training.data import Batches, RowSource, Shard
 from sklearn_torch_gmm.training.em_iterations import EMIterations
 from sklearn_torch_gmm.training.failures import error_from_plain, error_to_plain
 from sklearn_torch_gmm.training.member import Outcome
-from sklearn_torch_gmm.training.settings import FitSettings, SweepProgress
-from sklearn_torch_gmm.training.starts import Restart, Starts
+from sklearn_torch_gmm.training.settings import FitSettings
+from sklearn_torch_gmm.training.starts import Restart, Starts, SweepProgress
 from sklearn_torch_gmm.training.trainer import OneLoader, is_in_forked_process
 
 

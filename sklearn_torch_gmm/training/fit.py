@@ -12,8 +12,8 @@ from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.data import RowSource
 from sklearn_torch_gmm.training.em_module import EMModule
 from sklearn_torch_gmm.training.quiet import quiet_lightning
-from sklearn_torch_gmm.training.settings import FitSettings, Progress, SweepProgress
-from sklearn_torch_gmm.training.starts import Restart, Starts, find_starts
+from sklearn_torch_gmm.training.settings import FitSettings, Progress
+from sklearn_torch_gmm.training.starts import Restart, Starts, SweepProgress, find_starts
 from sklearn_torch_gmm.training.trainer import make_trainer, run, starts_processes_of_its_own
 
 CheckpointPath = str | PathLike[str] | None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,6 @@ import numpy.typing as npt
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import PARTS, Part
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-
-if TYPE_CHECKING:
-    from sklearn_torch_gmm.training.starts import Restart
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -32,13 +29,6 @@ class Progress(Protocol):
 
     def end(self, lower_bound: float, converged: bool) -> None:
         """The start is done."""
-
-
-class SweepProgress(Protocol):
-    """Is told how the fit of many mixtures goes."""
-
-    def members_done(self, restarts: Mapping[int, Sequence[Restart]]) -> None:
-        """Tell what became of the starts of all members that are done, by their position."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -100,6 +100,13 @@ class Starts:
     restarts: list[list[Restart]]
     centre: Tensor
     extents: Tensor
+
+
+class SweepProgress(Protocol):
+    """Is told how the fit of many mixtures goes."""
+
+    def members_done(self, restarts: Mapping[int, Sequence[Restart]]) -> None:
+        """Tell what became of the starts of all members that are done, by their position."""
 
 
 def find_starts(rows: RowSource, members: Sequence[FitSettings]) -> Starts:

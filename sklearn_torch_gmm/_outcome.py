@@ -84,10 +84,16 @@ def check_representable(variances: Tensor, dtype: Any) -> None:
     is_held = np.isfinite(held) & (held > 0)
     if not is_held.all():
         component, feature = np.argwhere(~is_held)[0]
-        variance = variances[component, feature].item()
+        variance, largest = variances[component, feature].item(), variances.max().item()
         scale = 10.0 ** round(0.5 * math.log10(variance))
         msg = (
             f"Component {component} has the variance {variance:.3g}, which {np.dtype(dtype).name} "
-            f"cannot hold. Pass the data as float64, or divide them by {scale:.0e}."
+            "cannot hold. Pass the data as float64, or "
         )
+        if math.sqrt(largest) / scale < math.sqrt(np.finfo(dtype).max):
+            msg += f"divide them by {scale:.0e}."
+        else:
+            # It has collapsed beside others, whose variances would be too large then.
+            least = 10.0 ** math.ceil(math.log10(1e-6 * largest))
+            msg += f"regularize: {least:.0e} would do."
         raise UnrepresentableParameterError(msg)

@@ -9,6 +9,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_torch_gmm import GaussianMixture as Documented
+from sklearn_torch_gmm._outcome import check_representable
 from sklearn_torch_gmm.core import inference
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.exceptions import (
@@ -279,6 +280,15 @@ def test_squares_beyond_float64(rng, face, covariance_type, size):
     divisor = float(re.search(r"divide the data by (\S+)\.$", str(caught.value)).group(1))
     assert not fit(mixture, X / divisor)
     assert_is_good(mixture, X / divisor)
+
+
+def test_a_component_that_collapses_beside_others_is_not_mended_by_scaling():
+    """As in a fit of 22 rows without regularization, which random problems have led to."""
+    variances = torch.tensor([[0.5, 3.0], [2.19e-82, 1.0]], dtype=torch.float64)
+    with pytest.raises(UnrepresentableParameterError, match=r"Component 1 .* 1e-05 would do"):
+        check_representable(variances, np.float32)
+    check_representable(variances + 1e-5, np.float32)
+    check_representable(variances, np.float64)
 
 
 @both_faces

@@ -99,6 +99,6 @@ html_sidebars = {
     page: []
     for page in (
         *("index", "start", "pycave", "how_it_works", "numerics", "hostile_input"),
-        *("benchmarks", "faq", "contributing", "changelog", "search", "genindex"),
+        *("benchmarks", "speed", "faq", "contributing", "changelog", "search", "genindex"),
     )
 }

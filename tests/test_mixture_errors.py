@@ -133,24 +133,39 @@ def test_a_component_without_rows(X, covariance_type, reg_covar):
     np.testing.assert_array_equal(ours.means_[1], [1e3] * 4)
 
 
+def has_a_variance_of_rounding(mixture):
+    """Whether a variance of standardized data is less than the rounding of their squares."""
+    has_variances = mixture.covariance_type in ("diag", "spherical")
+    return has_variances and mixture.covariances_.min() < np.finfo(float).eps
+
+
 @pytest.mark.parametrize("data", ["iris", "wine", "breast cancer"])
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_degenerate_fits_fail_where_those_of_scikit_learn_do(data, covariance_type):
-    """Eight components without regularization: many end on a few rows, or on one."""
+    """Eight components without regularization: many end on a few rows, or on one.
+
+    With some versions of NumPy, on some processors, a variance that is zero comes out as rounding
+    in scikit-learn; that its fit succeeds then is chance.
+    """
     loader = {"iris": load_iris, "wine": load_wine, "breast cancer": load_breast_cancer}[data]
     X = StandardScaler().fit_transform(loader().data)
     for init_params in STARTS:
         errors = []
-        for mixture_class in BOTH:
-            mixture = mixture_class(
+        theirs, ours = (
+            mixture_class(
                 8, covariance_type=covariance_type, init_params=init_params, reg_covar=0.0,
                 random_state=0,
-            )  # fmt: skip
+            )
+            for mixture_class in BOTH
+        )  # fmt: skip
+        for mixture in (theirs, ours):
             try:
                 mixture.fit(X)
             except ValueError as error:
                 errors.append(str(error).split(".")[0])
             else:
                 errors.append("")
+        if errors[0] == "" and has_a_variance_of_rounding(theirs):
+            continue
         assert errors[1] == errors[0], init_params

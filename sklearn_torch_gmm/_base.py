@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,6 +33,7 @@ from sklearn_torch_gmm._reading import FitData, read_data
 from sklearn_torch_gmm._sources import is_read_in_pieces
 from sklearn_torch_gmm._validation import like_input, numpy_dtype, rows_of, validate_rows
 from sklearn_torch_gmm._weights import total_weight, weighted_rows
+from sklearn_torch_gmm.core.counts import is_number
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.fixed import PARTS
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -263,9 +264,7 @@ class BaseGaussianMixture(
         from sklearn_torch_gmm.training.update import update_mixture
 
         self._validate_params()
-        is_number = isinstance(step_exponent, (int, float, np.number))
-        is_number = is_number and not isinstance(step_exponent, bool)
-        if not is_number or not 0.5 < step_exponent <= 1.0:
+        if not is_number(step_exponent, Real) or not 0.5 < step_exponent <= 1.0:
             msg = f"step_exponent must be in (0.5, 1], got {step_exponent!r}."
             raise ValueError(msg)
         if isinstance(X, (Dataset, DataLoader)):

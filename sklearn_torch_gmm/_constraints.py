@@ -6,6 +6,8 @@ from typing import Any
 
 from sklearn.utils._param_validation import Interval
 
+from sklearn_torch_gmm.core.counts import is_number
+
 
 class Numbers(Interval):  # type: ignore[misc]
     """Numbers from the least one on; truth values are none.
@@ -23,4 +25,4 @@ class Numbers(Interval):  # type: ignore[misc]
         super().__init__(kind, least, None, closed="left")
 
     def is_satisfied_by(self, val: Any) -> bool:
-        return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
+        return is_number(val, self.type) and bool(super().is_satisfied_by(val))

@@ -79,6 +79,8 @@ def _warn_of_fall(bounds: list[float], regularization_name: str, *, stacklevel: 
 
 def check_representable(variances: Tensor, dtype: Any) -> None:
     """Raise unless ``dtype`` can hold the variances ``[K, D]`` of the components."""
+    from sklearn_torch_gmm.training.failures import power_of_ten
+
     with np.errstate(over="ignore", under="ignore"):
         held = variances.numpy().astype(dtype)
     is_held = np.isfinite(held) & (held > 0)
@@ -94,6 +96,5 @@ def check_representable(variances: Tensor, dtype: Any) -> None:
             msg += f"divide them by {scale:.0e}."
         else:
             # It has collapsed beside others, whose variances would be too large then.
-            least = 10.0 ** math.ceil(math.log10(1e-6 * largest))
-            msg += f"regularize: {least:.0e} would do."
+            msg += f"regularize: {power_of_ten(1e-6 * largest):.0e} would do."
         raise UnrepresentableParameterError(msg)

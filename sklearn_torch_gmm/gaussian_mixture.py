@@ -15,7 +15,7 @@ from sklearn_torch_gmm._base import BaseGaussianMixture, StartFunction
 from sklearn_torch_gmm._constraints import Numbers
 from sklearn_torch_gmm._start import check_fixed, check_strategy
 from sklearn_torch_gmm._validation import check_floats
-from sklearn_torch_gmm.core.counts import check_count
+from sklearn_torch_gmm.core.counts import check_count, is_number
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
 
@@ -342,8 +342,7 @@ class GaussianMixture(BaseGaussianMixture):
 def _check_max_epochs(value: Any) -> None:
     """Raise ValueError for what Lightning refuses without a word."""
     # It knows -1 for no limit, and None for a default of its own.
-    is_number = isinstance(value, Integral) and not isinstance(value, bool)
-    if value is not None and (not is_number or int(value) < -1):
+    if value is not None and (not is_number(value, Integral) or int(value) < -1):
         msg = (
             "max_epochs in trainer_params must be the largest number of iterations, or -1 for no "
             f"limit, got {value!r}."

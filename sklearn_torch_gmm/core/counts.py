@@ -1,9 +1,14 @@
-"""Numbers of things that a user asks for."""
+"""Numbers that a user asks for: truth values are none, though Python counts with them."""
 
 from __future__ import annotations
 
 from numbers import Integral
 from typing import Any
+
+
+def is_number(value: Any, kind: type) -> bool:
+    """Whether a value is a number of a kind in :mod:`numbers`, and no truth value."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def check_count(value: Any, name: str) -> int:
@@ -12,9 +17,9 @@ def check_count(value: Any, name: str) -> int:
     Raises
     ------
     ValueError
-        If it is less, or no whole number. Truth values are none, though Python counts with them.
+        If it is less, or no whole number.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
+    if not is_number(value, Integral) or int(value) < 1:
         msg = f"{name} must be a whole number of at least 1, got {value!r}."
         raise ValueError(msg)
     return int(value)

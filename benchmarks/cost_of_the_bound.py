@@ -17,8 +17,9 @@ from benchmarks.clocks import seconds
 from benchmarks.environment import machine
 from benchmarks.problems import make_problem
 from sklearn_torch_gmm.core.covariance import get_structure
-from sklearn_torch_gmm.core.e_step import ExactEStep, FastEStep
 from sklearn_torch_gmm.core.em import cancellation, largest_moments, m_step
+from sklearn_torch_gmm.core.exact_step import ExactEStep
+from sklearn_torch_gmm.core.fast_step import FastEStep
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace, by_feature
 

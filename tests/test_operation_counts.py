@@ -18,8 +18,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
-from sklearn_torch_gmm.core.e_step import FastEStep, FastPass
 from sklearn_torch_gmm.core.em import m_step
+from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
 from sklearn_torch_gmm.mixture import GaussianMixture

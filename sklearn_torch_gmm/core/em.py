@@ -1,11 +1,11 @@
 """Expectation–maximization for Gaussian mixtures as functions of tensors.
 
 An iteration is one E-step over all rows, which accumulates :class:`Moments`, and one M-step, which
-turns them into parameters. The E-step has two forms with the same result, both in
-:mod:`~sklearn_torch_gmm.core.e_step`. The fast one expands the square: two matrix products a chunk
-of rows. The exact one works with differences to the means and costs more; it is for data whose
-spread is so large against the width of a component that the expanded form loses its digits.
-:func:`cancellation` tells which one is needed.
+turns them into parameters. The E-step has two forms with the same result. The fast one, in
+:mod:`~sklearn_torch_gmm.core.fast_step`, expands the square: two matrix products a chunk of rows.
+The exact one, in :mod:`~sklearn_torch_gmm.core.exact_step`, works with differences to the means and
+costs more; it is for data whose spread is so large against the width of a component that the
+expanded form loses its digits. :func:`cancellation` tells which one is needed.
 
 Source: Bishop, Pattern Recognition and Machine Learning (2006), section 9.2; the exponential-family
 form is equation (2.194) applied to the joint density of row and component.
@@ -31,17 +31,17 @@ TOLERATED_ERROR = {torch.float64: 2e-7, torch.float32: 1e-4}
 
 
 def normalize_(logits: Tensor) -> Tensor:
-    """Turn joint log-densities ``[R, K, n]`` into responsibilities in place.
+    """Turn joint log-densities ``[..., K, n]`` into responsibilities in place.
 
     Returns
     -------
-    Tensor [R, n]
+    Tensor [..., n]
         The log-density of each row, in nats.
     """
-    largest = logits.amax(dim=1, keepdim=True)
-    total = logits.sub_(largest).exp_().sum(dim=1, keepdim=True)
+    largest = logits.amax(dim=-2, keepdim=True)
+    total = logits.sub_(largest).exp_().sum(dim=-2, keepdim=True)
     logits.mul_(total.reciprocal())
-    return largest.add_(total.log_()).squeeze(1)
+    return largest.add_(total.log_()).squeeze(-2)
 
 
 def largest_moments(extents: Tensor, structure: CovarianceStructure) -> Tensor:

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.e_step import ExactEStep
 from sklearn_torch_gmm.core.em import MStepResult, m_step
+from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fixed import Part, keep_parts
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters

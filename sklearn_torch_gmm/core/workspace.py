@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 from torch import Tensor
 
@@ -39,21 +41,21 @@ def by_feature(rows: Tensor) -> Tensor:
 
 
 def subtract_transposed(rows: Tensor, shift: Tensor, out: Tensor) -> None:
-    """Write ``rows [n, D]`` minus ``shift [D, 1]`` into ``out [D, n]``, in the type of ``out``.
+    """Write ``rows [..., n, D]`` minus ``shift [D, 1]`` into ``out [..., D, n]``, in its type.
 
     Centring, transposing and casting are one operation: many rows are never copied whole.
     """
-    num_rows, num_features = rows.shape
+    num_rows, num_features = rows.shape[-2:]
     size = num_rows
-    is_by_feature = rows.stride(0) == 1
+    is_by_feature = rows.stride(-2) == 1
     if out.device.type == "cpu" and not is_by_feature:
         size = max(LEAST_ROWS, TRANSPOSED_BYTES // (out.itemsize * num_features))
     if num_rows <= size:
-        torch.sub(rows.T, shift, out=out)
+        torch.sub(rows.mT, shift, out=out)
         return
     for start in range(0, num_rows, size):
         part = slice(start, start + size)
-        torch.sub(rows[part].T, shift, out=out[:, part])
+        torch.sub(rows[..., part, :].mT, shift, out=out[..., part])
 
 
 def is_wide(values_per_row: int) -> bool:
@@ -70,21 +72,44 @@ class Workspace:
     device : torch.device
     chunk_bytes : int, optional
         Working memory of a chunk.
+    num_lanes : int, optional
+        T, how many parts of a chunk are worked on at once: those of torch's threads on a processor.
     """
 
     def __init__(
-        self, dtype: torch.dtype, device: torch.device, chunk_bytes: int | None = None
+        self,
+        dtype: torch.dtype,
+        device: torch.device,
+        chunk_bytes: int | None = None,
+        num_lanes: int | None = None,
     ) -> None:
+        is_processor = device.type == "cpu"
         if chunk_bytes is None:
-            chunk_bytes = CHUNK_BYTES if device.type == "cpu" else ACCELERATOR_CHUNK_BYTES
+            chunk_bytes = CHUNK_BYTES if is_processor else ACCELERATOR_CHUNK_BYTES
+        if num_lanes is None:
+            num_lanes = torch.get_num_threads() if is_processor else 1
         self.dtype = dtype
         self.device = device
         self.chunk_bytes = chunk_bytes
+        self.num_lanes = num_lanes
         self._buffers: dict[str, Tensor] = {}
+        self._kept: dict[Hashable, Tensor] = {}
 
     def rows_per_chunk(self, values_per_row: int) -> int:
         """How many rows fit into a chunk, with so many values kept for each."""
         return max(LEAST_ROWS, self.chunk_bytes // (self.dtype.itemsize * values_per_row))
+
+    def fits(self, num_values: int) -> bool:
+        """Whether so many values take no more memory than a chunk."""
+        return num_values * self.dtype.itemsize <= self.chunk_bytes
+
+    def keep(self, name: Hashable, *shape: int) -> tuple[Tensor, bool]:
+        """The tensor that is kept under a name, and whether it has been asked for before."""
+        kept = self._kept.get(name)
+        if kept is not None and kept.shape == shape:
+            return kept, True
+        self._kept[name] = kept = torch.empty(shape, dtype=self.dtype, device=self.device)
+        return kept, False
 
     def take(self, name: str, *shape: int) -> Tensor:
         """The scratch tensor of that name in this shape; what it holds is left from earlier use."""
@@ -100,3 +125,4 @@ class Workspace:
     def release(self) -> None:
         """Give the memory back, whoever still knows this object."""
         self._buffers.clear()
+        self._kept.clear()

@@ -144,6 +144,7 @@ class SlicedBatches(Batches):
         self._batch_size = batch_size or max(1, rows.shape[0])
         self._prepare = prepare
         self._reads_ahead = reads_ahead
+        self.is_one = len(self) == 1 and not reads_ahead
 
     def __len__(self) -> int:
         return max(1, math.ceil(self._num_rows / self._batch_size))

@@ -62,6 +62,9 @@ class Batches(ABC):
     It yields at least one batch, which may be empty: every process takes part in every epoch.
     """
 
+    is_one: bool = False
+    """Whether all rows come in one batch, the same each time."""
+
     @abstractmethod
     def __iter__(self) -> Iterator[Batch]: ...
 

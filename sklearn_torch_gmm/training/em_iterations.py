@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.device import arithmetic_dtype
-from sklearn_torch_gmm.core.e_step import EStep, FastEStep, FastPass
+from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.workspace import Workspace
 from sklearn_torch_gmm.training.member import KnownData, Member, Outcome
@@ -78,8 +79,15 @@ class EMIterations:
         """Whether nothing is left to do."""
         return not self._needs_scores and all(member.is_finished for member in self.members)
 
-    def begin(self) -> None:
-        """Begin an iteration."""
+    def begin(self, *, same_rows: bool = False) -> None:
+        """Begin an iteration.
+
+        Parameters
+        ----------
+        same_rows : bool, default=False
+            Whether all rows will be added at once, and are those of the other iterations that were
+            begun so.
+        """
         self._begin_time = perf_counter()
         going_on = [member for member in self.members if not member.is_finished]
         self._is_scoring = not going_on
@@ -88,7 +96,7 @@ class EMIterations:
         else:
             begun = [(m, m.begin_scoring()) for m in self.members if self._needs_scores]
             self._in_pass = [(member, step) for member, step in begun if step is not None]
-        self._passes = _share([step for _, step in self._in_pass])
+        self._passes = _share([step for _, step in self._in_pass], same_rows=same_rows)
 
     def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
         """Add ``rows [N, D]`` with weights ``[N]`` to the moments of the iteration."""
@@ -213,7 +221,7 @@ class EMIterations:
         return iterations
 
 
-def _share(steps: Sequence[EStep]) -> list[EStep | FastPass]:
+def _share(steps: Sequence[EStep], *, same_rows: bool) -> list[EStep | FastPass]:
     """One pass for all fast steps of a structure, one for each other step."""
     by_structure: dict[str, list[FastEStep]] = {}
     passes: list[EStep | FastPass] = []
@@ -222,4 +230,7 @@ def _share(steps: Sequence[EStep]) -> list[EStep | FastPass]:
             by_structure.setdefault(step.structure.name, []).append(step)
         else:
             passes.append(step)
-    return [*passes, *map(FastPass, by_structure.values())]
+    # What several structures need of a row would not all have room.
+    same_rows &= len(by_structure) == 1
+    fast = (FastPass(alike, same_rows=same_rows) for alike in by_structure.values())
+    return [*passes, *fast]

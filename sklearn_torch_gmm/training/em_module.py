@@ -126,7 +126,8 @@ class EMModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Begin an iteration."""
-        self.iterations.begin()
+        assert self._batches is not None
+        self.iterations.begin(same_rows=self._batches.is_one)
 
     @torch.no_grad()
     def training_step(self, batch: Any, batch_idx: int) -> None:

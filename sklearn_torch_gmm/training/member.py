@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.e_step import EStep, ExactEStep, FastEStep
+from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.em import (
     TOLERATED_ERROR,
     MStepResult,
@@ -20,6 +20,8 @@ from sklearn_torch_gmm.core.em import (
     largest_moments,
     m_step,
 )
+from sklearn_torch_gmm.core.exact_step import ExactEStep
+from sklearn_torch_gmm.core.fast_step import FastEStep
 from sklearn_torch_gmm.core.fixed import keep_parts
 from sklearn_torch_gmm.core.inference import TOLERATED_ERROR as TOLERATED_ERROR_OF_SCORES
 from sklearn_torch_gmm.core.moments import Moments

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
-from sklearn_torch_gmm.core.e_step import EStep, ExactEStep, FastEStep
+from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.em import MStepResult, m_step
+from sklearn_torch_gmm.core.exact_step import ExactEStep
+from sklearn_torch_gmm.core.fast_step import FastEStep
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
 from tests.core.oracle import Mixture, random_matrices, with_structure
@@ -74,9 +76,10 @@ def make_e_step(
     extents: Tensor | None = None,
     scatter: Tensor | None = None,
     with_certainty: bool = False,
+    num_lanes: int | None = None,
 ) -> EStep:
     means = parameters.means
-    workspace = Workspace(means.dtype, means.device, chunk_bytes)
+    workspace = Workspace(means.dtype, means.device, chunk_bytes, num_lanes)
     if kind == "exact":
         return ExactEStep(parameters, centre, structure, workspace, with_certainty=with_certainty)
     natural = natural_parameters(parameters, centre, structure)

@@ -80,12 +80,62 @@ def test_rows_are_centred_transposed_and_cast_at_once(rows, dtype):
     torch.testing.assert_close(out, X.to(torch.float64).T - shift.unsqueeze(-1), rtol=0, atol=0)
 
 
-def test_released_memory_is_given_back():
+@pytest.mark.parametrize("take", [Workspace.take, lambda *args: Workspace.keep(*args)[0]])
+def test_released_memory_is_given_back(take):
     workspace = Workspace(torch.float64, CPU)
-    memory = weakref.ref(workspace.take("logits", 3, 5)._base)
+    taken = take(workspace, "logits", 3, 5)
+    memory = weakref.ref(taken if taken._base is None else taken._base)
+    del taken
     assert memory() is not None
     workspace.release()
     assert memory() is None
+
+
+def test_what_is_kept_stays_as_it_is():
+    workspace = Workspace(torch.float64, CPU)
+    kept, is_known = workspace.keep(("full", 0), 2, 3)
+    assert (kept.shape, kept.dtype, is_known) == ((2, 3), torch.float64, False)
+    kept.fill_(1.0)
+    workspace.take("features", 2, 3).fill_(2.0)
+    workspace.keep(("full", 2), 2, 3)[0].fill_(3.0)
+    again, is_known = workspace.keep(("full", 0), 2, 3)
+    assert is_known
+    assert again.tolist() == [[1.0] * 3] * 2
+
+
+def test_what_is_kept_is_lost_when_another_shape_is_asked_for():
+    workspace = Workspace(torch.float64, CPU)
+    workspace.keep("features", 2, 3)
+    assert not workspace.keep("features", 3, 2)[1]
+    assert workspace.keep("features", 3, 2)[1]
+
+
+def test_fits_what_takes_no_more_than_a_chunk():
+    workspace = Workspace(torch.float64, CPU, chunk_bytes=80)
+    assert workspace.fits(10)
+    assert not workspace.fits(11)
+    assert Workspace(torch.float32, CPU, chunk_bytes=80).fits(20)
+
+
+def test_processors_have_a_lane_for_each_thread(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert Workspace(torch.float64, CPU).num_lanes == 3
+    assert Workspace(torch.float64, torch.device("cuda")).num_lanes == 1
+    assert Workspace(torch.float64, CPU, num_lanes=2).num_lanes == 2
+
+
+@pytest.mark.parametrize("order", ["rows", "features"])
+def test_several_lanes_are_transposed_at_once(order):
+    rows = torch.randn(
+        3 * 2000, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    shift = torch.arange(40, dtype=torch.float64).unsqueeze(-1)
+    wanted = torch.stack([part.T - shift for part in rows.split(2000)])
+    if order == "features":
+        rows = by_feature(rows)
+    out = torch.empty(3, 40, 2000, dtype=torch.float64)
+    subtract_transposed(rows.unflatten(0, (3, -1)), shift, out)
+    assert torch.equal(out, wanted)
 
 
 class TestByFeature:

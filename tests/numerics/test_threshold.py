@@ -7,8 +7,9 @@ from scipy.optimize import brentq
 
 from sklearn_torch_gmm.core import inference
 from sklearn_torch_gmm.core.covariance import get_structure
-from sklearn_torch_gmm.core.e_step import ExactEStep, FastEStep
 from sklearn_torch_gmm.core.em import TOLERATED_ERROR, cancellation, largest_moments
+from sklearn_torch_gmm.core.exact_step import ExactEStep
+from sklearn_torch_gmm.core.fast_step import FastEStep
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.em_iterations import EMIterations

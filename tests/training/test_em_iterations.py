@@ -81,6 +81,30 @@ def test_batches_change_nothing(covariance_type, batch_size):
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("batch_size", [None, 3001])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_threads_change_nothing(monkeypatch, covariance_type, batch_size):
+    X, components = digits()
+    params = {
+        **start_of(X, components, covariance_type),
+        "covariance_type": covariance_type,
+        "batch_size": batch_size,
+        "max_iter": 5,
+        "tol": 0,
+    }
+    found = []
+    for threads in (1, 4):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        mixture = GaussianMixture(components, **params)
+        found.append(mixture.fit(np.tile(X, (4, 1))))
+    for name in PARAMETERS:
+        first, second = (getattr(mixture, name) for mixture in found)
+        np.testing.assert_allclose(second, first, rtol=1e-9, atol=1e-12)
+    # Sums in another order: each thread has had its part.
+    assert not np.array_equal(found[0].means_, found[1].means_)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
 def test_starts_that_share_passes_give_what_each_gives_alone(covariance_type):
     X, components = wine()
     params = {"covariance_type": covariance_type, "init_params": "random"}
@@ -133,8 +157,8 @@ def test_exact_steps_are_taken_only_where_they_are_needed(monkeypatch):
     taken = []
     begin = EMIterations.begin
 
-    def spy(iterations):
-        begin(iterations)
+    def spy(iterations, **options):
+        begin(iterations, **options)
         taken.append(type(iterations.members[0]._step).__name__)
 
     monkeypatch.setattr(EMIterations, "begin", spy)
@@ -153,8 +177,8 @@ def test_a_repeated_iteration_does_not_count(monkeypatch):
     taken = []
     begin = EMIterations.begin
 
-    def spy(iterations):
-        begin(iterations)
+    def spy(iterations, **options):
+        begin(iterations, **options)
         taken.append(type(iterations.members[0]._step).__name__)
 
     monkeypatch.setattr(EMIterations, "begin", spy)

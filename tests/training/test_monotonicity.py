@@ -12,7 +12,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_torch_gmm.core.covariance import get_structure
-from sklearn_torch_gmm.core.e_step import FastEStep
+from sklearn_torch_gmm.core.fast_step import FastEStep
 from sklearn_torch_gmm.core.fixed import keep_parts
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.mixture import GaussianMixture

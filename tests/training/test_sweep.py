@@ -8,7 +8,7 @@ from scipy.special import log_softmax, logsumexp
 from scipy.stats import multivariate_normal
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
-from sklearn_torch_gmm.core.e_step import MOST_COMPONENTS
+from sklearn_torch_gmm.core.fast_step import MOST_COMPONENTS
 from sklearn_torch_gmm.core.workspace import CHUNK_BYTES
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError, NonFiniteLikelihoodError
 from sklearn_torch_gmm.training.arrays import ArrayRows
@@ -106,8 +106,8 @@ def test_a_member_that_repeats_an_iteration_leaves_the_others_alone(monkeypatch)
     passes = []
     begin = EMIterations.begin
 
-    def spy(iterations):
-        begin(iterations)
+    def spy(iterations, **options):
+        begin(iterations, **options)
         passes.append({m.settings.num_components: type(s).__name__ for m, s in iterations._in_pass})
 
     monkeypatch.setattr(EMIterations, "begin", spy)

@@ -62,12 +62,13 @@ class CovarianceStructure(ABC):
 
     @abstractmethod
     def write_second_moments(self, x: Tensor, out: Tensor) -> None:
-        """Write T₂(x) ``[Q, n]`` of the rows ``x [D, n]`` into ``out``."""
+        """Write T₂(x) ``[..., Q, n]`` of the rows ``x [..., D, n]`` into ``out``."""
 
     def complete_moments(self, moments: Tensor, num_features: int) -> None:
-        """Write 1 and T₂(x) around the rows x that stand in ``moments [1 + P, n]``."""
-        moments[0].fill_(1.0)
-        self.write_second_moments(moments[1 : num_features + 1], moments[num_features + 1 :])
+        """Write 1 and T₂(x) around the rows x that stand in ``moments [..., 1 + P, n]``."""
+        moments[..., 0, :].fill_(1.0)
+        x, second = moments[..., 1 : num_features + 1, :], moments[..., num_features + 1 :, :]
+        self.write_second_moments(x, second)
 
     @abstractmethod
     def centred_second_moments(self, differences: Tensor, responsibilities: Tensor) -> Tensor:

@@ -44,22 +44,24 @@ def unpack_symmetric(packed: Tensor, size: int) -> Tensor:
 
 
 def write_products(x: Tensor, out: Tensor) -> None:
-    """Write x_i x_j into ``out [D(D+1)/2, n]``, pairs in the order of :func:`symmetric_pairs`.
+    """Write x_i x_j into ``out [..., D(D+1)/2, n]``, pairs ordered as in :func:`symmetric_pairs`.
 
     Parameters
     ----------
-    x : Tensor [D, n]
-    out : Tensor [D(D+1)/2, n], contiguous
+    x : Tensor [..., D, n]
+    out : Tensor [..., D(D+1)/2, n]
     """
-    size = x.shape[0]
+    size = x.shape[-2]
     half = size // 2
     # With the first rows again at the end, the partners at each distance lie next to one another.
-    partners = torch.cat([x, x[:half]]).unfold(0, size, 1).mT
+    partners = torch.cat([x, x[..., :half, :]], dim=-2).unfold(-2, size, 1).mT
     distances = (size + 1) // 2
-    torch.mul(x, partners[:distances], out=out[: distances * size].unflatten(0, (distances, size)))
+    whole = out[..., : distances * size, :].unflatten(-2, (distances, size))
+    torch.mul(x.unsqueeze(-3), partners[..., :distances, :, :], out=whole)
     if size % 2 == 0:
         # Half around the cycle each pair would come twice.
-        torch.mul(x[:half], partners[half, :half], out=out[distances * size :])
+        rest = out[..., distances * size :, :]
+        torch.mul(x[..., :half, :], partners[..., half, :half, :], out=rest)
 
 
 def identity_like(matrices: Tensor) -> Tensor:

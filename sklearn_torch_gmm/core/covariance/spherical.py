@@ -23,7 +23,7 @@ class SphericalCovariance(VarianceCovariance):
         return 1
 
     def write_second_moments(self, x: Tensor, out: Tensor) -> None:
-        torch.sum(x.square(), dim=0, keepdim=True, out=out)
+        torch.sum(x.square(), dim=-2, keepdim=True, out=out)
 
     def centred_second_moments(self, differences: Tensor, responsibilities: Tensor) -> Tensor:
         return (differences.square().sum(-2) * responsibilities).sum(-1, keepdim=True)

@@ -101,6 +101,21 @@ class AlgebraContract(Builders):
         out = torch.empty(structure.num_second_moments(features), 10, device="meta")
         structure.write_second_moments(x, out)
 
+    def test_lanes_of_rows_have_the_moments_of_each(self, structure, rows):
+        x = tensor(rows).T
+        features, num_rows = x.shape
+        length = 1 + structure.num_moments(features)
+
+        def complete(moments):
+            moments.fill_(torch.nan)
+            moments[..., 1 : features + 1, :] = x[:, : moments.shape[-1]]
+            structure.complete_moments(moments, features)
+            return moments
+
+        alone = complete(x.new_empty(length, num_rows))
+        lanes = complete(x.new_empty(2, length, num_rows))
+        assert torch.equal(lanes, alone.expand_as(lanes))
+
     # -- covariances and precisions ---------------------------------------------------------------
 
     def test_matrices_are_the_dense_equal(self, structure, mixture, parameters, sizes):

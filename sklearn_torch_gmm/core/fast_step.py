@@ -1,0 +1,256 @@
+"""The fast E-step, of one mixture or of many in the same pass.
+
+Mixtures of one covariance structure need the same moments T(x) of a row. However many there are,
+and of however many components, they are more rows of η in the same two products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.moments import Moments
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.workspace import LEAST_ROWS, Workspace, subtract_transposed
+
+SMALL_PRODUCT = 250_000
+"""Multiplications below which a product for each mixture costs no more than one for all."""
+
+MOST_COMPONENTS = 256
+"""Components of all mixtures that are worked on at once; the others follow on the same T(x).
+
+A chunk of few features then has about four thousand rows on a processor, however many mixtures
+there are."""
+
+
+class FastEStep(EStep):
+    """Two matrix products a chunk: log-densities η T(x), then the sums R T(x)ᵀ.
+
+    Parameters
+    ----------
+    natural : Tensor [R, K, 1 + P]
+        Natural parameters about ``centre``.
+    extents : Tensor [D] or None
+        If given, grows to the largest distance of a row from the centre in each feature.
+    scatter : Tensor [1, D, D] or None
+        For structures that share it: the sum over all rows where it is known from an earlier
+        iteration; it does not change between iterations.
+    """
+
+    def __init__(
+        self,
+        parameters: MixtureParameters,
+        centre: Tensor,
+        structure: CovarianceStructure,
+        workspace: Workspace,
+        *,
+        natural: Tensor,
+        extents: Tensor | None = None,
+        scatter: Tensor | None = None,
+        with_certainty: bool = False,
+    ) -> None:
+        super().__init__(parameters, centre, structure, workspace, with_certainty=with_certainty)
+        self.natural = natural
+        self.extents = extents
+        self.collects_scatter = structure.has_shared_scatter and scatter is None
+        if self.collects_scatter:
+            scatter = centre.new_zeros(1, centre.shape[0], centre.shape[0])
+        if structure.has_shared_scatter:
+            self.moments.scatter = scatter
+
+    def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
+        FastPass([self]).add(rows, sample_weight)
+
+    def log_likelihood(self, moments: Moments) -> Tensor:
+        if moments.scatter is None:
+            return moments.log_likelihood
+        factors = self.parameters.precisions_cholesky
+        return moments.log_likelihood + self.structure.common_log_density(factors, moments.scatter)
+
+
+class _Part:
+    """Some of the mixtures of a step, and the parts of its tensors that are theirs.
+
+    Parameters
+    ----------
+    step : FastEStep
+    restarts : slice
+    """
+
+    def __init__(self, step: FastEStep, restarts: slice) -> None:
+        self.step = step
+        self.restarts = restarts
+        self.natural = step.natural[restarts]
+        self.num_restarts, self.num_components, _ = self.natural.shape
+        self.num_rows = self.num_restarts * self.num_components
+
+
+class FastPass:
+    """The fast E-steps of mixtures of several sizes, in the same two products.
+
+    Rows lie along the last axis, where products with few components run fastest. A chunk of them
+    has a lane for each thread: every operation gives each thread the part of the chunk that its
+    core has in its cache from the operation before.
+
+    Parameters
+    ----------
+    steps : sequence of FastEStep
+        Of one structure, about one centre, with one workspace, and with the same extents and
+        scatter. Their moments become parts of one matrix.
+    same_rows : bool, default=False
+        Whether :meth:`add` is called once, with the rows of all other passes that say so. If they
+        are few, their T(x) stay in the workspace.
+    """
+
+    def __init__(self, steps: Sequence[FastEStep], *, same_rows: bool = False) -> None:
+        first = steps[0]
+        self._first = first
+        self._same_rows = same_rows
+        self._shift = first.centre.unsqueeze(-1)
+        self._groups = list(_groups(steps))
+        self._width = max(sum(part.num_rows for part in group) for group in self._groups)
+        if len(steps) == 1:
+            self._natural = first.natural.flatten(0, 1)
+            self._sums = first.moments.sums.flatten(0, 1).T
+        else:
+            self._natural = torch.cat([step.natural.flatten(0, 1) for step in steps])
+            self._sums = torch.cat([step.moments.sums.flatten(0, 1).T for step in steps], dim=1)
+            sizes = [step.natural.shape[0] * step.natural.shape[1] for step in steps]
+            for step, sums in zip(steps, self._sums.split(sizes, dim=1), strict=True):
+                step.moments.sums = sums.T.unflatten(0, step.natural.shape[:2])
+                step.moments.scatter = first.moments.scatter
+        self._length = self._natural.shape[1]
+
+    @property
+    def rows_per_chunk(self) -> int:
+        """How many rows are worked on at once: their T(x), and the logits of a group twice."""
+        return self._first.workspace.rows_per_chunk(self._length + 2 * self._width)
+
+    def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
+        """Add the moments of ``rows [N, D]`` with weights ``[N]`` to those of each step."""
+        workspace = self._first.workspace
+        keeps = self._same_rows and workspace.fits(rows.shape[0] * self._length)
+        in_lanes: Tensor | None = None
+        for place, lanes in self._chunks(rows.shape[0]):
+            chunk = rows[place].unflatten(0, (lanes, -1))
+            weights = None if sample_weight is None else sample_weight[place].view(lanes, -1)
+            features = self._features(chunk, place.start if keeps else None)
+            sums = self._sums.unsqueeze(0)
+            if lanes > 1:
+                if in_lanes is None:
+                    in_lanes = workspace.take("sums", lanes, *self._sums.shape).zero_()
+                sums = in_lanes[:lanes]
+            self._add_chunk(features, weights, sums)
+        if in_lanes is not None:
+            self._sums.add_(in_lanes.sum(0))
+
+    def _chunks(self, num_rows: int) -> Iterator[tuple[slice, int]]:
+        """Places of consecutive rows, and how many lanes share each of them evenly."""
+        most = self._first.workspace.num_lanes
+        if not self._first.workspace.fits(2 * most * self._sums.numel()):
+            # Sums of so many parameters for each lane would take more than the rows.
+            most = 1
+        start = 0
+        while start < num_rows:
+            size = min(self.rows_per_chunk, num_rows - start)
+            lanes = 1 if self._is_small(size) else max(1, min(most, size // LEAST_ROWS))
+            # What is left over in the end is a chunk of its own.
+            size -= size % lanes
+            yield slice(start, start + size), lanes
+            start += size
+
+    def _is_small(self, num_rows: int) -> bool:
+        return num_rows * self._length * self._width < SMALL_PRODUCT
+
+    def _features(self, rows: Tensor, start: int | None) -> Tensor:
+        """(1, T(x)) ``[T, 1 + P, n]`` of the rows ``[T, n, D]``.
+
+        They are kept, unless ``start``, the place of the first of the rows, is None.
+        """
+        first = self._first
+        lanes, num_rows, num_features = rows.shape
+        if start is None:
+            features = first.workspace.take("features", lanes, self._length, num_rows)
+        else:
+            features, is_known = first.workspace.keep(
+                (first.structure.name, start), lanes, self._length, num_rows
+            )
+            if is_known:
+                return features
+        subtract_transposed(rows, self._shift, out=features[:, 1 : num_features + 1])
+        first.structure.complete_moments(features, num_features)
+        return features
+
+    def _add_chunk(self, features: Tensor, sample_weight: Tensor | None, sums: Tensor) -> None:
+        """Add to ``sums [T, 1 + P, K]`` those of ``features [T, 1 + P, n]``."""
+        first = self._first
+        start = 0
+        for group in self._groups:
+            stop = start + sum(part.num_rows for part in group)
+            self._add_group(group, slice(start, stop), features, sample_weight, sums)
+            start = stop
+        if first.collects_scatter or first.extents is not None:
+            self._learn(features[:, 1 : first.centre.shape[0] + 1], sample_weight)
+
+    def _learn(self, x: Tensor, sample_weight: Tensor | None) -> None:
+        """Find out about the data, of which these are rows ``[T, D, n]``, what is not known yet."""
+        first = self._first
+        if first.collects_scatter:
+            assert first.moments.scatter is not None
+            weighted = x if sample_weight is None else x * sample_weight.to(x.dtype).unsqueeze(1)
+            first.moments.scatter.add_((weighted @ x.mT).sum(0))
+        if first.extents is not None:
+            torch.maximum(first.extents, x.abs().amax((0, 2)), out=first.extents)
+
+    def _add_group(
+        self,
+        group: list[_Part],
+        place: slice,
+        features: Tensor,
+        sample_weight: Tensor | None,
+        sums: Tensor,
+    ) -> None:
+        """Two products of ``features [T, 1 + P, n]`` for the mixtures of a group."""
+        lanes, length, num_rows = features.shape
+        logits = self._first.workspace.take("logits", lanes, place.stop - place.start, num_rows)
+        # A product for each mixture rounds as if the mixture were the only one; with much data one
+        # product for all is up to twice as fast.
+        is_small = self._is_small(lanes * num_rows)
+        if not is_small:
+            torch.bmm(self._natural[place].expand(lanes, -1, -1), features, out=logits)
+        sizes = [part.num_rows for part in group]
+        for part, own in zip(group, logits.split(sizes, dim=1), strict=True):
+            by_mixture = own.unflatten(1, (part.num_restarts, part.num_components))
+            if is_small:
+                # In one lane.
+                each = features.expand(part.num_restarts, length, num_rows)
+                torch.bmm(part.natural, each, out=by_mixture[0])
+                part.step.weigh(by_mixture, sample_weight, part.restarts)
+                part.step.moments.sums[part.restarts].baddbmm_(by_mixture[0], each.mT)
+            else:
+                part.step.weigh(by_mixture, sample_weight, part.restarts)
+        if not is_small:
+            sums[..., place].baddbmm_(features, logits.mT)
+
+
+def _groups(steps: Sequence[FastEStep]) -> Iterator[list[_Part]]:
+    """Mixtures in order, in groups of no more components than can be worked on at once."""
+    group: list[_Part] = []
+    room = MOST_COMPONENTS
+    for step in steps:
+        restarts, components, _ = step.natural.shape
+        start = 0
+        while start < restarts:
+            if components > room and group:
+                yield group
+                group, room = [], MOST_COMPONENTS
+            # A mixture by itself may have more.
+            stop = min(restarts, start + max(1, room // components))
+            group.append(_Part(step, slice(start, stop)))
+            room -= (stop - start) * components
+            start = stop
+    yield group

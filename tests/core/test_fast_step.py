@@ -1,0 +1,247 @@
+"""Many mixtures in the same products give what each gives alone."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+from scipy.stats import multivariate_normal
+
+from sklearn_torch_gmm.core import fast_step
+from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
+from sklearn_torch_gmm.core.fast_step import FastPass
+from tests.core.steps import E_STEPS, as_parameters, make_e_step, mixture_of, tensor
+
+TYPES = sorted(STRUCTURES)
+SIZES = [(1, 2), (3, 5), (2, 3)]
+"""Starts and components of the steps that share a pass."""
+
+
+def mixtures(rng, name):
+    return [
+        as_parameters(name, *(mixture_of(rng, name, components) for _ in range(restarts)))
+        for restarts, components in SIZES
+    ]
+
+
+def steps_for(rng, name, extents=None, *, scatter_is_known=True, **options):
+    structure, centre = get_structure(name), tensor(rng.standard_normal(2))
+    is_given = structure.has_shared_scatter and scatter_is_known
+    scatter = centre.new_zeros(1, 2, 2) if is_given else None
+    return [
+        make_e_step(
+            "fast", parameters, centre, structure, extents=extents, scatter=scatter, **options
+        )
+        for parameters in mixtures(rng, name)
+    ]
+
+
+@pytest.fixture
+def rows(rng):
+    return tensor(3.0 * rng.standard_normal((500, 2)))
+
+
+def assert_same_moments(steps, expected):
+    for step, alone in zip(steps, expected, strict=True):
+        # Sums of 500 rows; the products may add in another order.
+        torch.testing.assert_close(vars(step.moments), vars(alone.moments), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("small_product", [0, 10**9], ids=["one product", "a product each"])
+@pytest.mark.parametrize("most_components", [1, 6, 256])
+def test_steps_that_share_a_pass_give_what_each_gives_alone(
+    rng, rows, monkeypatch, name, weighted, small_product, most_components
+):
+    weights = tensor(rng.uniform(0.0, 2.0, 500)) if weighted else None
+    state = rng.bit_generator.state
+    alone = steps_for(rng, name)
+    for step in alone:
+        step.add(rows, weights)
+
+    monkeypatch.setattr(fast_step, "SMALL_PRODUCT", small_product)
+    monkeypatch.setattr(fast_step, "MOST_COMPONENTS", most_components)
+    rng.bit_generator.state = state
+    # About ninety rows a chunk.
+    together = steps_for(rng, name, chunk_bytes=20_000)
+    shared = FastPass(together)
+    for part in (slice(0, 123), slice(123, 500)):
+        shared.add(rows[part], None if weights is None else weights[part])
+    assert_same_moments(together, alone)
+    for step, expected in zip(together, alone, strict=True):
+        torch.testing.assert_close(
+            step.log_likelihood(step.moments), expected.log_likelihood(expected.moments)
+        )
+
+
+@pytest.fixture
+def short_lanes(monkeypatch):
+    monkeypatch.setattr(fast_step, "SMALL_PRODUCT", 0)
+    monkeypatch.setattr(fast_step, "LEAST_ROWS", 8)
+
+
+@pytest.mark.usefixtures("short_lanes")
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("num_lanes", [2, 3, 7])
+def test_lanes_change_nothing(rng, rows, name, weighted, num_lanes):
+    weights = tensor(rng.uniform(0.0, 2.0, 500)) if weighted else None
+    state = rng.bit_generator.state
+    found = []
+    for lanes in (1, num_lanes):
+        rng.bit_generator.state = state
+        # About ninety rows a chunk; what is left over in the end is not a multiple of the lanes.
+        steps = steps_for(
+            rng,
+            name,
+            chunk_bytes=20_000,
+            num_lanes=lanes,
+            scatter_is_known=False,
+            with_certainty=True,
+            extents=torch.zeros(2, dtype=torch.float64),
+        )
+        shared = FastPass(steps)
+        for part in (slice(0, 123), slice(123, 500)):
+            shared.add(rows[part], None if weights is None else weights[part])
+        found.append(steps)
+    one_lane, several = found
+    assert_same_moments(several, one_lane)
+    assert torch.equal(several[0].extents, one_lane[0].extents)
+
+
+@pytest.mark.usefixtures("short_lanes")
+@pytest.mark.parametrize(
+    ("num_rows", "num_lanes", "expected"),
+    [
+        # Chunks of ten rows' memory have the fewest rows that a chunk has, 64.
+        (128, 1, [(0, 64, 1), (64, 128, 1)]),
+        (128, 2, [(0, 64, 2), (64, 128, 2)]),
+        (100, 3, [(0, 63, 3), (63, 99, 3), (99, 100, 1)]),
+        # No lane with fewer than eight rows here.
+        (30, 8, [(0, 30, 3)]),
+        (7, 2, [(0, 7, 1)]),
+        (0, 2, []),
+    ],
+)
+def test_chunks_are_shared_evenly_among_lanes(rng, num_rows, num_lanes, expected):
+    steps = steps_for(rng, "full", chunk_bytes=4000, num_lanes=num_lanes)
+    places = FastPass(steps[:1])._chunks(num_rows)
+    assert [(place.start, place.stop, lanes) for place, lanes in places] == expected
+
+
+@pytest.mark.usefixtures("short_lanes")
+def test_sums_that_would_take_more_than_a_chunk_are_not_kept_for_each_lane(rng):
+    # 2 · 3 lanes of 2 · (1 + 5) sums.
+    fits, does_not = 8 * 2 * 3 * 12, 8 * 2 * 3 * 12 - 1
+    for chunk_bytes, expected in ((fits, 3), (does_not, 1)):
+        steps = steps_for(rng, "full", chunk_bytes=chunk_bytes, num_lanes=3)
+        assert next(FastPass(steps[:1])._chunks(64))[1] == expected
+
+
+def test_products_of_few_rows_have_one_lane(rng, rows, monkeypatch):
+    steps = steps_for(rng, "full", num_lanes=2)
+    monkeypatch.setattr(fast_step, "SMALL_PRODUCT", 500 * 6 * 23 + 1)
+    assert list(FastPass(steps)._chunks(500)) == [(slice(0, 500), 1)]
+    monkeypatch.setattr(fast_step, "SMALL_PRODUCT", 500 * 6 * 23)
+    assert list(FastPass(steps)._chunks(500)) == [(slice(0, 500), 2)]
+
+
+class TestSameRows:
+    """T(x) of few rows that come again are computed once."""
+
+    @pytest.fixture
+    def written(self, monkeypatch):
+        written = []
+        subtract = fast_step.subtract_transposed
+
+        def spy(rows, shift, out):
+            written.append(rows.numel())
+            subtract(rows, shift, out)
+
+        monkeypatch.setattr(fast_step, "subtract_transposed", spy)
+        return written
+
+    def one_after_another(self, rng, rows, name, **options):
+        """Two passes over the same rows with other parameters."""
+        first, second = steps_for(rng, name, **options)[:2]
+        second.workspace = first.workspace
+        for step in (first, second):
+            FastPass([step], same_rows=True).add(rows)
+        return second
+
+    @pytest.mark.parametrize("name", TYPES)
+    @pytest.mark.parametrize("num_lanes", [1, 2])
+    def test_second_pass_finds_them(self, rng, rows, written, monkeypatch, name, num_lanes):
+        monkeypatch.setattr(fast_step, "SMALL_PRODUCT", 0)
+        state = rng.bit_generator.state
+        second = self.one_after_another(rng, rows[:499], name, num_lanes=num_lanes)
+        assert sum(written) == 499 * 2
+        rng.bit_generator.state = state
+        alone = steps_for(rng, name, num_lanes=num_lanes)[1]
+        alone.add(rows[:499])
+        torch.testing.assert_close(vars(second.moments), vars(alone.moments), rtol=0, atol=0)
+
+    def test_many_rows_are_written_again(self, rng, rows, written):
+        # 500 rows of 1 + 5 moments, and one byte less.
+        self.one_after_another(rng, rows, "full", chunk_bytes=8 * 500 * 6 - 1)
+        assert sum(written) == 2 * 500 * 2
+
+    def test_rows_that_may_be_others_are_written_again(self, rng, rows, written):
+        step = steps_for(rng, "full")[0]
+        FastPass([step], same_rows=True).add(rows)
+        FastPass([step]).add(rows)
+        assert sum(written) == 2 * 500 * 2
+
+    def test_other_lanes_want_other_moments(self, rng, rows, written, monkeypatch):
+        """With fewer mixtures a product may have become a small one."""
+        monkeypatch.setattr(fast_step, "SMALL_PRODUCT", 500 * 6 * 3)
+        first, second = steps_for(rng, "full", num_lanes=2)[:2]
+        second.workspace = first.workspace
+        for step, lanes in ((first, 1), (second, 2)):
+            shared = FastPass([step], same_rows=True)
+            assert list(shared._chunks(500)) == [(slice(0, 500), lanes)]
+            shared.add(rows)
+        assert sum(written) == 2 * 500 * 2
+
+
+def test_what_the_data_tell_is_gathered_once_for_all_steps(rng, rows):
+    structure, centre = get_structure("tied"), rows.mean(0)
+    extents = torch.zeros(2, dtype=torch.float64)
+    steps = [
+        make_e_step("fast", parameters, centre, structure, extents=extents)
+        for parameters in mixtures(rng, "tied")
+    ]
+    FastPass(steps).add(rows)
+    x = rows - centre
+    for step in steps:
+        torch.testing.assert_close(step.moments.scatter[0], x.T @ x)
+    torch.testing.assert_close(extents, x.abs().amax(0), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("most_components", [1, 6, 7, 256])
+def test_chunks_depend_on_the_components_of_a_group_alone(rng, monkeypatch, most_components):
+    monkeypatch.setattr(fast_step, "MOST_COMPONENTS", most_components)
+    steps = steps_for(rng, "full", chunk_bytes=2**20)
+    # D = 2: 1 and five moments. A mixture is never divided, and the order is kept: 2, 5, 5, 5,
+    # 3 and 3 components.
+    largest = {1: 5, 6: 6, 7: 7, 256: 23}[most_components]
+    assert FastPass(steps).rows_per_chunk == 2**20 // (8 * (6 + 2 * largest))
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("kind", E_STEPS)
+def test_certainty_is_the_log_of_the_largest_responsibility(rng, rows, name, kind):
+    weights = rng.uniform(0.0, 2.0, 500)
+    models = [mixture_of(rng, name) for _ in range(2)]
+    parameters = as_parameters(name, *models)
+    step = make_e_step(
+        kind, parameters, rows.mean(0), get_structure(name), with_certainty=True, chunk_bytes=9000
+    )
+    step.add(rows, tensor(weights))
+    for model, certainty in zip(models, step.moments.certainty, strict=True):
+        joint = [
+            np.log(weight) + multivariate_normal(mean, matrix).logpdf(rows.numpy())
+            for weight, mean, matrix in zip(model.weights, model.means, model.matrices, strict=True)
+        ]
+        expected = weights @ log_softmax(joint, axis=0).max(0)
+        assert certainty.item() == pytest.approx(expected, rel=1e-10)

@@ -14,6 +14,8 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import CSVLogger
 
 from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm.training import fit as fit_module
+from sklearn_torch_gmm.training import trainer as trainer_module
 from sklearn_torch_gmm.training.trainer import QUIET_DEFAULTS, make_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -66,6 +68,58 @@ def test_every_default_can_be_overridden(tmp_path):
 
 def test_one_device_unless_asked():
     assert make_trainer({}, max_epochs=1).num_devices == 1
+
+
+class TestTrainersWithoutParameters:
+    """They are copies of one."""
+
+    @pytest.fixture(autouse=True)
+    def _cpu(self, monkeypatch):
+        monkeypatch.setattr(trainer_module, "automatic_accelerator", lambda: "cpu")
+        trainer_module._pickled_trainer.cache_clear()
+        yield
+        trainer_module._pickled_trainer.cache_clear()
+
+    @pytest.fixture
+    def made(self, monkeypatch):
+        made = []
+        original = trainer_module.QuietTrainer.__init__
+
+        def spy(trainer, *args, **kwargs):
+            made.append(kwargs)
+            original(trainer, *args, **kwargs)
+
+        monkeypatch.setattr(trainer_module.QuietTrainer, "__init__", spy)
+        return made
+
+    def test_one_is_made(self, made):
+        first, second = (make_trainer({}, max_epochs=7) for _ in range(2))
+        assert len(made) == 1
+        assert first is not second
+        assert first.fit_loop is not second.fit_loop
+        assert first.fit_loop.trainer is first
+        assert (second.max_epochs, second.callbacks, second.logger) == (7, [], None)
+
+    def test_another_number_of_epochs_is_another_trainer(self):
+        for max_epochs in (3, 5, 3):
+            assert make_trainer({}, max_epochs=max_epochs).max_epochs == max_epochs
+
+    def test_one_that_a_package_adds_callbacks_to_is_made_each_time(self, made, monkeypatch):
+        factory = "pytorch_lightning.trainer.connectors.callback_connector._load_external_callbacks"
+        monkeypatch.setattr(factory, lambda group: [Recorder()])
+        first, second = (make_trainer({}, max_epochs=7) for _ in range(2))
+        assert first.callbacks[0] is not second.callbacks[0]
+
+    def test_each_fit_has_its_own(self, X, made, monkeypatch):
+        used = []
+        run = fit_module.run
+        monkeypatch.setattr(
+            fit_module, "run", lambda trainer, *rest: (used.append(trainer), run(trainer, *rest))
+        )
+        for _ in range(3):
+            GaussianMixture(2, random_state=0).fit(X)
+        assert len(set(map(id, used))) == 3
+        assert len(made) == 1
 
 
 def test_the_callers_list_of_callbacks_is_left_alone():

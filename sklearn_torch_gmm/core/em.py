@@ -123,6 +123,7 @@ def m_step(
     regularization: float,
     *,
     keep_rounding: bool = False,
+    rare_cases: bool = True,
 ) -> MStepResult:
     """Maximum-likelihood parameters from moments; nothing here waits for the device.
 
@@ -140,6 +141,10 @@ def m_step(
     keep_rounding : bool, default=False
         Whether a component of a few equal rows has the variance that rounding gives it in
         scikit-learn, where features are independent.
+    rare_cases : bool, default=True
+        Whether components without weight, and those of a few equal rows, are looked after. What is
+        returned of a component of fewer than
+        :data:`~sklearn_torch_gmm.core.covariance.FEW_ROWS` rows is meaningless otherwise.
 
     Returns
     -------
@@ -158,14 +163,17 @@ def m_step(
     deviations = moments.first(num_features) / divisors.unsqueeze(-1)
     second = moments.second(num_features)
     covariances = structure.estimate(divisors, deviations, second, moments.scatter)
-    means = torch.where(empty.unsqueeze(-1), previous_means, centre + deviations)
-    if keep_rounding:
-        covariances = structure.at_least_rounding(covariances, means, divisors)
+    means = centre + deviations
+    if rare_cases:
+        means = torch.where(empty.unsqueeze(-1), previous_means, means)
+        if keep_rounding:
+            covariances = structure.at_least_rounding(covariances, means, divisors)
     covariances = structure.regularize(covariances, regularization)
 
     weights = counts / counts.sum(-1, keepdim=True)
-    spread = total_variances(weights, means, structure.variances(covariances, num_features))
-    covariances = structure.fill_components(covariances, empty, spread)
+    if rare_cases:
+        spread = total_variances(weights, means, structure.variances(covariances, num_features))
+        covariances = structure.fill_components(covariances, empty, spread)
     factors, usable = structure.precisions_cholesky(covariances, components)
     return MStepResult(MixtureParameters(weights, means, covariances, factors), usable, empty)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.covariance import FEW_ROWS
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.em import (
     TOLERATED_ERROR,
@@ -105,7 +106,11 @@ class Member:
         self._last_step: tuple[MixtureParameters, Tensor] | None = None
         self._step: EStep
         self._before: MixtureParameters
+        self._moments: Moments
+        self._bounds: Tensor
+        self._errors: Tensor | None
         self._result: MStepResult
+        self._has_rare_cases = False
         self.needs_exact = False
         self._active = [i for i, restart in enumerate(restarts) if self._goes_on(restart)]
         if self._active:
@@ -159,28 +164,37 @@ class Member:
 
     def m_step(self, moments: Moments) -> Tensor:
         """Do the M-step, and return what :meth:`conclude` wants to know; the host need not wait."""
-        bounds = self._step.log_likelihood(moments) / moments.counts.sum(-1)
-        before, settings = self._parameters, self.settings
+        self._before, self._moments = self._parameters, moments
+        self._bounds = self._step.log_likelihood(moments) / moments.counts.sum(-1)
+        self._errors = None
+        if not self.needs_exact and not self._data.knows_all:
+            self._errors = self._error_bounds()
+        return self._update()
+
+    def _update(self) -> Tensor:
+        before, settings = self._before, self.settings
         result = m_step(
-            moments,
+            self._moments,
             self._step.centre,
             before.means,
             self._structure,
             settings.regularization,
             keep_rounding=settings.keep_rounding,
+            rare_cases=self._has_rare_cases,
         )
         if settings.fixed:
             result = keep_parts(result, before, settings.fixed, self._structure)
-        errors = torch.zeros_like(bounds)
-        if not self.needs_exact and not self._data.knows_all:
-            errors = self._error_bounds()
+        self._result = result
         self._go_on_from(result.parameters)
-        errors = torch.maximum(errors, self._error_bounds())
-        drifts = torch.zeros_like(bounds)
+        errors = self._error_bounds()
+        if self._errors is not None:
+            errors = torch.maximum(errors, self._errors)
+        drifts = errors
         if self.needs_exact:
             drifts = cancellation_of_moments(result.parameters, self._step.centre, self._structure)
-        self._before, self._counts, self._result = before, moments.counts, result
-        return torch.cat([bounds, errors, drifts, result.usable.all(-1), result.empty.any(-1)])
+        # What is done for them is a third of the operations, and hardly ever needed.
+        rare = result.empty if self._has_rare_cases else self._moments.counts < FEW_ROWS
+        return torch.cat([self._bounds, errors, drifts, result.usable.all(-1), rare.any(-1)])
 
     def conclude(self, numbers: Sequence[float]) -> Outcome:
         """Test each mixture for convergence.
@@ -198,10 +212,10 @@ class Member:
         NonFiniteLikelihoodError
             If a log-likelihood is not finite, with the same exception.
         """
-        count = len(self._active)
-        bounds, errors, drifts, usable, empty = (
-            numbers[first : first + count] for first in range(0, 5 * count, count)
-        )
+        bounds, errors, drifts, usable, rare = self._parts(numbers)
+        if any(rare) and not self._has_rare_cases:
+            self._has_rare_cases = True
+            bounds, errors, drifts, usable, rare = self._parts(self._update().tolist())
         if not self.needs_exact and not self._are_safe(errors):
             self.needs_exact = True
             self._go_on_from(self._before)
@@ -212,14 +226,18 @@ class Member:
             self._go_on_from(self._before)
             return Outcome.REPEAT
         self._about = None
-        failures = self._failures(bounds, look_closer=not all(usable) or any(empty))
+        failures = self._failures(bounds, look_closer=not all(usable) or any(rare))
         self._remember_falls(bounds)
         going_on = [p for p, bound in enumerate(bounds) if self._remember(p, bound, failures)]
         self.needs_exact = not self._are_safe([errors[position] for position in going_on])
-        self._last_step = self._before, self._counts
-        if len(going_on) < count:
+        self._last_step = self._before, self._moments.counts
+        if len(going_on) < len(bounds):
             self._retire(going_on)
         return Outcome.GOES_ON if going_on else Outcome.FINISHED
+
+    def _parts(self, numbers: Sequence[float]) -> Iterator[Sequence[float]]:
+        count = len(self._active)
+        return (numbers[first : first + count] for first in range(0, 5 * count, count))
 
     def _failures(
         self, lower_bounds: Sequence[float], *, look_closer: bool
@@ -291,7 +309,8 @@ class Member:
                 # A copy: a view would keep the parameters of the others in memory.
                 self.restarts[index].parameters = self._parameters.select([position])
         self._active = [self._active[position] for position in going_on]
-        self._last_step = self._before.select(going_on), self._counts[list(going_on)]
+        counts = self._moments.counts[list(going_on)]
+        self._last_step = self._before.select(going_on), counts
         self._go_on_from(self._parameters.select(going_on))
 
     def _put_back(self) -> None:

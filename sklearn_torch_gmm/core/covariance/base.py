@@ -19,6 +19,9 @@ from torch import Tensor
 
 LOG_2PI = math.log(2.0 * math.pi)
 
+FEW_ROWS = 4.5
+"""Rows of a component below which their rounding may be all that its variances consist of."""
+
 
 class CovarianceStructure(ABC):
     """A family of Gaussian covariances as an exponential family.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -47,7 +49,7 @@ class DiagonalCovariance(VarianceCovariance):
     def precisions_cholesky(
         self, covariances: Tensor, num_components: int
     ) -> tuple[Tensor, Tensor]:
-        usable = ((covariances > 0) & covariances.isfinite()).all(-1)
+        usable = ((covariances > 0) & (covariances < math.inf)).all(-1)
         return covariances.rsqrt(), usable
 
     def variances(self, covariances: Tensor, num_features: int) -> Tensor:

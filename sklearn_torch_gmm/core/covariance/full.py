@@ -82,7 +82,7 @@ class FullCovariance(MatrixCovariance):
     def quadratic_coefficients(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
         coefficients = pack_symmetric(self.precisions(precisions_cholesky)).neg_()
         # The squares come first; any other x_i x_j stands for both of its places.
-        coefficients[..., :num_features] *= 0.5
+        coefficients[..., :num_features].mul_(0.5)
         return coefficients
 
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -49,7 +51,7 @@ class SphericalCovariance(VarianceCovariance):
     def precisions_cholesky(
         self, covariances: Tensor, num_components: int
     ) -> tuple[Tensor, Tensor]:
-        return covariances.rsqrt(), (covariances > 0) & covariances.isfinite()
+        return covariances.rsqrt(), (covariances > 0) & (covariances < math.inf)
 
     def variances(self, covariances: Tensor, num_features: int) -> Tensor:
         return covariances.unsqueeze(-1).expand(*covariances.shape, num_features)

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.covariance.base import CovarianceStructure
+from sklearn_torch_gmm.core.covariance.base import FEW_ROWS, CovarianceStructure
 
 
 class VarianceCovariance(CovarianceStructure):
@@ -27,7 +27,7 @@ class VarianceCovariance(CovarianceStructure):
         # 10 eps μ² / count of an E[x²] - E[x]² that should be zero. With five rows or more that
         # is lost in the rounding of the squares, two eps of them.
         excess = 10 * torch.finfo(means.dtype).eps * means.square() / counts.unsqueeze(-1)
-        least = torch.where(counts.unsqueeze(-1) < 4.5, excess, 0.0)
+        least = torch.where(counts.unsqueeze(-1) < FEW_ROWS, excess, 0.0)
         return torch.maximum(covariances, self.pool(least))
 
     def regularize(self, covariances: Tensor, amount: float) -> Tensor:

@@ -59,7 +59,8 @@ class ExactEStep(EStep):
     def _add_chunk(self, rows: Tensor, sample_weight: Tensor | None) -> None:
         mixture, moments, structure = self.parameters, self.moments, self.structure
         num_features = rows.shape[1]
-        x = rows.T.to(mixture.means.dtype)
+        # In one order: that of memory would decide how sums are rounded.
+        x = rows.T.to(mixture.means.dtype).contiguous()
         logits = structure.joint_log_densities(
             x, mixture.weights, mixture.means, mixture.precisions_cholesky
         )

@@ -101,15 +101,14 @@ class FastPass:
     steps : sequence of FastEStep
         Of one structure, about one centre, with one workspace, and with the same extents and
         scatter. Their moments become parts of one matrix.
-    same_rows : bool, default=False
-        Whether :meth:`add` is called once, with the rows of all other passes that say so. If they
-        are few, their T(x) stay in the workspace.
+    resident_rows : int, optional
+        How many rows there are, if those of each call of :meth:`add` are those of the same call in
+        the other passes that say so. What is known of few rows stays in the workspace.
     """
 
-    def __init__(self, steps: Sequence[FastEStep], *, same_rows: bool = False) -> None:
+    def __init__(self, steps: Sequence[FastEStep], *, resident_rows: int | None = None) -> None:
         first = steps[0]
         self._first = first
-        self._same_rows = same_rows
         self._shift = first.centre.unsqueeze(-1)
         self._groups = list(_groups(steps))
         self._width = max(sum(part.num_rows for part in group) for group in self._groups)
@@ -124,6 +123,8 @@ class FastPass:
                 step.moments.sums = sums.T.unflatten(0, step.natural.shape[:2])
                 step.moments.scatter = first.moments.scatter
         self._length = self._natural.shape[1]
+        self._resident_rows = resident_rows
+        self._num_batches = 0
 
     @property
     def rows_per_chunk(self) -> int:
@@ -133,12 +134,17 @@ class FastPass:
     def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
         """Add the moments of ``rows [N, D]`` with weights ``[N]`` to those of each step."""
         workspace = self._first.workspace
-        keeps = self._same_rows and workspace.fits(rows.shape[0] * self._length)
+        rows, kept, is_known = self._kept(rows)
         in_lanes: Tensor | None = None
         for place, lanes in self._chunks(rows.shape[0]):
-            chunk = rows[place].unflatten(0, (lanes, -1))
-            weights = None if sample_weight is None else sample_weight[place].view(lanes, -1)
-            features = self._features(chunk, place.start if keeps else None)
+            size = (place.stop - place.start) // lanes
+            if kept is None:
+                features = workspace.take("features", lanes, self._length, size)
+            else:
+                features = kept[:, place].unflatten(1, (lanes, size)).transpose(0, 1)
+            if not is_known:
+                self._write(rows[place].unflatten(0, (lanes, size)), features)
+            weights = None if sample_weight is None else sample_weight[place].view(lanes, size)
             sums = self._sums.unsqueeze(0)
             if lanes > 1:
                 if in_lanes is None:
@@ -147,6 +153,21 @@ class FastPass:
             self._add_chunk(features, weights, sums)
         if in_lanes is not None:
             self._sums.add_(in_lanes.sum(0))
+
+    def _kept(self, rows: Tensor) -> tuple[Tensor, Tensor | None, bool]:
+        """The rows, in order for this pass; room for (1, T(x)) ``[1 + P, N]``; whether it holds it.
+
+        There is room for the T(x) of all rows or for none.
+        """
+        workspace, number = self._first.workspace, self._num_batches
+        self._num_batches += 1
+        if self._resident_rows is None:
+            return rows, None, False
+        structure = self._first.structure.name
+        size = self._resident_rows * self._length * workspace.dtype.itemsize
+        if workspace.has_room(structure, size):
+            return rows, *workspace.keep((structure, number), self._length, rows.shape[0])
+        return workspace.by_feature(number, rows, self._resident_rows), None, False
 
     def _chunks(self, num_rows: int) -> Iterator[tuple[slice, int]]:
         """Places of consecutive rows, and how many lanes share each of them evenly."""
@@ -166,24 +187,11 @@ class FastPass:
     def _is_small(self, num_rows: int) -> bool:
         return num_rows * self._length * self._width < SMALL_PRODUCT
 
-    def _features(self, rows: Tensor, start: int | None) -> Tensor:
-        """(1, T(x)) ``[T, 1 + P, n]`` of the rows ``[T, n, D]``.
-
-        They are kept, unless ``start``, the place of the first of the rows, is None.
-        """
-        first = self._first
-        lanes, num_rows, num_features = rows.shape
-        if start is None:
-            features = first.workspace.take("features", lanes, self._length, num_rows)
-        else:
-            features, is_known = first.workspace.keep(
-                (first.structure.name, start), lanes, self._length, num_rows
-            )
-            if is_known:
-                return features
+    def _write(self, rows: Tensor, features: Tensor) -> None:
+        """Write (1, T(x)) of ``rows [T, n, D]`` into ``features [T, 1 + P, n]``."""
+        first, num_features = self._first, rows.shape[-1]
         subtract_transposed(rows, self._shift, out=features[:, 1 : num_features + 1])
         first.structure.complete_moments(features, num_features)
-        return features
 
     def _add_chunk(self, features: Tensor, sample_weight: Tensor | None, sums: Tensor) -> None:
         """Add to ``sums [T, 1 + P, K]`` those of ``features [T, 1 + P, n]``."""
@@ -204,7 +212,8 @@ class FastPass:
             weighted = x if sample_weight is None else x * sample_weight.to(x.dtype).unsqueeze(1)
             first.moments.scatter.add_((weighted @ x.mT).sum(0))
         if first.extents is not None:
-            torch.maximum(first.extents, x.abs().amax((0, 2)), out=first.extents)
+            for bound in (x.amax((0, 2)), x.amin((0, 2)).neg_()):
+                torch.maximum(first.extents, bound, out=first.extents)
 
     def _add_group(
         self,

@@ -27,17 +27,14 @@ TRANSPOSED_BYTES = 2**19
 """How much is transposed at once on a processor: what its nearer cache holds."""
 
 
+KEPT_BYTES = 50 * 2**20
+"""Memory for the moments T(x) of rows that come again in each iteration.
+
+With the other working memory of a chunk, that of a fit stays below 64 MB."""
+
 BY_FEATURE_BYTES = 2**25
-"""Size up to which rows are copied once, to lie as every pass wants them."""
-
-
-def by_feature(rows: Tensor) -> Tensor:
-    """Return ``rows [N, D]`` with each feature in one piece of memory, if they are few.
-
-    Transposing rows takes a fifth of a pass where covariances are not full. Whatever N is, the copy
-    takes no more than :data:`BY_FEATURE_BYTES`.
-    """
-    return rows.T.contiguous().T if rows.nbytes <= BY_FEATURE_BYTES else rows
+"""Size up to which rows that come again are copied once, to lie as every pass wants them, if their
+moments take too much. Transposing rows takes a fifth of a pass where covariances are not full."""
 
 
 def subtract_transposed(rows: Tensor, shift: Tensor, out: Tensor) -> None:
@@ -94,6 +91,7 @@ class Workspace:
         self.num_lanes = num_lanes
         self._buffers: dict[str, Tensor] = {}
         self._kept: dict[Hashable, Tensor] = {}
+        self._promised: dict[Hashable, int] = {}
 
     def rows_per_chunk(self, values_per_row: int) -> int:
         """How many rows fit into a chunk, with so many values kept for each."""
@@ -103,13 +101,40 @@ class Workspace:
         """Whether so many values take no more memory than a chunk."""
         return num_values * self.dtype.itemsize <= self.chunk_bytes
 
+    def has_room(self, purpose: Hashable, num_bytes: int) -> bool:
+        """Whether so much may be kept for a purpose, beside what has been promised to others."""
+        if purpose not in self._promised:
+            fits = sum(self._promised.values()) + num_bytes <= KEPT_BYTES
+            self._promised[purpose] = num_bytes if fits else 0
+        return self._promised[purpose] > 0
+
     def keep(self, name: Hashable, *shape: int) -> tuple[Tensor, bool]:
         """The tensor that is kept under a name, and whether it has been asked for before."""
-        kept = self._kept.get(name)
-        if kept is not None and kept.shape == shape:
-            return kept, True
-        self._kept[name] = kept = torch.empty(shape, dtype=self.dtype, device=self.device)
-        return kept, False
+        is_known = name in self._kept
+        if not is_known:
+            self._kept[name] = torch.empty(shape, dtype=self.dtype, device=self.device)
+        return self._kept[name], is_known
+
+    def by_feature(self, number: int, rows: Tensor, num_rows: int) -> Tensor:
+        """Return ``rows [N, D]`` with each feature in one piece of memory, if they are few.
+
+        Parameters
+        ----------
+        number : int
+            Which part of all rows they are.
+        rows : Tensor [N, D]
+        num_rows : int
+            How many rows there are in all.
+        """
+        size = num_rows * rows.shape[1] * rows.itemsize
+        if self.device.type != "cpu" or rows.stride(0) == 1 or size > BY_FEATURE_BYTES:
+            return rows
+        if not self.has_room("rows", size):
+            return rows
+        name = "rows", number
+        if name not in self._kept:
+            self._kept[name] = rows.T.contiguous().T
+        return self._kept[name]
 
     def take(self, name: str, *shape: int) -> Tensor:
         """The scratch tensor of that name in this shape; what it holds is left from earlier use."""
@@ -126,3 +151,4 @@ class Workspace:
         """Give the memory back, whoever still knows this object."""
         self._buffers.clear()
         self._kept.clear()
+        self._promised.clear()

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm._arrays import as_tensor
-from sklearn_torch_gmm.core.workspace import by_feature
 from sklearn_torch_gmm.training.data import (
     CPU,
     WHOLE,
@@ -86,8 +85,6 @@ class ArrayRows(RowSource):
         if self.file is not None:
             size = batch_size or default_batch_size(self.num_features * self.rows.itemsize)
             return SlicedBatches(*tensors, batch_size=size, prepare=_touch, reads_ahead=True)
-        if self.rows.device.type == "cpu":
-            tensors[0] = by_feature(tensors[0])
         return SlicedBatches(*tensors, batch_size=batch_size)
 
     def starting_rows(
@@ -144,7 +141,8 @@ class SlicedBatches(Batches):
         self._batch_size = batch_size or max(1, rows.shape[0])
         self._prepare = prepare
         self._reads_ahead = reads_ahead
-        self.is_one = len(self) == 1 and not reads_ahead
+        if not reads_ahead:
+            self.resident_rows = self._num_rows
 
     def __len__(self) -> int:
         return max(1, math.ceil(self._num_rows / self._batch_size))
@@ -155,7 +153,7 @@ class SlicedBatches(Batches):
         return map(self._batch, range(len(self)))
 
     def close(self) -> None:
-        # The rows may be a copy, on a device or in another order.
+        # The rows may be a copy on a device.
         self._tensors = ()
 
     def _batch(self, index: int) -> Batch:

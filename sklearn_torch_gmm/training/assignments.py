@@ -20,10 +20,10 @@ from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import LEAST_ROWS, is_wide
 from sklearn_torch_gmm.training.settings import FitSettings
 
-CHUNK_ROWS = 4096
+CHUNK_ROWS = 2**14
 
-CHUNK_VALUES = 2**24
-"""Numbers that a chunk of rows may become: 128 MiB, unless that is too few rows."""
+CHUNK_VALUES = 2**21
+"""Numbers that a chunk of rows may become: 16 MiB, unless that is too few rows."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ class Sample:
 
         As many of them as can become ``values_per_row`` numbers each.
         """
-        size = min(CHUNK_ROWS, max(LEAST_ROWS, CHUNK_VALUES // values_per_row))
+        # With fewer rows than features, writing the sums would be most of the work.
+        least = max(LEAST_ROWS, self.rows.shape[1])
+        size = max(least, min(CHUNK_ROWS, CHUNK_VALUES // values_per_row))
         for start in range(0, self.rows.shape[0], size):
             place = slice(start, start + size)
             yield place, self.rows[place].double(), self.weights[place]
@@ -93,7 +95,7 @@ class Labels(Assignment):
             means = _weighted_means(sample, components, members)
         # The differences of a row to its own mean alone: every other product would be zero.
         moments = _empty_moments(means, structure)
-        for place, rows, weights in sample.chunks(_values_per_row(means, structure)):
+        for place, rows, weights in sample.chunks(components + _values_per_row(means, structure)):
             x = (rows - means[labels[place]]).T
             _add(moments, x, members(place, weights), weights, structure)
         if self.means is not None:
@@ -154,7 +156,7 @@ class RandomResponsibilities(Assignment):
         centre = sample.middle()
         means = centre.expand(components, -1)
         moments = _empty_moments(means, structure)
-        for _, rows, weights in sample.chunks(_values_per_row(means, structure)):
+        for _, rows, weights in sample.chunks(components + _values_per_row(means, structure)):
             size = rows.shape[0], components
             shares = torch.from_numpy(self.random_state.uniform(size=size))
             shares *= (weights / shares.sum(1)).unsqueeze(-1)
@@ -220,7 +222,7 @@ def _weighted_means(
     # About zero: about the middle, a row far away would cost the digits of all the others.
     sums = centre.new_zeros(num_components, centre.shape[0])
     counts = centre.new_zeros(num_components, 1)
-    for place, rows, weights in sample.chunks(num_components):
+    for place, rows, weights in sample.chunks(num_components + centre.shape[0]):
         shares = members(place, weights)
         sums.addmm_(shares, rows)
         counts += shares.sum(1, keepdim=True)

@@ -62,8 +62,8 @@ class Batches(ABC):
     It yields at least one batch, which may be empty: every process takes part in every epoch.
     """
 
-    is_one: bool = False
-    """Whether all rows come in one batch, the same each time."""
+    resident_rows: int | None = None
+    """How many rows there are, if they are in memory, and in the same batches each time."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[Batch]: ...

@@ -79,13 +79,13 @@ class EMIterations:
         """Whether nothing is left to do."""
         return not self._needs_scores and all(member.is_finished for member in self.members)
 
-    def begin(self, *, same_rows: bool = False) -> None:
+    def begin(self, *, resident_rows: int | None = None) -> None:
         """Begin an iteration.
 
         Parameters
         ----------
-        same_rows : bool, default=False
-            Whether all rows will be added at once, and are those of the other iterations that were
+        resident_rows : int, optional
+            How many rows there are, if the batches are those of the other iterations that were
             begun so.
         """
         self._begin_time = perf_counter()
@@ -96,7 +96,7 @@ class EMIterations:
         else:
             begun = [(m, m.begin_scoring()) for m in self.members if self._needs_scores]
             self._in_pass = [(member, step) for member, step in begun if step is not None]
-        self._passes = _share([step for _, step in self._in_pass], same_rows=same_rows)
+        self._passes = _share([step for _, step in self._in_pass], resident_rows)
 
     def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
         """Add ``rows [N, D]`` with weights ``[N]`` to the moments of the iteration."""
@@ -221,7 +221,7 @@ class EMIterations:
         return iterations
 
 
-def _share(steps: Sequence[EStep], *, same_rows: bool) -> list[EStep | FastPass]:
+def _share(steps: Sequence[EStep], resident_rows: int | None) -> list[EStep | FastPass]:
     """One pass for all fast steps of a structure, one for each other step."""
     by_structure: dict[str, list[FastEStep]] = {}
     passes: list[EStep | FastPass] = []
@@ -230,7 +230,5 @@ def _share(steps: Sequence[EStep], *, same_rows: bool) -> list[EStep | FastPass]
             by_structure.setdefault(step.structure.name, []).append(step)
         else:
             passes.append(step)
-    # What several structures need of a row would not all have room.
-    same_rows &= len(by_structure) == 1
-    fast = (FastPass(alike, same_rows=same_rows) for alike in by_structure.values())
+    fast = (FastPass(alike, resident_rows=resident_rows) for alike in by_structure.values())
     return [*passes, *fast]

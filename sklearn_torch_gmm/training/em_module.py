@@ -127,7 +127,7 @@ class EMModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Begin an iteration."""
         assert self._batches is not None
-        self.iterations.begin(same_rows=self._batches.is_one)
+        self.iterations.begin(resident_rows=self._batches.resident_rows)
 
     @torch.no_grad()
     def training_step(self, batch: Any, batch_idx: int) -> None:

@@ -33,6 +33,9 @@ BYTES_SIDE_BY_SIDE = 2**28
 """What runs side by side may take together. Where a single run takes that much, it has rows enough
 for all cores."""
 
+LARGEST_OF_ONE_THREAD = 2**18
+"""Multiplications of a product up to which OpenBLAS wakes no other thread."""
+
 NUMBERS_BESIDE_A_ROW = 16
 """Numbers for each row that a run keeps beside its copy of the rows, most of them while it picks
 the first means."""
@@ -75,8 +78,9 @@ def kmeans_plusplus_indices(
 
 
 def _blas_for(data: StartingRows, num_components: int) -> AbstractContextManager[None]:
-    # For smaller products BLAS wakes no other thread.
-    is_large = data.rows.size * num_components > 100_000
+    # K-means++ looks at so many rows for each mean that it picks; K-means itself takes one thread.
+    candidates = 2 + int(math.log(num_components))
+    is_large = data.rows.size * candidates > LARGEST_OF_ONE_THREAD
     return one_blas_thread() if is_large else nullcontext()
 
 

@@ -1,5 +1,7 @@
 """Many mixtures in the same products give what each gives alone."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,10 @@ from scipy.special import log_softmax
 from scipy.stats import multivariate_normal
 
 from sklearn_torch_gmm.core import fast_step
+from sklearn_torch_gmm.core import workspace as workspace_module
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
 from sklearn_torch_gmm.core.fast_step import FastPass
+from sklearn_torch_gmm.core.moments import Moments
 from tests.core.steps import E_STEPS, as_parameters, make_e_step, mixture_of, tensor
 
 TYPES = sorted(STRUCTURES)
@@ -146,7 +150,7 @@ def test_products_of_few_rows_have_one_lane(rng, rows, monkeypatch):
     assert list(FastPass(steps)._chunks(500)) == [(slice(0, 500), 2)]
 
 
-class TestSameRows:
+class TestResidentRows:
     """T(x) of few rows that come again are computed once."""
 
     @pytest.fixture
@@ -155,53 +159,74 @@ class TestSameRows:
         subtract = fast_step.subtract_transposed
 
         def spy(rows, shift, out):
-            written.append(rows.numel())
+            written.append(rows)
             subtract(rows, shift, out)
 
         monkeypatch.setattr(fast_step, "subtract_transposed", spy)
         return written
 
-    def one_after_another(self, rng, rows, name, **options):
-        """Two passes over the same rows with other parameters."""
-        first, second = steps_for(rng, name, **options)[:2]
-        second.workspace = first.workspace
-        for step in (first, second):
-            FastPass([step], same_rows=True).add(rows)
-        return second
+    def two_passes(self, rng, batches, name, **options):
+        """Over the same batches with other parameters."""
+        steps = steps_for(rng, name, **options)[:2]
+        for step in steps:
+            step.workspace = steps[0].workspace
+            one = FastPass([step], resident_rows=sum(map(len, batches)))
+            for rows in batches:
+                one.add(rows)
+        return steps
 
     @pytest.mark.parametrize("name", TYPES)
     @pytest.mark.parametrize("num_lanes", [1, 2])
-    def test_second_pass_finds_them(self, rng, rows, written, monkeypatch, name, num_lanes):
+    @pytest.mark.parametrize("sizes", [[499], [200, 299]])
+    def test_second_pass_finds_them(self, rng, rows, written, monkeypatch, name, num_lanes, sizes):
         monkeypatch.setattr(fast_step, "SMALL_PRODUCT", 0)
         state = rng.bit_generator.state
-        second = self.one_after_another(rng, rows[:499], name, num_lanes=num_lanes)
-        assert sum(written) == 499 * 2
+        batches = rows[:499].split(sizes)
+        # About ninety rows a chunk.
+        options = {"num_lanes": num_lanes, "chunk_bytes": 20_000}
+        found = self.two_passes(rng, batches, name, **options)
+        assert sum(part.numel() for part in written) == 499 * 2
         rng.bit_generator.state = state
-        alone = steps_for(rng, name, num_lanes=num_lanes)[1]
-        alone.add(rows[:499])
-        torch.testing.assert_close(vars(second.moments), vars(alone.moments), rtol=0, atol=0)
+        expected = steps_for(rng, name, **options)[:2]
+        for step, alone in zip(found, expected, strict=True):
+            alone.workspace = expected[0].workspace
+            for batch in batches:
+                alone.add(batch)
+            torch.testing.assert_close(
+                vars(step.moments), vars(alone.moments), rtol=1e-12, atol=1e-12
+            )
 
-    def test_many_rows_are_written_again(self, rng, rows, written):
+    @pytest.mark.parametrize("missing", [0, 1])
+    def test_of_many_rows_the_rows_alone_are_kept(self, rng, rows, written, monkeypatch, missing):
         # 500 rows of 1 + 5 moments, and one byte less.
-        self.one_after_another(rng, rows, "full", chunk_bytes=8 * 500 * 6 - 1)
-        assert sum(written) == 2 * 500 * 2
+        monkeypatch.setattr(workspace_module, "KEPT_BYTES", 8 * 500 * 6 - missing)
+        self.two_passes(rng, [rows], "full")
+        assert len(written) == 1 + missing
+        strides = {part.stride()[-2:] for part in written}
+        assert strides == ({(1, 500)} if missing else {(2, 1)})
 
     def test_rows_that_may_be_others_are_written_again(self, rng, rows, written):
         step = steps_for(rng, "full")[0]
-        FastPass([step], same_rows=True).add(rows)
+        FastPass([step], resident_rows=500).add(rows)
         FastPass([step]).add(rows)
-        assert sum(written) == 2 * 500 * 2
+        assert len(written) == 2
 
-    def test_other_lanes_want_other_moments(self, rng, rows, written, monkeypatch):
+    def test_lanes_may_change(self, rng, rows, written, monkeypatch):
         """With fewer mixtures a product may have become a small one."""
         monkeypatch.setattr(fast_step, "SMALL_PRODUCT", 500 * 6 * 3)
         first, second = steps_for(rng, "full", num_lanes=2)[:2]
         second.workspace = first.workspace
         for step, lanes in ((first, 1), (second, 2)):
-            shared = FastPass([step], same_rows=True)
-            assert list(shared._chunks(500)) == [(slice(0, 500), lanes)]
-            shared.add(rows)
-        assert sum(written) == 2 * 500 * 2
+            one = FastPass([step], resident_rows=500)
+            assert list(one._chunks(500)) == [(slice(0, 500), lanes)]
+            one.add(rows)
+        assert len(written) == 1
+        expected = copy.copy(second)
+        expected.moments = Moments(
+            torch.zeros_like(second.moments.sums), torch.zeros_like(second.moments.log_likelihood)
+        )
+        expected.add(rows)
+        torch.testing.assert_close(vars(second.moments), vars(expected.moments))
 
 
 def test_what_the_data_tell_is_gathered_once_for_all_steps(rng, rows):

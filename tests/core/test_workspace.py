@@ -7,8 +7,8 @@ from sklearn_torch_gmm.core.workspace import (
     ACCELERATOR_CHUNK_BYTES,
     BY_FEATURE_BYTES,
     CHUNK_BYTES,
+    KEPT_BYTES,
     Workspace,
-    by_feature,
     subtract_transposed,
 )
 
@@ -103,13 +103,6 @@ def test_what_is_kept_stays_as_it_is():
     assert again.tolist() == [[1.0] * 3] * 2
 
 
-def test_what_is_kept_is_lost_when_another_shape_is_asked_for():
-    workspace = Workspace(torch.float64, CPU)
-    workspace.keep("features", 2, 3)
-    assert not workspace.keep("features", 3, 2)[1]
-    assert workspace.keep("features", 3, 2)[1]
-
-
 def test_fits_what_takes_no_more_than_a_chunk():
     workspace = Workspace(torch.float64, CPU, chunk_bytes=80)
     assert workspace.fits(10)
@@ -126,42 +119,84 @@ def test_processors_have_a_lane_for_each_thread(monkeypatch):
 
 @pytest.mark.parametrize("order", ["rows", "features"])
 def test_several_lanes_are_transposed_at_once(order):
-    rows = torch.randn(
-        3 * 2000, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(3 * 2000, 40, dtype=torch.float64, generator=generator)
     shift = torch.arange(40, dtype=torch.float64).unsqueeze(-1)
     wanted = torch.stack([part.T - shift for part in rows.split(2000)])
     if order == "features":
-        rows = by_feature(rows)
+        rows = rows.T.contiguous().T
     out = torch.empty(3, 40, 2000, dtype=torch.float64)
     subtract_transposed(rows.unflatten(0, (3, -1)), shift, out)
     assert torch.equal(out, wanted)
 
 
+class TestRoom:
+    @pytest.fixture
+    def workspace(self, monkeypatch):
+        monkeypatch.setattr("sklearn_torch_gmm.core.workspace.KEPT_BYTES", 100)
+        return Workspace(torch.float64, CPU)
+
+    def test_is_promised_once(self, workspace):
+        assert workspace.has_room("full", 100)
+        assert workspace.has_room("full", 100)
+
+    def test_is_what_others_have_left(self, workspace):
+        assert workspace.has_room("full", 60)
+        assert not workspace.has_room("diag", 41)
+        assert workspace.has_room("tied", 40)
+        # As it was said before.
+        assert not workspace.has_room("diag", 0)
+
+    def test_is_there_again_after_a_release(self, workspace):
+        assert workspace.has_room("full", 100)
+        workspace.release()
+        assert workspace.has_room("diag", 100)
+
+
 class TestByFeature:
     def test_each_feature_of_a_few_rows_lies_in_one_piece(self):
         rows = torch.arange(6.0).view(3, 2)
-        ordered = by_feature(rows)
+        ordered = Workspace(torch.float64, CPU).by_feature(0, rows, 3)
         assert torch.equal(ordered, rows)
         assert ordered.T.is_contiguous()
         assert ordered.data_ptr() != rows.data_ptr()
 
+    def test_rows_are_copied_once(self):
+        workspace = Workspace(torch.float64, CPU)
+        parts = torch.arange(12.0).view(2, 3, 2)
+        first = [workspace.by_feature(number, rows, 6) for number, rows in enumerate(parts)]
+        again = [workspace.by_feature(number, rows, 6) for number, rows in enumerate(parts)]
+        for one, other, rows in zip(first, again, parts, strict=True):
+            assert one is other
+            assert torch.equal(one, rows)
+
     def test_rows_that_lie_so_already_are_not_copied(self):
         rows = torch.arange(6.0).view(2, 3).T
-        assert by_feature(rows).data_ptr() == rows.data_ptr()
+        assert Workspace(torch.float64, CPU).by_feature(0, rows, 3) is rows
+
+    def test_rows_on_other_devices_are_not_copied(self):
+        rows = torch.empty(3, 2, device="meta")
+        assert Workspace(torch.float64, rows.device).by_feature(0, rows, 3) is rows
 
     def test_many_rows_are_not_copied(self):
-        # As many bytes as may be, and one row more: none of them is really there.
-        few, many = (torch.zeros(()).expand(n, 4) for n in (2**21, 2**21 + 1))
-        assert many.nbytes > BY_FEATURE_BYTES >= few.nbytes
-        assert by_feature(many).data_ptr() == many.data_ptr()
+        workspace = Workspace(torch.float64, CPU)
+        rows = torch.zeros(2, 4)
+        most = BY_FEATURE_BYTES // (4 * rows.itemsize)
+        assert workspace.by_feature(0, rows, most + 1) is rows
+        assert workspace.by_feature(0, rows, most) is not rows
+
+    def test_rows_are_not_copied_where_others_have_taken_the_room(self):
+        workspace = Workspace(torch.float64, CPU)
+        assert workspace.has_room("full", KEPT_BYTES)
+        rows = torch.zeros(2, 4)
+        assert workspace.by_feature(0, rows, 2) is rows
 
     @pytest.mark.parametrize("place", [slice(None), slice(100, 900)], ids=["all", "a part"])
     def test_subtraction_does_not_mind_the_order(self, place):
         rows = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))
         shift = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
         wanted = rows[place].double().T - shift
-        for ordered in (rows, by_feature(rows)):
+        for ordered in (rows, rows.T.contiguous().T):
             out = torch.empty_like(wanted)
             subtract_transposed(ordered[place], shift, out=out)
             assert torch.equal(out, wanted)

@@ -46,21 +46,20 @@ def test_weights_travel_with_their_rows(X):
         np.testing.assert_array_equal(rows, X[part.long().numpy()])
 
 
-def test_batches_of_an_array_that_lies_as_it_should_are_views(X):
-    X = np.asfortranarray(X)
-    (rows,) = next(iter(ArrayRows(X).batches(10, num_workers=0)))
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("batch_size", [None, 10])
+def test_batches_of_an_array_are_views_that_come_again(X, order, batch_size):
+    X = np.asarray(X, order=order)
+    batches = ArrayRows(X).batches(batch_size, num_workers=0)
+    (rows,) = next(iter(batches))
     assert rows.data_ptr() == X.ctypes.data
+    assert batches.resident_rows == len(X)
 
 
-def test_batches_of_a_small_array_lie_feature_by_feature(X):
-    for (rows,) in ArrayRows(X).batches(10, num_workers=0):
-        assert rows.stride() == (1, len(X))
-
-
-def test_batches_of_a_large_array_are_views(monkeypatch, X):
-    monkeypatch.setattr("sklearn_torch_gmm.core.workspace.BY_FEATURE_BYTES", X.nbytes - 1)
-    (rows,) = next(iter(ArrayRows(X).batches(10, num_workers=0)))
-    assert rows.data_ptr() == X.ctypes.data
+def test_rows_of_a_file_may_not_stay_in_memory(tmp_path, X):
+    np.save(tmp_path / "X.npy", X)
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    assert ArrayRows(X).batches(10, num_workers=0).resident_rows is None
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -32,6 +33,9 @@ QUIET_DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
 }
 """One device and no output unless asked: a call inside a grid search must not start processes."""
+
+
+_PLAIN = (str, int, float, type(None))
 
 
 class QuietTrainer(pl.Trainer):
@@ -62,45 +66,58 @@ def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int) -> pl.Tr
     ValueError
         If the trainer refuses a value.
     """
-    accelerator = trainer_params.get("accelerator", QUIET_DEFAULTS["accelerator"])
-    if accelerator == "auto":
-        accelerator = automatic_accelerator()
-    if not trainer_params and accelerator == "cpu":
-        pickled = _pickled_trainer(max_epochs)
-        if pickled is not None:
-            trainer: pl.Trainer = pickle.loads(pickled)
-            return trainer
     check_trainer_params(trainer_params)
     params: dict[str, Any] = {**QUIET_DEFAULTS, "max_epochs": max_epochs, **trainer_params}
     # Lightning asks for Python's own numbers.
     params = {n: v.item() if isinstance(v, np.generic) else v for n, v in params.items()}
-    params["accelerator"] = accelerator
     # The module chooses the arithmetic itself. Lightning's plugin would set torch's default type
     # for the whole process while a step runs.
     params.pop("precision", None)
+    if params["accelerator"] == "auto":
+        params["accelerator"] = automatic_accelerator()
+    # Lightning's sampler repeats rows to even out the ranks; ours never does.
+    params["use_distributed_sampler"] = False
+    with refusals(trainer_params):
+        return _copied(params) or _made(params)
+
+
+def _made(params: Mapping[str, Any]) -> pl.Trainer:
+    params = dict(params)
     if isinstance(params.get("callbacks"), list):
         # Lightning appends to the list that it is given.
         params["callbacks"] = list(params["callbacks"])
-    # Lightning's sampler repeats rows to even out the ranks; ours never does.
-    params["use_distributed_sampler"] = False
     if _is_one_process(params) and not params.get("plugins"):
         # Otherwise a job under SLURM is taken for one of many nodes, and waits for the others.
         params["plugins"] = [LightningEnvironment()]
-    with refusals(trainer_params):
-        return QuietTrainer(**params)
+    return QuietTrainer(**params)
+
+
+def _copied(params: Mapping[str, Any]) -> pl.Trainer | None:
+    """Copy a trainer that has been made before, if nothing in it belongs to a single fit.
+
+    Each trainer that is made looks through all installed packages for callbacks, which takes longer
+    than a fit of little data. A copy of one that has not been used takes 0.1 ms.
+    """
+    are_plain = all(isinstance(value, _PLAIN) for value in params.values())
+    if not are_plain or params["accelerator"] != "cpu" or not _is_one_process(params):
+        return None
+    # True is equal to 1, and means something else.
+    key = tuple((name, type(value), value) for name, value in sorted(params.items()))
+    pickled = _pickled_trainer(key)
+    trainer: pl.Trainer | None = None if pickled is None else pickle.loads(pickled)
+    return trainer
 
 
 @lru_cache(maxsize=16)
-def _pickled_trainer(max_epochs: int) -> bytes | None:
-    """A trainer with the defaults, or None where there cannot be more of the same.
-
-    Each trainer that is made looks through all installed packages for callbacks, which takes longer
-    than a fit of little data. A copy of one that has been made and not used takes 0.1 ms.
-    """
-    trainer = make_trainer({"accelerator": "cpu"}, max_epochs=max_epochs)
-    # What a package has added may be of one trainer only.
-    has_callbacks = bool(trainer.callbacks)  # type: ignore[attr-defined]
-    return None if has_callbacks else pickle.dumps(trainer)
+def _pickled_trainer(key: tuple[tuple[str, type, Any], ...]) -> bytes | None:
+    trainer = _made({name: value for name, _, value in key})
+    # They may keep something of one fit, as what a package has added or a name stands for may.
+    has_parts = (
+        trainer.callbacks  # type: ignore[attr-defined]
+        or trainer.loggers
+        or not isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
+    )
+    return None if has_parts else pickle.dumps(trainer)
 
 
 class OneLoader(CombinedLoader):

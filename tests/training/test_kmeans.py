@@ -101,6 +101,19 @@ def test_the_settings_of_scikit_learn_are_the_callers(X, monkeypatch):
     assert seen == [77] * len(runs_for())
 
 
+# Three rows are looked at for each of four means: three products of the rows with eight features.
+@pytest.mark.parametrize(("num_rows", "is_limited"), [(2**18 // 24, False), (11_000, True)])
+@pytest.mark.parametrize("start", [module.kmeans, module.kmeans_plusplus_indices])
+def test_blas_is_kept_to_one_thread_where_it_would_take_more(
+    rng, monkeypatch, start, num_rows, is_limited
+):
+    seen = []
+    limit = module.one_blas_thread
+    monkeypatch.setattr(module, "one_blas_thread", lambda: (seen.append(True), limit())[1])
+    start(StartingRows(rng.normal(size=(num_rows, 8)), None), 4, np.random.RandomState(0))
+    assert bool(seen) == is_limited
+
+
 def test_an_error_is_raised_and_nobody_waits_for_the_run_that_failed(X):
     X[0] = np.nan
     with pytest.raises(ValueError, match="NaN"):

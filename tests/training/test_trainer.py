@@ -70,7 +70,7 @@ def test_one_device_unless_asked():
     assert make_trainer({}, max_epochs=1).num_devices == 1
 
 
-class TestTrainersWithoutParameters:
+class TestTrainersOfPlainParameters:
     """They are copies of one."""
 
     @pytest.fixture(autouse=True)
@@ -99,6 +99,42 @@ class TestTrainersWithoutParameters:
         assert first.fit_loop is not second.fit_loop
         assert first.fit_loop.trainer is first
         assert (second.max_epochs, second.callbacks, second.logger) == (7, [], None)
+
+    def test_plain_values_are_parts_of_what_is_copied(self, made):
+        params = {"accelerator": "cpu", "max_steps": 5, "limit_train_batches": 0.5}
+        for _ in range(2):
+            trainer = make_trainer(params, max_epochs=7)
+            assert (trainer.max_steps, trainer.limit_train_batches) == (5, 0.5)
+        assert len(made) == 1
+
+    def test_true_is_not_one(self, made):
+        for limit in (1, True, 1.0):
+            make_trainer({"limit_train_batches": limit}, max_epochs=7)
+        assert [type(kwargs["limit_train_batches"]) for kwargs in made] == [int, bool, float]
+
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"callbacks": [Recorder()]},
+            {"enable_checkpointing": True},
+            {"enable_progress_bar": True},
+            {"logger": True},
+            {"max_time": "00:01:00:00"},
+            {"profiler": "simple"},
+            {"devices": 2},
+        ],
+        ids=lambda params: next(iter(params)),
+    )
+    @pytest.mark.filterwarnings("ignore:Starting from v1.9.0, `tensorboardX`")
+    def test_what_may_belong_to_one_fit_is_made_each_time(self, made, tmp_path, params):
+        for _ in range(2):
+            make_trainer({"default_root_dir": str(tmp_path), **params}, max_epochs=7)
+        assert len(made) in (2, 3)
+
+    def test_what_is_refused_is_refused_each_time(self):
+        for _ in range(2):
+            with pytest.raises(ValueError, match=r"refuses trainer_params.*limit_train_batches"):
+                make_trainer({"limit_train_batches": -1.0}, max_epochs=7)
 
     def test_another_number_of_epochs_is_another_trainer(self):
         for max_epochs in (3, 5, 3):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -33,8 +33,14 @@ BYTES_SIDE_BY_SIDE = 2**28
 """What runs side by side may take together. Where a single run takes that much, it has rows enough
 for all cores."""
 
-LARGEST_OF_ONE_THREAD = 2**18
+LARGEST_OF_ONE_BLAS_THREAD = 2**18
 """Multiplications of a product up to which OpenBLAS wakes no other thread."""
+
+LARGEST_OF_ONE_THREAD = 2**21
+"""Multiplications of an iteration up to which one thread of OpenMP is enough.
+
+scikit-learn and torch may have an OpenMP each, whose threads go on spinning after their work and
+then share their cores with those of the other."""
 
 NUMBERS_BESIDE_A_ROW = 16
 """Numbers for each row that a run keeps beside its copy of the rows, most of them while it picks
@@ -61,7 +67,7 @@ def squarable(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def kmeans(data: StartingRows, num_components: int, random_state: np.random.RandomState) -> Labels:
     """Clusters of K-means."""
     model = KMeans(n_clusters=num_components, n_init=1, random_state=random_state)
-    with _blas_for(data, num_components):
+    with _threads_for(data, num_components):
         return Labels(model.fit(squarable(data.rows), sample_weight=data.weights).labels_)
 
 
@@ -70,18 +76,24 @@ def kmeans_plusplus_indices(
 ) -> npt.NDArray[np.intp]:
     """Positions of the rows that K-means++ picks."""
     rows = squarable(data.rows)
-    with _blas_for(data, num_components):
+    with _threads_for(data, num_components):
         _, indices = kmeans_plusplus(
             rows, num_components, sample_weight=data.weights, random_state=random_state
         )
     return np.asarray(indices)
 
 
-def _blas_for(data: StartingRows, num_components: int) -> AbstractContextManager[None]:
-    # K-means++ looks at so many rows for each mean that it picks; K-means itself takes one thread.
-    candidates = 2 + int(math.log(num_components))
-    is_large = data.rows.size * candidates > LARGEST_OF_ONE_THREAD
-    return one_blas_thread() if is_large else nullcontext()
+@contextmanager
+def _threads_for(data: StartingRows, num_components: int) -> Iterator[None]:
+    with ExitStack() as limits:
+        # K-means++ looks at so many rows for each mean that it picks; K-means itself takes one
+        # thread of BLAS.
+        candidates = 2 + int(math.log(num_components))
+        if data.rows.size * candidates > LARGEST_OF_ONE_BLAS_THREAD:
+            limits.enter_context(one_blas_thread())
+        if data.rows.size * num_components <= LARGEST_OF_ONE_THREAD:
+            limits.enter_context(libraries("openmp").limit(limits=1))
+        yield
 
 
 def kmeans_side_by_side(

@@ -4,7 +4,12 @@ import torch
 from scipy.special import logsumexp, softmax
 from torch import Tensor
 
-from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceStructure, get_structure
+from sklearn_torch_gmm.core.covariance import (
+    FEW_ROWS,
+    STRUCTURES,
+    CovarianceStructure,
+    get_structure,
+)
 from sklearn_torch_gmm.core.em import (
     TOLERATED_ERROR,
     cancellation,
@@ -407,3 +412,30 @@ def test_only_the_restart_with_the_singular_covariance_is_unusable(rng):
     result = m_step(step.moments, step.centre, step.parameters.means, structure, 0.0)
     assert result.usable[1].tolist() == [False, True]
     assert result.usable[0].all()
+
+
+@pytest.mark.parametrize("keep_rounding", [False, True])
+@pytest.mark.parametrize("name", TYPES)
+def test_where_all_components_have_rows_nothing_is_done_for_rare_cases(rng, name, keep_rounding):
+    structure = get_structure(name)
+    rows = tensor(rng.standard_normal((200, 3)))
+    start = random_start(structure, rows, 3)
+    step = make_e_step("fast", start, rows.mean(0), structure)
+    step.add(rows)
+    assert step.moments.counts.min() > FEW_ROWS
+    careful, plain = (
+        m_step(
+            step.moments,
+            step.centre,
+            start.means,
+            structure,
+            1e-6,
+            keep_rounding=keep_rounding,
+            rare_cases=rare_cases,
+        )
+        for rare_cases in (True, False)
+    )
+    for one, other in zip(careful.parameters.tensors(), plain.parameters.tensors(), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(careful.usable, plain.usable)
+    assert not plain.empty.any()

@@ -1,5 +1,7 @@
 """One epoch is one exact EM iteration, however the rows arrive."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.em import TOLERATED_ERROR
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
 from sklearn_torch_gmm.mixture import GaussianMixture
+from sklearn_torch_gmm.training import member
 from sklearn_torch_gmm.training.arrays import ArrayRows
 from sklearn_torch_gmm.training.em_iterations import EMIterations
 from sklearn_torch_gmm.training.fit import fit_mixture
@@ -141,6 +144,42 @@ def test_width_is_found_however_far_components_are_apart(covariance_type, spread
         "spherical": np.repeat(parts.mean(1, keepdims=True), 2, 1)[np.argsort(order)],
     }[covariance_type]
     np.testing.assert_allclose(variances, expected + 1e-6, rtol=TOLERATED_ERROR[torch.float64])
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("rows_of_the_second", [0, 3])
+def test_an_m_step_is_done_again_where_a_component_has_few_rows(
+    monkeypatch, covariance_type, rows_of_the_second
+):
+    rng = np.random.default_rng(0)
+    X = np.vstack([rng.normal(size=(60, 2)), np.full((rows_of_the_second, 2), 40.0)])
+    start = {
+        "weights_init": [0.5, 0.5],
+        "means_init": [[0.0, 0.0], [40.0, 40.0]],
+        "precisions_init": STRUCTURES[covariance_type].unit_covariances(
+            torch.ones(STRUCTURES[covariance_type].covariance_shape(2, 2))
+        ),
+    }
+    done = []
+    m_step = member.m_step
+
+    def spy(*args, rare_cases, **kwargs):
+        done.append(rare_cases)
+        return m_step(*args, rare_cases=rare_cases, **kwargs)
+
+    monkeypatch.setattr(member, "m_step", spy)
+
+    mixture = GaussianMixture(2, covariance_type=covariance_type, max_iter=3, tol=0, **start)
+    with warnings.catch_warnings():
+        # Of what is empty, and of what has not converged.
+        warnings.simplefilter("ignore")
+        mixture.fit(X)
+    # From then on they are looked after at once; so narrow a component needs exact steps besides.
+    assert done[0] is False
+    assert len(done) >= 4
+    assert all(done[1:])
+    np.testing.assert_allclose(mixture.means_[1], [40.0, 40.0], rtol=1e-12)
+    assert np.isfinite(mixture.covariances_).all()
 
 
 def settings_for(X, **kwargs):

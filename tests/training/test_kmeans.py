@@ -43,6 +43,10 @@ def blas_counts():
     return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
+def openmp_counts():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"}
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_they_find_what_scikit_learn_finds_one_after_another(X, dtype, weighted):
@@ -112,6 +116,29 @@ def test_blas_is_kept_to_one_thread_where_it_would_take_more(
     monkeypatch.setattr(module, "one_blas_thread", lambda: (seen.append(True), limit())[1])
     start(StartingRows(rng.normal(size=(num_rows, 8)), None), 4, np.random.RandomState(0))
     assert bool(seen) == is_limited
+
+
+@pytest.mark.parametrize(("num_rows", "is_limited"), [(2**19 // 8, True), (2**19 // 8 + 1, False)])
+@pytest.mark.parametrize("start", [module.kmeans, module.kmeans_plusplus_indices])
+def test_few_rows_have_one_thread_and_leave_their_number_alone(
+    rng, monkeypatch, start, num_rows, is_limited
+):
+    seen = []
+    kmeans_plusplus, fit = module.kmeans_plusplus, KMeans.fit
+
+    def spy(function):
+        def spied(*args, **kwargs):
+            seen.append(openmp_counts())
+            return function(*args, **kwargs)
+
+        return spied
+
+    monkeypatch.setattr(module, "kmeans_plusplus", spy(kmeans_plusplus))
+    monkeypatch.setattr(KMeans, "fit", spy(fit))
+    with module.libraries("openmp").limit(limits=3):
+        start(StartingRows(rng.normal(size=(num_rows, 8)), None), 4, np.random.RandomState(0))
+        assert openmp_counts() == {3}
+    assert seen == [{1} if is_limited else {3}]
 
 
 def test_an_error_is_raised_and_nobody_waits_for_the_run_that_failed(X):

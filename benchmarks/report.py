@@ -98,6 +98,10 @@ def write_report(paths: Sequence[Path], page: Path, images: Path, link: str = ""
     return page
 
 
+def _times(quotient: float) -> str:
+    return f"{quotient:.2g}×" if quotient < 100 else f"{quotient:.0f}×"
+
+
 def write_ratios(path: Path, readme: Path) -> None:
     """Put the ratios of an EM iteration between the README's two marks, and their machine."""
     content = load(path)
@@ -110,12 +114,13 @@ def write_ratios(path: Path, readme: Path) -> None:
     others = [name for name in libraries_in({row: figures[row] for row in rows}) if name != OURS]
     versions = {library: figure.version for row in rows for library, figure in figures[row].items()}
     used = {figures[row][OURS].environment for row in rows if OURS in figures[row]}
-    machine = "; ".join(
+    machines = {
         "{processor}, {cores} cores, {memory_gb} GB, {system}".format(
             **content["environments"][name]
         )
-        for name in sorted(used)
-    )
+        for name in used
+    }
+    machine = "; ".join(sorted(machines))
     case = CASES[_README_CASE].title
     lines = [
         f"An iteration of EM at {case} in float64; others' time divided by ours. ({machine})",
@@ -125,7 +130,7 @@ def write_ratios(path: Path, readme: Path) -> None:
     ]
     for row in rows:
         quotients = [ratio(row, figures[row], name) for name in others]
-        cells = ["" if quotient is None else f"{quotient:.2g}×" for quotient in quotients]
+        cells = ["" if quotient is None else _times(quotient) for quotient in quotients]
         lines.append(f"| {row.covariance} | " + " | ".join(cells) + " |")
     before, start, rest = readme.read_text().partition(_RATIOS_START)
     _, end, after = rest.partition(_RATIOS_END)
@@ -215,7 +220,7 @@ def _cell(
         share = product_fraction(row, figure, figures)
         text += f", {share:.0%} of a product" if share is not None else ""
     elif library != BASELINE and (quotient := ratio(row, libraries, library)) is not None:
-        times = f"{quotient:.2g}×" if quotient < 100 else f"{quotient:.0f}×"
+        times = _times(quotient)
         text = f"{f'**{times}**' if quotient < 1 else times}, {text}"
     return text + mark
 

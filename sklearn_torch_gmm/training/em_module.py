@@ -1,4 +1,4 @@
-"""Expectation–maximization as a Lightning module: one epoch is one iteration."""
+"""Expectation–maximization as a Lightning module: one epoch is one iteration, if anybody looks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,21 @@ from sklearn_torch_gmm.training.failures import error_from_plain, error_to_plain
 from sklearn_torch_gmm.training.member import Outcome
 from sklearn_torch_gmm.training.settings import FitSettings
 from sklearn_torch_gmm.training.starts import Restart, Starts, SweepProgress
-from sklearn_torch_gmm.training.trainer import OneLoader, is_in_forked_process
+from sklearn_torch_gmm.training.trainer import (
+    OneLoader,
+    is_in_forked_process,
+    is_watched,
+    must_stop,
+)
 
 
 class EMModule(pl.LightningModule):
     """Carries :class:`EMIterations` through Lightning's loop.
 
     A training step adds a batch to the moments. The end of an epoch sums the moments over the
-    processes and does the M-step.
+    processes and does the M-step. Where the rows are one batch in memory, and nothing else is told
+    of epochs, the iterations that follow take place there, too: for little data an epoch costs as
+    much as an iteration.
 
     Parameters
     ----------
@@ -75,6 +82,7 @@ class EMModule(pl.LightningModule):
         self._restored: dict[str, Any] | None = None
         self._repeats = 0
         self._batches: Batches | None = None
+        self._all_rows: Any = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return an optimizer that changes nothing; Lightning warns without one."""
@@ -92,6 +100,7 @@ class EMModule(pl.LightningModule):
 
         Module and trainer know each other: what they hold would stay until Python looks for cycles.
         """
+        self._all_rows = None
         if self._batches is not None:
             self._batches.close()
         if hasattr(self, "iterations"):
@@ -136,10 +145,20 @@ class EMModule(pl.LightningModule):
             # Lightning counts the steps of optimizers, and saves nothing before the first of them.
             self.optimizers().step()  # type: ignore[union-attr]
         self.iterations.add(*batch)
+        assert self._batches is not None
+        if batch[0].shape[0] == self._batches.resident_rows and not is_watched(self.trainer):
+            self._all_rows = batch
 
     @torch.no_grad()
     def on_train_epoch_end(self) -> None:
         """Do the M-step and test for convergence."""
+        self._end_iteration()
+        while self._all_rows is not None and not must_stop(self.trainer):
+            self.on_train_epoch_start()
+            self.iterations.add(*self._all_rows)
+            self._end_iteration()
+
+    def _end_iteration(self) -> None:
         several = self.trainer.world_size > 1
         try:
             outcome = self.iterations.end(self._over_processes if several else None)

@@ -148,6 +148,22 @@ def is_in_forked_process(trainer: pl.Trainer) -> bool:
     return isinstance(launcher, _MultiProcessingLauncher) and launcher.is_interactive_compatible
 
 
+def is_watched(trainer: pl.Trainer) -> bool:
+    """Whether anything that the user asked for is told of epochs or steps, or counts the latter."""
+    return bool(
+        trainer.callbacks  # type: ignore[attr-defined]
+        or trainer.loggers
+        or not isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
+        or trainer.max_steps != -1
+        or trainer.world_size > 1
+    )
+
+
+def must_stop(trainer: pl.Trainer) -> bool:
+    """Whether the fit is over, or the process has been told to end."""
+    return trainer.should_stop or trainer.received_sigterm
+
+
 def run(
     trainer: pl.Trainer, module: pl.LightningModule, ckpt_path: str | PathLike[str] | None = None
 ) -> None:

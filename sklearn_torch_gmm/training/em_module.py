@@ -118,9 +118,11 @@ class EMModule(pl.LightningModule):
             self._leave_communication_to_the_end_of_the_epoch()
         try:
             if self._restored is None:
-                self.iterations = EMIterations(
-                    self._agreed_starts(), self._members, self.device, scores=self._scores
-                )
+                starts = self._agreed_starts()
+                with torch.inference_mode():
+                    self.iterations = EMIterations(
+                        starts, self._members, self.device, scores=self._scores
+                    )
             else:
                 self._go_on(self._restored)
         except ValueError as failure:
@@ -133,12 +135,13 @@ class EMModule(pl.LightningModule):
         self._allow_more_epochs(self._repeats)
         self.trainer.should_stop = self.iterations.is_finished
 
+    @torch.inference_mode()
     def on_train_epoch_start(self) -> None:
         """Begin an iteration."""
         assert self._batches is not None
         self.iterations.begin(resident_rows=self._batches.resident_rows)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the moments."""
         if batch_idx == 0 and self.trainer.checkpoint_callbacks:
@@ -149,7 +152,7 @@ class EMModule(pl.LightningModule):
         if batch[0].shape[0] == self._batches.resident_rows and not is_watched(self.trainer):
             self._all_rows = batch
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def on_train_epoch_end(self) -> None:
         """Do the M-step and test for convergence."""
         self._end_iteration()

@@ -156,6 +156,7 @@ def _is_kmeans(strategy: object) -> bool:
     return isinstance(strategy, str) and STRATEGIES[strategy] is kmeans
 
 
+@torch.inference_mode()
 def _estimate(
     assignment: Assignment, data: StartingRows, members: Sequence[FitSettings]
 ) -> list[MStepResult]:

@@ -228,14 +228,13 @@ class FastPass:
         logits = self._first.workspace.take("logits", lanes, place.stop - place.start, num_rows)
         # A product for each mixture rounds as if the mixture were the only one; with much data one
         # product for all is up to twice as fast.
-        is_small = self._is_small(lanes * num_rows)
+        is_small = lanes == 1 and self._is_small(num_rows)
         if not is_small:
             torch.bmm(self._natural[place].expand(lanes, -1, -1), features, out=logits)
         sizes = [part.num_rows for part in group]
         for part, own in zip(group, logits.split(sizes, dim=1), strict=True):
             by_mixture = own.unflatten(1, (part.num_restarts, part.num_components))
             if is_small:
-                # In one lane.
                 each = features.expand(part.num_restarts, length, num_rows)
                 torch.bmm(part.natural, each, out=by_mixture[0])
                 part.step.weigh(by_mixture, sample_weight, part.restarts)

@@ -79,6 +79,10 @@ class EMIterations:
         """Whether nothing is left to do."""
         return not self._needs_scores and all(member.is_finished for member in self.members)
 
+    def multiplications(self, num_rows: int) -> int:
+        """How many multiplications the first product of a pass over so many rows takes."""
+        return num_rows * sum(step.moments.sums.numel() for _, step in self._in_pass)
+
     def begin(self, *, resident_rows: int | None = None) -> None:
         """Begin an iteration.
 

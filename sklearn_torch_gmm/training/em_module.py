@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from sklearn_torch_gmm.training.failures import error_from_plain, error_to_plain
 from sklearn_torch_gmm.training.member import Outcome
 from sklearn_torch_gmm.training.settings import FitSettings
 from sklearn_torch_gmm.training.starts import Restart, Starts, SweepProgress
+from sklearn_torch_gmm.training.threads import threads_for_iteration
 from sklearn_torch_gmm.training.trainer import (
     OneLoader,
     is_in_forked_process,
@@ -155,11 +157,14 @@ class EMModule(pl.LightningModule):
     @torch.inference_mode()
     def on_train_epoch_end(self) -> None:
         """Do the M-step and test for convergence."""
-        self._end_iteration()
-        while self._all_rows is not None and not must_stop(self.trainer):
-            self.on_train_epoch_start()
-            self.iterations.add(*self._all_rows)
+        assert self._batches is not None
+        num_rows = self._batches.resident_rows or sys.maxsize
+        with threads_for_iteration(self.iterations.multiplications(num_rows)):
             self._end_iteration()
+            while self._all_rows is not None and not must_stop(self.trainer):
+                self.on_train_epoch_start()
+                self.iterations.add(*self._all_rows)
+                self._end_iteration()
 
     def _end_iteration(self) -> None:
         several = self.trainer.world_size > 1

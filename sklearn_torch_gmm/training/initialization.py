@@ -36,6 +36,7 @@ from sklearn_torch_gmm.training.kmeans import (
     kmeans_side_by_side,
 )
 from sklearn_torch_gmm.training.settings import FitSettings
+from sklearn_torch_gmm.training.threads import threads_for_iteration
 
 Strategy = Callable[[StartingRows, int, np.random.RandomState], Assignment]
 
@@ -164,7 +165,9 @@ def _estimate(
     sample, start = sample_of(data), members[0].start
     results = []
     for member in members:
-        result = assignment.estimate(sample, member)
+        num_moments = 1 + member.structure.num_moments(sample.rows.shape[1])
+        with threads_for_iteration(sample.rows.shape[0] * member.num_components * num_moments):
+            result = assignment.estimate(sample, member)
         given = _with_given_parts(result.parameters, member)
         usable = result.usable if start.precisions is None else torch.ones_like(result.usable)
         results.append(replace(result, parameters=given, usable=usable))

@@ -26,8 +26,8 @@ from sklearn import config_context, get_config
 from sklearn.cluster import KMeans, kmeans_plusplus
 
 from sklearn_torch_gmm.training.assignments import Labels
-from sklearn_torch_gmm.training.blas import libraries, one_blas_thread
 from sklearn_torch_gmm.training.data import StartingRows
+from sklearn_torch_gmm.training.threads import libraries, one_blas_thread, one_openmp_thread
 
 BYTES_SIDE_BY_SIDE = 2**28
 """What runs side by side may take together. Where a single run takes that much, it has rows enough
@@ -37,10 +37,7 @@ LARGEST_OF_ONE_BLAS_THREAD = 2**18
 """Multiplications of a product up to which OpenBLAS wakes no other thread."""
 
 LARGEST_OF_ONE_THREAD = 2**21
-"""Multiplications of an iteration up to which one thread of OpenMP is enough.
-
-scikit-learn and torch may have an OpenMP each, whose threads go on spinning after their work and
-then share their cores with those of the other."""
+"""Multiplications of an iteration up to which one thread of OpenMP is enough."""
 
 NUMBERS_BESIDE_A_ROW = 16
 """Numbers for each row that a run keeps beside its copy of the rows, most of them while it picks
@@ -92,7 +89,7 @@ def _threads_for(data: StartingRows, num_components: int) -> Iterator[None]:
         if data.rows.size * candidates > LARGEST_OF_ONE_BLAS_THREAD:
             limits.enter_context(one_blas_thread())
         if data.rows.size * num_components <= LARGEST_OF_ONE_THREAD:
-            limits.enter_context(libraries("openmp").limit(limits=1))
+            limits.enter_context(one_openmp_thread())
         yield
 
 

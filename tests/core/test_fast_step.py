@@ -142,6 +142,18 @@ def test_sums_that_would_take_more_than_a_chunk_are_not_kept_for_each_lane(rng):
         assert next(FastPass(steps[:1])._chunks(64))[1] == expected
 
 
+def test_lanes_may_have_a_small_product_without_the_rows_that_are_left_over(rng, rows, monkeypatch):
+    state = rng.bit_generator.state
+    alone = steps_for(rng, "full")
+    for step in alone:
+        step.add(rows[:499])
+    rng.bit_generator.state = state
+    steps = steps_for(rng, "full", num_lanes=2)
+    monkeypatch.setattr(fast_step, "SMALL_PRODUCT", 499 * 6 * 23)
+    FastPass(steps).add(rows[:499])
+    assert_same_moments(steps, alone)
+
+
 def test_products_of_few_rows_have_one_lane(rng, rows, monkeypatch):
     steps = steps_for(rng, "full", num_lanes=2)
     monkeypatch.setattr(fast_step, "SMALL_PRODUCT", 500 * 6 * 23 + 1)

@@ -1,4 +1,4 @@
-"""One thread for NumPy's BLAS, where more would be in the way.
+"""One thread for NumPy's BLAS, or for OpenMP, where more would be in the way.
 
 OpenBLAS's threads go on spinning for some 30 ms after a product. Those of torch, which come next,
 then share their cores with them: a fit of 2,000 rows took two and a half times as long.
@@ -6,16 +6,22 @@ then share their cores with them: a fit of 2,000 rows took two and a half times 
 BLAS has one number of threads for the whole process. scikit-learn's K-means sets it to one and puts
 back what it has found: of two runs at once, the later one finds one, and may put that back last.
 Here one thread sets it for all, and puts back what there was when the last of them is done.
+
+OpenMP has a number of threads for each thread. scikit-learn and torch may have an OpenMP each,
+whose threads go on spinning after their work and then share their cores with those of the other,
+and with OpenBLAS's. What is too little to be shared out had better wait for none of them.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 
 from threadpoolctl import ThreadpoolController
+
+from sklearn_torch_gmm.core.fast_step import SMALL_PRODUCT
 
 _lock = threading.Lock()
 _users = 0
@@ -29,6 +35,34 @@ def libraries(kind: str) -> ThreadpoolController:
     A limit of all libraries would put back the numbers of those, too, that it does not change.
     """
     return ThreadpoolController().select(user_api=kind)
+
+
+def threads_for_iteration(multiplications: int) -> AbstractContextManager[None]:
+    """Limit OpenMP to one thread for iterations that share nothing out.
+
+    LAPACK wakes threads for the smallest matrix. Where those of NumPy's BLAS are still spinning,
+    each of its calls may then wait 5 ms.
+
+    Parameters
+    ----------
+    multiplications : int
+        Of a pass over the rows.
+    """
+    return one_openmp_thread() if multiplications < SMALL_PRODUCT else nullcontext()
+
+
+@contextmanager
+def one_openmp_thread() -> Iterator[None]:
+    """Limit OpenMP to one thread, for what this thread does."""
+    # What `limit` does beside this takes as long as a small iteration.
+    before = [(one, one.get_num_threads()) for one in libraries("openmp").lib_controllers]
+    for one, _ in before:
+        one.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for one, number in before:
+            one.set_num_threads(number)
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class FitSettings:
     num_init : int
         R, the number of starts; the best result is kept.
     max_iter : int
-        Largest number of iterations, one epoch each.
+        Largest number of iterations.
     tolerance : float
         Smallest change of the mean log-likelihood, in nats, that goes on.
     regularization : float

@@ -112,12 +112,15 @@ def _copied(params: Mapping[str, Any]) -> pl.Trainer | None:
 def _pickled_trainer(key: tuple[tuple[str, type, Any], ...]) -> bytes | None:
     trainer = _made({name: value for name, _, value in key})
     # They may keep something of one fit, as what a package has added or a name stands for may.
-    has_parts = (
+    return None if _has_listeners(trainer) else pickle.dumps(trainer)
+
+
+def _has_listeners(trainer: pl.Trainer) -> bool:
+    return bool(
         trainer.callbacks  # type: ignore[attr-defined]
         or trainer.loggers
         or not isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
     )
-    return None if has_parts else pickle.dumps(trainer)
 
 
 class OneLoader(CombinedLoader):
@@ -150,13 +153,7 @@ def is_in_forked_process(trainer: pl.Trainer) -> bool:
 
 def is_watched(trainer: pl.Trainer) -> bool:
     """Whether anything that the user asked for is told of epochs or steps, or counts the latter."""
-    return bool(
-        trainer.callbacks  # type: ignore[attr-defined]
-        or trainer.loggers
-        or not isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
-        or trainer.max_steps != -1
-        or trainer.world_size > 1
-    )
+    return _has_listeners(trainer) or trainer.max_steps != -1 or trainer.world_size > 1
 
 
 def must_stop(trainer: pl.Trainer) -> bool:

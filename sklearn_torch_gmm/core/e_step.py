@@ -53,10 +53,9 @@ class EStep(ABC):
         self.workspace = workspace
         restarts, components, features = parameters.means.shape
         length = 1 + structure.num_moments(features)
-        # Components lie next to each other: the product that adds to them is up to twice as fast.
-        sums = parameters.means.new_zeros(length, restarts * components)
+        sums = workspace.new_sums(restarts * components, length)
         self.moments = Moments(
-            sums=sums.T.unflatten(0, (restarts, components)),
+            sums=sums.unflatten(0, (restarts, components)),
             log_likelihood=parameters.means.new_zeros(restarts),
             certainty=parameters.means.new_zeros(restarts) if with_certainty else None,
         )

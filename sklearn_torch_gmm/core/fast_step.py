@@ -114,13 +114,13 @@ class FastPass:
         self._width = max(sum(part.num_rows for part in group) for group in self._groups)
         if len(steps) == 1:
             self._natural = first.natural.flatten(0, 1)
-            self._sums = first.moments.sums.flatten(0, 1).T
+            self._sums = first.moments.sums.flatten(0, 1)
         else:
             self._natural = torch.cat([step.natural.flatten(0, 1) for step in steps])
-            self._sums = torch.cat([step.moments.sums.flatten(0, 1).T for step in steps], dim=1)
+            self._sums = first.workspace.new_sums(*self._natural.shape)
             sizes = [step.natural.shape[0] * step.natural.shape[1] for step in steps]
-            for step, sums in zip(steps, self._sums.split(sizes, dim=1), strict=True):
-                step.moments.sums = sums.T.unflatten(0, step.natural.shape[:2])
+            for step, sums in zip(steps, self._sums.split(sizes), strict=True):
+                step.moments.sums = sums.unflatten(0, step.natural.shape[:2])
                 step.moments.scatter = first.moments.scatter
         self._length = self._natural.shape[1]
         self._resident_rows = resident_rows
@@ -148,7 +148,7 @@ class FastPass:
             sums = self._sums.unsqueeze(0)
             if lanes > 1:
                 if in_lanes is None:
-                    in_lanes = workspace.take("sums", lanes, *self._sums.shape).zero_()
+                    in_lanes = workspace.take_sums(lanes, *self._sums.shape)
                 sums = in_lanes[:lanes]
             self._add_chunk(features, weights, sums)
         if in_lanes is not None:
@@ -194,7 +194,7 @@ class FastPass:
         first.structure.complete_moments(features, num_features)
 
     def _add_chunk(self, features: Tensor, sample_weight: Tensor | None, sums: Tensor) -> None:
-        """Add to ``sums [T, 1 + P, K]`` those of ``features [T, 1 + P, n]``."""
+        """Add to ``sums [T, K, 1 + P]`` those of ``features [T, 1 + P, n]``."""
         first = self._first
         start = 0
         for group in self._groups:
@@ -242,7 +242,7 @@ class FastPass:
             else:
                 part.step.weigh(by_mixture, sample_weight, part.restarts)
         if not is_small:
-            sums[..., place].baddbmm_(features, logits.mT)
+            self._first.workspace.add_product(sums[:, place], logits, features)
 
 
 def _groups(steps: Sequence[FastEStep]) -> Iterator[list[_Part]]:

@@ -7,12 +7,11 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 16 * 2**20
-"""Working memory of a chunk of rows: small enough for a processor's cache, large enough that the
-cost of calling an operation does not show."""
+from sklearn_torch_gmm.core.processor import chunk_bytes as processor_chunk_bytes
+from sklearn_torch_gmm.core.processor import sums_by_component
 
 ACCELERATOR_CHUNK_BYTES = 256 * 2**20
-"""The same where calls are dear and memory is wide."""
+"""Working memory of a chunk of rows where calls are dear and memory is wide."""
 
 
 LEAST_ROWS = 64
@@ -82,13 +81,14 @@ class Workspace:
     ) -> None:
         is_processor = device.type == "cpu"
         if chunk_bytes is None:
-            chunk_bytes = CHUNK_BYTES if is_processor else ACCELERATOR_CHUNK_BYTES
+            chunk_bytes = processor_chunk_bytes() if is_processor else ACCELERATOR_CHUNK_BYTES
         if num_lanes is None:
             num_lanes = torch.get_num_threads() if is_processor else 1
         self.dtype = dtype
         self.device = device
         self.chunk_bytes = chunk_bytes
         self.num_lanes = num_lanes
+        self.sums_by_component = is_processor and sums_by_component()
         self._buffers: dict[str, Tensor] = {}
         self._kept: dict[Hashable, Tensor] = {}
         self._promised: dict[Hashable, int] = {}
@@ -146,6 +146,25 @@ class Workspace:
             buffer = torch.empty(size, dtype=self.dtype, device=self.device)
             self._buffers[name] = buffer
         return buffer[:size].view(shape)
+
+    def new_sums(self, num_components: int, length: int) -> Tensor:
+        """Zeros ``[K, 1 + P]``, which lie in memory as :meth:`add_product` fills them fastest."""
+        if self.sums_by_component:
+            return torch.zeros(num_components, length, dtype=self.dtype, device=self.device)
+        return torch.zeros(length, num_components, dtype=self.dtype, device=self.device).T
+
+    def take_sums(self, num_lanes: int, num_components: int, length: int) -> Tensor:
+        """The same ``[T, K, 1 + P]`` in scratch memory, for each lane."""
+        if self.sums_by_component:
+            return self.take("sums", num_lanes, num_components, length).zero_()
+        return self.take("sums", num_lanes, length, num_components).zero_().mT
+
+    def add_product(self, sums: Tensor, responsibilities: Tensor, features: Tensor) -> None:
+        """Add ``responsibilities [T, K, n]`` times ``features [T, 1 + P, n]`` to ``sums``."""
+        if self.sums_by_component:
+            sums.baddbmm_(responsibilities, features.mT)
+        else:
+            sums.mT.baddbmm_(features, responsibilities.mT)
 
     def release(self) -> None:
         """Give the memory back, whoever still knows this object."""

@@ -67,7 +67,7 @@ def test_chunks_cannot_be_seen(rng, monkeypatch, name, method):
     rows = tensor(rng.standard_normal((300, 2)))
 
     whole = getattr(Inference(parameters, structure), method)(rows)
-    monkeypatch.setattr(workspace, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(workspace, "processor_chunk_bytes", lambda: 1)
     # 300 rows are then four chunks of 64 and one of 44.
     chunked = getattr(Inference(parameters, structure), method)(rows)
     torch.testing.assert_close(chunked, whole, rtol=1e-12, atol=1e-12)

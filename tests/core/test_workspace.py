@@ -3,10 +3,11 @@ import weakref
 import pytest
 import torch
 
+from sklearn_torch_gmm.core import processor
+from sklearn_torch_gmm.core import workspace as workspace_module
 from sklearn_torch_gmm.core.workspace import (
     ACCELERATOR_CHUNK_BYTES,
     BY_FEATURE_BYTES,
-    CHUNK_BYTES,
     KEPT_BYTES,
     Workspace,
     subtract_transposed,
@@ -30,11 +31,11 @@ def test_chunk_has_rows_enough_to_be_worth_a_call(values_per_row):
     assert Workspace(torch.float64, CPU, chunk_bytes=80_000).rows_per_chunk(values_per_row) == 64
 
 
-@pytest.mark.parametrize(
-    ("device", "expected"), [("cpu", CHUNK_BYTES), ("cuda", ACCELERATOR_CHUNK_BYTES)]
-)
-def test_accelerators_get_larger_chunks(device, expected):
-    assert Workspace(torch.float64, torch.device(device)).chunk_bytes == expected
+def test_accelerators_get_larger_chunks():
+    on_processor = Workspace(torch.float64, CPU).chunk_bytes
+    on_accelerator = Workspace(torch.float64, torch.device("cuda")).chunk_bytes
+    assert on_processor == processor.chunk_bytes()
+    assert on_accelerator == ACCELERATOR_CHUNK_BYTES > on_processor
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -115,6 +116,38 @@ def test_processors_have_a_lane_for_each_thread(monkeypatch):
     assert Workspace(torch.float64, CPU).num_lanes == 3
     assert Workspace(torch.float64, torch.device("cuda")).num_lanes == 1
     assert Workspace(torch.float64, CPU, num_lanes=2).num_lanes == 2
+
+
+@pytest.mark.parametrize("by_component", [True, False])
+@pytest.mark.parametrize("num_lanes", [1, 3])
+def test_products_are_added_however_the_sums_lie(by_component, num_lanes, monkeypatch):
+    monkeypatch.setattr(workspace_module, "sums_by_component", lambda: by_component)
+    workspace = Workspace(torch.float64, CPU)
+    sums = workspace.new_sums(4, 5).unsqueeze(0)
+    if num_lanes > 1:
+        workspace.take("sums", num_lanes, 4, 5).fill_(torch.nan)
+        sums = workspace.take_sums(num_lanes, 4, 5)
+    assert sums.shape == (num_lanes, 4, 5)
+    generator = torch.Generator().manual_seed(0)
+    responsibilities = torch.randint(0, 9, (num_lanes, 4, 70), generator=generator).double()
+    features = torch.randint(-9, 9, (num_lanes, 5, 70), generator=generator).double()
+    for _ in range(2):
+        workspace.add_product(sums, responsibilities, features)
+    # Products and sums of small integers are exact.
+    wanted = 2 * torch.einsum("tkn,tpn->tkp", responsibilities, features)
+    assert torch.equal(sums, wanted)
+    assert sums[0].is_contiguous() == by_component
+
+
+def test_some_components_are_added_to_where_they_lie():
+    workspace = Workspace(torch.float64, CPU)
+    sums = workspace.take_sums(2, 4, 5)
+    workspace.add_product(sums[:, 1:3], torch.ones(2, 2, 7).double(), torch.ones(2, 5, 7).double())
+    assert sums.sum((0, 2)).tolist() == [0.0, 70.0, 70.0, 0.0]
+
+
+def test_accelerators_keep_the_order_of_moments():
+    assert not Workspace(torch.float64, torch.device("cuda")).sums_by_component
 
 
 @pytest.mark.parametrize("order", ["rows", "features"])

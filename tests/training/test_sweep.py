@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.fast_step import MOST_COMPONENTS
-from sklearn_torch_gmm.core.workspace import CHUNK_BYTES
+from sklearn_torch_gmm.core.processor import chunk_bytes
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError, NonFiniteLikelihoodError
 from sklearn_torch_gmm.training.arrays import ArrayRows
 from sklearn_torch_gmm.training.em_iterations import EMIterations
@@ -241,7 +241,7 @@ def test_the_memory_of_a_pass_does_not_grow_with_the_number_of_mixtures(X):
         iterations.add(rows)
         iterations.end()
     held = sum(buffer.nbytes for buffer in iterations._workspace._buffers.values())
-    assert 0 < held <= CHUNK_BYTES
+    assert 0 < held <= chunk_bytes()
 
 
 class TellsDone:

@@ -20,7 +20,7 @@ def as_tensor(array: npt.NDArray[Any]) -> Tensor:
         interface = dict(array.__array_interface__)
         interface["data"] = (interface["data"][0], False)
         array = np.asarray(_ArrayInterface(interface, array))
-    if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
+    if min(array.strides, default=0) < 0 or not array.dtype.isnative:
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
     return torch.from_numpy(array)
 

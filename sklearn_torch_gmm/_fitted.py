@@ -76,7 +76,11 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         params = getattr(self, "trainer_params", None) or {}
         device = device or device_for(params)
         dtype = arithmetic_dtype(device, params.get("precision"))
-        return Inference(self._fitted_parameters().to(device, dtype), self._structure)
+        weights, means, factors = (
+            as_tensor(array).to(device, dtype)
+            for array in (self.weights_, self.means_, self.precisions_cholesky_)
+        )
+        return Inference(weights, means, factors, self._structure)
 
     def _ask(self, question: str, X: Any) -> Any:
         """Answer a question that :class:`Inference` knows, for rows of any kind."""

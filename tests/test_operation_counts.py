@@ -29,7 +29,7 @@ from sklearn_torch_gmm.training.em_iterations import EMIterations
 
 TYPES = sorted(STRUCTURES)
 OPERATIONS_A_CHUNK = 30
-OPERATIONS_BETWEEN_PASSES = 100
+OPERATIONS_BETWEEN_PASSES = 90
 META = torch.device("meta")
 CPU = torch.device("cpu")
 

@@ -97,6 +97,11 @@ def cancellation_of_moments(
     return torch.finfo(deviations.dtype).eps * (deviations * linear).sum(-1).amax(-1)
 
 
+def negligible_weight(dtype: torch.dtype) -> float:
+    """Weight of a component, in rows, up to which it has none: the rounding of a single row."""
+    return 10 * torch.finfo(dtype).eps
+
+
 @dataclass(frozen=True)
 class MStepResult:
     """Parameters after an M-step, and what went wrong in it.
@@ -152,14 +157,12 @@ def m_step(
 
     Notes
     -----
-    Bishop (2006), equations (9.24) to (9.27). A component is empty when its weight is below the
-    rounding error of a single row.
+    Bishop (2006), equations (9.24) to (9.27).
     """
     _, components, num_features = previous_means.shape
-    epsilon = torch.finfo(previous_means.dtype).eps
-    counts = moments.counts
-    empty = counts <= 10 * epsilon
-    divisors = counts.clamp_min(10 * epsilon)
+    counts, negligible = moments.counts, negligible_weight(previous_means.dtype)
+    empty = counts <= negligible
+    divisors = counts.clamp_min(negligible)
     deviations = moments.first(num_features) / divisors.unsqueeze(-1)
     second = moments.second(num_features)
     covariances = structure.estimate(divisors, deviations, second, moments.scatter)

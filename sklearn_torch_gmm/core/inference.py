@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.em import cancellation, largest_moments, normalize_
-from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace, is_wide, subtract_transposed
 
 TOLERATED_ERROR = 1e-9
@@ -25,45 +25,52 @@ class Inference:
 
     Parameters
     ----------
-    parameters : MixtureParameters
-        Of one mixture, ``[1, ...]``, in the type and on the device of the arithmetic.
+    weights : Tensor [K]
+        In the type and on the device of the arithmetic, as all of them.
+    means : Tensor [K, D]
+    precisions_cholesky : Tensor
+        In the shape of the covariance structure.
     structure : CovarianceStructure
     """
 
-    def __init__(self, parameters: MixtureParameters, structure: CovarianceStructure) -> None:
-        self._weights = parameters.weights[0]
-        self._means = parameters.means[0]
-        # A mean of the mixture: a component without weight may be anywhere.
-        self._centre = self._weights @ self._means
-        self._factors = parameters.precisions_cholesky[0]
+    def __init__(
+        self,
+        weights: Tensor,
+        means: Tensor,
+        precisions_cholesky: Tensor,
+        structure: CovarianceStructure,
+    ) -> None:
+        self._weights = weights
+        self._means = means
+        self._factors = precisions_cholesky
         self._structure = structure
         self._workspace = Workspace(self._means.dtype, self._means.device)
-        self._natural: Tensor | None = None
 
-    @torch.no_grad()
     def labels(self, rows: Tensor) -> Tensor:
         """Most probable component of each row: ``[N]``, int64."""
         result = torch.empty(rows.shape[0], dtype=torch.long, device=rows.device)
-        for place, joint in self._chunks(rows):
-            result[place] = _first_of_largest(joint)
+        with torch.inference_mode():
+            for place, joint in self._chunks(rows):
+                # The first of several, as by `argmax`, which takes several times as long.
+                result[place] = joint.max(0).indices
         return result
 
-    @torch.no_grad()
     def log_densities(self, rows: Tensor) -> Tensor:
         """Log p(x) of each row, in nats: ``[N]``."""
         result = torch.empty(rows.shape[0], dtype=rows.dtype, device=rows.device)
-        for place, joint in self._chunks(rows, with_common_term=True):
-            result[place] = _log_sum_exp_(joint)
+        with torch.inference_mode():
+            for place, joint in self._chunks(rows, with_common_term=True):
+                result[place] = _log_sum_exp_(joint)
         return result
 
-    @torch.no_grad()
     def responsibilities(self, rows: Tensor) -> Tensor:
         """p(component | x): ``[N, K]``."""
         components = self._weights.shape[0]
         result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
-        for place, joint in self._chunks(rows):
-            normalize_(joint.unsqueeze(0))
-            result[place] = joint.T
+        with torch.inference_mode():
+            for place, joint in self._chunks(rows):
+                normalize_(joint.unsqueeze(0))
+                result[place] = joint.T
         return result
 
     def _chunks(
@@ -88,7 +95,7 @@ class Inference:
             if self._is_safe(x):
                 self._structure.complete_moments(moments, features)
                 joint = self._workspace.take("joint", components, chunk.shape[0])
-                torch.mm(self._natural_parameters(), moments, out=joint)
+                torch.mm(self._natural, moments, out=joint)
                 if with_common_term:
                     joint += self._structure.common_log_densities(x, self._factors)
                 yield slice(start, start + chunk.shape[0]), joint
@@ -106,10 +113,12 @@ class Inference:
             joint = self._structure.joint_log_densities(
                 part, self._weights, self._means, self._factors
             )
-            # Infinities of both signs in the sum that is a distance.
-            joint.nan_to_num_(nan=-math.inf, neginf=-math.inf)
-            if not with_common_term:
-                self._decide_(joint, part)
+            # A sum is finite only if each of its terms is.
+            if not math.isfinite(joint.sum().item()):
+                # Infinities of both signs in the sum that is a distance.
+                joint.nan_to_num_(nan=-math.inf, neginf=-math.inf)
+                if not with_common_term:
+                    self._decide_(joint, part)
             yield slice(start + first, start + first + part.shape[1]), joint
 
     def _decide_(self, joint: Tensor, x: Tensor) -> None:
@@ -131,25 +140,18 @@ class Inference:
             return False
         extents = x.abs().amax(1)
         largest = largest_moments(extents, self._structure)
-        return bool(cancellation(self._natural_parameters(), largest) <= TOLERATED_ERROR)
+        return bool(cancellation(self._natural, largest) <= TOLERATED_ERROR)
 
-    def _natural_parameters(self) -> Tensor:
-        if self._natural is None:
-            self._natural = self._structure.natural_parameters(
-                self._weights, self._means - self._centre, self._factors
-            )
-        return self._natural
+    @cached_property
+    def _centre(self) -> Tensor:
+        """A mean of the mixture: a component without weight may be anywhere."""
+        return self._weights @ self._means
 
-
-def _first_of_largest(joint: Tensor) -> Tensor:
-    """Position of the largest value in each column of ``joint [K, n]``: ``[n]``."""
-    components, num_rows = joint.shape
-    if num_rows < FEW_ROWS:
-        return joint.argmax(0)
-    # Several times as fast as `argmax`, which does not vectorize along the first axis.
-    places = torch.arange(components, 0, -1, device=joint.device, dtype=torch.int32)
-    is_largest = joint == joint.amax(0)
-    return components - (is_largest * places.unsqueeze(-1)).amax(0)
+    @cached_property
+    def _natural(self) -> Tensor:
+        return self._structure.natural_parameters(
+            self._weights, self._means - self._centre, self._factors
+        )
 
 
 def _log_sum_exp_(joint: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from time import perf_counter
 from typing import Any
 
@@ -132,7 +132,8 @@ class EMIterations:
             for member, moments in zip(members, sums, strict=True)
         ]
         # The one transfer of an iteration from the device to the host.
-        read = iter(torch.cat(numbers).tolist() if numbers else [])
+        together = [torch.cat(numbers)] if len(numbers) > 1 else numbers
+        read = chain.from_iterable(part.tolist() for part in together)
         self._learn(sums)
         is_repeated = False
         for member, own in zip(members, numbers, strict=True):

@@ -20,6 +20,7 @@ from sklearn_torch_gmm.core.em import (
     cancellation_of_moments,
     largest_moments,
     m_step,
+    negligible_weight,
 )
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
@@ -28,10 +29,7 @@ from sklearn_torch_gmm.core.inference import TOLERATED_ERROR as TOLERATED_ERROR_
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace, is_wide
-from sklearn_torch_gmm.training.failures import (
-    find_unusable,
-    not_finite,
-)
+from sklearn_torch_gmm.training.failures import find_unusable, not_finite
 from sklearn_torch_gmm.training.monotonicity import explained_fall, rounding_of_sums
 from sklearn_torch_gmm.training.settings import FitSettings
 from sklearn_torch_gmm.training.starts import Restart
@@ -192,9 +190,8 @@ class Member:
         drifts = errors
         if self.needs_exact:
             drifts = cancellation_of_moments(result.parameters, self._step.centre, self._structure)
-        # What is done for them is a third of the operations, and hardly ever needed.
-        rare = result.empty if self._has_rare_cases else self._moments.counts < FEW_ROWS
-        return torch.cat([self._bounds, errors, drifts, result.usable.all(-1), rare.any(-1)])
+        fewest = self._moments.counts.amin(-1)
+        return torch.cat([self._bounds, errors, drifts, result.usable.all(-1), fewest])
 
     def conclude(self, numbers: Sequence[float]) -> Outcome:
         """Test each mixture for convergence.
@@ -212,10 +209,11 @@ class Member:
         NonFiniteLikelihoodError
             If a log-likelihood is not finite, with the same exception.
         """
-        bounds, errors, drifts, usable, rare = self._parts(numbers)
-        if any(rare) and not self._has_rare_cases:
+        bounds, errors, drifts, usable, fewest = self._parts(numbers)
+        # What is done for them is a third of the operations, and hardly ever needed.
+        if any(count < FEW_ROWS for count in fewest) and not self._has_rare_cases:
             self._has_rare_cases = True
-            bounds, errors, drifts, usable, rare = self._parts(self._update().tolist())
+            bounds, errors, drifts, usable, fewest = self._parts(self._update().tolist())
         if not self.needs_exact and not self._are_safe(errors):
             self.needs_exact = True
             self._go_on_from(self._before)
@@ -226,7 +224,9 @@ class Member:
             self._go_on_from(self._before)
             return Outcome.REPEAT
         self._about = None
-        failures = self._failures(bounds, look_closer=not all(usable) or any(rare))
+        negligible = negligible_weight(self._data.centre.dtype)
+        look_closer = not all(usable) or any(count <= negligible for count in fewest)
+        failures = self._failures(bounds, look_closer=look_closer)
         self._remember_falls(bounds)
         going_on = [p for p, bound in enumerate(bounds) if self._remember(p, bound, failures)]
         self.needs_exact = not self._are_safe([errors[position] for position in going_on])

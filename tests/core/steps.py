@@ -12,6 +12,7 @@ from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.em import MStepResult, m_step
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
+from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
 from tests.core.oracle import Mixture, random_matrices, with_structure
@@ -93,6 +94,15 @@ def make_e_step(
         scatter=scatter,
         with_certainty=with_certainty,
     )
+
+
+def make_inference(parameters: MixtureParameters, structure: CovarianceStructure) -> Inference:
+    """What the first of the mixtures says of rows."""
+    weights, means, factors = (
+        values[0]
+        for values in (parameters.weights, parameters.means, parameters.precisions_cholesky)
+    )
+    return Inference(weights, means, factors, structure)
 
 
 def iterate(

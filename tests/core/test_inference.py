@@ -9,7 +9,7 @@ from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from tests.core import oracle
 from tests.core.oracle import Mixture
-from tests.core.steps import make_parameters, tensor
+from tests.core.steps import make_inference, make_parameters, tensor
 
 METHODS = ["labels", "log_densities", "responsibilities"]
 
@@ -36,7 +36,7 @@ def parameters(mixture) -> MixtureParameters:
 
 @pytest.fixture
 def inference(parameters) -> Inference:
-    return Inference(parameters, get_structure("full"))
+    return make_inference(parameters, get_structure("full"))
 
 
 def test_log_densities_are_those_of_scipy(inference, mixture, rows):
@@ -56,6 +56,13 @@ def test_labels_are_the_most_probable_components(inference, mixture, rows):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_answers_can_be_worked_on(inference, rows, method):
+    # What comes out of torch's inference mode itself cannot be saved for a gradient.
+    answer = getattr(inference, method)(tensor(rows))
+    assert not answer.is_inference()
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", sorted(STRUCTURES))
 def test_chunks_cannot_be_seen(rng, monkeypatch, name, method):
     structure = get_structure(name)
@@ -66,10 +73,10 @@ def test_chunks_cannot_be_seen(rng, monkeypatch, name, method):
     parameters = make_parameters(structure, torch.full_like(means[..., 0], 1 / 3), means, unit)
     rows = tensor(rng.standard_normal((300, 2)))
 
-    whole = getattr(Inference(parameters, structure), method)(rows)
+    whole = getattr(make_inference(parameters, structure), method)(rows)
     monkeypatch.setattr(workspace, "processor_chunk_bytes", lambda: 1)
     # 300 rows are then four chunks of 64 and one of 44.
-    chunked = getattr(Inference(parameters, structure), method)(rows)
+    chunked = getattr(make_inference(parameters, structure), method)(rows)
     torch.testing.assert_close(chunked, whole, rtol=1e-12, atol=1e-12)
 
 

@@ -10,12 +10,12 @@ from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.em import TOLERATED_ERROR, cancellation, largest_moments
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
-from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.em_iterations import EMIterations
 from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
 from sklearn_torch_gmm.training.starts import Restart, Starts
 from tests.core.steps import (
+    make_inference,
     make_parameters,
     natural_parameters,
     needs_extended_precision,
@@ -107,14 +107,14 @@ def test_predictions_change_their_form_at_their_threshold(monkeypatch, name, sid
     spread = spread_at(name, factor * inference.TOLERATED_ERROR)
     case = Case(np.random.default_rng(0), name, spread)
     exact = []
-    method = Inference._exact_chunks
+    method = inference.Inference._exact_chunks
 
     def spy(*args, **kwargs):
         exact.append(True)
         return method(*args, **kwargs)
 
-    monkeypatch.setattr(Inference, "_exact_chunks", spy)
-    answers = Inference(case.parameters, case.structure).log_densities(case.rows)
+    monkeypatch.setattr(inference.Inference, "_exact_chunks", spy)
+    answers = make_inference(case.parameters, case.structure).log_densities(case.rows)
     assert bool(exact) == (side == "above")
     normal = torch.distributions.Normal(case.parameters.means[0].unsqueeze(1), 1.0)
     expected = (normal.log_prob(case.rows).sum(-1) + np.log(0.5)).logsumexp(0)

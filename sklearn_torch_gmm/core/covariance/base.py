@@ -227,9 +227,9 @@ class CovarianceStructure(ABC):
         """Log π_k + log N(x | μ_k, Σ_k) ``[..., K, n]`` of ``x [D, n]``, in nats."""
         num_features = means.shape[-1]
         constants = weights.log() + self.log_determinants(precisions_cholesky, num_features)
-        constants = constants - 0.5 * num_features * LOG_2PI
+        constants.sub_(0.5 * num_features * LOG_2PI)
         distances = self.squared_distances(x, means, precisions_cholesky)
-        return constants.unsqueeze(-1) - 0.5 * distances
+        return torch.add(constants.unsqueeze(-1), distances, alpha=-0.5)
 
     def natural_parameters(
         self, weights: Tensor, means: Tensor, precisions_cholesky: Tensor
@@ -240,11 +240,8 @@ class CovarianceStructure(ABC):
         """
         num_features = means.shape[-1]
         linear = self.linear_coefficients(means, precisions_cholesky)
-        constants = (
-            weights.log()
-            + self.log_determinants(precisions_cholesky, num_features)
-            - 0.5 * (num_features * LOG_2PI + (means * linear).sum(-1))
-        )
+        constants = weights.log() + self.log_determinants(precisions_cholesky, num_features)
+        constants.sub_(0.5 * num_features * LOG_2PI).sub_((means * linear).sum(-1), alpha=0.5)
         quadratic = self.quadratic_coefficients(precisions_cholesky, num_features)
         parts = [constants.unsqueeze(-1), linear]
         if quadratic.shape[-1] > 0:

@@ -156,7 +156,7 @@ def first_prediction(request: dict[str, Any]) -> Numbers:
     from sklearn.preprocessing import StandardScaler
 
     peer, problem = _peer(request), _problem(request)
-    mixture = peer.estimator(problem.case.components, random_state=0)
+    mixture = peer.pipeline_step(problem.case.components)
     pipeline = make_pipeline(StandardScaler(), mixture).fit(problem.X)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.pickle"

@@ -84,6 +84,10 @@ class Peer:
         parameters = (model.weights_, model.means_, model.covariances_)
         return Fitted(*(np.asarray(values) for values in parameters), converged)
 
+    def pipeline_step(self, components: int) -> Any:
+        """An unfitted estimator with the default start, as a pipeline takes it."""
+        raise NotOffered("no estimator for a pipeline")
+
     def iterations(self, model: Any) -> int:
         return int(model.n_iter_)
 

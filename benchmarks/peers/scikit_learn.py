@@ -34,6 +34,9 @@ class ScikitLearn(Peer):
     def fit_default(self, X: Any, problem: Problem) -> Any:
         return self.estimator(**self.parameters(problem), random_state=0).fit(X)
 
+    def pipeline_step(self, components: int) -> Any:
+        return self.estimator(components, random_state=0)
+
     def answer(self, X: Any, question: Question) -> Any:
         return self.estimator(**self.options(question)).fit(X)
 

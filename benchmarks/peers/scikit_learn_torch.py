@@ -31,3 +31,6 @@ class ScikitLearnTorch(TensorPeer, ScikitLearn):
 
     def fit_default(self, X: Any, problem: Problem) -> Any:
         raise NotOffered("k-means takes no tensors")
+
+    def pipeline_step(self, components: int) -> Any:
+        raise NotOffered("k-means takes no tensors")

@@ -27,13 +27,13 @@ TRANSPOSED_BYTES = 2**19
 
 
 KEPT_BYTES = 50 * 2**20
-"""Memory for the moments T(x) of rows that come again in each iteration.
+"""Memory for what comes again in each iteration: the moments T(x) of few rows, or the rows
+themselves in the order that every pass wants.
 
 With the other working memory of a chunk, that of a fit stays below 64 MB."""
 
-BY_FEATURE_BYTES = 2**25
-"""Size up to which rows that come again are copied once, to lie as every pass wants them, if their
-moments take too much. Transposing rows takes a fifth of a pass where covariances are not full."""
+KEPT_FOR_ONE_PURPOSE = 2**25
+"""Memory for one of them. More is read in no less time than moments are found again."""
 
 
 def subtract_transposed(rows: Tensor, shift: Tensor, out: Tensor) -> None:
@@ -104,7 +104,8 @@ class Workspace:
     def has_room(self, purpose: Hashable, num_bytes: int) -> bool:
         """Whether so much may be kept for a purpose, beside what has been promised to others."""
         if purpose not in self._promised:
-            fits = sum(self._promised.values()) + num_bytes <= KEPT_BYTES
+            room = min(KEPT_FOR_ONE_PURPOSE, KEPT_BYTES - sum(self._promised.values()))
+            fits = num_bytes <= room
             self._promised[purpose] = num_bytes if fits else 0
         return self._promised[purpose] > 0
 
@@ -126,10 +127,9 @@ class Workspace:
         num_rows : int
             How many rows there are in all.
         """
-        size = num_rows * rows.shape[1] * rows.itemsize
-        if self.device.type != "cpu" or rows.stride(0) == 1 or size > BY_FEATURE_BYTES:
+        if self.device.type != "cpu" or rows.stride(0) == 1:
             return rows
-        if not self.has_room("rows", size):
+        if not self.has_room("rows", num_rows * rows.shape[1] * rows.itemsize):
             return rows
         name = "rows", number
         if name not in self._kept:

@@ -7,8 +7,8 @@ from sklearn_torch_gmm.core import processor
 from sklearn_torch_gmm.core import workspace as workspace_module
 from sklearn_torch_gmm.core.workspace import (
     ACCELERATOR_CHUNK_BYTES,
-    BY_FEATURE_BYTES,
     KEPT_BYTES,
+    KEPT_FOR_ONE_PURPOSE,
     Workspace,
     subtract_transposed,
 )
@@ -180,6 +180,12 @@ class TestRoom:
         # As it was said before.
         assert not workspace.has_room("diag", 0)
 
+    def test_is_limited_for_each_of_them(self, workspace, monkeypatch):
+        monkeypatch.setattr("sklearn_torch_gmm.core.workspace.KEPT_FOR_ONE_PURPOSE", 60)
+        assert not workspace.has_room("full", 61)
+        assert workspace.has_room("diag", 60)
+        assert workspace.has_room("tied", 40)
+
     def test_is_there_again_after_a_release(self, workspace):
         assert workspace.has_room("full", 100)
         workspace.release()
@@ -212,15 +218,15 @@ class TestByFeature:
         assert Workspace(torch.float64, rows.device).by_feature(0, rows, 3) is rows
 
     def test_many_rows_are_not_copied(self):
-        workspace = Workspace(torch.float64, CPU)
         rows = torch.zeros(2, 4)
-        most = BY_FEATURE_BYTES // (4 * rows.itemsize)
-        assert workspace.by_feature(0, rows, most + 1) is rows
-        assert workspace.by_feature(0, rows, most) is not rows
+        most = KEPT_FOR_ONE_PURPOSE // (4 * rows.itemsize)
+        assert Workspace(torch.float64, CPU).by_feature(0, rows, most + 1) is rows
+        assert Workspace(torch.float64, CPU).by_feature(0, rows, most) is not rows
 
     def test_rows_are_not_copied_where_others_have_taken_the_room(self):
         workspace = Workspace(torch.float64, CPU)
-        assert workspace.has_room("full", KEPT_BYTES)
+        assert workspace.has_room("tied", KEPT_FOR_ONE_PURPOSE)
+        assert workspace.has_room("spherical", KEPT_BYTES - KEPT_FOR_ONE_PURPOSE)
         rows = torch.zeros(2, 4)
         assert workspace.by_feature(0, rows, 2) is rows
 

@@ -48,7 +48,7 @@ _README_CASE = "100k-32-16"
 _RATIOS_START = "<!-- ratios: written by python -m benchmarks.report -->"
 _RATIOS_END = "<!-- end of the ratios -->"
 
-_HEADINGS = {"cpu": "On a CPU", "gpu": "On a GPU"}
+_HEADINGS = {"cpu": "On an Intel Xeon", "cpu-amd": "On an AMD EPYC", "gpu": "On a GPU"}
 
 _PREAMBLE = """# Benchmarks
 
@@ -102,9 +102,22 @@ def _times(quotient: float) -> str:
     return f"{quotient:.2g}×" if quotient < 100 else f"{quotient:.0f}×"
 
 
-def write_ratios(path: Path, readme: Path) -> None:
-    """Put the ratios of an EM iteration between the README's two marks, and their machine."""
-    content = load(path)
+def write_ratios(paths: Sequence[Path], readme: Path) -> None:
+    """Put the ratios of an EM iteration between the README's two marks, and their machines."""
+    case = CASES[_README_CASE].title
+    lines = [f"An iteration of EM at {case} in float64; others' time divided by ours.", ""]
+    for path in paths:
+        lines += [*_ratios(load(path)), ""]
+    before, start, rest = readme.read_text().partition(_RATIOS_START)
+    _, end, after = rest.partition(_RATIOS_END)
+    if not (start and end):
+        msg = f"{readme} has no place for the ratios: {_RATIOS_START} ... {_RATIOS_END}"
+        raise ValueError(msg)
+    readme.write_text("\n".join([before + start, "", *lines, end + after]))
+
+
+def _ratios(content: dict[str, Any]) -> list[str]:
+    """A machine, and a table of its ratios."""
     figures = figures_of(content["records"])
     rows = [
         row
@@ -120,10 +133,8 @@ def write_ratios(path: Path, readme: Path) -> None:
         )
         for name in used
     }
-    machine = "; ".join(sorted(machines))
-    case = CASES[_README_CASE].title
     lines = [
-        f"An iteration of EM at {case} in float64; others' time divided by ours. ({machine})",
+        "; ".join(sorted(machines)) + ":",
         "",
         "| covariances | " + " | ".join(f"{name} {versions[name]}" for name in others) + " |",
         "|---|" + "---|" * len(others),
@@ -132,12 +143,7 @@ def write_ratios(path: Path, readme: Path) -> None:
         quotients = [ratio(row, figures[row], name) for name in others]
         cells = ["" if quotient is None else _times(quotient) for quotient in quotients]
         lines.append(f"| {row.covariance} | " + " | ".join(cells) + " |")
-    before, start, rest = readme.read_text().partition(_RATIOS_START)
-    _, end, after = rest.partition(_RATIOS_END)
-    if not (start and end):
-        msg = f"{readme} has no place for the ratios: {_RATIOS_START} ... {_RATIOS_END}"
-        raise ValueError(msg)
-    readme.write_text("\n".join([before + start, "", *lines, "", end + after]))
+    return lines
 
 
 def _section(name: str, content: dict[str, Any], figures: Figures) -> str:
@@ -163,7 +169,8 @@ def describe_environments(content: dict[str, Any]) -> list[str]:
     machines = {}
     for found in content["environments"].values():
         key = (found["processor"], found["cores"], found["memory_gb"], found["system"])
-        parts = machines.setdefault((*key, found.get("gpu"), found["commit"]), {})
+        parts = machines.setdefault((*key, found.get("gpu")), {})
+        parts.setdefault("commits", {})[found["commit"]] = None
         parts.setdefault("python", set()).add(f"Python {found['python']}")
         for library, version in found.get("versions", {}).items():
             if version is not None:
@@ -173,9 +180,11 @@ def describe_environments(content: dict[str, Any]) -> list[str]:
             threads = f"torch with {found['torch_threads']} threads, {found.get('torch_blas')}"
             parts["blas"].add(threads)
     lines = []
-    for (processor, cores, memory, system, gpu, commit), parts in machines.items():
+    for (processor, cores, memory, system, gpu), parts in machines.items():
         on = f" {gpu};" if gpu else ""
-        lines.append(f"-{on} {processor}, {cores} cores, {memory} GB, {system}; commit {commit}")
+        commits = list(parts.pop("commits"))
+        what = f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}"
+        lines.append(f"-{on} {processor}, {cores} cores, {memory} GB, {system}; {what}")
         lines += [f"  - {', '.join(sorted(parts[name]))}" for name in parts if parts[name]]
     return lines
 
@@ -293,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     paths = options.results or [path for path in found if path.stem in _HEADINGS]
     print(write_report(paths, options.page, options.page.parent / "images", "images/"))
     if not options.results:
-        write_ratios(ROOT / "benchmarks" / "results" / "cpu.json", ROOT / "README.md")
+        write_ratios([path for path in paths if path.stem != "gpu"], ROOT / "README.md")
 
 
 if __name__ == "__main__":

@@ -136,8 +136,6 @@ class Inference:
 
     def _is_safe(self, x: Tensor) -> bool:
         """Whether the log-densities of ``x [D, n]`` may be computed from moments."""
-        if x.shape[1] < FEW_ROWS:
-            return False
         extents = x.abs().amax(1)
         largest = largest_moments(extents, self._structure)
         return bool(cancellation(self._natural, largest) <= TOLERATED_ERROR)

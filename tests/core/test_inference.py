@@ -64,20 +64,29 @@ def test_answers_can_be_worked_on(inference, rows, method):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", sorted(STRUCTURES))
-def test_chunks_cannot_be_seen(rng, monkeypatch, name, method):
+@pytest.mark.parametrize("num_rows", [300, 1000])
+def test_chunks_cannot_be_seen(rng, monkeypatch, num_rows, name, method):
     structure = get_structure(name)
     unit = structure.unit_covariances(
         torch.empty(1, *structure.covariance_shape(3, 2), dtype=torch.float64)
     )
     means = tensor(rng.standard_normal((1, 3, 2)))
     parameters = make_parameters(structure, torch.full_like(means[..., 0], 1 / 3), means, unit)
-    rows = tensor(rng.standard_normal((300, 2)))
+    rows = tensor(rng.standard_normal((num_rows, 2)))
 
     whole = getattr(make_inference(parameters, structure), method)(rows)
     monkeypatch.setattr(workspace, "processor_chunk_bytes", lambda: 1)
-    # 300 rows are then four chunks of 64 and one of 44.
+    # 300 rows are then four chunks of 64 and one of 44; 1,000 are enough for a product.
     chunked = getattr(make_inference(parameters, structure), method)(rows)
     torch.testing.assert_close(chunked, whole, rtol=1e-12, atol=1e-12)
+
+
+def test_chunks_of_few_rows_are_answered_by_a_product(parameters, rng, monkeypatch):
+    """With many features a chunk has few rows, whose T(x) are all the more numbers."""
+    monkeypatch.setattr(workspace, "processor_chunk_bytes", lambda: 1)
+    monkeypatch.setattr(Inference, "_exact_chunks", None)
+    inference = make_inference(parameters, get_structure("full"))
+    assert inference.labels(tensor(rng.standard_normal((1000, 2)))).shape == (1000,)
 
 
 @pytest.mark.parametrize("method", ["log_densities", "responsibilities"])

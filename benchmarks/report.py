@@ -298,8 +298,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("results", nargs="*", type=Path)
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
     options = parser.parse_args(arguments)
-    found = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
-    paths = options.results or [path for path in found if path.stem in _HEADINGS]
+    found = (ROOT / "benchmarks" / "results" / f"{name}.json" for name in _HEADINGS)
+    paths = options.results or [path for path in found if path.exists()]
     print(write_report(paths, options.page, options.page.parent / "images", "images/"))
     if not options.results:
         write_ratios([path for path in paths if path.stem != "gpu"], ROOT / "README.md")

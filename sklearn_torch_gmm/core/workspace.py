@@ -7,8 +7,7 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.processor import chunk_bytes as processor_chunk_bytes
-from sklearn_torch_gmm.core.processor import sums_by_component
+from sklearn_torch_gmm.core import processor
 
 ACCELERATOR_CHUNK_BYTES = 256 * 2**20
 """Working memory of a chunk of rows where calls are dear and memory is wide."""
@@ -81,14 +80,14 @@ class Workspace:
     ) -> None:
         is_processor = device.type == "cpu"
         if chunk_bytes is None:
-            chunk_bytes = processor_chunk_bytes() if is_processor else ACCELERATOR_CHUNK_BYTES
+            chunk_bytes = processor.chunk_bytes() if is_processor else ACCELERATOR_CHUNK_BYTES
         if num_lanes is None:
             num_lanes = torch.get_num_threads() if is_processor else 1
         self.dtype = dtype
         self.device = device
         self.chunk_bytes = chunk_bytes
         self.num_lanes = num_lanes
-        self.sums_by_component = is_processor and sums_by_component()
+        self.sums_by_component = is_processor and processor.sums_by_component()
         self._buffers: dict[str, Tensor] = {}
         self._kept: dict[Hashable, Tensor] = {}
         self._promised: dict[Hashable, int] = {}

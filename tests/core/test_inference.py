@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core import workspace
+from sklearn_torch_gmm.core import processor
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -75,7 +75,7 @@ def test_chunks_cannot_be_seen(rng, monkeypatch, num_rows, name, method):
     rows = tensor(rng.standard_normal((num_rows, 2)))
 
     whole = getattr(make_inference(parameters, structure), method)(rows)
-    monkeypatch.setattr(workspace, "processor_chunk_bytes", lambda: 1)
+    monkeypatch.setattr(processor, "chunk_bytes", lambda: 1)
     # 300 rows are then four chunks of 64 and one of 44; 1,000 are enough for a product.
     chunked = getattr(make_inference(parameters, structure), method)(rows)
     torch.testing.assert_close(chunked, whole, rtol=1e-12, atol=1e-12)
@@ -83,7 +83,7 @@ def test_chunks_cannot_be_seen(rng, monkeypatch, num_rows, name, method):
 
 def test_chunks_of_few_rows_are_answered_by_a_product(parameters, rng, monkeypatch):
     """With many features a chunk has few rows, whose T(x) are all the more numbers."""
-    monkeypatch.setattr(workspace, "processor_chunk_bytes", lambda: 1)
+    monkeypatch.setattr(processor, "chunk_bytes", lambda: 1)
     monkeypatch.setattr(Inference, "_exact_chunks", None)
     inference = make_inference(parameters, get_structure("full"))
     assert inference.labels(tensor(rng.standard_normal((1000, 2)))).shape == (1000,)

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from sklearn_torch_gmm.core import processor
-from sklearn_torch_gmm.core import workspace as workspace_module
 from sklearn_torch_gmm.core.workspace import (
     ACCELERATOR_CHUNK_BYTES,
     KEPT_BYTES,
@@ -121,7 +120,7 @@ def test_processors_have_a_lane_for_each_thread(monkeypatch):
 @pytest.mark.parametrize("by_component", [True, False])
 @pytest.mark.parametrize("num_lanes", [1, 3])
 def test_products_are_added_however_the_sums_lie(by_component, num_lanes, monkeypatch):
-    monkeypatch.setattr(workspace_module, "sums_by_component", lambda: by_component)
+    monkeypatch.setattr(processor, "sums_by_component", lambda: by_component)
     workspace = Workspace(torch.float64, CPU)
     sums = workspace.new_sums(4, 5).unsqueeze(0)
     if num_lanes > 1:
@@ -139,7 +138,9 @@ def test_products_are_added_however_the_sums_lie(by_component, num_lanes, monkey
     assert sums[0].is_contiguous() == by_component
 
 
-def test_some_components_are_added_to_where_they_lie():
+@pytest.mark.parametrize("by_component", [True, False])
+def test_some_components_are_added_to_where_they_lie(by_component, monkeypatch):
+    monkeypatch.setattr(processor, "sums_by_component", lambda: by_component)
     workspace = Workspace(torch.float64, CPU)
     sums = workspace.take_sums(2, 4, 5)
     workspace.add_product(sums[:, 1:3], torch.ones(2, 2, 7).double(), torch.ones(2, 5, 7).double())

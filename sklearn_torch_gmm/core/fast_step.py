@@ -94,7 +94,8 @@ class FastPass:
 
     Rows lie along the last axis, where products with few components run fastest. A chunk of them
     has a lane for each thread: every operation gives each thread the part of the chunk that its
-    core has in its cache from the operation before.
+    core has in its cache from the operation before. In it, T(x) has H ≥ 1 + P rows, as many as make
+    the second product fast; the last ones hold anything, and their sums are dropped.
 
     Parameters
     ----------
@@ -123,39 +124,41 @@ class FastPass:
                 step.moments.sums = sums.unflatten(0, step.natural.shape[:2])
                 step.moments.scatter = first.moments.scatter
         self._length = self._natural.shape[1]
+        self._height = first.workspace.fast_length(self._length, self._width)
         self._resident_rows = resident_rows
         self._num_batches = 0
 
     @property
     def rows_per_chunk(self) -> int:
         """How many rows are worked on at once: their T(x), and the logits of a group twice."""
-        return self._first.workspace.rows_per_chunk(self._length + 2 * self._width)
+        return self._first.workspace.rows_per_chunk(self._height + 2 * self._width)
 
     def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
         """Add the moments of ``rows [N, D]`` with weights ``[N]`` to those of each step."""
         workspace = self._first.workspace
         rows, kept, is_known = self._kept(rows)
-        in_lanes: Tensor | None = None
+        height = self._height if kept is None else len(kept)
+        scratch: Tensor | None = None
         for place, lanes in self._chunks(rows.shape[0]):
             size = (place.stop - place.start) // lanes
             if kept is None:
-                features = workspace.take("features", lanes, self._length, size)
+                features = workspace.take("features", lanes, height, size)
             else:
                 features = kept[:, place].unflatten(1, (lanes, size)).transpose(0, 1)
             if not is_known:
                 self._write(rows[place].unflatten(0, (lanes, size)), features)
             weights = None if sample_weight is None else sample_weight[place].view(lanes, size)
             sums = self._sums.unsqueeze(0)
-            if lanes > 1:
-                if in_lanes is None:
-                    in_lanes = workspace.take_sums(lanes, *self._sums.shape)
-                sums = in_lanes[:lanes]
+            if lanes > 1 or (height > self._length and not self._is_small(size)):
+                if scratch is None:
+                    scratch = workspace.take_sums(lanes, len(self._sums), height)
+                sums = scratch[:lanes]
             self._add_chunk(features, weights, sums)
-        if in_lanes is not None:
-            self._sums.add_(in_lanes.sum(0))
+        if scratch is not None:
+            self._sums.add_(scratch[..., : self._length].sum(0))
 
     def _kept(self, rows: Tensor) -> tuple[Tensor, Tensor | None, bool]:
-        """The rows, in order for this pass; room for (1, T(x)) ``[1 + P, N]``; whether it holds it.
+        """The rows, in order for this pass; room for (1, T(x)) ``[H, N]``; whether it holds it.
 
         There is room for the T(x) of all rows or for none.
         """
@@ -164,9 +167,9 @@ class FastPass:
         if self._resident_rows is None:
             return rows, None, False
         structure = self._first.structure.name
-        size = self._resident_rows * self._length * workspace.dtype.itemsize
+        size = self._resident_rows * self._height * workspace.dtype.itemsize
         if workspace.has_room(structure, size):
-            return rows, *workspace.keep((structure, number), self._length, rows.shape[0])
+            return rows, *workspace.keep((structure, number), self._height, rows.shape[0])
         return workspace.by_feature(number, rows, self._resident_rows), None, False
 
     def _chunks(self, num_rows: int) -> Iterator[tuple[slice, int]]:
@@ -188,13 +191,13 @@ class FastPass:
         return num_rows * self._length * self._width < SMALL_PRODUCT
 
     def _write(self, rows: Tensor, features: Tensor) -> None:
-        """Write (1, T(x)) of ``rows [T, n, D]`` into ``features [T, 1 + P, n]``."""
+        """Write (1, T(x)) of ``rows [T, n, D]`` into ``features [T, H, n]``."""
         first, num_features = self._first, rows.shape[-1]
         subtract_transposed(rows, self._shift, out=features[:, 1 : num_features + 1])
-        first.structure.complete_moments(features, num_features)
+        first.structure.complete_moments(features[:, : self._length], num_features)
 
     def _add_chunk(self, features: Tensor, sample_weight: Tensor | None, sums: Tensor) -> None:
-        """Add to ``sums [T, K, 1 + P]`` those of ``features [T, 1 + P, n]``."""
+        """Add to ``sums [T, K, H]`` those of ``features [T, H, n]``."""
         first = self._first
         start = 0
         for group in self._groups:
@@ -223,19 +226,20 @@ class FastPass:
         sample_weight: Tensor | None,
         sums: Tensor,
     ) -> None:
-        """Two products of ``features [T, 1 + P, n]`` for the mixtures of a group."""
-        lanes, length, num_rows = features.shape
+        """Two products of ``features [T, H, n]`` for the mixtures of a group."""
+        moments = features[:, : self._length]
+        lanes, length, num_rows = moments.shape
         logits = self._first.workspace.take("logits", lanes, place.stop - place.start, num_rows)
         # A product for each mixture rounds as if the mixture were the only one; with much data one
         # product for all is up to twice as fast.
         is_small = lanes == 1 and self._is_small(num_rows)
         if not is_small:
-            torch.bmm(self._natural[place].expand(lanes, -1, -1), features, out=logits)
+            torch.bmm(self._natural[place].expand(lanes, -1, -1), moments, out=logits)
         sizes = [part.num_rows for part in group]
         for part, own in zip(group, logits.split(sizes, dim=1), strict=True):
             by_mixture = own.unflatten(1, (part.num_restarts, part.num_components))
             if is_small:
-                each = features.expand(part.num_restarts, length, num_rows)
+                each = moments.expand(part.num_restarts, length, num_rows)
                 torch.bmm(part.natural, each, out=by_mixture[0])
                 part.step.weigh(by_mixture, sample_weight, part.restarts)
                 part.step.moments.sums[part.restarts].baddbmm_(by_mixture[0], each.mT)

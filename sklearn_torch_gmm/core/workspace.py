@@ -146,6 +146,12 @@ class Workspace:
             self._buffers[name] = buffer
         return buffer[:size].view(shape)
 
+    def fast_length(self, length: int, num_components: int) -> int:
+        """How many moments :meth:`add_product` adds fastest: ``length`` or a few more."""
+        if not self.sums_by_component or self.dtype != torch.float64:
+            return length
+        return processor.fast_length(length, num_components)
+
     def new_sums(self, num_components: int, length: int) -> Tensor:
         """Zeros ``[K, 1 + P]``, which lie in memory as :meth:`add_product` fills them fastest."""
         if self.sums_by_component:

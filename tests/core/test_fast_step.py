@@ -13,6 +13,7 @@ from sklearn_torch_gmm.core import workspace as workspace_module
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
 from sklearn_torch_gmm.core.fast_step import FastPass
 from sklearn_torch_gmm.core.moments import Moments
+from sklearn_torch_gmm.core.workspace import Workspace
 from tests.core.steps import E_STEPS, as_parameters, make_e_step, mixture_of, tensor
 
 TYPES = sorted(STRUCTURES)
@@ -111,6 +112,46 @@ def test_lanes_change_nothing(rng, rows, name, weighted, num_lanes):
     one_lane, several = found
     assert_same_moments(several, one_lane)
     assert torch.equal(several[0].extents, one_lane[0].extents)
+
+
+@pytest.mark.usefixtures("short_lanes")
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("num_lanes", [1, 2])
+@pytest.mark.parametrize("resident_rows", [None, 500])
+@pytest.mark.parametrize("most_components", [6, 256])
+def test_moments_that_only_fill_up_a_product_change_nothing(
+    rng, rows, monkeypatch, name, num_lanes, resident_rows, most_components
+):
+    monkeypatch.setattr(fast_step, "MOST_COMPONENTS", most_components)
+    state = rng.bit_generator.state
+    found = []
+    for more in (0, 3):
+        rng.bit_generator.state = state
+        monkeypatch.setattr(
+            Workspace, "fast_length", lambda self, length, _, more=more: length + more
+        )
+        steps = steps_for(rng, name, chunk_bytes=20_000, num_lanes=num_lanes)
+        # What is left in the memory of an earlier pass must not matter.
+        steps[0].workspace.take("features", 10_000).fill_(torch.nan)
+        steps[0].workspace.take("sums", 10_000).fill_(torch.nan)
+        FastPass(steps, resident_rows=resident_rows).add(rows)
+        found.append(steps)
+    without, with_more = found
+    assert_same_moments(with_more, without)
+    assert with_more[0].moments.sums.shape == without[0].moments.sums.shape
+
+
+@pytest.mark.usefixtures("short_lanes")
+def test_kept_moments_may_be_more_than_later_passes_would_want(rng, rows, monkeypatch):
+    steps = steps_for(rng, "diag", num_lanes=2)
+    more = [3, 0]
+    monkeypatch.setattr(Workspace, "fast_length", lambda self, length, _: length + more[0])
+    FastPass(steps, resident_rows=500).add(rows)
+    once = copy.deepcopy([step.moments for step in steps])
+    del more[0]
+    FastPass(steps, resident_rows=500).add(rows)
+    for step, first in zip(steps, once, strict=True):
+        torch.testing.assert_close(step.moments.sums, first.sums)
 
 
 @pytest.mark.usefixtures("short_lanes")

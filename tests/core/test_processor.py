@@ -47,3 +47,21 @@ def test_names_of_capabilities_are_those_of_torch():
     known = processor.capabilities()
     if known["architecture"] == "x86_64":
         assert {"l2_cache_size", "sse4a"} <= set(known)
+
+
+@pytest.mark.parametrize(
+    ("length", "num_components", "expected"),
+    [
+        (34, 16, 36),  # spherical, 32 features
+        (65, 16, 72),  # diag, 32 features
+        (129, 64, 132),
+        (40, 16, 40),  # a rest of four is as fast as twelve
+        (36, 16, 36),
+        (6, 10, 6),  # half of twelve or less costs less than twelve
+        (9, 10, 12),
+        (34, 7, 34),
+        (34, 8, 36),
+    ],
+)
+def test_rests_of_more_than_four_moments_become_twelve(length, num_components, expected):
+    assert processor.fast_length(length, num_components) == expected

@@ -151,6 +151,15 @@ def test_accelerators_keep_the_order_of_moments():
     assert not Workspace(torch.float64, torch.device("cuda")).sums_by_component
 
 
+@pytest.mark.parametrize(
+    ("by_component", "dtype", "expected"),
+    [(True, torch.float64, 36), (True, torch.float32, 34), (False, torch.float64, 34)],
+)
+def test_more_moments_are_added_where_that_is_faster(by_component, dtype, expected, monkeypatch):
+    monkeypatch.setattr(processor, "sums_by_component", lambda: by_component)
+    assert Workspace(dtype, CPU).fast_length(34, 16) == expected
+
+
 @pytest.mark.parametrize("order", ["rows", "features"])
 def test_several_lanes_are_transposed_at_once(order):
     generator = torch.Generator().manual_seed(0)

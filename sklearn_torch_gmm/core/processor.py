@@ -10,7 +10,7 @@ import torch
 MOST_CHUNK_BYTES = 16 * 2**20
 """Working memory of a chunk of rows, where caches are large or their size is not known."""
 
-LEAST_CHUNK_BYTES = 4 * 2**20
+LEAST_CHUNK_BYTES = 8 * 2**20
 """The same where they are small: with less, the cost of calling an operation shows."""
 
 CHUNK_IN_CACHES = 8

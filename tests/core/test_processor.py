@@ -18,7 +18,7 @@ def capabilities(monkeypatch):
     [
         (2 * MIB, 16 * MIB),  # Intel Xeon, fourth generation
         (MIB, 8 * MIB),  # AMD EPYC, fourth generation
-        (MIB // 4, 4 * MIB),  # no more chunks than are worth their calls
+        (MIB // 2, 8 * MIB),  # AMD EPYC, third generation
         (16 * MIB, 16 * MIB),  # a cache that several cores share
         (0, 16 * MIB),
     ],

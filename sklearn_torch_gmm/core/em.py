@@ -80,6 +80,27 @@ def cancellation(natural: Tensor, largest: Tensor) -> Tensor:
     return epsilon * (coefficients @ largest).amax((-2, -1))
 
 
+def cancellation_of_scatter(precisions_cholesky: Tensor, extents: Tensor) -> Tensor:
+    """Rounding error of the mean of −½ xᵀ Σ⁻¹ x that is found from Σ x xᵀ, in nats.
+
+    That is −½ tr(Uᵀ S U) for U Uᵀ = Σ⁻¹ and the mean S of x xᵀ. Each of its terms is rounded to eps
+    of its size, and no |x_i x_j| exceeds that of the largest distances from the centre.
+
+    Parameters
+    ----------
+    precisions_cholesky : Tensor [R, D, D]
+        U, shared by all components.
+    extents : Tensor [D]
+        The largest distance of a row from the centre in each feature.
+
+    Returns
+    -------
+    Tensor [R]
+    """
+    largest = extents @ precisions_cholesky.abs()
+    return 0.5 * torch.finfo(extents.dtype).eps * largest.square().sum(-1)
+
+
 def cancellation_of_moments(
     parameters: MixtureParameters, centre: Tensor, structure: CovarianceStructure
 ) -> Tensor:

@@ -15,7 +15,8 @@ from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.workspace import Workspace
-from sklearn_torch_gmm.training.member import KnownData, Member, Outcome
+from sklearn_torch_gmm.training.known_data import KnownData
+from sklearn_torch_gmm.training.member import Member, Outcome
 from sklearn_torch_gmm.training.settings import FitSettings
 from sklearn_torch_gmm.training.starts import (
     Restart,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from sklearn_torch_gmm.core.em import (
     MStepResult,
     cancellation,
     cancellation_of_moments,
+    cancellation_of_scatter,
     largest_moments,
     m_step,
     negligible_weight,
@@ -30,6 +30,7 @@ from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace, is_wide
 from sklearn_torch_gmm.training.failures import find_unusable, not_finite
+from sklearn_torch_gmm.training.known_data import KnownData
 from sklearn_torch_gmm.training.monotonicity import explained_fall, rounding_of_sums
 from sklearn_torch_gmm.training.settings import FitSettings
 from sklearn_torch_gmm.training.starts import Restart
@@ -43,28 +44,6 @@ class Outcome(enum.Enum):
     """Nothing is left to do."""
     REPEAT = enum.auto()
     """The pass has turned out to have lost digits: the iteration is to be done again, exactly."""
-
-
-@dataclass
-class KnownData:
-    """What all mixtures know of the data that they are fitted to.
-
-    Attributes
-    ----------
-    centre : Tensor [D]
-        A point near the middle.
-    extents : Tensor [D]
-        Distances from it that rows are known to reach in each feature.
-    knows_all : bool
-        Whether the extents are those of all rows.
-    scatter : Tensor [1, D, D] or None
-        Σ (x − c)(x − c)ᵀ over all rows, for structures that share it.
-    """
-
-    centre: Tensor
-    extents: Tensor
-    knows_all: bool = False
-    scatter: Tensor | None = None
 
 
 class Member:
@@ -342,9 +321,12 @@ class Member:
         largest = self._largest
         if largest is None:
             largest = largest_moments(self._data.extents, self._structure)
-            if self._data.knows_all:
-                self._largest = largest
-        return cancellation(self._natural, largest)
+            self._largest = largest if self._data.knows_all else None
+        errors = cancellation(self._natural, largest)
+        if self._structure.has_shared_scatter:
+            factors = self._parameters.precisions_cholesky
+            errors = errors + cancellation_of_scatter(factors, self._data.extents)
+        return errors
 
     def _are_safe(self, errors: Sequence[float]) -> bool:
         # Not "greater than": a bound that is not a number is not safe either.
@@ -393,6 +375,7 @@ class Member:
         """What goes on from iteration to iteration."""
         self._put_back()
         return {
+            "covariance_type": self.settings.covariance_type,
             "needs_exact": self.needs_exact,
             "restarts": [restart.to_plain() for restart in self.restarts],
         }

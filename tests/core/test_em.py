@@ -13,6 +13,7 @@ from sklearn_torch_gmm.core.covariance import (
 from sklearn_torch_gmm.core.em import (
     TOLERATED_ERROR,
     cancellation,
+    cancellation_of_scatter,
     largest_moments,
     m_step,
     normalize_,
@@ -191,6 +192,33 @@ def test_cancellation_of_one_component_by_hand():
     expected = np.finfo(np.float32).eps * (constant + 7.5 + 12.5)
     actual = cancellation(natural, largest_moments(torch.tensor([10.0]), structure)).item()
     assert actual == pytest.approx(expected, rel=1e-5)
+
+
+@needs_extended_precision
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("spread", [1e1, 1e3, 1e5])
+def test_cancellation_of_a_scatter_is_the_size_of_the_observed_error(rng, spread, dtype):
+    """Of two features that are equal but for a difference of width one."""
+    structure = get_structure("tied")
+    x = spread * rng.standard_normal((1000, 1)) + rng.standard_normal((1000, 2)) / np.sqrt(2)
+    covariances = tensor(np.cov(x.T)[None])
+    factors, usable = structure.precisions_cholesky(covariances, 1)
+    assert usable.all()
+    factors, rows = factors.to(dtype), tensor(x).to(dtype)
+    mean = structure.common_log_density(factors, rows.T @ rows).item() / 1000
+    whitened = rows.numpy().astype(np.longdouble) @ factors[0].numpy().astype(np.longdouble)
+    error = abs(mean + (whitened**2).sum() / 2000)
+    estimate = cancellation_of_scatter(factors, rows.abs().amax(0)).item()
+    assert error <= ERROR_FACTOR * estimate
+    assert estimate <= MARGIN_OF_USE * error
+
+
+def test_cancellation_of_a_scatter_by_hand():
+    # U = (1, −2; 0, 3): the largest distances 10 and 1 make 10 · 1 and 10 · 2 + 1 · 3.
+    factors = torch.tensor([[[1.0, -2.0], [0.0, 3.0]]], dtype=torch.float64)
+    extents = torch.tensor([10.0, 1.0], dtype=torch.float64)
+    expected = 0.5 * np.finfo(float).eps * (10.0**2 + 23.0**2)
+    assert cancellation_of_scatter(factors, extents).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", TYPES)

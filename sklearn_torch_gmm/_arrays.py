@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 
-def as_tensor(array: npt.NDArray[Any]) -> Tensor:
-    """Return a tensor on the memory of ``array``, read-only memory included.
+def as_tensor(array: npt.ArrayLike) -> Tensor:
+    """Return a tensor on the memory of ``array``, read-only memory included, on the CPU.
 
     ``torch.from_numpy`` warns of read-only memory, once and for the whole process. Nothing here
     writes to data, so the flag is hidden from it instead.
     """
+    array = np.asarray(array)
     if not array.flags.writeable:
         interface = dict(array.__array_interface__)
         interface["data"] = (interface["data"][0], False)

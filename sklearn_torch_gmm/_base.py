@@ -32,7 +32,7 @@ from sklearn_torch_gmm._pickling import PicklableEstimator
 from sklearn_torch_gmm._reading import FitData, read_data
 from sklearn_torch_gmm._sources import is_read_in_pieces
 from sklearn_torch_gmm._validation import like_input, numpy_dtype, rows_of, validate_rows
-from sklearn_torch_gmm._weights import total_weight, weighted_rows
+from sklearn_torch_gmm._weights import total_weight, weighted_rows, weights_as_keyword
 from sklearn_torch_gmm.core.counts import is_number
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.fixed import PARTS
@@ -216,7 +216,7 @@ class BaseGaussianMixture(
         -------
         labels : ndarray or Tensor of shape (N,), int64
         """
-        self.fit(X, sample_weight=sample_weight)
+        self.fit(X, y, **weights_as_keyword(sample_weight))
         return (
             self.predict(X)
             if is_read_in_pieces(X)
@@ -297,7 +297,7 @@ class BaseGaussianMixture(
             self._set_fitted(result.parameters, dtype)
             self._remember_known_parts(settings, goes_on=not is_first)
             self.n_samples_seen_ = seen + weight
-            self.n_iter_ = 1 if is_first else self.n_iter_ + 1
+            self.n_iter_ = 1 if is_first else getattr(self, "n_iter_", 0) + 1
             self.converged_ = False
             self.lower_bound_ = result.lower_bounds[-1]
             # No iteration over all of the data: a later one has none to be compared with.

@@ -61,14 +61,14 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         factors = self.precisions_cholesky_
-        precisions = self._structure.precisions(torch.tensor(factors, dtype=torch.float64))
+        precisions = self._structure.precisions(as_tensor(factors).double())
         return precisions.numpy().astype(factors.dtype)
 
     @precisions_.setter
     def precisions_(self, value: npt.ArrayLike) -> None:
         precisions = np.asarray(value)
         factors = self._structure.precisions_cholesky_from_precisions(
-            torch.tensor(precisions, dtype=torch.float64)
+            as_tensor(precisions).double()
         )
         self.precisions_cholesky_ = factors.numpy().astype(precisions.dtype)
 
@@ -294,8 +294,9 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
     def _draw(self, num_rows: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Draw rows ``[N, D]`` and their components ``[N]``, with scikit-learn's random numbers."""
         random_state = check_random_state(self.random_state)
-        weights = self.weights_.astype(np.float64)
-        if self.weights_.dtype != np.float64:
+        given = np.asarray(self.weights_)
+        weights = given.astype(np.float64)
+        if given.dtype != np.float64:
             # They sum to one in their own type only, which NumPy may refuse.
             weights /= weights.sum()
         counts = random_state.multinomial(num_rows, weights)
@@ -325,10 +326,14 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         components, features = self.means_.shape
         config = GaussianMixtureModelConfig(components, features, self.covariance_type)
-        model = GaussianMixtureModel(config, dtype=as_tensor(self.means_[:0]).dtype)
-        model.component_probs.copy_(torch.tensor(self.weights_))
-        model.means.copy_(torch.tensor(self.means_))
-        model.precisions_cholesky.copy_(torch.tensor(self.precisions_cholesky_))
+        dtype = as_tensor(self.means_[:0]).dtype
+        with torch.device("cpu"):
+            model = GaussianMixtureModel(
+                config, dtype=dtype if dtype.is_floating_point else torch.float64
+            )
+        model.component_probs.copy_(as_tensor(self.weights_))
+        model.means.copy_(as_tensor(self.means_))
+        model.precisions_cholesky.copy_(as_tensor(self.precisions_cholesky_))
         return model
 
 
@@ -351,5 +356,8 @@ def _joined(answers: Iterator[Tensor], num_rows: int | None) -> npt.NDArray[Any]
             result.resize((place.stop + len(result) // 8, *result.shape[1:]), refcheck=False)
         result[place] = answer
         filled = place.stop
+    if num_rows is not None and filled != num_rows:
+        msg = f"Expected {num_rows} rows, and {filled} could be read."
+        raise ValueError(msg)
     result.resize((filled, *result.shape[1:]), refcheck=False)
     return result

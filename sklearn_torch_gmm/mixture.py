@@ -226,11 +226,12 @@ default='kmeans'
 
     def _scikit_learn_parameters(self) -> dict[str, Any]:
         ours_alone = {"batch_size", "num_workers", "trainer_params", "fixed"}
-        params = self.get_params(deep=False)
         if not isinstance(self.init_params, str):
             # A start of one's own has no name there, and a fitted mixture no need of it.
-            del params["init_params"]
-        return {name: value for name, value in params.items() if name not in ours_alone}
+            ours_alone.add("init_params")
+        # A subclass may have parameters of its own.
+        names = set(GaussianMixture().get_params()) - ours_alone
+        return {name: getattr(self, name) for name in names}
 
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> Any:
         from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
@@ -261,7 +262,7 @@ default='kmeans'
             self._check_previous_fit(num_features)
             start = StartSettings(
                 previous=self._fitted_parameters(),
-                previous_lower_bound=self.lower_bound_ if self.lower_bounds_ else -np.inf,
+                previous_lower_bound=self._previous_lower_bound(),
             )
         return FitSettings(
             num_components=self.n_components,
@@ -283,6 +284,12 @@ default='kmeans'
             trainer_params=trainer_params,
             progress=_Printer(self.verbose, self.verbose_interval) if self.verbose else None,
         )
+
+    def _previous_lower_bound(self) -> float:
+        """What the first iteration of a warm start is compared with."""
+        # An update leaves no bounds, since its own is not one of all the data.
+        is_of_fit = bool(getattr(self, "lower_bounds_", True))
+        return getattr(self, "lower_bound_", -np.inf) if is_of_fit else -np.inf
 
     def _check_previous_fit(self, num_features: int) -> None:
         components = self.means_.shape[0]

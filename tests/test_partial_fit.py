@@ -425,3 +425,32 @@ def test_a_warm_start_is_not_compared_with_the_last_batch():
     # One iteration has nothing to be compared with, the second is within any tolerance.
     assert mixture.n_iter_ == 2
     assert mixture.fit(X).n_iter_ == 1
+
+
+@each_type
+@pytest.mark.parametrize(("offset", "width"), [(1e3, 1e-5), (1e4, 1e-4), (1e6, 1e-2)])
+def test_an_update_of_given_parameters_is_an_iteration(covariance_type, offset, width):
+    """However far, in widths of the data, the means are moved by it."""
+    X = offset + width * np.random.default_rng(0).standard_normal((1000, 2))
+    unit = np.eye(2)[None] if covariance_type == "full" else np.eye(2)
+    covariances = {"diag": np.ones((1, 2)), "spherical": np.ones(1)}.get(covariance_type, unit)
+    options = {"covariance_type": covariance_type, "reg_covar": 0.0}
+    mixture = DropIn.from_parameters([1.0], np.zeros((1, 2)), covariances, **options)
+    mixture.partial_fit(X)
+    expected = np.cov(X.T, bias=True)
+    found = fitted_mixture(mixture)
+    wanted = {
+        "diag": np.diag(np.diag(expected)),
+        "spherical": np.diag(expected).mean() * np.eye(2),
+    }.get(covariance_type, expected)
+    # The rows are rounded to eps of the offset; NumPy's sum, too.
+    np.testing.assert_allclose(found.matrices[0], wanted, rtol=1e-6, atol=1e-6 * width**2)
+
+
+def test_an_update_of_a_mixture_set_by_hand():
+    X = clusters(300)
+    mixture = DropIn(3)
+    fitted = DropIn(3, random_state=0).fit(X)
+    for name in ("weights_", "means_", "covariances_", "precisions_cholesky_"):
+        setattr(mixture, name, getattr(fitted, name))
+    assert mixture.partial_fit(X).n_iter_ == 1

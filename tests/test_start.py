@@ -396,3 +396,15 @@ def test_a_component_that_starts_without_rows_is_warned_of(X, labels, face, kind
         mixture = make(face, 3, start=start).fit(X)
     assert mixture.weights_[2] == 0.0
     assert np.isfinite(mixture.means_).all()
+
+
+@each_face
+def test_a_function_cannot_write_to_the_data(X, face):
+    def centred_in_place(rows, num_components, random_state):
+        rows -= rows.mean(0)
+        return rows[:num_components]
+
+    before = X.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        make(face, 2, start=centred_in_place).fit(X)
+    np.testing.assert_array_equal(X, before)

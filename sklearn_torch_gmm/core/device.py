@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -70,3 +71,19 @@ def arithmetic_dtype(device: torch.device, precision: Any = None) -> torch.dtype
         if capability in _CAPABILITIES_WITH_FAST_FLOAT64:
             return torch.float64
     return torch.float32
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[Any]:
+    """Compute in the types of the operands, whatever ``torch.autocast`` the caller is in."""
+    if torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
+
+
+@contextmanager
+def as_if_alone() -> Iterator[None]:
+    """Neither autocast nor create tensors on a default device, if the caller has set one."""
+    has_default = torch.get_default_device().type != "cpu"
+    on_cpu = torch.device("cpu") if has_default else nullcontext()
+    with without_autocast("cpu"), without_autocast("cuda"), on_cpu:
+        yield

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.device import without_autocast
 from sklearn_torch_gmm.core.em import cancellation, largest_moments, normalize_
 from sklearn_torch_gmm.core.workspace import Workspace, is_wide, subtract_transposed
 
@@ -49,7 +50,7 @@ class Inference:
     def labels(self, rows: Tensor) -> Tensor:
         """Most probable component of each row: ``[N]``, int64."""
         result = torch.empty(rows.shape[0], dtype=torch.long, device=rows.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), without_autocast(self._means.device.type):
             for place, joint in self._chunks(rows):
                 # The first of several, as by `argmax`, which takes several times as long.
                 result[place] = joint.max(0).indices
@@ -58,7 +59,7 @@ class Inference:
     def log_densities(self, rows: Tensor) -> Tensor:
         """Log p(x) of each row, in nats: ``[N]``."""
         result = torch.empty(rows.shape[0], dtype=rows.dtype, device=rows.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), without_autocast(self._means.device.type):
             for place, joint in self._chunks(rows, with_common_term=True):
                 result[place] = _log_sum_exp_(joint)
         return result
@@ -67,7 +68,7 @@ class Inference:
         """p(component | x): ``[N, K]``."""
         components = self._weights.shape[0]
         result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), without_autocast(self._means.device.type):
             for place, joint in self._chunks(rows):
                 normalize_(joint.unsqueeze(0))
                 result[place] = joint.T

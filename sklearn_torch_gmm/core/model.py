@@ -354,7 +354,8 @@ class GaussianMixtureModel(nn.Module):
                 f"floating-point type, found {found} of {sorted(map(str, dtypes))}."
             )
             raise ValueError(msg)
-        model = cls(config, dtype=dtypes.pop())
+        with torch.device("cpu"):
+            model = cls(config, dtype=dtypes.pop())
         model.load_state_dict({name: tensors.pop(name) for name in wanted})
         return model, tensors
 

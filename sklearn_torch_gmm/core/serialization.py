@@ -239,7 +239,7 @@ def _to_bytes(tensor: Tensor) -> bytes:
 def _from_bytes(content: memoryview, code: str, shape: list[int]) -> Tensor:
     dtype = _DTYPES[code]
     if not content:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     octets = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     if dtype is torch.bool:
         return octets.ne(0).reshape(shape)

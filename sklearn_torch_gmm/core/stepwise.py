@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
@@ -59,9 +60,17 @@ def stepwise_update(
     )
     step.add(rows, sample_weight)
     batch = step.moments
+    if step_size == 1:
+        # Nothing is known of the means as they were, and they may move by many widths: moments
+        # about the new ones keep the digits.
+        counts = batch.counts.unsqueeze(-1)
+        about = torch.where(counts > 0, means + batch.first(num_features) / counts, means)
+        step = ExactEStep(parameters, means, structure, step.workspace, about=about)
+        step.add(rows, sample_weight)
+        batch = step.moments
     total = batch.counts.sum(-1)
 
-    # Both are about the means as they were: nothing cancels, however far the data are from zero.
+    # Both are about the same means: nothing cancels, however far the data are from zero.
     empirical = structure.regularize(parameters.covariances.clone(), -regularization)
     second = structure.second_moments_of(empirical, parameters.weights, num_features)
     known = Moments(batch.sums.new_zeros(batch.sums.shape), batch.log_likelihood)
@@ -75,7 +84,7 @@ def stepwise_update(
         known.second(num_features).copy_(second)
     sums = (1 - step_size) * known.sums + share[:, None, None] * batch.sums
     blended = Moments(sums, batch.log_likelihood, scatter)
-    result = m_step(blended, means, means, structure, regularization)
+    result = m_step(blended, step.centre, means, structure, regularization)
     if fixed:
         result = keep_parts(result, parameters, fixed, structure)
     return result, step.log_likelihood(batch) / total

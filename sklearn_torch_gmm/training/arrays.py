@@ -177,7 +177,9 @@ class MappedFile(NamedTuple):
         while isinstance(owner, np.ndarray) and not isinstance(owner.base, mmap.mmap):
             owner = owner.base
         name = getattr(owner, "filename", None)
-        if name is None or not array.flags.c_contiguous:
+        # What is written to a copy on write is not in the file.
+        is_private = getattr(owner, "mode", None) == "c"
+        if name is None or is_private or not array.flags.c_contiguous:
             return None
         offset = owner.offset + array.ctypes.data - owner.ctypes.data
         return cls(str(name), array.dtype.str, array.shape, offset)

@@ -118,7 +118,7 @@ class SingleRows(Assignment):
 
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
         structure = settings.structure
-        chosen = sample.rows[torch.as_tensor(self.indices)].double()
+        chosen = sample.rows[as_tensor(self.indices)].double()
         # As in scikit-learn: a weight that is never zero, against division by it.
         count = 1.0 + 10 * torch.finfo(torch.float64).eps
         scatter = None
@@ -265,5 +265,6 @@ def _add(
 
 def _one_hot(labels: Tensor, num_components: int) -> Tensor:
     """Indicators ``[K, n]`` of ``labels [n]``."""
-    hot = torch.zeros(num_components, labels.shape[0], dtype=torch.float64)
+    shape = num_components, labels.shape[0]
+    hot = torch.zeros(shape, dtype=torch.float64, device=labels.device)
     return hot.scatter_(0, labels.unsqueeze(0), 1.0)

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sklearn_torch_gmm.training.settings import FitSettings
+
+
+def check_file(path: str | PathLike[str]) -> None:
+    """Look whether a file is a checkpoint of a fit; words such as 'last' are Lightning's.
+
+    Raises
+    ------
+    ValueError
+        If it is another file, or a checkpoint of another module.
+    """
+    if not Path(path).is_file():
+        return
+    try:
+        # As Lightning will read it.
+        content = torch.load(path, map_location="cpu", weights_only=False)
+        is_ours = "_extra_state" in content["state_dict"]
+    except Exception as error:
+        msg = f"{path} is no checkpoint that Lightning has saved: {error!r}"
+        raise ValueError(msg) from error
+    if not is_ours:
+        msg = f"{path} is a checkpoint of another Lightning module, not of a mixture."
+        raise ValueError(msg)
 
 
 def check_state(state: dict[str, Any], members: Sequence[FitSettings], num_features: int) -> None:
@@ -19,20 +44,20 @@ def check_state(state: dict[str, Any], members: Sequence[FitSettings], num_featu
         If it is that of another mixture.
     """
     for member, settings in zip(state["members"], members, strict=True):
-        _check_member(member["restarts"], settings, num_features)
+        _check_member(member, settings, num_features)
 
 
-def _check_member(
-    restarts: Sequence[dict[str, Any]], settings: FitSettings, num_features: int
-) -> None:
-    components = settings.num_components
+def _check_member(member: dict[str, Any], settings: FitSettings, num_features: int) -> None:
+    components, restarts = settings.num_components, member["restarts"]
     wanted = {
+        "covariances of type": settings.covariance_type,
         "starts": settings.num_init,
         "means of shape": (components, num_features),
         "covariances of shape": settings.structure.covariance_shape(components, num_features),
     }
     _, means, covariances, _ = restarts[0]["parameters"]
     found = {
+        "covariances of type": member["covariance_type"],
         "starts": len(restarts),
         "means of shape": tuple(means.shape[1:]),
         "covariances of shape": tuple(covariances.shape[1:]),

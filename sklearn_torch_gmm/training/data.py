@@ -112,6 +112,11 @@ class RowSource(ABC):
 
     num_features: int
 
+    @property
+    def rows_a_pass(self) -> int | None:
+        """How many rows each pass must give, where that is not certain."""
+        return None
+
     @abstractmethod
     def batches(
         self,

@@ -114,17 +114,23 @@ class _Fetch(Dataset[Batch]):
 
     def __getitem__(self, numbers: Any) -> Batch:
         if len(numbers) == 0:
-            rows = torch.empty(0, self._num_features)
+            rows = torch.empty(0, self._num_features, device="cpu")
         else:
-            fetch_many = getattr(self._dataset, "__getitems__", None)
-            if callable(fetch_many):
-                items = fetch_many(list(numbers))
-            else:
-                items = [self._dataset[number] for number in numbers]
-            rows = stack_rows(items, numbers, self._num_features)
+            rows = stack_rows(self._items(numbers), numbers, self._num_features)
         if self._weights is None:
             return (rows,)
         return rows, torch.from_numpy(self._weights[np.asarray(numbers, dtype=np.int64)])
+
+    def _items(self, numbers: Any) -> Any:
+        fetch_many = getattr(self._dataset, "__getitems__", None)
+        try:
+            if callable(fetch_many):
+                return fetch_many(list(numbers))
+            return [self._dataset[number] for number in numbers]
+        except StopIteration as error:
+            # A loader would take it for the end of the rows.
+            msg = f"The dataset raised StopIteration for rows {numbers[0]} to {numbers[-1]}."
+            raise RuntimeError(msg) from error
 
 
 class StoreRows(RowSource):
@@ -211,4 +217,7 @@ class StoreRows(RowSource):
         if rows.dtype.kind not in "fiub":
             msg = f"The rows must be real numbers, got the type {rows.dtype}."
             raise ValueError(msg)
-        return rows if rows.dtype.kind == "f" else rows.astype(np.float64)
+        if rows.dtype.kind == "f" and rows.dtype.itemsize in (4, 8):
+            return rows
+        # torch knows no wider type, and answers in a narrower one would have few digits.
+        return rows.astype(np.float32 if rows.dtype.str[1:] == "f2" else np.float64)

@@ -74,7 +74,7 @@ class EMModule(pl.LightningModule):
         self.automatic_optimization = False
         self.failure: ValueError | None = None
         # Distributed strategies refuse a module that has nothing to train.
-        self._anchor = nn.Parameter(torch.zeros(()))
+        self._anchor = nn.Parameter(torch.zeros((), device="cpu"))
         self._rows = rows
         self._members = members
         self._settings = members[0]
@@ -83,6 +83,7 @@ class EMModule(pl.LightningModule):
         self._sweep_progress = sweep_progress
         self._restored: dict[str, Any] | None = None
         self._repeats = 0
+        self._rows_read = 0
         self._batches: Batches | None = None
         self._all_rows: Any = None
 
@@ -134,22 +135,27 @@ class EMModule(pl.LightningModule):
         """Continue from a checkpoint."""
         check_state(state, self._members, self._rows.num_features)
         self.iterations = EMIterations.from_state(state, self._members, self.device)
-        self._allow_more_epochs(self._repeats)
+        # The mixtures count their iterations; an epoch that was broken off is none.
+        self.trainer.fit_loop.max_epochs = -1
         self.trainer.should_stop = self.iterations.is_finished
 
     @torch.inference_mode()
     def on_train_epoch_start(self) -> None:
         """Begin an iteration."""
         assert self._batches is not None
+        self._rows_read = 0
         self.iterations.begin(resident_rows=self._batches.resident_rows)
 
     @torch.inference_mode()
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the moments."""
-        if batch_idx == 0 and self.trainer.checkpoint_callbacks:
-            # Lightning counts the steps of optimizers, and saves nothing before the first of them.
+        counts_steps = self.trainer.checkpoint_callbacks or self.trainer.max_steps != -1
+        if counts_steps and self.trainer.is_last_batch:
+            # Lightning counts the steps of optimizers, saves nothing before the first of them, and
+            # ends the epoch, too, with the last of `max_steps`.
             self.optimizers().step()  # type: ignore[union-attr]
         self.iterations.add(*batch)
+        self._rows_read += batch[0].shape[0]
         assert self._batches is not None
         if batch[0].shape[0] == self._batches.resident_rows and not is_watched(self.trainer):
             self._all_rows = batch
@@ -159,6 +165,10 @@ class EMModule(pl.LightningModule):
         """Do the M-step and test for convergence."""
         assert self._batches is not None
         num_rows = self._batches.resident_rows or sys.maxsize
+        failure = self._other_rows()
+        if failure is not None:
+            self._fail(failure)
+            return
         with threads_for_iteration(self.iterations.multiplications(num_rows)):
             self._end_iteration()
             while self._all_rows is not None and not must_stop(self.trainer):
@@ -192,6 +202,25 @@ class EMModule(pl.LightningModule):
         loop = self.trainer.fit_loop
         if loop.max_epochs is not None and loop.max_epochs >= 0:
             loop.max_epochs += repeats
+
+    def _other_rows(self) -> ValueError | None:
+        """An error if the pass has not given the rows that there were before; in each process."""
+        expected, trainer = self._rows.rows_a_pass, self.trainer
+        takes_all = isinstance(trainer.limit_train_batches, float)
+        takes_all = takes_all and trainer.limit_train_batches == 1.0  # 1 is one batch
+        if expected is None or not takes_all or trainer.received_sigterm:
+            return None
+        found = self._rows_read
+        if trainer.world_size > 1:
+            together = torch.tensor(float(found), dtype=torch.float64, device=self.device)
+            self._over_processes(together, "sum")
+            found = int(together.item())
+        if found == expected:
+            return None
+        return ValueError(
+            f"The data gave {expected} rows once, and {found} when they were read again. EM reads "
+            "all rows once an iteration: each pass must begin anew, and give the same ones."
+        )
 
     def _not_finite_rows(self) -> ValueError | None:
         """Which row of the data is not finite, if one is; in each of several processes."""

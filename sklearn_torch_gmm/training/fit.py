@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
 
+from sklearn_torch_gmm.core.device import as_if_alone
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.training.checkpoints import check_file
 from sklearn_torch_gmm.training.data import RowSource
 from sklearn_torch_gmm.training.em_module import EMModule
 from sklearn_torch_gmm.training.quiet import quiet_lightning
@@ -75,7 +78,7 @@ def fit_mixture(
     ValueError
         If the data are not usable, or the checkpoint is of another mixture.
     """
-    with quiet_lightning():
+    with quiet_lightning(), as_if_alone():
         if settings.max_iter == 0:
             (restarts,) = find_starts(rows, [settings]).restarts
             if settings.progress is not None:
@@ -113,7 +116,7 @@ def fit_sweep(
     ValueError
         If the data are not usable, or the trainer stops before all mixtures are done.
     """
-    with quiet_lightning():
+    with quiet_lightning(), as_if_alone():
         find = partial(find_starts, rows, members)
         restarts = _run(rows, members, find, scores=True, sweep_progress=progress)
     scores = [r.log_likelihood for starts in restarts for r in starts if r.error is None]
@@ -157,6 +160,8 @@ def _run(
     # the starts; before new ones begin, this one does.
     if ckpt_path is None and (trainer.world_size == 1 or starts_processes_of_its_own(trainer)):
         starts = find()
+    if ckpt_path is not None:
+        check_file(ckpt_path)
     module = EMModule(rows, members, starts, scores=scores, sweep_progress=sweep_progress)
     try:
         run(trainer, module, ckpt_path)
@@ -168,8 +173,14 @@ def _run(
 def _run_one_by_one(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:
     """Each start by itself, so that its progress can be told in order."""
     starts = find_starts(rows, [settings])
+    callbacks = settings.trainer_params.get("callbacks") or []
+    callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+    states = [deepcopy(callback.state_dict()) for callback in callbacks]
     restarts = []
     for index, start in enumerate(starts.restarts[0]):
+        for callback, state in zip(callbacks, states, strict=True):
+            # What one has seen of a start is nothing to the next.
+            callback.load_state_dict(deepcopy(state))
         progress.start(index)
         find = partial(replace, starts, restarts=[[start]])
         ((restart,),) = _run(rows, [settings], find)

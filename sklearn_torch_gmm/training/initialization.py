@@ -178,7 +178,8 @@ def sample_of(data: StartingRows) -> Sample:
     """Tensors on the memory of ``data``; rows without weights weigh one each."""
     rows = as_tensor(data.rows)
     if data.weights is None:
-        return Sample(rows, torch.ones((), dtype=torch.float64).expand(rows.shape[0]))
+        one = torch.ones((), dtype=torch.float64, device="cpu")
+        return Sample(rows, one.expand(rows.shape[0]))
     return Sample(rows, as_tensor(data.weights))
 
 
@@ -197,7 +198,10 @@ def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
             )
             raise ValueError(msg)
         return Responsibilities(strategy) if strategy.ndim == 2 else Labels(strategy)
-    answer = np.asarray(strategy(data.rows, components, settings.random_state))
+    # The rows may be the user's own array.
+    rows = data.rows.view()
+    rows.flags.writeable = False
+    answer = np.asarray(strategy(rows, components, settings.random_state))
     is_finite = answer.dtype.kind in "fiub" and bool(np.isfinite(answer).all())
     if answer.shape == (components, num_features) and is_finite:
         return nearest_means(data, answer)

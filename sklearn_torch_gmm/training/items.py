@@ -90,7 +90,7 @@ def rows_of_batch(item: Any, index: int, num_features: int | None = None) -> Ten
     try:
         rows = as_floats(member)
     except ValueError:
-        rows = torch.empty(())
+        rows = torch.empty((), device="cpu")
     if rows.ndim != 2:
         seen = f"shape {list(rows.shape)}" if isinstance(member, Tensor) else repr(type(member))
         msg = (
@@ -127,12 +127,16 @@ def as_floats(values: Any, name: str = "A row") -> Tensor:
         if array.dtype.kind not in "fiub":
             msg = f"{name} must be real numbers, got {type(values).__name__} of type {array.dtype}."
             raise ValueError(msg)
-        values = as_tensor(array)
+        # torch has no type that is wider than float64.
+        values = as_tensor(array if array.itemsize <= 8 else array.astype(np.float64))
     tensor: Tensor = values
     if tensor.is_complex():
         msg = f"{name} must be real numbers, got a tensor of complex numbers."
         raise ValueError(msg)
-    return tensor.detach() if tensor.is_floating_point() else tensor.double()
+    if not tensor.is_floating_point():
+        return tensor.double()
+    # Answers have the type of the rows, and NumPy does not know all narrow types.
+    return tensor.detach() if tensor.itemsize >= 4 else tensor.detach().float()
 
 
 def _check_shape(values: Tensor, shape: tuple[int, ...], name: str) -> None:

@@ -1,4 +1,4 @@
-"""Silence Lightning while a fit of ours runs, in this context only.
+"""Silence Lightning's chatter while a fit of ours runs, in this context only.
 
 Fits run in threads, beside fits of the user's own. Switching levels or filters for the process
 would race and reach too far, so the filters that are put in place look at a context variable, and
@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import product
 from typing import Any
 
 _is_quiet: ContextVar[bool] = ContextVar("is_quiet", default=False)
@@ -23,6 +24,7 @@ _LOGGERS = (
     "lightning_fabric.utilities.rank_zero",
     "lightning_fabric.utilities.distributed",
     "pytorch_lightning.accelerators.cuda",
+    "pytorch_lightning.trainer.connectors.checkpoint_connector",
     "pytorch_lightning.trainer.connectors.signal_connector",
 )
 
@@ -46,12 +48,26 @@ class _QuietWarning(Warning, metaclass=_InQuietContext):
 
 
 _log_filter = _QuietFilter()
-_warning_filter: tuple[Any, ...] = (
-    "ignore",
-    None,
-    _QuietWarning,
-    re.compile(r"(pytorch_lightning|lightning_fabric)\."),
-    0,
+_warning_filters: tuple[tuple[Any, ...], ...] = (
+    # What is said of callbacks and checkpoints is about something that the user asked for.
+    (
+        "ignore",
+        None,
+        _QuietWarning,
+        re.compile(
+            r"(pytorch_lightning|lightning_fabric)\."
+            r"(?!callbacks\.|trainer\.connectors\.checkpoint_connector)"
+        ),
+        0,
+    ),
+    # As it is whenever a fit goes on.
+    (
+        "ignore",
+        re.compile(r"Checkpoint directory .* exists and is not empty", re.IGNORECASE),
+        _QuietWarning,
+        re.compile(r"(pytorch_lightning|lightning_fabric)\."),
+        0,
+    ),
 )
 _lock = threading.Lock()
 _users = 0
@@ -72,7 +88,7 @@ def _uninstall() -> None:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's messages and warnings of this thread from being seen."""
+    """Keep what Lightning tells of itself in this thread from being seen."""
     global _users
     token = _is_quiet.set(True)
     with _lock:
@@ -81,8 +97,9 @@ def quiet_lightning() -> Iterator[None]:
             _install()
         filters = warnings.filters
         # A `catch_warnings` somewhere may have put another list in place since the last fit.
-        if _warning_filter not in filters:
-            filters.insert(0, _warning_filter)  # type: ignore[attr-defined]
+        for entry in _warning_filters:
+            if entry not in filters:
+                filters.insert(0, entry)  # type: ignore[attr-defined]
     try:
         yield
     finally:
@@ -90,7 +107,7 @@ def quiet_lightning() -> Iterator[None]:
             _users -= 1
             if _users == 0:
                 _uninstall()
-                for entries in (filters, warnings.filters):
-                    while _warning_filter in entries:
-                        entries.remove(_warning_filter)  # type: ignore[attr-defined]
+                for entries, entry in product((filters, warnings.filters), _warning_filters):
+                    while entry in entries:
+                        entries.remove(entry)
         _is_quiet.reset(token)

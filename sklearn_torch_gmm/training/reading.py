@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from sklearn_torch_gmm.core.device import as_if_alone
 from sklearn_torch_gmm.training.data import Batch, Batches
 
 
@@ -66,7 +67,9 @@ class LoadedBatches(Batches):
 
     def __iter__(self) -> Iterator[Batch]:
         self.close(keep=getattr(self._loader, "_iterator", None))
-        items = iter(self._loader)
+        with as_if_alone():
+            # torch's loaders draw from the CPU's random numbers, on the default device.
+            items = iter(self._loader)
         self._iterators.append(items)
         first, step = self._every
         for index, item in enumerate(islice(items, first, None, step)):

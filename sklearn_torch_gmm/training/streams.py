@@ -10,10 +10,9 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
-    DistributedSampler,
     IterableDataset,
-    RandomSampler,
     SequentialSampler,
     get_worker_info,
 )
@@ -55,6 +54,10 @@ class _UnsizedRows(RowSource):
     def __init__(self, *, weighted: bool, keep_all: bool) -> None:
         self.weighted = weighted
         self.keep_all = keep_all
+
+    @property
+    def rows_a_pass(self) -> int | None:
+        return self.num_rows
 
     def starting_rows(
         self, num_components: int, random_state: np.random.RandomState
@@ -209,15 +212,20 @@ class LoaderRows(_UnsizedRows):
     def _share(self, shard: Shard) -> tuple[DataLoader[Any], tuple[int, int]]:
         """A loader of one process, and which of its batches to take."""
         loader, every = self.loader, (shard.index, shard.count)
-        sampler = None if isinstance(loader.dataset, IterableDataset) else loader.sampler
-        if isinstance(sampler, (RandomSampler, DistributedSampler)):
+        if isinstance(loader.dataset, IterableDataset):
+            return loader, every
+        batches = loader.batch_sampler
+        in_order = type(batches) is BatchSampler
+        order = batches.sampler if isinstance(batches, BatchSampler) else batches or loader.sampler
+        if not isinstance(order, (SequentialSampler, list, tuple, range)):
             msg = (
-                f"Several processes cannot share a DataLoader with a {type(sampler).__name__}: "
-                "rows would be repeated or left out. Pass one with shuffle=False; its batches are "
-                "then dealt out, so that each row counts once. The order of rows changes nothing."
+                f"Several processes cannot share a DataLoader with a {type(order).__name__}: each "
+                "of them might see another order, and rows would be repeated or left out. Pass one "
+                "with shuffle=False; its batches are then dealt out, so that each row counts once. "
+                "The order of rows changes nothing."
             )
             raise ValueError(msg)
-        if not isinstance(sampler, SequentialSampler) or loader.batch_sampler is None:
+        if not in_order:
             return loader, every
         share = DataLoader(
             loader.dataset,
@@ -288,8 +296,8 @@ def _as_batch(item: Any, index: int, num_features: int | None = None, *, weighte
 
 
 def _nothing(num_features: int, weighted: bool) -> Batch:
-    rows = torch.empty(0, num_features)
-    return (rows, torch.empty(0)) if weighted else (rows,)
+    rows = torch.empty(0, num_features, device="cpu")
+    return (rows, torch.empty(0, device="cpu")) if weighted else (rows,)
 
 
 def _raise_for_nothing(what: str) -> NoReturn:

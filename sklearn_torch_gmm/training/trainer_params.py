@@ -91,7 +91,7 @@ def _is_a(value: Any, hint: Any) -> bool:
         return isinstance(value, _NUMBERS[hint])
     if getattr(hint, "__module__", "builtins").startswith(("pytorch_lightning", "lightning")):
         # Lightning comes in two packages, whose callbacks and loggers are of different classes.
-        return not isinstance(value, _PLAIN)
+        return any(base.__name__ == hint.__name__ for base in type(value).__mro__)
     return not isinstance(hint, type) or isinstance(value, hint)
 
 

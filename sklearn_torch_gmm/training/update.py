@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from sklearn_torch_gmm._arrays import as_tensor
-from sklearn_torch_gmm.core.device import arithmetic_dtype
+from sklearn_torch_gmm.core.device import arithmetic_dtype, as_if_alone
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.stepwise import stepwise_update
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
@@ -17,6 +17,7 @@ from sklearn_torch_gmm.training.settings import FitSettings
 from sklearn_torch_gmm.training.starts import find_starts
 
 
+@as_if_alone()
 def update_mixture(
     rows: ArrayRows,
     settings: FitSettings,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from sklearn_torch_gmm import GaussianMixture
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
@@ -125,7 +125,7 @@ def test_a_checkpoint_holds_plain_values_alone(X, tmp_path):
     [
         ({"n_components": 4}, r"holds means of shape \(3, 3\), and this fit has .* \(4, 3\)"),
         ({"n_init": 2}, "holds starts 1, and this fit has starts 2"),
-        ({"covariance_type": "diag"}, r"holds covariances of shape \(3, 3, 3\)"),
+        ({"covariance_type": "diag"}, "holds covariances of type full, and this fit has .* diag"),
     ],
 )
 def test_a_checkpoint_of_another_fit_is_refused(X, tmp_path, options, message):
@@ -179,3 +179,78 @@ def test_a_killed_process(tmp_path):
         ).fit(X, **options)
 
     assert_same_fit(fit(ckpt_path=os.fspath(tmp_path / "last.ckpt")), fit())
+
+
+@pytest.mark.parametrize("content", [b"", b"a text, and no checkpoint", b"PK\x03\x04 and no more"])
+def test_another_file_is_refused(X, tmp_path, content):
+    (tmp_path / "other").write_bytes(content)
+    with pytest.raises(ValueError, match="no checkpoint that Lightning has saved"):
+        mixture().fit(X, ckpt_path=tmp_path / "other")
+
+
+def test_a_checkpoint_of_another_module_is_refused(X, tmp_path):
+    torch.save({"state_dict": {"weight": torch.ones(2)}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="another Lightning module"):
+        mixture().fit(X, ckpt_path=tmp_path / "other.ckpt")
+
+
+def test_types_of_covariances_with_equal_shapes_are_told_apart(X, tmp_path):
+    options = {"n_components": 3, "random_state": 0}
+    saved = checkpointing(tmp_path)
+    mixture(**options, covariance_type="tied", trainer_params=saved).fit(X)
+    with pytest.raises(ValueError, match="of type tied, and this fit has covariances of type diag"):
+        mixture(**options, covariance_type="diag").fit(X, ckpt_path=tmp_path / "epoch=1.ckpt")
+
+
+def test_an_iteration_that_was_broken_off_is_not_counted(X, tmp_path):
+    class Break(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if trainer.current_epoch == 4 and batch_idx == 2:
+                trainer.save_checkpoint(tmp_path / "broken.ckpt")
+                raise Interrupted
+
+    options = {"random_state": 0, "batch_size": 50}
+    with pytest.raises(Interrupted):
+        mixture(**options, trainer_params=checkpointing(tmp_path, Break())).fit(X)
+    resumed = mixture(**options).fit(X, ckpt_path=tmp_path / "broken.ckpt")
+    assert_same_fit(resumed, mixture(**options).fit(X))
+
+
+@pytest.mark.parametrize("batch_size", [None, 50])
+@pytest.mark.parametrize("options", [{}, {"enable_checkpointing": True}, {"callbacks": [Stop(99)]}])
+def test_a_limit_of_steps_is_one_of_iterations(X, tmp_path, batch_size, options):
+    params = {"max_steps": 3, "default_root_dir": tmp_path, **options}
+    limited = mixture(random_state=0, batch_size=batch_size, trainer_params=params).fit(X)
+    assert_same_fit(limited, mixture(random_state=0, batch_size=batch_size, max_iter=3).fit(X))
+
+
+def test_a_last_checkpoint_that_is_not_there_is_told_of(X, tmp_path):
+    params = {"enable_checkpointing": True, "default_root_dir": tmp_path}
+    with pytest.warns(UserWarning, match="there is no last checkpoint available"):
+        mixture(random_state=0, trainer_params=params).fit(X, ckpt_path="last")
+
+
+def test_a_metric_that_nobody_logs_is_told_of(X, tmp_path):
+    callback = ModelCheckpoint(tmp_path, monitor="nlll")
+    params = {"enable_checkpointing": True, "callbacks": [callback]}
+    with pytest.warns(UserWarning, match="could not find the monitored key"):
+        mixture(random_state=0, trainer_params=params).fit(X)
+
+
+def test_a_directory_that_is_not_empty_is_nothing_to_warn_of(X, tmp_path):
+    for _ in range(2):
+        mixture(random_state=0, trainer_params=checkpointing(tmp_path)).fit(X)
+
+
+def test_what_a_callback_has_seen_of_a_start_is_nothing_to_the_next(X, capsys):
+    def fit(**options):
+        stopping = EarlyStopping("nll", patience=2, min_delta=1e-3)
+        params = {"callbacks": [stopping]}
+        options = {"init_params": "random_from_data", "max_iter": 60, **options}
+        return mixture(trainer_params=params, **options).fit(X)
+
+    random_state = np.random.RandomState(5)
+    alone = [fit(random_state=random_state).lower_bound_ for _ in range(4)]
+    together = fit(random_state=np.random.RandomState(5), n_init=4, verbose=1)
+    assert together.lower_bound_ == pytest.approx(max(alone), rel=1e-12)
+    assert capsys.readouterr().out.count("Initialization") == 8

@@ -3,16 +3,23 @@
 import multiprocessing
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     DistributedSampler,
     IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
     TensorDataset,
+    WeightedRandomSampler,
     get_worker_info,
 )
 
@@ -489,15 +496,105 @@ def test_an_exception_of_a_loaders_worker_passes_on_and_ends_the_workers(X):
     assert no_workers_are_left()
 
 
-@pytest.mark.parametrize("sampler", [True, "distributed"])
-def test_loaders_that_several_processes_cannot_share(X, sampler):
-    dataset = Map(X)
-    if sampler == "distributed":
-        shared = DataLoader(dataset, sampler=DistributedSampler(dataset, 2, 0))
-    else:
-        shared = DataLoader(dataset, shuffle=True)
+@pytest.mark.parametrize(
+    "options",
+    [
+        lambda X: {"shuffle": True},
+        lambda X: {"shuffle": True, "batch_size": None},
+        lambda X: {"sampler": DistributedSampler(X, 2, 0)},
+        lambda X: {"sampler": SubsetRandomSampler(range(len(X)))},
+        lambda X: {"sampler": WeightedRandomSampler(np.ones(len(X)), len(X))},
+        lambda X: {"batch_sampler": BatchSampler(RandomSampler(X), 7, drop_last=False)},
+    ],
+)
+def test_loaders_that_several_processes_cannot_share(X, options):
+    shared = DataLoader(Map(X[:, None] if "None" in str(options(X)) else X), **options(X))
     with pytest.raises(ValueError, match=r"cannot share a DataLoader with a \w*Sampler"):
         LoaderRows(shared).batches(None, 0, Shard(0, 2))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        lambda X: {"batch_size": 30},
+        lambda X: {"batch_size": 30, "sampler": range(len(X))},
+        lambda X: {"batch_sampler": BatchSampler(SequentialSampler(X), 7, drop_last=False)},
+        lambda X: {"batch_sampler": [list(range(100)), list(range(100, len(X)))]},
+    ],
+)
+def test_loaders_in_order_are_dealt_out(X, options):
+    source = LoaderRows(DataLoader(Map(X), **options(X)))
+    parts = [source.batches(None, 0, Shard(i, 2)) for i in range(2)]
+    rows = torch.cat([batch[0] for part in parts for batch in part])
+    np.testing.assert_array_equal(np.sort(rows.numpy(), axis=0), np.sort(X, axis=0))
+
+
+class Shrinking(IterableDataset):
+    """Wrong: gives fewer rows from some time on."""
+
+    def __init__(self, rows, good):
+        self.rows, self.good = rows, good
+
+    def __iter__(self):
+        self.good -= 1
+        return iter(self.rows if self.good >= 0 else self.rows[:100])
+
+
+def test_rows_that_are_missing_in_a_later_pass_are_an_error(X):
+    message = f"gave {len(X)} rows once, and 100 when they were read again"
+    with pytest.raises(ValueError, match=message):
+        GaussianMixture(2, random_state=0).fit(Shrinking(X, good=3))
+
+
+def test_a_part_of_the_rows_may_be_asked_for(X):
+    params = {"limit_train_batches": 2, "max_epochs": 3}
+    mixture = GaussianMixture(2, batch_size=30, trainer_params=params, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert mixture.fit(Stream(X)).n_iter_ == 3
+
+
+class Exhausted(Map):
+    """Wrong: as a reader that calls ``next`` on an iterator at its end."""
+
+    def __getitem__(self, index):
+        if index == 200:
+            raise StopIteration
+        return self.items[index]
+
+
+def test_a_dataset_that_stops_in_the_midst_is_an_error(X):
+    with pytest.raises(RuntimeError, match="StopIteration for rows"):
+        GaussianMixture(2, batch_size=30).fit(Exhausted(X))
+    mixture = GaussianMixture(2, batch_size=30, random_state=0).fit(X)
+    with pytest.raises(RuntimeError, match="StopIteration for rows"):
+        mixture.predict(Exhausted(X))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_narrow_types_are_widened_wherever_rows_come_from(X, dtype):
+    rows = torch.tensor(X).to(dtype)
+    expected = GaussianMixture(2, random_state=0).fit(rows)
+    for source in (DataLoader(TensorDataset(rows), batch_size=50), TensorDataset(rows)):
+        mixture = GaussianMixture(2, random_state=0, batch_size=50).fit(source)
+        # The start is that of float32 rows, too.
+        np.testing.assert_allclose(mixture.means_, expected.means_, rtol=1e-4, atol=1e-4)
+        answers = expected.score_samples(source)
+        assert answers.dtype == np.float32
+        np.testing.assert_allclose(answers, expected.score_samples(rows).numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble])
+def test_types_of_stores_that_torch_or_answers_cannot_have(X, dtype):
+    mixture = GaussianMixture(2, random_state=0).fit(Store(X.astype(dtype)))
+    answers = mixture.score_samples(Store(X.astype(dtype)))
+    assert answers.dtype == (np.float32 if dtype is np.float16 else np.float64)
+
+
+def test_a_private_map_is_not_what_is_in_its_file(tmp_path):
+    np.save(tmp_path / "X.npy", np.zeros((9, 2)))
+    assert MappedFile.behind(np.load(tmp_path / "X.npy", mmap_mode="r+")) is not None
+    assert MappedFile.behind(np.load(tmp_path / "X.npy", mmap_mode="c")) is None
 
 
 def test_random_numbers_of_torch_are_left_alone(X, start):

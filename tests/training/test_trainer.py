@@ -237,3 +237,9 @@ def test_exceptions_pass_on_and_leave_no_half_fitted_estimator(X, error):
     assert not hasattr(mixture, "means_")
     mixture.set_params(trainer_params=None).fit(X)
     assert mixture.means_.shape == (2, 2)
+
+
+@pytest.mark.parametrize("callback", [print, EarlyStopping, object()])
+def test_what_is_no_callback_is_refused(callback):
+    with pytest.raises(TypeError, match="trainer_params holds callbacks="):
+        make_trainer({"callbacks": [callback]}, max_epochs=1)

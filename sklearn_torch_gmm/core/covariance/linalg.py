@@ -16,19 +16,22 @@ def symmetric_pairs(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     First all (i, i), then all (i, i + 1), with i + 1 taken modulo ``size``, and so on. In this
     order :func:`write_products` needs two operations, whatever the size.
     """
-    positions = torch.arange(size * (size + 1) // 2, device=device)
-    rows = positions % size
-    return rows, (rows + positions // size) % size
+    # The cache outlives the mode of the first caller, whose tensors autograd could not use.
+    with torch.inference_mode(mode=False):
+        positions = torch.arange(size * (size + 1) // 2, device=device)
+        rows = positions % size
+        return rows, (rows + positions // size) % size
 
 
 @lru_cache(maxsize=64)
 def _unpacking_order(size: int, device: torch.device) -> Tensor:
     rows, columns = symmetric_pairs(size, device)
-    order = torch.empty(size, size, dtype=torch.long, device=device)
-    positions = torch.arange(rows.numel(), device=device)
-    order[rows, columns] = positions
-    order[columns, rows] = positions
-    return order.flatten()
+    with torch.inference_mode(mode=False):
+        order = torch.empty(size, size, dtype=torch.long, device=device)
+        positions = torch.arange(rows.numel(), device=device)
+        order[rows, columns] = positions
+        order[columns, rows] = positions
+        return order.flatten()
 
 
 def pack_symmetric(matrices: Tensor) -> Tensor:

@@ -126,3 +126,12 @@ def test_matrices_that_are_not_finite_are_not_usable(position, value):
 def test_the_smallest_and_largest_variances_are_usable_and_zero_is_not(variance, usable):
     matrix = torch.diag(torch.tensor([1.0, variance], dtype=torch.float64))
     assert inverse_cholesky(matrix)[1].item() is usable
+
+
+def test_indices_that_are_cached_in_inference_mode_serve_autograd():
+    symmetric_pairs.cache_clear()
+    with torch.inference_mode():
+        pack_symmetric(torch.eye(3))
+    matrices = torch.eye(3, requires_grad=True)
+    pack_symmetric(matrices).sum().backward()
+    assert matrices.grad.sum() == 6

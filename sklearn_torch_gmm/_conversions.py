@@ -179,7 +179,9 @@ class ConvertibleMixture(FittedMixture):
             raise TypeError(msg)
         # A fit that failed may have left some attributes, but not the last of them.
         check_is_fitted(mixture, ["precisions_cholesky_", "covariances_"])
-        own = cls(**cls._own_parameters(mixture.get_params(deep=False)))
+        # A subclass may have parameters of its own.
+        names = ScikitLearnMixture().get_params()
+        own = cls(**cls._own_parameters({name: getattr(mixture, name) for name in names}))
         _copy_attributes(mixture, own)
         return own
 

@@ -28,8 +28,9 @@ class PicklableEstimator(BaseEstimator):  # type: ignore[misc]
             if isinstance(value, Tensor):
                 # A tensor on a GPU could not be unpickled where there is none.
                 state[name] = value.cpu()
-        if isinstance(state.get("labels_"), np.ndarray):
-            state["labels_"] = compact_labels(state["labels_"])
+        labels = state.get("labels_")
+        if isinstance(labels, np.ndarray) and labels.dtype == np.int64:
+            state["labels_"] = compact_labels(labels)
         # scikit-learn records its version for its own classes alone.
         state[_SKLEARN_VERSION] = sklearn.__version__
         state[_OUR_VERSION] = sklearn_torch_gmm.__version__
@@ -52,8 +53,10 @@ class PicklableEstimator(BaseEstimator):  # type: ignore[misc]
                 current_version=current, original_version=original, **versions
             )
             warnings.warn(warning, stacklevel=2)
-        if isinstance(state.get("labels_"), np.ndarray):
-            state["labels_"] = state["labels_"].astype(np.int64)
+        labels = state.get("labels_")
+        # Others are the user's own.
+        if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
+            state["labels_"] = labels.astype(np.int64)
         super().__setstate__(state)
 
 

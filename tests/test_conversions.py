@@ -488,3 +488,21 @@ def test_onnx(X, face, covariance_type):
     np.testing.assert_allclose(
         outputs["score_samples"].ravel(), ours.score_samples(rows), rtol=0, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_subclasses_may_have_parameters_of_their_own(X, face):
+    class OfTheirs(Theirs):
+        def __init__(self, n_components=1, extra=1):
+            super().__init__(n_components)
+            self.extra = extra
+
+    class Ours(DropIn):
+        def __init__(self, n_components=1, extra=1):
+            super().__init__(n_components)
+            self.extra = extra
+
+    theirs = OfTheirs(2).fit(X)
+    np.testing.assert_array_equal(face.from_sklearn(theirs).means_, theirs.means_)
+    ours = Ours(2).fit(X)
+    np.testing.assert_array_equal(ours.to_sklearn().means_, ours.means_)

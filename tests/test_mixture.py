@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from sklearn.datasets import load_iris, make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Theirs
@@ -418,3 +419,52 @@ def test_with_array_api_dispatch_everything_is_as_without_it():
         check=False,
     )
     assert result.stdout.strip() == "done", result.stderr
+
+
+class TestSetByHand:
+    """As many do to build a mixture from parameters, or to change one."""
+
+    def mixture(self, **params):
+        mixture = GaussianMixture(2, **params)
+        mixture.weights_ = np.array([0.4, 0.6])
+        mixture.means_ = np.array([[0.0, 0.0], [3.0, 3.0]])
+        mixture.covariances_ = mixture.precisions_cholesky_ = np.stack([np.eye(2)] * 2)
+        return mixture
+
+    def test_goes_on_as_scikit_learn_does(self):
+        X = np.random.default_rng(0).normal(size=(80, 2)) + 3.0 * (np.arange(80) % 2)[:, None]
+        ours, theirs = self.mixture(warm_start=True), Theirs(2, warm_start=True)
+        for name, value in vars(self.mixture()).items():
+            if name.endswith("_"):
+                setattr(theirs, name, value)
+        for mixture in (ours, theirs):
+            mixture.converged_, mixture.lower_bound_ = False, -np.inf
+            mixture.fit(X)
+        assert ours.n_iter_ == theirs.n_iter_
+        np.testing.assert_allclose(ours.means_, theirs.means_, rtol=1e-9)
+
+    def test_weights_may_be_a_list(self):
+        X = np.random.default_rng(0).normal(size=(9, 2))
+        expected, mixture = self.mixture(random_state=0), self.mixture(random_state=0)
+        mixture.weights_ = mixture.weights_.tolist()
+        np.testing.assert_array_equal(mixture.predict_proba(X), expected.predict_proba(X))
+        np.testing.assert_array_equal(mixture.sample(9)[0], expected.sample(9)[0])
+        assert torch.equal(mixture.model_.component_probs, expected.model_.component_probs)
+
+    def test_means_may_be_whole_numbers(self):
+        mixture = self.mixture()
+        mixture.means_ = mixture.means_.astype(int)
+        X = np.random.default_rng(0).normal(size=(9, 2))
+        _, log_densities = mixture.model_(torch.tensor(X))
+        np.testing.assert_allclose(log_densities.numpy(), mixture.score_samples(X), rtol=1e-12)
+
+
+def test_a_subclass_may_fit_without_weights():
+    class Mixture(GaussianMixture):
+        def fit(self, X, y=None):
+            self.seen_ = y
+            return super().fit(X)
+
+    mixture = Mixture(2, random_state=0)
+    assert len(mixture.fit_predict(np.random.default_rng(0).normal(size=(30, 2)), "y")) == 30
+    assert mixture.seen_ == "y"

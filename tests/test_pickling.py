@@ -314,3 +314,12 @@ def test_precisions_come_from_their_factors():
             np.testing.assert_allclose(estimator.precisions_cholesky_, 2 * factors, rtol=1e-5)
             assert estimator.precisions_cholesky_.dtype == dtype
     assert not hasattr(GaussianMixture(), "precisions_")
+
+
+@pytest.mark.parametrize("labels", [np.array([0.5, 1.5]), np.array(["a", "b"])], ids=str)
+def test_labels_that_the_user_has_set_stay_as_they_are(labels):
+    fitted = GaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]])
+    fitted.labels_ = labels
+    for again in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
+        np.testing.assert_array_equal(again.labels_, labels)
+        assert again.labels_.dtype == labels.dtype

@@ -138,12 +138,11 @@ def values_of(
 
 
 def with_parameters(
-    candidate: GaussianMixture, restart: Restart, estimator: Any, dtype: np.dtype[Any]
+    candidate: GaussianMixture, restart: Restart, dtype: np.dtype[Any]
 ) -> GaussianMixture:
-    """Return a candidate that can answer, with features as ``estimator`` remembers them."""
+    """Return a candidate that can answer for checked rows, which have no names of features."""
     mixture: GaussianMixture = candidate.clone()
     mixture._set_fitted(restart.parameters, dtype)
-    remember_features(mixture, estimator)
     return mixture
 
 
@@ -180,20 +179,18 @@ class HeldOut:
         Raises
         ------
         ValueError
-            The first error, if there is a fold without a fit for each candidate.
+            The first error of a fold, if each candidate failed on all rows or in a fold.
         """
-        if len(self.errors) == self.scores.shape[1]:
-            raise self.errors[0]
         results["mean_test_score"] = self.scores.mean(0)[of_candidate]
+        if np.isnan(results["mean_test_score"][results["is_kept"]]).all():
+            raise self.errors[min(self.errors)]
         results["std_test_score"] = self.scores.std(0)[of_candidate]
         for position, error in self.errors.items():
             is_new = (of_candidate == position) & (results["error"] == "")
             results["error"][is_new] = f"in a fold, {_text(error)}"
 
 
-def cross_validate(
-    candidates: Sequence[GaussianMixture], data: FitData, estimator: Any, cv: Any
-) -> HeldOut:
+def cross_validate(candidates: Sequence[GaussianMixture], data: FitData, cv: Any) -> HeldOut:
     """Fit all candidates to the rows outside of each fold, and score those inside.
 
     Parameters
@@ -201,8 +198,6 @@ def cross_validate(
     candidates : sequence of GaussianMixture
     data : FitData
         In memory.
-    estimator : object
-        Knows the features.
     cv : int, splitter or iterable
     """
     from sklearn_torch_gmm.training.arrays import ArrayRows
@@ -220,6 +215,9 @@ def cross_validate(
     errors: dict[int, ValueError] = {}
     for train, test in _folds(cv, places):
         inside, outside = (None if weights is None else weights[i] for i in (test, train))
+        if any(part is not None and not part.any() for part in (inside, outside)):
+            msg = "sample_weight is zero for all rows inside or outside of a fold of cv."
+            raise ValueError(msg)
         rows = ArrayRows(*weighted_rows(data.X[train], outside))
         _check_enough(rows.num_rows, candidates)
         restarts = fit_sweep(rows, settings_of(candidates, rows.num_features))
@@ -231,7 +229,7 @@ def cross_validate(
                 errors.setdefault(position, starts[0].error)
                 scores[-1].append(math.nan)
                 continue
-            mixture = with_parameters(candidate, starts[kept], estimator, data.dtype)
+            mixture = with_parameters(candidate, starts[kept], data.dtype)
             scores[-1].append(mixture.score(data.X[test], sample_weight=inside))
     return HeldOut(np.array(scores), errors)
 
@@ -279,13 +277,13 @@ def _check_enough(num_rows: int, candidates: Sequence[GaussianMixture]) -> None:
 
 
 def mean_agreement(
-    candidates: Sequence[GaussianMixture], restarts: Restarts, data: FitData, estimator: Any
+    candidates: Sequence[GaussianMixture], restarts: Restarts, data: FitData
 ) -> list[float]:
     """Return the mean adjusted Rand index of each candidate's starts; NaN for less than two."""
     means = []
     for candidate, starts in zip(candidates, restarts, strict=True):
         labels = [
-            np.asarray(_labels(with_parameters(candidate, restart, estimator, data.dtype), data.X))
+            np.asarray(_labels(with_parameters(candidate, restart, data.dtype), data.X))
             for restart in starts
             if restart.error is None
         ]

@@ -23,6 +23,7 @@ from sklearn_torch_gmm._outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._pickling import PicklableEstimator
 from sklearn_torch_gmm._reading import FitData, read_data
 from sklearn_torch_gmm._sources import is_read_in_pieces
+from sklearn_torch_gmm._weights import weights_as_keyword
 from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
 from sklearn_torch_gmm.mixture import GaussianMixture, InitParams
 
@@ -266,7 +267,7 @@ default='kmeans'
         settings = _sweep.settings_of(candidates, num_features)
         held_out = None
         if self.criterion == _CROSS_VALIDATION:
-            held_out = _sweep.cross_validate(candidates, data, self, self.cv)
+            held_out = _sweep.cross_validate(candidates, data, self.cv)
         progress = _sweep.Printer(candidates, data, self.criterion) if self.verbose else None
         restarts = fit_sweep(data.rows, settings, progress)
 
@@ -275,7 +276,7 @@ default='kmeans'
         if held_out is not None:
             held_out.add_to(results, of_candidate)
         if self.stability:
-            agreement = _sweep.mean_agreement(candidates, restarts, data, self)
+            agreement = _sweep.mean_agreement(candidates, restarts, data)
             results["stability"] = np.array(agreement)[of_candidate]
         winner = _sweep.row_of_best(results, self.criterion)
         position = of_candidate[winner]
@@ -355,7 +356,7 @@ default='kmeans'
         -------
         labels : ndarray or Tensor of shape (N,), int64
         """
-        return self.fit(X, sample_weight=sample_weight).predict(X)
+        return self.fit(X, y, **weights_as_keyword(sample_weight)).predict(X)
 
     # -- pictures ---------------------------------------------------------------------------------
 

@@ -349,3 +349,59 @@ def test_a_seed_that_is_no_int_is_drawn_once(X):
     np.testing.assert_array_equal(one.results_["bic"], two.results_["bic"])
     seed = one.best_estimator_.random_state
     assert seed == np.random.RandomState(3).randint(np.iinfo(np.int32).max)
+
+
+@pytest.mark.parametrize("difference", [1e-3, 1e-1])
+def test_one_tied_component_is_one_full_component(difference):
+    """Where nearly all of a feature is another one, and squares lose what is left."""
+    rng = np.random.default_rng(0)
+    x = 1e4 * rng.standard_normal((1000, 1))
+    X = np.hstack([x, x + difference * rng.standard_normal((1000, 1))])
+    search = GaussianMixtureIC(1, 1, covariance_type=["tied", "full"], random_state=0).fit(X)
+    tied, full = search.results_["log_likelihood"]
+    assert tied == pytest.approx(full, rel=1e-9)
+    best = search.best_estimator_
+    assert best.score(X) * len(X) == pytest.approx(full, rel=1e-9)
+
+
+@pytest.mark.parametrize("options", [{"criterion": "cv"}, {"stability": True, "n_init": 2}])
+@pytest.mark.filterwarnings("error")
+def test_names_of_features_are_remembered_without_a_warning(X, options):
+    frame = pd.DataFrame(X, columns=[f"column {i}" for i in range(X.shape[1])])
+    search = GaussianMixtureIC(1, 2, random_state=0, **options).fit(frame)
+    assert list(search.best_estimator_.feature_names_in_) == list(frame.columns)
+    search.predict(frame)
+
+
+def test_candidates_of_which_each_fails_somewhere_are_no_comparison(X):
+    def start(rows, num_components, random_state):
+        fails = len(rows) == len(X) if num_components == 2 else len(rows) < len(X)
+        if fails:
+            raise ValueError(f"no start of {num_components}")
+        return rows[:num_components]
+
+    search = GaussianMixtureIC(
+        2, 3, covariance_type="diag", init_params=start, criterion="cv", random_state=0
+    )
+    with pytest.raises(ValueError, match="no start of 3"):
+        search.fit(X)
+
+
+def test_a_fold_without_weight_is_named(X):
+    half = len(X) // 2
+    weights = np.repeat([0.0, 1.0], [half, len(X) - half])
+    folds = [(np.arange(half, len(X)), np.arange(half))]
+    search = GaussianMixtureIC(1, 2, criterion="cv", cv=folds)
+    with pytest.raises(ValueError, match="inside or outside of a fold of cv"):
+        search.fit(X, sample_weight=weights)
+
+
+def test_a_subclass_may_fit_without_weights(X):
+    class Search(GaussianMixtureIC):
+        def fit(self, X, y=None):
+            self.seen_ = y
+            return super().fit(X)
+
+    search = Search(1, 2, random_state=0)
+    assert len(search.fit_predict(X, "y")) == len(X)
+    assert search.seen_ == "y"

@@ -14,6 +14,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._sweep import values_of
+from sklearn_torch_gmm.plotting import with_full_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -172,20 +173,21 @@ class CriterionDisplay:
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
+        from matplotlib.lines import Line2D
         from matplotlib.ticker import MaxNLocator
 
         if ax is None:
             _, ax = plt.subplots()
-        style = {"marker": ".", **(line_kwargs or {})}
+        given = with_full_names(line_kwargs, Line2D)
         self.lines_ = [
-            ax.plot(self.n_components, values, label=kind, **style)[0]
+            ax.plot(self.n_components, values, **{"marker": ".", "label": kind, **given})[0]
             for kind, values in self.values.items()
         ]
         kind, size = self.best
         value = self.values[kind][list(self.n_components).index(size)]
         mark = {
             "marker": "*", "markersize": 14, "color": "black", "linestyle": "none",
-            "label": f"{kind}, {size}", **(winner_kwargs or {}),
+            "label": f"{kind}, {size}", **with_full_names(winner_kwargs, Line2D),
         }  # fmt: skip
         self.winner_ = ax.plot([size], [value], **mark)[0]
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))

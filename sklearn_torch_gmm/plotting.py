@@ -243,6 +243,7 @@ class MixtureDisplay:
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
+        from matplotlib.collections import PathCollection
 
         radii = [_radius(level) for level in levels]
         if ax is None:
@@ -253,7 +254,10 @@ class MixtureDisplay:
             colour = (
                 {"c": [colours[label] for label in self.labels]} if self.labels is not None else {}
             )
-            style = {"s": 12, "alpha": 0.6, "linewidths": 0, **colour, **(scatter_kwargs or {})}
+            given = with_full_names(scatter_kwargs, PathCollection)
+            if "color" in given or "facecolor" in given:
+                colour = {}
+            style = {"s": 12, "alpha": 0.6, "linewidth": 0, **colour, **given}
             self.scatter_ = ax.scatter(self.X[:, 0], self.X[:, 1], **style)
         self.ellipses_ = [
             [_add_ellipse(ax, mean, covariance, radius, colour, ellipse_kwargs) for radius in radii]
@@ -276,16 +280,26 @@ class MixtureDisplay:
         marginal = GaussianMixture.from_parameters(self.weights, self.means, self.covariances)
         log_density = marginal.score_samples(np.stack([x.ravel(), y.ravel()], axis=1))
         nats = log_density.max() - np.arange(_NATS_SHOWN, 0, -1)
-        style = {"levels": nats, "cmap": "Greys", "alpha": 0.5, "linewidths": 0.7, **(kwargs or {})}
+        colours = {} if "colors" in (kwargs or {}) else {"cmap": "Greys"}
+        style = {"levels": nats, "alpha": 0.5, "linewidths": 0.7, **colours, **(kwargs or {})}
         return ax.contour(x, y, log_density.reshape(x.shape), **style)
 
 
+def with_full_names(kwargs: Mapping[str, Any] | None, artist: type) -> dict[str, Any]:
+    """Return keyword arguments by the names of an artist's properties: ``lw`` is ``linewidth``."""
+    from matplotlib.cbook import normalize_kwargs
+
+    return normalize_kwargs(dict(kwargs or {}), artist)
+
+
 def _check_is_mixture(estimator: Any) -> None:
-    if not (hasattr(estimator, "covariance_type") and hasattr(estimator, "predict_proba")):
+    is_search = hasattr(estimator, "min_components")
+    is_mixture = hasattr(estimator, "covariance_type") and hasattr(estimator, "predict_proba")
+    if is_search or not is_mixture:
         msg = (
             "MixtureDisplay draws a Gaussian mixture of this package or of scikit-learn, got a "
             f"{type(estimator).__name__}. Of a pipeline pass the last step, and rows as they are "
-            "after the others."
+            "after the others; of a search pass its best_estimator_."
         )
         raise TypeError(msg)
 
@@ -314,6 +328,9 @@ def _positions(
                 "A picture needs two, counted from 0."
             )
             raise ValueError(msg)
+    if positions[0] == positions[1]:
+        msg = f"features must be two different ones, got {features!r}."
+        raise ValueError(msg)
     return positions
 
 
@@ -330,7 +347,8 @@ def _marginal_covariances(estimator: Any, features: list[int]) -> npt.NDArray[An
 
 
 def _columns(X: Any, features: list[int]) -> npt.NDArray[Any]:
-    rows = X.detach().cpu().numpy() if isinstance(X, Tensor) else np.asarray(X)
+    # NumPy does not know all of torch's types.
+    rows = X.detach().cpu().double().numpy() if isinstance(X, Tensor) else np.asarray(X)
     return rows[:, features]
 
 
@@ -359,7 +377,10 @@ def _add_ellipse(
     variances, directions = np.linalg.eigh(covariance)
     short, long = 2.0 * radius * np.sqrt(variances.clip(min=0.0))
     angle = math.degrees(math.atan2(directions[1, 1], directions[0, 1]))
-    style = {"fill": False, "edgecolor": colour, "linewidth": 1.5, **(kwargs or {})}
+    given = with_full_names(kwargs, Ellipse)
+    style = {"fill": False, "edgecolor": colour, "linewidth": 1.5, **given}
+    if "color" in given:
+        del style["edgecolor"]
     return ax.add_patch(Ellipse(tuple(mean), width=long, height=short, angle=angle, **style))
 
 

@@ -15,7 +15,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
 from torch.utils.data import DataLoader
 
-from sklearn_torch_gmm import MixtureDisplay
+from sklearn_torch_gmm import GaussianMixtureIC, MixtureDisplay
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 from tests.faces import FACES, TYPES, make
 
@@ -194,6 +194,8 @@ def test_what_cannot_be_drawn():
         MixtureDisplay.from_estimator(mixture)
     with pytest.raises(TypeError, match="got a KMeans"):
         MixtureDisplay.from_estimator(KMeans(2).fit(X))
+    with pytest.raises(TypeError, match="pass its best_estimator_"):
+        MixtureDisplay.from_estimator(GaussianMixtureIC(1, 2, random_state=0).fit(X))
     mixture.fit(X)
     with pytest.raises(TypeError, match="rows in memory, not a DataLoader"):
         MixtureDisplay.from_estimator(mixture, DataLoader(torch.tensor(X)))
@@ -227,3 +229,44 @@ def test_without_matplotlib():
         check=True,
     )
     assert finished.stdout.startswith("MixtureDisplay.from_estimator requires matplotlib.")
+
+
+@pytest.mark.parametrize(
+    "style",
+    [{"color": "k"}, {"c": "r"}, {"lw": 1}, {"linewidths": 1}, {"facecolors": "g"}, {"ec": "k"}],
+)
+def test_rows_have_the_style_that_is_asked_for(style, ax):
+    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    display = MixtureDisplay.from_estimator(mixture, X, ax=ax, scatter_kwargs=style)
+    width = display.scatter_.get_linewidth()[0]
+    assert width == (1 if {"lw", "linewidths"} & set(style) else 0)
+    if {"color", "c", "facecolors"} & set(style):
+        assert len(display.scatter_.get_facecolor()) == 1
+
+
+def test_contours_and_ellipses_of_one_colour(ax):
+    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    display = MixtureDisplay.from_estimator(
+        mixture,
+        X,
+        ax=ax,
+        density=True,
+        contour_kwargs={"colors": "red"},
+        ellipse_kwargs={"color": "red", "lw": 3},
+    )
+    assert {tuple(c[:3]) for c in display.contours_.get_edgecolor()} == {(1.0, 0.0, 0.0)}
+    assert display.ellipses_[0][0].get_edgecolor()[:3] == (1.0, 0.0, 0.0)
+    assert display.ellipses_[0][0].get_linewidth() == 3
+
+
+def test_a_feature_against_itself_is_no_picture():
+    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="two different ones"):
+        MixtureDisplay.from_estimator(mixture, features=(2, -1))
+
+
+def test_narrow_types_of_torch_can_be_drawn(ax):
+    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    rows = torch.tensor(X).bfloat16()
+    display = MixtureDisplay.from_estimator(mixture, rows, ax=ax)
+    assert (rows[:, :2].double().numpy() == display.X).all()

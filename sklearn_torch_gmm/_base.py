@@ -31,8 +31,8 @@ from sklearn_torch_gmm._persistence import PersistentEstimator
 from sklearn_torch_gmm._pickling import PicklableEstimator
 from sklearn_torch_gmm._reading import FitData, read_data
 from sklearn_torch_gmm._sources import is_read_in_pieces
-from sklearn_torch_gmm._validation import like_input, numpy_dtype, rows_of, validate_rows
-from sklearn_torch_gmm._weights import total_weight, weighted_rows, weights_as_keyword
+from sklearn_torch_gmm._validation import given, like_input, numpy_dtype, rows_of, validate_rows
+from sklearn_torch_gmm._weights import total_weight, weighted_rows
 from sklearn_torch_gmm.core.counts import is_number
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.fixed import PARTS
@@ -216,7 +216,7 @@ class BaseGaussianMixture(
         -------
         labels : ndarray or Tensor of shape (N,), int64
         """
-        self.fit(X, y, **weights_as_keyword(sample_weight))
+        self.fit(X, **given(y=y, sample_weight=sample_weight))
         return (
             self.predict(X)
             if is_read_in_pieces(X)

@@ -17,6 +17,7 @@ from sklearn_torch_gmm.exceptions import ModelVersionWarning
 
 _OUR_VERSION = "_sklearn_torch_gmm_version"
 _SKLEARN_VERSION = "_sklearn_version"
+_HAS_COMPACT_LABELS = "_has_compact_labels"
 
 
 class PicklableEstimator(BaseEstimator):  # type: ignore[misc]
@@ -29,8 +30,10 @@ class PicklableEstimator(BaseEstimator):  # type: ignore[misc]
                 # A tensor on a GPU could not be unpickled where there is none.
                 state[name] = value.cpu()
         labels = state.get("labels_")
+        # Others are the user's own.
+        state[_HAS_COMPACT_LABELS] = False
         if isinstance(labels, np.ndarray) and labels.dtype == np.int64:
-            state["labels_"] = compact_labels(labels)
+            state["labels_"], state[_HAS_COMPACT_LABELS] = compact_labels(labels), True
         # scikit-learn records its version for its own classes alone.
         state[_SKLEARN_VERSION] = sklearn.__version__
         state[_OUR_VERSION] = sklearn_torch_gmm.__version__
@@ -53,10 +56,8 @@ class PicklableEstimator(BaseEstimator):  # type: ignore[misc]
                 current_version=current, original_version=original, **versions
             )
             warnings.warn(warning, stacklevel=2)
-        labels = state.get("labels_")
-        # Others are the user's own.
-        if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
-            state["labels_"] = labels.astype(np.int64)
+        if state.pop(_HAS_COMPACT_LABELS, "labels_" in state):
+            state["labels_"] = state["labels_"].astype(np.int64)
         super().__setstate__(state)
 
 

@@ -147,6 +147,11 @@ def _where(finite: np.ndarray) -> str:
     return f"It is in row {row}{others}: leave it out, or replace the value."
 
 
+def given(**arguments: Any) -> dict[str, Any]:
+    """Return the arguments that are not None, for a method that need not know of the others."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
 def numpy_dtype(X: Any) -> np.dtype[Any]:
     """Return NumPy's name for the type of the numbers in checked data."""
     return np.dtype(str(X.dtype).removeprefix("torch."))

@@ -55,11 +55,6 @@ def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float6
     return weights
 
 
-def weights_as_keyword(sample_weight: Any) -> dict[str, Any]:
-    """Return what to hand on to ``fit``, which need not know of weights where there are none."""
-    return {} if sample_weight is None else {"sample_weight": sample_weight}
-
-
 def check_total(total: float) -> None:
     """Raise ValueError if weights that are not negative have no positive, finite sum."""
     if not total > 0:

@@ -23,7 +23,7 @@ from sklearn_torch_gmm._outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._pickling import PicklableEstimator
 from sklearn_torch_gmm._reading import FitData, read_data
 from sklearn_torch_gmm._sources import is_read_in_pieces
-from sklearn_torch_gmm._weights import weights_as_keyword
+from sklearn_torch_gmm._validation import given
 from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
 from sklearn_torch_gmm.mixture import GaussianMixture, InitParams
 
@@ -356,7 +356,7 @@ default='kmeans'
         -------
         labels : ndarray or Tensor of shape (N,), int64
         """
-        return self.fit(X, y, **weights_as_keyword(sample_weight)).predict(X)
+        return self.fit(X, **given(y=y, sample_weight=sample_weight)).predict(X)
 
     # -- pictures ---------------------------------------------------------------------------------
 

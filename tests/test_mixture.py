@@ -468,3 +468,15 @@ def test_a_subclass_may_fit_without_weights():
     mixture = Mixture(2, random_state=0)
     assert len(mixture.fit_predict(np.random.default_rng(0).normal(size=(30, 2)), "y")) == 30
     assert mixture.seen_ == "y"
+
+
+def test_a_subclass_may_fit_to_rows_alone():
+    class OfRows(GaussianMixture):
+        def fit(self, X, sample_weight=None):
+            return super().fit(X, sample_weight=sample_weight)
+
+    rows = np.random.default_rng(0).normal(size=(30, 2))
+    weights = np.arange(len(rows)) % 3
+    alone = OfRows(2, random_state=0)
+    labels = GaussianMixture(2, random_state=0).fit_predict(rows, sample_weight=weights)
+    np.testing.assert_array_equal(alone.fit_predict(rows, sample_weight=weights), labels)

@@ -316,7 +316,11 @@ def test_precisions_come_from_their_factors():
     assert not hasattr(GaussianMixture(), "precisions_")
 
 
-@pytest.mark.parametrize("labels", [np.array([0.5, 1.5]), np.array(["a", "b"])], ids=str)
+@pytest.mark.parametrize(
+    "labels",
+    [np.array([0.5, 1.5]), np.array(["a", "b"]), np.array([1, 2], np.int32), np.array([2**63])],
+    ids=str,
+)
 def test_labels_that_the_user_has_set_stay_as_they_are(labels):
     fitted = GaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]])
     fitted.labels_ = labels

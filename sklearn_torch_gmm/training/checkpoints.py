@@ -24,8 +24,7 @@ def check_file(path: str | PathLike[str]) -> None:
     if not Path(path).is_file():
         return
     try:
-        # As Lightning will read it.
-        content = torch.load(path, map_location="cpu", weights_only=False)
+        content = torch.load(path, map_location="cpu", weights_only=True)
         is_ours = "_extra_state" in content["state_dict"]
     except Exception as error:
         msg = f"{path} is no checkpoint that Lightning has saved: {error!r}"

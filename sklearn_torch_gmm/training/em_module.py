@@ -135,6 +135,7 @@ class EMModule(pl.LightningModule):
         """Continue from a checkpoint."""
         check_state(state, self._members, self._rows.num_features)
         self.iterations = EMIterations.from_state(state, self._members, self.device)
+        self._allow_more_epochs(self._repeats)
         # The mixtures count their iterations; an epoch that was broken off is none.
         self.trainer.fit_loop.max_epochs = -1
         self.trainer.should_stop = self.iterations.is_finished
@@ -165,7 +166,11 @@ class EMModule(pl.LightningModule):
         """Do the M-step and test for convergence."""
         assert self._batches is not None
         num_rows = self._batches.resident_rows or sys.maxsize
-        failure = self._other_rows()
+        rows_read, is_broken_off = self._rows_of_all()
+        if is_broken_off:
+            # A part of the rows is no iteration.
+            return
+        failure = self._other_rows(rows_read)
         if failure is not None:
             self._fail(failure)
             return
@@ -202,24 +207,33 @@ class EMModule(pl.LightningModule):
         loop = self.trainer.fit_loop
         if loop.max_epochs is not None and loop.max_epochs >= 0:
             loop.max_epochs += repeats
+        if loop.epoch_loop.max_steps >= 0:
+            loop.epoch_loop.max_steps += repeats
 
-    def _other_rows(self) -> ValueError | None:
-        """An error if the pass has not given the rows that there were before; in each process."""
-        expected, trainer = self._rows.rows_a_pass, self.trainer
-        takes_all = isinstance(trainer.limit_train_batches, float)
-        takes_all = takes_all and trainer.limit_train_batches == 1.0  # 1 is one batch
-        if expected is None or not takes_all or trainer.received_sigterm:
-            return None
-        found = self._rows_read
-        if trainer.world_size > 1:
-            together = torch.tensor(float(found), dtype=torch.float64, device=self.device)
-            self._over_processes(together, "sum")
-            found = int(together.item())
-        if found == expected:
+    def _rows_of_all(self) -> tuple[int, bool]:
+        """How many rows all processes have read in the pass, and whether it was broken off."""
+        trainer = self.trainer
+        is_broken_off = must_stop(trainer) and not trainer.is_last_batch
+        if trainer.world_size == 1:
+            return self._rows_read, is_broken_off
+        if self._rows.rows_a_pass is None and not trainer.callbacks:  # type: ignore[attr-defined]
+            # Nobody can break off a pass over rows that are certain: nothing needs to be sent.
+            return self._rows_read, False
+        numbers = [float(self._rows_read), float(is_broken_off)]
+        together = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        self._over_processes(together, "sum")
+        return int(together[0].item()), together[1].item() > 0
+
+    def _other_rows(self, rows_read: int) -> ValueError | None:
+        """An error if the pass has not given the rows that there were before."""
+        expected, limit = self._rows.rows_a_pass, self.trainer.limit_train_batches
+        # As a whole number, 1 is one batch.
+        takes_all = isinstance(limit, float) and limit == 1.0
+        if expected is None or not takes_all or rows_read == expected:
             return None
         return ValueError(
-            f"The data gave {expected} rows once, and {found} when they were read again. EM reads "
-            "all rows once an iteration: each pass must begin anew, and give the same ones."
+            f"The data gave {expected} rows once, and {rows_read} when they were read again. EM "
+            "reads all rows once an iteration: each pass must begin anew, and give the same ones."
         )
 
     def _not_finite_rows(self) -> ValueError | None:

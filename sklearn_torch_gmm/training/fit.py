@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
@@ -89,6 +88,8 @@ def fit_mixture(
         if settings.progress is None or ckpt_path is not None:
             find = partial(find_starts, rows, [settings])
             (restarts,) = _run(rows, [settings], find, ckpt_path)
+        elif settings.trainer_params.get("callbacks"):
+            restarts = _run_and_tell(rows, settings, settings.progress)
         else:
             restarts = _run_one_by_one(rows, settings, settings.progress)
     return FitResult.of(first_of_best(restarts))
@@ -170,17 +171,28 @@ def _run(
     return module.results()
 
 
+def _run_and_tell(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:
+    """All starts at once, and their progress afterwards.
+
+    To callbacks they are one fit: what has been seen of one start would count in the next.
+    """
+    silent = replace(settings, progress=None)
+    (restarts,) = _run(rows, [silent], partial(find_starts, rows, [silent]))
+    for index, restart in enumerate(restarts):
+        progress.start(index)
+        before = settings.start.previous_lower_bound
+        for number, bound in enumerate(restart.lower_bounds, start=1):
+            progress.iteration(number, bound - before)
+            before = bound
+        progress.end(restart.lower_bound, restart.converged)
+    return restarts
+
+
 def _run_one_by_one(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:
     """Each start by itself, so that its progress can be told in order."""
     starts = find_starts(rows, [settings])
-    callbacks = settings.trainer_params.get("callbacks") or []
-    callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
-    states = [deepcopy(callback.state_dict()) for callback in callbacks]
     restarts = []
     for index, start in enumerate(starts.restarts[0]):
-        for callback, state in zip(callbacks, states, strict=True):
-            # What one has seen of a start is nothing to the next.
-            callback.load_state_dict(deepcopy(state))
         progress.start(index)
         find = partial(replace, starts, restarts=[[start]])
         ((restart,),) = _run(rows, [settings], find)

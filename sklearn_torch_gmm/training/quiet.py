@@ -60,10 +60,14 @@ _warning_filters: tuple[tuple[Any, ...], ...] = (
         ),
         0,
     ),
-    # As it is whenever a fit goes on.
+    # The one as it is whenever a fit goes on, the other about steps that change nothing.
     (
         "ignore",
-        re.compile(r"Checkpoint directory .* exists and is not empty", re.IGNORECASE),
+        re.compile(
+            "Checkpoint directory .* exists and is not empty"
+            "|Using ModelCheckpoint with manual optimization and every_n_train_steps",
+            re.IGNORECASE,
+        ),
         _QuietWarning,
         re.compile(r"(pytorch_lightning|lightning_fabric)\."),
         0,

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -216,8 +217,11 @@ class LoaderRows(_UnsizedRows):
             return loader, every
         batches = loader.batch_sampler
         in_order = type(batches) is BatchSampler
-        order = batches.sampler if isinstance(batches, BatchSampler) else batches or loader.sampler
-        if not isinstance(order, (SequentialSampler, list, tuple, range)):
+        order: Any = loader.sampler if batches is None else batches
+        if in_order:
+            order = order.sampler
+        is_sequence = isinstance(order, (list, tuple, range, np.ndarray, Tensor))
+        if type(order) is not SequentialSampler and not is_sequence:
             msg = (
                 f"Several processes cannot share a DataLoader with a {type(order).__name__}: each "
                 "of them might see another order, and rows would be repeated or left out. Pass one "

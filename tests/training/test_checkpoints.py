@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from sklearn.exceptions import ConvergenceWarning
+from torch.utils.data import DataLoader, TensorDataset
 
 from sklearn_torch_gmm import GaussianMixture
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
@@ -242,15 +245,74 @@ def test_a_directory_that_is_not_empty_is_nothing_to_warn_of(X, tmp_path):
         mixture(random_state=0, trainer_params=checkpointing(tmp_path)).fit(X)
 
 
-def test_what_a_callback_has_seen_of_a_start_is_nothing_to_the_next(X, capsys):
-    def fit(**options):
+def test_printing_changes_nothing_for_callbacks(X, tmp_path, capsys):
+    def fit(verbose):
         stopping = EarlyStopping("nll", patience=2, min_delta=1e-3)
-        params = {"callbacks": [stopping]}
-        options = {"init_params": "random_from_data", "max_iter": 60, **options}
-        return mixture(trainer_params=params, **options).fit(X)
+        best = ModelCheckpoint(tmp_path / str(verbose), filename="{nll}", monitor="nll")
+        params = {"enable_checkpointing": True, "callbacks": [stopping, best]}
+        options = {"init_params": "random_from_data", "max_iter": 60, "n_init": 4}
+        fitted = mixture(
+            random_state=5, trainer_params=params, verbose=verbose, verbose_interval=1, **options
+        ).fit(X)
+        return fitted, best.best_model_score
 
-    random_state = np.random.RandomState(5)
-    alone = [fit(random_state=random_state).lower_bound_ for _ in range(4)]
-    together = fit(random_state=np.random.RandomState(5), n_init=4, verbose=1)
-    assert together.lower_bound_ == pytest.approx(max(alone), rel=1e-12)
-    assert capsys.readouterr().out.count("Initialization") == 8
+    (silent, best), (told, best_told) = fit(0), fit(1)
+    assert_same_fit(told, silent)
+    assert best_told == best
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("Initialization") and line[-1].isdigit()] == [
+        f"Initialization {i}" for i in range(4)
+    ]
+    assert f"  Iteration {told.n_iter_}" in lines
+
+
+class Unwelcome:
+    """Runs something where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_nothing_in_a_checkpoint_is_run(X, tmp_path):
+    content = {"state_dict": {"_extra_state": 1}, "more": Unwelcome(tmp_path / "made")}
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="no checkpoint that Lightning has saved"):
+        mixture().fit(X, ckpt_path=tmp_path / "other.ckpt")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_limit_of_steps_leaves_repeated_iterations_out():
+    X = np.random.default_rng(0).normal(size=(20_001, 2))
+    X[1] = 1e4
+    options = {"init_params": "random_from_data", "random_state": 0}
+    limited = mixture(**options, trainer_params={"max_steps": 4}).fit(X)
+    assert_same_fit(limited, mixture(**options, max_iter=4).fit(X))
+
+
+class StopInMidPass(pl.Callback):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.current_epoch == 3 and batch_idx == 1:
+            trainer.should_stop = True
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_a_pass_that_is_broken_off_is_no_iteration(X, in_pieces):
+    data = DataLoader(TensorDataset(torch.from_numpy(X)), batch_size=50) if in_pieces else X
+    options = {"random_state": 0, "batch_size": 50}
+    stopped = mixture(**options, trainer_params={"callbacks": [StopInMidPass()]}).fit(data)
+    expected = mixture(**options, max_iter=3).fit(data)
+    for name in ("weights_", "means_", "covariances_", "lower_bounds_"):
+        np.testing.assert_array_equal(getattr(stopped, name), getattr(expected, name), name)
+
+
+def test_steps_that_change_nothing_are_nothing_to_warn_of(X, tmp_path):
+    callback = ModelCheckpoint(tmp_path, save_top_k=-1, every_n_train_steps=1)
+    params = {"enable_checkpointing": True, "callbacks": [callback]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture(random_state=0, trainer_params=params).fit(X)
+    assert len(list(tmp_path.glob("*.ckpt"))) > 0

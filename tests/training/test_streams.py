@@ -496,6 +496,15 @@ def test_an_exception_of_a_loaders_worker_passes_on_and_ends_the_workers(X):
     assert no_workers_are_left()
 
 
+class BucketSampler(BatchSampler):
+    """Rows in order, and their batches in any."""
+
+    def __iter__(self):
+        batches = list(super().__iter__())
+        np.random.default_rng().shuffle(batches)
+        return iter(batches)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -505,6 +514,7 @@ def test_an_exception_of_a_loaders_worker_passes_on_and_ends_the_workers(X):
         lambda X: {"sampler": SubsetRandomSampler(range(len(X)))},
         lambda X: {"sampler": WeightedRandomSampler(np.ones(len(X)), len(X))},
         lambda X: {"batch_sampler": BatchSampler(RandomSampler(X), 7, drop_last=False)},
+        lambda X: {"batch_sampler": BucketSampler(SequentialSampler(X), 7, drop_last=False)},
     ],
 )
 def test_loaders_that_several_processes_cannot_share(X, options):
@@ -518,6 +528,8 @@ def test_loaders_that_several_processes_cannot_share(X, options):
     [
         lambda X: {"batch_size": 30},
         lambda X: {"batch_size": 30, "sampler": range(len(X))},
+        lambda X: {"batch_size": 30, "sampler": np.arange(len(X))},
+        lambda X: {"batch_size": 30, "sampler": torch.arange(len(X))},
         lambda X: {"batch_sampler": BatchSampler(SequentialSampler(X), 7, drop_last=False)},
         lambda X: {"batch_sampler": [list(range(100)), list(range(100, len(X)))]},
     ],

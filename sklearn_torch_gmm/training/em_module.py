@@ -84,6 +84,7 @@ class EMModule(pl.LightningModule):
         self._restored: dict[str, Any] | None = None
         self._repeats = 0
         self._rows_read = 0
+        self._has_first_batch = False
         self._batches: Batches | None = None
         self._all_rows: Any = None
 
@@ -145,6 +146,7 @@ class EMModule(pl.LightningModule):
         """Begin an iteration."""
         assert self._batches is not None
         self._rows_read = 0
+        self._has_first_batch = False
         self.iterations.begin(resident_rows=self._batches.resident_rows)
 
     @torch.inference_mode()
@@ -157,6 +159,8 @@ class EMModule(pl.LightningModule):
             self.optimizers().step()  # type: ignore[union-attr]
         self.iterations.add(*batch)
         self._rows_read += batch[0].shape[0]
+        # Lightning goes on in the midst of an epoch that was broken off.
+        self._has_first_batch |= batch_idx == 0
         assert self._batches is not None
         if batch[0].shape[0] == self._batches.resident_rows and not is_watched(self.trainer):
             self._all_rows = batch
@@ -213,12 +217,14 @@ class EMModule(pl.LightningModule):
     def _rows_of_all(self) -> tuple[int, bool]:
         """How many rows all processes have read in the pass, and whether it was broken off."""
         trainer = self.trainer
-        is_broken_off = must_stop(trainer) and not trainer.is_last_batch
-        if trainer.world_size == 1:
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        is_broken_off = not self._has_first_batch
+        if callbacks:
+            is_broken_off |= must_stop(trainer) and not trainer.is_last_batch
+        # Rows that are certain, in a pass that nobody can break off: nothing needs to be sent.
+        is_known = self._rows.rows_a_pass is None and not callbacks
+        if trainer.world_size == 1 or is_known:
             return self._rows_read, is_broken_off
-        if self._rows.rows_a_pass is None and not trainer.callbacks:  # type: ignore[attr-defined]
-            # Nobody can break off a pass over rows that are certain: nothing needs to be sent.
-            return self._rows_read, False
         numbers = [float(self._rows_read), float(is_broken_off)]
         together = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         self._over_processes(together, "sum")

@@ -101,6 +101,7 @@ def test_the_likelihood_never_falls_without_regularization(problem):
         # Either ending is right, and pytest.raises knows only one of them.
         assert "would do" in str(error)  # noqa: PT017
     except ConvergenceWarning as warning:
+        # Or that the likelihood is one of rounding, where the covariance is.
         assert "too ill-conditioned for the arithmetic" in str(warning)  # noqa: PT017
         assert (
             largest_condition(problem.mixture(regularization=0.0, iterations=20), X, weights) > 1e13

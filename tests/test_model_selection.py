@@ -412,8 +412,7 @@ def test_a_subclass_may_fit_to_rows_alone(X):
         def fit(self, X, sample_weight=None):
             return super().fit(X, sample_weight=sample_weight)
 
-    rows = X
-    weights = np.arange(len(rows)) % 3
+    weights = np.arange(len(X)) % 3
     alone = OfRows(1, 2, random_state=0)
-    labels = GaussianMixtureIC(1, 2, random_state=0).fit_predict(rows, sample_weight=weights)
-    np.testing.assert_array_equal(alone.fit_predict(rows, sample_weight=weights), labels)
+    labels = GaussianMixtureIC(1, 2, random_state=0).fit_predict(X, sample_weight=weights)
+    np.testing.assert_array_equal(alone.fit_predict(X, sample_weight=weights), labels)

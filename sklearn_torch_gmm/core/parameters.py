@@ -56,7 +56,7 @@ class MixtureParameters:
     @staticmethod
     def none() -> MixtureParameters:
         """Those of a mixture that there is not."""
-        return MixtureParameters(*(torch.empty(0, device="cpu") for _ in fields(MixtureParameters)))
+        return MixtureParameters(*(torch.empty(0) for _ in fields(MixtureParameters)))
 
     @staticmethod
     def stack(mixtures: Sequence[MixtureParameters]) -> MixtureParameters:

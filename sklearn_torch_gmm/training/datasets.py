@@ -24,7 +24,7 @@ from sklearn_torch_gmm.training.data import (
     default_batch_size,
     sample_indices,
 )
-from sklearn_torch_gmm.training.items import stack_rows, width_of_row
+from sklearn_torch_gmm.training.items import as_floats, stack_rows, width_of_row
 from sklearn_torch_gmm.training.reading import LoadedBatches, ReadAhead, loader_of_batches
 from sklearn_torch_gmm.training.weights import WeighedBatches
 
@@ -217,7 +217,4 @@ class StoreRows(RowSource):
         if rows.dtype.kind not in "fiub":
             msg = f"The rows must be real numbers, got the type {rows.dtype}."
             raise ValueError(msg)
-        if rows.dtype.kind == "f" and rows.dtype.itemsize in (4, 8):
-            return rows
-        # torch knows no wider type, and answers in a narrower one would have few digits.
-        return rows.astype(np.float32 if rows.dtype.str[1:] == "f2" else np.float64)
+        return as_floats(rows).numpy()

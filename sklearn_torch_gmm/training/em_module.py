@@ -74,7 +74,7 @@ class EMModule(pl.LightningModule):
         self.automatic_optimization = False
         self.failure: ValueError | None = None
         # Distributed strategies refuse a module that has nothing to train.
-        self._anchor = nn.Parameter(torch.zeros((), device="cpu"))
+        self._anchor = nn.Parameter(torch.zeros(()))
         self._rows = rows
         self._members = members
         self._settings = members[0]

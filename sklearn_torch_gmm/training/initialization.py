@@ -178,8 +178,7 @@ def sample_of(data: StartingRows) -> Sample:
     """Tensors on the memory of ``data``; rows without weights weigh one each."""
     rows = as_tensor(data.rows)
     if data.weights is None:
-        one = torch.ones((), dtype=torch.float64, device="cpu")
-        return Sample(rows, one.expand(rows.shape[0]))
+        return Sample(rows, torch.ones((), dtype=torch.float64).expand(rows.shape[0]))
     return Sample(rows, as_tensor(data.weights))
 
 

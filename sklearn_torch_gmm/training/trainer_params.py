@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from numbers import Integral, Number, Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -21,7 +21,6 @@ import numpy as np
 import pytorch_lightning as pl
 
 _NUMBERS: dict[type, type] = {int: Integral, float: Real}
-_PLAIN = (Number, str, bytes, list, tuple, dict, set)
 
 
 def check_trainer_params(params: Mapping[Any, Any]) -> None:

@@ -37,6 +37,9 @@ QUIET_DEFAULTS: dict[str, Any] = {
 
 _PLAIN = (str, int, float, type(None))
 
+_SWITCHES = ("deterministic", "benchmark")
+"""Parameters that make a trainer's constructor set switches of torch's for the whole process."""
+
 
 class QuietTrainer(pl.Trainer):
     """A trainer that is quiet in the processes that it starts, too.
@@ -99,7 +102,9 @@ def _copied(params: Mapping[str, Any]) -> pl.Trainer | None:
     than a fit of little data. A copy of one that has not been used takes 0.1 ms.
     """
     are_plain = all(isinstance(value, _PLAIN) for value in params.values())
-    if not are_plain or params["accelerator"] != "cpu" or not _is_one_process(params):
+    if not are_plain or any(params.get(name) is not None for name in _SWITCHES):
+        return None
+    if params["accelerator"] != "cpu" or not _is_one_process(params):
         return None
     # True is equal to 1, and means something else.
     key = tuple((name, type(value), value) for name, value in sorted(params.items()))

@@ -10,6 +10,7 @@ import textwrap
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import CSVLogger
 
@@ -130,6 +131,20 @@ class TestTrainersOfPlainParameters:
         for _ in range(2):
             make_trainer({"default_root_dir": str(tmp_path), **params}, max_epochs=7)
         assert len(made) in (2, 3)
+
+    @pytest.mark.parametrize("wanted", [True, "warn", False])
+    def test_switches_of_torch_are_set_each_time(self, monkeypatch, wanted):
+        # Lightning sets it, too; what is set here is set back.
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        before = torch.are_deterministic_algorithms_enabled()
+        warns = torch.is_deterministic_algorithms_warn_only_enabled()
+        try:
+            for _ in range(2):
+                torch.use_deterministic_algorithms(not wanted)
+                make_trainer({"deterministic": wanted}, max_epochs=7)
+                assert torch.are_deterministic_algorithms_enabled() == bool(wanted)
+        finally:
+            torch.use_deterministic_algorithms(before, warn_only=warns)
 
     def test_what_is_refused_is_refused_each_time(self):
         for _ in range(2):

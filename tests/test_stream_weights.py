@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from tests.faces import FACES, TYPES, Documented, DropIn, assert_same_mixture, fitted_mixture, make
-from tests.training.test_streams import Map, OneShot, SplittingStream, Store, Stream
+from tests.training.rows import Map, OneShot, SplittingStream, Store, Stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

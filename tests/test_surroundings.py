@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from sklearn_torch_gmm import GaussianMixtureIC, GaussianMixtureModel
 from tests.faces import FACES, TYPES, Documented, DropIn, make
-from tests.training.test_streams import Store, Stream
+from tests.training.rows import Store, Stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -1,4 +1,4 @@
-"""Sufficient statistics as small objects that add up.
+"""Sufficient statistics as sums over rows.
 
 Chunks, batches, processes and nodes are all one sum. That is what makes EM exact in every one of
 them.
@@ -16,8 +16,8 @@ from torch import Tensor
 class Moments:
     """Sums over rows x, relative to a centre c, under the responsibilities r of R mixtures.
 
-    The centre is one point for all components, or each component's previous mean: the sums look
-    the same.
+    The centre is one point for all components, or one for each, such as its previous mean: the sums
+    look the same.
 
     Attributes
     ----------
@@ -49,14 +49,6 @@ class Moments:
         """Σ r T₂(x − c): ``[R, K, Q]``."""
         return self.sums[..., num_features + 1 :]
 
-    def __add__(self, other: Moments) -> Moments:
-        return Moments(
-            self.sums + other.sums,
-            self.log_likelihood + other.log_likelihood,
-            _sum(self.scatter, other.scatter),
-            _sum(self.certainty, other.certainty),
-        )
-
     def pack(self, *, with_scatter: bool) -> Tensor:
         """One vector of all sums, for one reduction over processes."""
         return torch.cat([part.flatten() for part in self._parts(with_scatter)])
@@ -77,7 +69,3 @@ class Moments:
         if with_scatter:
             parts.append(self.scatter)
         return [part for part in parts if part is not None]
-
-
-def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    return one if one is None or other is None else one + other

@@ -29,11 +29,6 @@ class MixtureParameters:
     covariances: Tensor
     precisions_cholesky: Tensor
 
-    @property
-    def num_restarts(self) -> int:
-        """R."""
-        return self.weights.shape[0]
-
     def tensors(self) -> list[Tensor]:
         """Weights, means, covariances and factors, in this order."""
         return [getattr(self, f.name) for f in fields(self)]

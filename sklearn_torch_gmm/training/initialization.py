@@ -92,26 +92,6 @@ def nearest_means(data: StartingRows, means: npt.NDArray[Any]) -> Labels:
     return Labels(labels, as_tensor(means.astype(np.float64, copy=False)))
 
 
-def starting_parameters(data: StartingRows, settings: FitSettings) -> MStepResult:
-    """Parameters ``[1, ...]`` of the next start; draws from ``settings.random_state``.
-
-    Parameters
-    ----------
-    data : StartingRows
-        All rows, or a random sample of them.
-    settings : FitSettings
-
-    Raises
-    ------
-    ValueError
-        If what a callable returns has neither the shape of means nor that of labels.
-    """
-    (results,) = shared_starts(data, [[settings]])
-    if isinstance(results, ValueError):
-        raise results
-    return results[0]
-
-
 def shared_starts(
     data: StartingRows, draws: Sequence[Sequence[FitSettings]]
 ) -> Generator[list[MStepResult] | ValueError]:
@@ -125,6 +105,11 @@ def shared_starts(
     data : StartingRows
     draws : sequence of sequences of FitSettings
         The members of each start. Starts with one ``random_state`` draw from it in turn.
+
+    Raises
+    ------
+    ValueError
+        If what a callable returns has neither the shape of means nor that of labels.
     """
     settings = draws[0][0]
     start = settings.start

@@ -25,10 +25,6 @@ def numbers_of(parameters: MixtureParameters) -> list[float]:
     return found[0][:, 0].tolist()
 
 
-def test_number_of_restarts_is_the_leading_dimension():
-    assert numbered(1, 2, 3).num_restarts == 3
-
-
 @pytest.mark.parametrize("chosen", [[2, 0], torch.tensor([2, 0]), (2, 0)], ids=type)
 def test_selection_takes_mixtures_in_the_order_asked_for(chosen):
     assert numbers_of(numbered(1, 2, 3).select(chosen)) == [3, 1]

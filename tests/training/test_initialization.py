@@ -8,7 +8,7 @@ from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.training.data import StartingRows
-from sklearn_torch_gmm.training.initialization import STRATEGIES, sample_of, starting_parameters
+from sklearn_torch_gmm.training.initialization import STRATEGIES, sample_of, shared_starts
 from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
 
 TYPES = sorted(STRUCTURES)
@@ -21,6 +21,12 @@ def X():
     return np.vstack([rng.normal(size=(40, 3)), rng.normal(size=(30, 3), loc=(5, 0, 5))])
 
 
+def start_with(X, settings):
+    """What the next start of a single fit leads to."""
+    ((result,),) = shared_starts(StartingRows(X), [[settings]])
+    return result
+
+
 def start(X, covariance_type="full", components=3, regularization=1e-6, seed=0, **kwargs):
     settings = FitSettings(
         num_components=components,
@@ -29,7 +35,7 @@ def start(X, covariance_type="full", components=3, regularization=1e-6, seed=0, 
         random_state=np.random.RandomState(seed),
         regularization=regularization,
     )
-    return starting_parameters(StartingRows(X), settings)
+    return start_with(X, settings)
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)
@@ -56,7 +62,7 @@ def test_squares_that_overflow_or_vanish_start_where_others_do(X, name, exponent
 
 def test_consecutive_starts_draw_consecutive_random_numbers(X):
     settings = FitSettings(3, "diag", StartSettings("random"), np.random.RandomState(0))
-    first, second = (starting_parameters(StartingRows(X), settings).parameters for _ in range(2))
+    first, second = (start_with(X, settings).parameters for _ in range(2))
     random_state = np.random.RandomState(0)
     for ours in (first, second):
         theirs = ScikitLearnMixture(
@@ -147,7 +153,7 @@ def test_complete_starts_draw_no_random_numbers(X):
         StartSettings(weights=np.ones(1), means=np.zeros((1, 3)), precisions=np.ones((1, 3))),
         np.random.RandomState(0),
     )
-    starting_parameters(StartingRows(X), settings)
+    start_with(X, settings)
     assert settings.random_state.randint(2**31) == np.random.RandomState(0).randint(2**31)
 
 

@@ -94,7 +94,8 @@ class IterationContract(Builders):
         for step, part in zip(steps, (slice(None), slice(10), slice(10, None)), strict=True):
             step.add(tensor(rows[part]))
         whole, first, second = (step.moments for step in steps)
-        total = first + second
+        packed = first.pack(with_scatter=True) + second.pack(with_scatter=True)
+        total = first.unpack(packed)
         torch.testing.assert_close(total.sums, whole.sums, **ROUNDING)
         torch.testing.assert_close(total.log_likelihood, whole.log_likelihood, **ROUNDING)
         torch.testing.assert_close(total.scatter, whole.scatter, **ROUNDING)

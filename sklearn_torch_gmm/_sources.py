@@ -46,7 +46,7 @@ def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> R
     from sklearn_torch_gmm.training.datasets import DatasetRows, StoreRows
     from sklearn_torch_gmm.training.streams import LoaderRows, StreamRows
 
-    if isinstance(X, (DataLoader, IterableDataset)):
+    if is_stream(X):
         weighted = come_with_rows(sample_weight)
         if sample_weight is not None and not weighted:
             pair = "(rows, weights)" if isinstance(X, DataLoader) else "(row, weight)"

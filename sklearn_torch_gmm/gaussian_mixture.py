@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -175,7 +175,7 @@ class GaussianMixture(BaseGaussianMixture):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGaussianMixture._parameter_constraints,
         "num_components": [Numbers(Integral, 1)],
-        "init_strategy": [StrOptions({"random", "kmeans", "kmeans++"}), callable, "array-like"],
+        "init_strategy": [StrOptions(set(get_args(InitStrategy))), callable, "array-like"],
         "init_means": ["array-like", None],
         "convergence_tolerance": [Numbers(Real, 0.0)],
         "covariance_regularization": [Numbers(Real, 0.0)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -177,12 +177,9 @@ default='kmeans'
         "min_components": [Numbers(Integral, 1)],
         "max_components": [Numbers(Integral, 1)],
         "covariance_type": [StrOptions({_ALL_TYPES, *STRUCTURES}), list, tuple],
-        "criterion": [StrOptions({*_sweep.CRITERIA, _CROSS_VALIDATION})],
+        "criterion": [StrOptions(set(get_args(Criterion)))],
         "cv": ["cv_object"],
-        "init_params": [
-            StrOptions({"kmeans", "k-means++", "random", "random_from_data"}),
-            callable,
-        ],
+        "init_params": [StrOptions(set(get_args(InitParams))), callable],
         "max_iter": [Numbers(Integral, 1)],
         "stability": ["boolean"],
     }

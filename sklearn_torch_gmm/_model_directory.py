@@ -27,7 +27,12 @@ import torch
 import sklearn_torch_gmm
 from sklearn_torch_gmm.core.files import read_file, sync_directory, write_file
 from sklearn_torch_gmm.core.model import MODEL_FILE
-from sklearn_torch_gmm.core.serialization import FORMAT_VERSION, check_format_version, parse_json
+from sklearn_torch_gmm.core.serialization import (
+    FORMAT_VERSION,
+    check_format_version,
+    dump_json,
+    parse_json,
+)
 
 MANIFEST = "manifest.json"
 PARAMETER_FILES = ("params.json", "params.safetensors")
@@ -145,7 +150,7 @@ def _manifest(class_name: str, seals: Mapping[str, Mapping[str, Any]]) -> bytes:
         },
         "files": seals,
     }
-    return _to_json({**content, "sha256": _checksum(content)})
+    return dump_json({**content, "sha256": _checksum(content)})
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -185,10 +190,6 @@ def _seals(manifest: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
 
 def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _to_json(content: object) -> bytes:
-    return json.dumps(content, indent=2).encode() + b"\n"
 
 
 def _check_class(manifest: Mapping[str, Any], class_name: str, directory: Path) -> None:

@@ -25,11 +25,11 @@ from sklearn_torch_gmm._model_directory import (
     write_model,
 )
 from sklearn_torch_gmm._pickling import compact_labels
-from sklearn_torch_gmm._values import decode, encode, to_json
+from sklearn_torch_gmm._values import decode, encode
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
 from sklearn_torch_gmm.core.fixed import PARTS
 from sklearn_torch_gmm.core.model import GaussianMixtureModel
-from sklearn_torch_gmm.core.serialization import dump_tensors, parse_json, parse_tensors
+from sklearn_torch_gmm.core.serialization import dump_json, dump_tensors, parse_json, parse_tensors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -249,7 +249,7 @@ class PersistentEstimator(BaseEstimator):  # type: ignore[misc]
         tensors: dict[str, Tensor] = {}
         parameters = self.get_params(deep=False)
         encoded = {name: encode(value, name, tensors) for name, value in parameters.items()}
-        files = {_PARAMETERS_JSON: to_json(encoded)}
+        files = {_PARAMETERS_JSON: dump_json(encoded)}
         if tensors:
             files[_PARAMETERS_TENSORS] = dump_tensors(tensors, {})
         return files
@@ -281,7 +281,7 @@ class PersistentEstimator(BaseEstimator):  # type: ignore[misc]
         others = {n: t for n, t in tensors.items() if n not in _BUFFERS.values()}
         model: GaussianMixtureModel = self.model_
         return {
-            _ATTRIBUTES_JSON: to_json(encoded),
+            _ATTRIBUTES_JSON: dump_json(encoded),
             _ATTRIBUTES_TENSORS: model.to_bytes(others),
         }
 

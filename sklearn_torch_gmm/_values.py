@@ -6,7 +6,6 @@ says. Reading builds numbers, strings, lists, dictionaries, arrays and random st
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -21,11 +20,6 @@ from sklearn_torch_gmm.exceptions import UnstorableParameterError
 
 _MAX_DEPTH = 50
 _RANDOM_WORDS = 624
-
-
-def to_json(content: object) -> bytes:
-    """Return what :func:`encode` made as the content of a file."""
-    return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
 
 
 def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

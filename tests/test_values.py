@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_torch_gmm._values import decode, encode, to_json
-from sklearn_torch_gmm.core.serialization import dump_tensors, parse_json, parse_tensors
+from sklearn_torch_gmm._values import decode, encode
+from sklearn_torch_gmm.core.serialization import dump_json, dump_tensors, parse_json, parse_tensors
 from sklearn_torch_gmm.exceptions import UnstorableParameterError
 
 
 def through_files(value):
     tensors = {}
-    content = to_json(encode(value, "value", tensors))
+    content = dump_json(encode(value, "value", tensors))
     loaded, _ = parse_tensors(dump_tensors(tensors, {}), "tensors")
     return decode(parse_json(content, "file"), loaded, "file")
 

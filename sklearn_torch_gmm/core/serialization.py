@@ -59,6 +59,11 @@ def is_storable(tensor: Tensor) -> bool:
     return is_dense and tensor.dtype in _CODES and tensor.dim() <= _MAX_DIMENSIONS
 
 
+def dump_json(content: object) -> bytes:
+    """Return lists, dictionaries and plain values as strict JSON that people can read."""
+    return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
+
+
 def parse_json(content: bytes | str, origin: str) -> Any:
     """Parse strict JSON.
 

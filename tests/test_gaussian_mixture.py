@@ -103,6 +103,20 @@ class TestFit:
         assert mixture.num_iter_ == 4
         assert not mixture.converged_
 
+    @pytest.mark.parametrize("batch_size", [None, 50])
+    def test_without_a_number_max_epochs_is_the_trainers_own(self, X, batch_size):
+        mixture = GaussianMixture(
+            3,
+            convergence_tolerance=0,
+            batch_size=batch_size,
+            trainer_params={"max_epochs": None},
+            random_state=0,
+        )
+        with pytest.warns(ConvergenceWarning):
+            mixture.fit(X)
+        # As Lightning documents it.
+        assert mixture.num_iter_ == 1000
+
     def test_no_epochs_leave_the_start(self, X):
         means = X[:2]
         mixture = GaussianMixture(2, init_means=means, trainer_params={"max_epochs": 0}).fit(X)

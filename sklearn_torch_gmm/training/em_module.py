@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -120,6 +121,10 @@ class EMModule(pl.LightningModule):
         """Take the starts, or what a checkpoint holds, to the device."""
         if self.trainer.world_size > 1:
             self._leave_communication_to_the_end_of_the_epoch()
+        if self._settings.max_iter is None:
+            # The trainer counts epochs, and many iterations may be one.
+            limit = self.trainer.max_epochs
+            self._members = [replace(member, max_iter=limit) for member in self._members]
         try:
             if self._restored is None:
                 starts = self._agreed_starts()

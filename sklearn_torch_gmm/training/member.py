@@ -253,8 +253,7 @@ class Member:
         if restart.converged or restart.error is not None:
             return False
         limit = self.settings.max_iter
-        has_limit = limit is not None and limit >= 0
-        return not has_limit or len(restart.lower_bounds) < limit
+        return limit is None or limit < 0 or len(restart.lower_bounds) < limit
 
     def _remember_empty(self, empty: Tensor) -> None:
         for position, component in empty.nonzero().tolist():

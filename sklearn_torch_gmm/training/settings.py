@@ -85,8 +85,8 @@ class FitSettings:
     start : StartSettings
     num_init : int
         R, the number of starts; the best result is kept.
-    max_iter : int
-        Largest number of iterations.
+    max_iter : int or None
+        Largest number of iterations; -1: no limit, None: the trainer's own.
     tolerance : float
         Smallest change of the mean log-likelihood, in nats, that goes on.
     regularization : float
@@ -119,7 +119,7 @@ class FitSettings:
     start: StartSettings
     random_state: np.random.RandomState
     num_init: int = 1
-    max_iter: int = 100
+    max_iter: int | None = 100
     tolerance: float = 1e-3
     regularization: float = 1e-6
     regularization_name: str = "covariance_regularization"

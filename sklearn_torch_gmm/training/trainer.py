@@ -52,15 +52,15 @@ class QuietTrainer(pl.Trainer):
             super()._fit_impl(*args, **kwargs)
 
 
-def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int) -> pl.Trainer:
+def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int | None) -> pl.Trainer:
     """Build a trainer.
 
     Parameters
     ----------
     trainer_params : mapping
         Keyword arguments of ``pytorch_lightning.Trainer``; they override the defaults.
-    max_epochs : int
-        Largest number of iterations, unless ``trainer_params`` names it.
+    max_epochs : int or None
+        Largest number of iterations, unless ``trainer_params`` names it; None: Lightning's own.
 
     Raises
     ------

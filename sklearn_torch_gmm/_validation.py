@@ -1,4 +1,4 @@
-"""Arrays, frames, tensors and datasets in; the caller's kind back out."""
+"""Arrays, frames and tensors in; the caller's kind back out."""
 
 from __future__ import annotations
 

@@ -27,12 +27,11 @@ TRANSPOSED_BYTES = 2**19
 
 KEPT_BYTES = 50 * 2**20
 """Memory for what comes again in each iteration: the moments T(x) of few rows, or the rows
-themselves in the order that every pass wants.
-
-With the other working memory of a chunk, that of a fit stays below 64 MB."""
+themselves in the order that every pass wants. A search has a T(x) for each covariance type."""
 
 KEPT_FOR_ONE_PURPOSE = 2**25
-"""Memory for one of them. More is read in no less time than moments are found again."""
+"""Memory for one of them, and all that the fit of one mixture keeps: with the other working memory
+of a chunk that stays below 64 MB. More is read in no less time than moments are found again."""
 
 
 def subtract_transposed(rows: Tensor, shift: Tensor, out: Tensor) -> None:

@@ -44,7 +44,7 @@ def assert_equal(one, other):
 
 @pytest.fixture
 def epochs(monkeypatch):
-    """Grows by one with each step of Lightning's."""
+    """Grows by one with each epoch of Lightning's."""
     steps = []
     step = EMModule.training_step
 

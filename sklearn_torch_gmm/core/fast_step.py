@@ -69,7 +69,8 @@ class FastEStep(EStep):
         if moments.scatter is None:
             return moments.log_likelihood
         factors = self.parameters.precisions_cholesky
-        return moments.log_likelihood + self.structure.common_log_density(factors, moments.scatter)
+        common = self.structure.common_log_likelihood(factors, moments.scatter)
+        return moments.log_likelihood + common
 
 
 class _Part:

@@ -205,7 +205,7 @@ def test_cancellation_of_a_scatter_is_the_size_of_the_observed_error(rng, spread
     factors, usable = structure.precisions_cholesky(covariances, 1)
     assert usable.all()
     factors, rows = factors.to(dtype), tensor(x).to(dtype)
-    mean = structure.common_log_density(factors, rows.T @ rows).item() / 1000
+    mean = structure.common_log_likelihood(factors, rows.T @ rows).item() / 1000
     whitened = rows.numpy().astype(np.longdouble) @ factors[0].numpy().astype(np.longdouble)
     error = abs(mean + (whitened**2).sum() / 2000)
     estimate = cancellation_of_scatter(factors, rows.abs().amax(0)).item()

@@ -252,7 +252,7 @@ class CovarianceStructure(ABC):
         """Return the term ``[n]`` that :meth:`natural_parameters` leaves out, of ``x [D, n]``."""
         return 0.0
 
-    def common_log_density(self, precisions_cholesky: Tensor, scatter: Tensor) -> Tensor:
+    def common_log_likelihood(self, precisions_cholesky: Tensor, scatter: Tensor) -> Tensor:
         """Sum over the rows ``[...]`` of the term that :meth:`natural_parameters` leaves out."""
         precisions = self.precisions(precisions_cholesky)
         return -0.5 * (precisions * scatter).sum((-2, -1))

@@ -18,8 +18,8 @@ METHODS_WITH_LEADING_DIMENSIONS: dict[str, Method] = {
     "centred_second_moments": lambda s, p, x: s.centred_second_moments(
         x - p.means.unsqueeze(-1), (x[0] - p.means[..., :1]).abs()
     ),
-    "common_log_density": lambda s, p, x: (
-        s.common_log_density(p.precisions_cholesky, (x @ x.mT).expand_as(p.covariances))
+    "common_log_likelihood": lambda s, p, x: (
+        s.common_log_likelihood(p.precisions_cholesky, (x @ x.mT).expand_as(p.covariances))
         if s.has_shared_scatter
         else p.weights
     ),

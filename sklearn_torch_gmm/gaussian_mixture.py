@@ -238,7 +238,10 @@ class GaussianMixture(BaseGaussianMixture):
     def _scikit_learn_parameters(self) -> dict[str, Any]:
         params = {theirs: getattr(self, ours) for ours, theirs in _SCIKIT_LEARN_NAMES.items()}
         params["init_params"] = _scikit_learn_start(self.init_strategy)
-        params["max_iter"] = (self.trainer_params or {}).get("max_epochs", DEFAULT_MAX_EPOCHS)
+        max_epochs = (self.trainer_params or {}).get("max_epochs", DEFAULT_MAX_EPOCHS)
+        # No limit has no name there.
+        if max_epochs is not None and max_epochs >= 0:
+            params["max_iter"] = max_epochs
         return params
 
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> Any:

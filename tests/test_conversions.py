@@ -349,6 +349,15 @@ def test_starts_without_a_name_on_the_other_side(X):
         assert mixture.to_sklearn().init_params == "kmeans"
 
 
+@pytest.mark.parametrize("max_epochs", [-1, None])
+def test_no_limit_has_no_name_on_the_other_side(X, max_epochs):
+    mixture = Documented(2, trainer_params={"max_epochs": max_epochs}, random_state=0).fit(X)
+    theirs = mixture.to_sklearn()
+    assert theirs.max_iter == Theirs().max_iter
+    # What it refuses it says there.
+    theirs.fit(X)
+
+
 @each_face
 def test_a_mixture_of_scikit_learn_can_be_refitted(X, face):
     ours = face.from_sklearn(Theirs(3, random_state=0).fit(X[:50]))

@@ -21,7 +21,7 @@ from sklearn_torch_gmm._validation import like_input, rows_of, validate_rows
 from sklearn_torch_gmm._weights import check_total, validate_weights
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
 from sklearn_torch_gmm.core.device import arithmetic_dtype, device_for
-from sklearn_torch_gmm.core.fixed import Part
+from sklearn_torch_gmm.core.fixed import Part, num_free_parameters
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -230,13 +230,8 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
     def _n_parameters(self) -> int:
         """Return the number of parameters that were estimated from data."""
         components, features = self.means_.shape
-        numbers = {
-            "weights": components - 1,
-            "means": components * features,
-            "covariances": self._structure.num_covariance_parameters(components, features),
-        }
         known = getattr(self, "known_parts_", ())
-        return sum(number for part, number in numbers.items() if part not in known)
+        return num_free_parameters(self._structure, components, features, known)
 
     def bic(self, X: Any, sample_weight: Any = None) -> float:
         """Return the Bayesian information criterion; smaller is better.

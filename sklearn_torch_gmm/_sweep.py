@@ -18,6 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn_torch_gmm._reading import FitData
 from sklearn_torch_gmm._weights import validate_weights, weighted_rows
 from sklearn_torch_gmm.core.covariance import get_structure
+from sklearn_torch_gmm.core.fixed import num_free_parameters
 from sklearn_torch_gmm.mixture import GaussianMixture
 
 if TYPE_CHECKING:
@@ -38,10 +39,8 @@ def settings_of(candidates: Sequence[GaussianMixture], num_features: int) -> lis
 
 def num_parameters(candidate: GaussianMixture, num_features: int) -> int:
     """Return the number of parameters that are estimated from the data."""
-    components = candidate.n_components
     structure = get_structure(candidate.covariance_type)
-    in_covariances = structure.num_covariance_parameters(components, num_features)
-    return components - 1 + components * num_features + in_covariances
+    return num_free_parameters(structure, candidate.n_components, num_features)
 
 
 def criteria(

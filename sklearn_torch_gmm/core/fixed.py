@@ -1,4 +1,4 @@
-"""Parts of a mixture that an M-step leaves as they are.
+"""Parts of a mixture, and those that an M-step leaves as they are.
 
 The parts of an M-step depend on each other in one way only: covariances are second moments about
 the means. So the conditional maximum beside fixed parts follows from the unconditional one, and an
@@ -20,6 +20,21 @@ Part = Literal["weights", "means", "covariances"]
 """What a mixture consists of."""
 
 PARTS: tuple[Part, ...] = get_args(Part)
+
+
+def num_free_parameters(
+    structure: CovarianceStructure,
+    num_components: int,
+    num_features: int,
+    known: Collection[Part] = (),
+) -> int:
+    """Number of parameters that are estimated from data, where some parts are known."""
+    numbers: dict[Part, int] = {
+        "weights": num_components - 1,
+        "means": num_components * num_features,
+        "covariances": structure.num_covariance_parameters(num_components, num_features),
+    }
+    return sum(number for part, number in numbers.items() if part not in known)
 
 
 def keep_parts(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from torch.utils.data import IterableDataset
 
 from sklearn_torch_gmm import GaussianMixtureIC
 
@@ -12,14 +11,6 @@ def three_groups():
     rng = np.random.default_rng(0)
     centres = np.array([[0.0, 0.0, 0.0], [4.0, 0.0, 1.0], [0.0, 5.0, 2.0]])
     return centres[rng.integers(3, size=240)] + rng.normal(size=(240, 3)) * [1.0, 0.7, 0.5]
-
-
-class Stream(IterableDataset):
-    def __init__(self, rows):
-        self.rows = rows
-
-    def __iter__(self):
-        return iter(self.rows)
 
 
 def search_for(low=1, high=4, **options):

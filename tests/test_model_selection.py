@@ -23,7 +23,8 @@ from sklearn_torch_gmm._weights import weighted_rows
 from sklearn_torch_gmm.mixture import GaussianMixture
 from sklearn_torch_gmm.training.arrays import ArrayRows
 from sklearn_torch_gmm.training.fit import fit_sweep
-from tests.searches import Stream, rows_of, search_for, three_groups
+from tests.searches import rows_of, search_for, three_groups
+from tests.training.rows import Stream
 
 TYPES = ["full", "tied", "diag", "spherical"]
 PARAMETERS = ["weights_", "means_", "covariances_", "precisions_cholesky_"]

@@ -12,7 +12,8 @@ from sklearn.model_selection import KFold
 
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError
 from sklearn_torch_gmm.training import kmeans
-from tests.searches import Stream, rows_of, search_for, three_groups
+from tests.searches import rows_of, search_for, three_groups
+from tests.training.rows import Stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from sklearn_torch_gmm import GaussianMixture
 from sklearn_torch_gmm.training.trainer import make_trainer
+from tests.training.rows import NUM_ROWS, Store, Stream, sorted_by_component
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked"),
@@ -26,26 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 
-NUM_ROWS = 307  # prime
-
 FORKED = {"accelerator": "cpu", "devices": 2, "strategy": "ddp_fork"}
-
-
-class Stream(IterableDataset):
-    def __init__(self, rows):
-        self.rows = rows
-
-    def __iter__(self):
-        return iter(self.rows)
-
-
-class Store:
-    def __init__(self, rows):
-        self._rows = rows
-        self.shape = rows.shape
-
-    def __getitem__(self, place):
-        return self._rows[place]
 
 
 class WitnessedRows(Dataset):
@@ -88,9 +70,7 @@ def raises():
 
 @pytest.fixture
 def X():
-    """Rows sorted by component."""
-    rng = np.random.default_rng(0)
-    return np.vstack([rng.normal(size=(200, 3)), rng.normal(size=(NUM_ROWS - 200, 3)) + 2.5])
+    return sorted_by_component()
 
 
 def kinds(X, folder):
@@ -188,7 +168,7 @@ def test_random_numbers_are_those_of_one_process(X):
 def test_errors_keep_their_type(X):
     for data, message in [
         (np.repeat(np.eye(3), 20, axis=0), "ill-defined empirical covariance"),
-        (Stream(np.where(np.arange(3) == X.shape[0], 0, X) * np.nan), "NaN or infinity: row 0"),
+        (Stream(np.nan * X), "NaN or infinity: row 0"),
     ]:
         with pytest.raises(ValueError, match=message):
             GaussianMixture(2, covariance_regularization=0, trainer_params=FORKED).fit(data)

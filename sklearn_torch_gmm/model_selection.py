@@ -19,6 +19,7 @@ from sklearn_torch_gmm._base import StartFunction
 from sklearn_torch_gmm._chosen import ChosenMixture
 from sklearn_torch_gmm._constraints import Numbers
 from sklearn_torch_gmm._documentation import DocumentedEstimator
+from sklearn_torch_gmm._held_out import cross_validate
 from sklearn_torch_gmm._outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._pickling import PicklableEstimator
 from sklearn_torch_gmm._reading import FitData, read_data
@@ -264,7 +265,7 @@ default='kmeans'
         settings = _sweep.settings_of(candidates, num_features)
         held_out = None
         if self.criterion == _CROSS_VALIDATION:
-            held_out = _sweep.cross_validate(candidates, data, self.cv)
+            held_out = cross_validate(candidates, data, self.cv)
         progress = _sweep.Printer(candidates, data, self.criterion) if self.verbose else None
         restarts = fit_sweep(data.rows, settings, progress)
 

@@ -70,9 +70,9 @@ def one_blas_thread() -> Iterator[None]:
     """Limit BLAS to one thread, as long as anybody wants it so."""
     global _users, _keeper
     with _lock:
-        _users += 1
         if _keeper is None:
             _keeper = _Keeper()
+        _users += 1
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from threading import Thread, active_count
 
 import numpy as np
 import pytest
@@ -52,6 +53,21 @@ def test_whoever_is_done_last_puts_back_what_the_first_has_found(order):
         assert is_one()
         threads[order[1]].submit(uses[order[1]].close).result()
     assert counts("blas") == before
+
+
+def test_a_use_that_cannot_begin_keeps_nothing(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    before = counts("blas"), active_count()
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"), one_blas_thread():
+            pass
+    with one_blas_thread():
+        assert is_one()
+        assert active_count() == before[1] + 1
+    assert (counts("blas"), active_count()) == before
 
 
 def test_openmp_is_one_inside_and_as_before_outside():

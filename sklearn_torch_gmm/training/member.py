@@ -81,6 +81,9 @@ class Member:
         self._about: Tensor | None = None
         self._largest: Tensor | None = None
         self._last_step: tuple[MixtureParameters, Tensor] | None = None
+        self._in_pass: list[int] = []
+        self._parameters: MixtureParameters
+        self._natural: Tensor
         self._step: EStep
         self._before: MixtureParameters
         self._moments: Moments

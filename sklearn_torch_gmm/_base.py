@@ -153,6 +153,7 @@ class BaseGaussianMixture(
             positive definite (:class:`~sklearn_torch_gmm.exceptions.IllDefinedCovarianceError`).
         """
         # Lightning takes a second to import; whoever only predicts shall not wait for it.
+        from sklearn_torch_gmm.training.failures import check_number_of_rows
         from sklearn_torch_gmm.training.fit import fit_mixture
 
         self._validate_params()
@@ -160,7 +161,7 @@ class BaseGaussianMixture(
             data = read_data(self, X, sample_weight, keep_all=self._starts_from_array)
             rows = data.rows
             if rows.num_rows is not None:
-                self._check_number_of_rows(rows.num_rows)
+                check_number_of_rows(rows.num_rows, self.n_clusters)
             settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
             result = fit_mixture(rows, settings, ckpt_path)
             warn_of_outcome(result, settings, self._convergence_advice)
@@ -261,6 +262,7 @@ class BaseGaussianMixture(
         models (2009). P. Liang and D. Klein, Online EM for unsupervised models (2009).
         """
         from sklearn_torch_gmm.training.arrays import ArrayRows
+        from sklearn_torch_gmm.training.failures import check_number_of_rows
         from sklearn_torch_gmm.training.update import update_mixture
 
         self._validate_params()
@@ -279,7 +281,7 @@ class BaseGaussianMixture(
             keep_all = is_first and self._starts_from_array
             rows = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
             if is_first:
-                self._check_number_of_rows(rows.num_rows)
+                check_number_of_rows(rows.num_rows, self.n_clusters)
             else:
                 self._check_can_go_on()
             settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
@@ -326,15 +328,6 @@ class BaseGaussianMixture(
                 f"shape {self.covariances_.shape}, but {self._components_parameter}={components} "
                 f"and covariance_type={self.covariance_type!r} want covariances of shape {wanted}. "
                 "Set them back, or call fit to start anew."
-            )
-            raise ValueError(msg)
-
-    def _check_number_of_rows(self, num_rows: int) -> None:
-        components = getattr(self, self._components_parameter)
-        if num_rows < components:
-            msg = (
-                f"Expected n_samples >= n_components but got n_components = {components}, "
-                f"n_samples = {num_rows}"
             )
             raise ValueError(msg)
 

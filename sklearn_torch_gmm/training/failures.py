@@ -13,6 +13,16 @@ from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError, NonFiniteLik
 from sklearn_torch_gmm.training.settings import FitSettings
 
 
+def check_number_of_rows(num_rows: int, num_components: int) -> None:
+    """Raise ValueError, in scikit-learn's words, if there are fewer rows than components."""
+    if num_rows < num_components:
+        msg = (
+            f"Expected n_samples >= n_components but got n_components = {num_components}, "
+            f"n_samples = {num_rows}"
+        )
+        raise ValueError(msg)
+
+
 def check_usable(result: MStepResult, settings: FitSettings) -> None:
     """Raise for the first component without a positive-definite covariance.
 

@@ -16,7 +16,12 @@ from torch import Tensor
 from sklearn_torch_gmm.core.em import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.training.data import RowSource
-from sklearn_torch_gmm.training.failures import error_from_plain, error_to_plain, find_unusable
+from sklearn_torch_gmm.training.failures import (
+    check_number_of_rows,
+    error_from_plain,
+    error_to_plain,
+    find_unusable,
+)
 from sklearn_torch_gmm.training.initialization import sample_of, shared_starts
 from sklearn_torch_gmm.training.settings import FitSettings
 
@@ -131,13 +136,8 @@ def find_starts(rows: RowSource, members: Sequence[FitSettings]) -> Starts:
     random_state = members[0].random_state
     components = max(member.num_components for member in members)
     data = rows.starting_rows(components, random_state)
-    if len(data.rows) < components:
-        # A stream tells its length only now.
-        msg = (
-            f"Expected n_samples >= n_components but got n_components = {components}, "
-            f"n_samples = {len(data.rows)}"
-        )
-        raise ValueError(msg)
+    # A stream tells its length only now.
+    check_number_of_rows(len(data.rows), components)
     sample = sample_of(data)
     centre = sample.middle()
     restarts: list[list[Restart]] = [[] for _ in members]

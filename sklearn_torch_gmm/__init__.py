@@ -32,12 +32,14 @@ _IMPORTED_WHEN_ASKED_FOR = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _IMPORTED_WHEN_ASKED_FOR:
-        return getattr(import_module(_IMPORTED_WHEN_ASKED_FOR[name]), name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    # With these Python suggests a name that is spelled almost the same.
-    raise AttributeError(msg, name=name, obj=sys.modules[__name__])
+if not TYPE_CHECKING:
+    # A checker that saw this function would take any name, misspelt or not, for one of the package.
+    def __getattr__(name: str) -> Any:
+        if name in _IMPORTED_WHEN_ASKED_FOR:
+            return getattr(import_module(_IMPORTED_WHEN_ASKED_FOR[name]), name)
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        # With these Python suggests a name that is spelled almost the same.
+        raise AttributeError(msg, name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

@@ -39,6 +39,8 @@ from sklearn_torch_gmm.core.fixed import PARTS
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from sklearn_torch_gmm.training.fit import FitResult
     from sklearn_torch_gmm.training.settings import FitSettings
 
@@ -95,7 +97,7 @@ class BaseGaussianMixture(
     def n_clusters(self, value: int) -> None:
         setattr(self, self._components_parameter, value)
 
-    def set_params(self, **params: Any) -> BaseGaussianMixture:
+    def set_params(self, **params: Any) -> Self:
         """Set parameters; ``n_clusters`` stands for the number of components.
 
         Parameters
@@ -121,7 +123,7 @@ class BaseGaussianMixture(
         sample_weight: Any = None,
         *,
         ckpt_path: str | PathLike[str] | None = None,
-    ) -> BaseGaussianMixture:
+    ) -> Self:
         """Estimate the parameters of the mixture by expectation–maximization.
 
         Parameters
@@ -226,7 +228,7 @@ class BaseGaussianMixture(
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, step_exponent: float = 0.7
-    ) -> BaseGaussianMixture:
+    ) -> Self:
         """Move the parameters towards a batch of rows: stepwise EM.
 
         The first call starts from its rows, unless the estimator is fitted. A further batch of n
@@ -331,12 +333,12 @@ class BaseGaussianMixture(
             )
             raise ValueError(msg)
 
-    def clone(self) -> BaseGaussianMixture:
+    def clone(self) -> Self:
         """Return an unfitted estimator with the same parameters.
 
         Returns
         -------
         estimator : object
         """
-        copy: BaseGaussianMixture = clone(self)
+        copy: Self = clone(self)
         return copy

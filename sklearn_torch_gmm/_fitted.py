@@ -39,6 +39,8 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
     covariances_: npt.NDArray[np.floating[Any]]
     known_parts_: list[Part]
     precisions_cholesky_: npt.NDArray[np.floating[Any]]
+    n_features_in_: int
+    feature_names_in_: npt.NDArray[np.object_]
 
     def __sklearn_is_fitted__(self) -> bool:
         # A fit that failed may have left other attributes.

@@ -30,6 +30,7 @@ from sklearn_torch_gmm.mixture import GaussianMixture, InitParams
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from typing_extensions import Self
 
     from sklearn_torch_gmm.criterion_display import CriterionDisplay
 
@@ -227,7 +228,7 @@ default='kmeans'
 
     # -- fitting ----------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GaussianMixtureIC:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit all mixtures, and keep the best.
 
         Parameters

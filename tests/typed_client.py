@@ -1,0 +1,39 @@
+"""What a type checker makes of a user's program: read by mypy in `tox -e types`, never run."""
+
+import numpy as np
+from typing_extensions import assert_type
+
+import sklearn_torch_gmm
+from sklearn_torch_gmm import GaussianMixture, GaussianMixtureIC
+from sklearn_torch_gmm.mixture import GaussianMixture as ScikitLearnsFace
+
+X = np.zeros((10, 2))
+
+
+class Subclass(ScikitLearnsFace):
+    """A user's own."""
+
+
+def methods_return_the_class_that_they_are_called_on() -> None:
+    assert_type(GaussianMixture(2).fit(X), GaussianMixture)
+    assert_type(GaussianMixture(2).partial_fit(X), GaussianMixture)
+    assert_type(GaussianMixture(2).set_params(num_components=3), GaussianMixture)
+    assert_type(GaussianMixture(2).clone(), GaussianMixture)
+    assert_type(GaussianMixture.load("model"), GaussianMixture)
+    assert_type(ScikitLearnsFace(2).fit(X), ScikitLearnsFace)
+    assert_type(Subclass(2).fit(X), Subclass)
+    assert_type(GaussianMixtureIC(1, 3).fit(X), GaussianMixtureIC)
+
+
+def attributes_have_types() -> None:
+    mixture = GaussianMixture(2).fit(X)
+    assert_type(mixture.num_iter_, int)
+    assert_type(mixture.nll_, float)
+    assert_type(mixture.n_features_in_, int)
+    assert_type(GaussianMixtureIC(1, 3).fit(X).best_estimator_, ScikitLearnsFace)
+
+
+def misspelt_names_are_found() -> None:
+    sklearn_torch_gmm.GaussianMixtur  # type: ignore[attr-defined]  # noqa: B018
+    GaussianMixture(2, covariance_type="ful")  # type: ignore[arg-type]
+    GaussianMixture(2, n_init=3)  # type: ignore[call-arg]

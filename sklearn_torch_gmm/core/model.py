@@ -66,7 +66,7 @@ class GaussianMixtureModel(nn.Module):
     config : GaussianMixtureModelConfig
         The sizes of the model.
     dtype : torch.dtype, default=torch.float64
-        Type of the buffers.
+        Type of the buffers, a floating-point one.
 
     Attributes
     ----------
@@ -97,6 +97,8 @@ class GaussianMixtureModel(nn.Module):
     >>> model.sample(3).shape, model.covariances.shape, model.structure.name
     (torch.Size([3, 1]), torch.Size([2, 1]), 'diag')
     >>> model.reset_parameters()
+    >>> model.extra_repr()
+    "num_components=2, num_features=1, covariance_type='diag'"
     """
 
     component_probs: Tensor
@@ -107,6 +109,15 @@ class GaussianMixtureModel(nn.Module):
         self, config: GaussianMixtureModelConfig, *, dtype: torch.dtype = torch.float64
     ) -> None:
         super().__init__()
+        if not isinstance(config, GaussianMixtureModelConfig):
+            msg = (  # type: ignore[unreachable]  # for those whose code isn't checked
+                f"config must be a GaussianMixtureModelConfig, got {config!r}: "
+                "GaussianMixtureModelConfig(num_components, num_features) makes one."
+            )
+            raise TypeError(msg)
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            msg = f"dtype must be a floating-point type of torch, got {dtype!r}."
+            raise ValueError(msg)
         self.config = config
         shape = self.structure.covariance_shape(config.num_components, config.num_features)
         self.register_buffer("component_probs", torch.empty(config.num_components, dtype=dtype))
@@ -120,6 +131,15 @@ class GaussianMixtureModel(nn.Module):
     def structure(self) -> CovarianceStructure:
         """The covariance structure that the configuration names."""
         return get_structure(self.config.covariance_type)
+
+    def extra_repr(self) -> str:
+        """Return what torch shows of the module between parentheses: its sizes.
+
+        Returns
+        -------
+        sizes : str
+        """
+        return ", ".join(f"{name}={value!r}" for name, value in asdict(self.config).items())
 
     def reset_parameters(self) -> None:
         """Make all components the same standard normal distribution."""

@@ -59,6 +59,23 @@ def test_error_for_an_unknown_covariance_type_lists_the_known_ones():
         GaussianMixtureModelConfig(3, 2, "round")
 
 
+def test_what_is_no_configuration_is_an_error_that_says_how_to_make_one():
+    with pytest.raises(TypeError, match=r"got 2: GaussianMixtureModelConfig\(num_components"):
+        GaussianMixtureModel(2)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, "float32", None])
+def test_types_that_hold_no_probabilities(dtype):
+    with pytest.raises(ValueError, match=f"floating-point type of torch, got {dtype!r}"):
+        GaussianMixtureModel(GaussianMixtureModelConfig(2, 2), dtype=dtype)
+
+
+def test_a_module_shows_its_sizes_also_as_a_part_of_another():
+    larger = torch.nn.Sequential(GaussianMixtureModel(GaussianMixtureModelConfig(3, 2, "full")))
+    shown = "GaussianMixtureModel(num_components=3, num_features=2, covariance_type='full')"
+    assert f"(0): {shown}" in repr(larger)
+
+
 def test_configuration_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         GaussianMixtureModelConfig(3, 2).num_components = 4

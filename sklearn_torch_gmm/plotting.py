@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm._arrays import as_tensor
 from sklearn_torch_gmm._sources import is_read_in_pieces
+from sklearn_torch_gmm.core.counts import check_count, is_number
 from sklearn_torch_gmm.core.covariance import get_structure
 
 if TYPE_CHECKING:
@@ -145,7 +147,7 @@ class MixtureDisplay:
         TypeError
             If `estimator` is no Gaussian mixture, or `X` is read in pieces, as a ``DataLoader`` is.
         ValueError
-            If a feature does not exist or a level is not between 0 and 1.
+            If a feature does not exist, a level is not between 0 and 1, or the grid is too coarse.
 
         Examples
         --------
@@ -228,7 +230,7 @@ class MixtureDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If a level is not between 0 and 1.
+            If a level is not between 0 and 1, or the grid is too coarse.
 
         Examples
         --------
@@ -245,7 +247,8 @@ class MixtureDisplay:
         import matplotlib.pyplot as plt
         from matplotlib.collections import PathCollection
 
-        radii = [_radius(level) for level in levels]
+        radii = _radii(levels)
+        grid_resolution = check_count(grid_resolution, "grid_resolution", 2)
         if ax is None:
             _, ax = plt.subplots()
         colours = _colours(len(self.weights))
@@ -308,7 +311,8 @@ def _positions(
     features: Sequence[int | str], num_features: int, names: Sequence[str] | None
 ) -> list[int]:
     """Return the positions of the two features."""
-    if isinstance(features, str) or len(features) != 2:
+    is_pair = np.shape(features) == (2,)
+    if not is_pair or not all(isinstance(f, str) or is_number(f, Integral) for f in features):
         msg = f"features must be two positions or names, got {features!r}."
         raise ValueError(msg)
     known = [] if names is None else list(names)
@@ -352,15 +356,17 @@ def _columns(X: Any, features: list[int]) -> npt.NDArray[Any]:
     return rows[:, features]
 
 
-def _radius(level: float) -> float:
-    """Return the Mahalanobis distance within which a share of a normal distribution lies.
+def _radii(levels: Sequence[float]) -> list[float]:
+    """Return the Mahalanobis distances within which shares of a normal distribution lie.
 
     The squared distance has two degrees of freedom: P(r² < s) = 1 − exp(−s / 2).
     """
-    if not 0 < level < 1:
-        msg = f"A level must be between 0 and 1, got {level!r}."
+    shares = np.asarray(levels)
+    are_numbers = shares.ndim == 1 and shares.dtype.kind in "fiu"
+    if not are_numbers or not ((shares > 0) & (shares < 1)).all():
+        msg = f"levels must be a sequence of numbers between 0 and 1, got {levels!r}."
         raise ValueError(msg)
-    return math.sqrt(-2.0 * math.log1p(-level))
+    return [math.sqrt(-2.0 * math.log1p(-share)) for share in shares]
 
 
 def _add_ellipse(

@@ -1,5 +1,7 @@
 """Ellipses against values derived by hand, densities against scipy, each type and each class."""
 
+import math
+import re
 import subprocess
 import sys
 
@@ -166,6 +168,10 @@ def test_plot_again_elsewhere(ax):
         ((0, 3), "no feature 3: the mixture has 3"),
         ((0,), "two positions or names"),
         ("ab", "two positions or names"),
+        (1, "two positions or names, got 1"),
+        (None, "two positions or names, got None"),
+        ((0.5, 1), r"two positions or names, got \(0.5, 1\)"),
+        ((True, False), r"two positions or names, got \(True, False\)"),
         (("a", 1), "no feature 'a': the mixture was fitted to columns without names"),
     ],
 )
@@ -181,11 +187,23 @@ def test_a_single_feature():
         MixtureDisplay.from_estimator(mixture)
 
 
-@pytest.mark.parametrize("level", [0, 1, -0.5, 90])
-def test_levels_that_are_no_shares(level):
+@pytest.mark.parametrize(
+    "levels", [[0], [1], [-0.5], [0.5, 90], [math.nan], ["0.5"], [None], [True], 0.5, "ab"]
+)
+def test_levels_that_are_no_shares(levels):
     mixture = make(FACES[0], 2, random_state=0).fit(X)
-    with pytest.raises(ValueError, match=f"between 0 and 1, got {level}"):
-        MixtureDisplay.from_estimator(mixture, levels=[level])
+    shown = re.escape(repr(levels))
+    with pytest.raises(ValueError, match=f"levels must be .* between 0 and 1, got {shown}"):
+        MixtureDisplay.from_estimator(mixture, levels=levels)
+
+
+@pytest.mark.parametrize("resolution", [1, 0, -5, 2.5, "200", True])
+def test_resolutions_that_make_no_grid(resolution, ax):
+    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    message = f"grid_resolution must be a whole number of at least 2, got {resolution!r}"
+    with pytest.raises(ValueError, match=message):
+        MixtureDisplay.from_estimator(mixture, ax=ax, density=True, grid_resolution=resolution)
+    assert not ax.patches, "nothing is drawn before the error"
 
 
 def test_what_cannot_be_drawn():

@@ -11,15 +11,15 @@ def is_number(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def check_count(value: Any, name: str) -> int:
-    """Return a number of at least one as an int.
+def check_count(value: Any, name: str, least: int = 1) -> int:
+    """Return a number of at least ``least`` as an int.
 
     Raises
     ------
     ValueError
         If it is less, or no whole number.
     """
-    if not is_number(value, Integral) or int(value) < 1:
-        msg = f"{name} must be a whole number of at least 1, got {value!r}."
+    if not is_number(value, Integral) or int(value) < least:
+        msg = f"{name} must be a whole number of at least {least}, got {value!r}."
         raise ValueError(msg)
     return int(value)

@@ -80,13 +80,24 @@ def check_positive_definite(
             msg = f"'{name}' should be positive"
             raise ValueError(msg)
         return checked
-    tolerance = 1e-8 * float(np.abs(checked).max())
+    tolerance = (1e-6 if checked.dtype == np.float32 else 1e-8) * float(np.abs(checked).max())
     is_symmetric = np.allclose(checked, np.swapaxes(checked, -2, -1), atol=tolerance)
-    smallest = structure.smallest_eigenvalues(as_tensor(checked.astype(np.float64, copy=False)))
+    smallest = structure.smallest_eigenvalues(as_tensor(_in_units_of_their_widths(checked)))
     if not is_symmetric or not (smallest > 0.0).all():
         msg = f"'{name}' should be symmetric, positive-definite"
         raise ValueError(msg)
     return checked
+
+
+def _in_units_of_their_widths(matrices: FloatArray) -> npt.NDArray[np.float64]:
+    """Return matrices of the same signature, whose eigenvalues the units of features don't spread.
+
+    In the given units the smallest may be less than the rounding of the largest.
+    """
+    matrices = matrices.astype(np.float64)
+    variances = np.diagonal(matrices, axis1=-2, axis2=-1)
+    widths = np.sqrt(np.where(variances > 0.0, variances, 1.0))
+    return matrices / widths[..., :, None] / widths[..., None, :]
 
 
 def check_fixed(fixed: Sequence[Any]) -> frozenset[Part]:

@@ -215,6 +215,35 @@ def test_parameters_that_are_none(face, changes, message):
         face.from_parameters(**{**arguments, **changes})
 
 
+@each_face
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+def test_the_units_of_the_features_do_not_decide_what_is_definite(face, covariance_type):
+    """The smallest eigenvalue is below the rounding of the largest, and nothing is singular."""
+    units = np.array([1e-3, 1.0, 1e5, 1e9])
+    correlations = np.full((4, 4), 0.8) + 0.2 * np.eye(4)
+    covariance = units[:, None] * correlations * units
+    mixture = face.from_parameters(
+        [1.0],
+        np.zeros((1, 4)),
+        covariance if covariance_type == "tied" else covariance[None],
+        covariance_type=covariance_type,
+    )
+    rows = np.random.default_rng(0).standard_normal((10, 4))
+    expected = multivariate_normal(np.zeros(4), correlations).logpdf(rows) - np.log(units).sum()
+    # A condition number of 17, once the units are gone: rounding is some eps of 20 to 40 nats.
+    np.testing.assert_allclose(mixture.score_samples(rows * units), expected, rtol=1e-12)
+
+
+@each_face
+def test_float32_matrices_are_symmetric_to_their_own_rounding(face):
+    """Products of matrices leave such differences: scikit-learn's float32 covariances have them."""
+    covariance = np.array([[1.0, 0.001], [0.001 + 6e-8, 1.0]], dtype=np.float32)
+    assert covariance[0, 1] != covariance[1, 0]
+    mixture = face.from_parameters([1.0], [[0.0, 0.0]], covariance, covariance_type="tied")
+    expected = multivariate_normal([0.0, 0.0], [[1.0, 0.001], [0.001, 1.0]]).logpdf([1.0, 2.0])
+    np.testing.assert_allclose(mixture.score_samples([[1.0, 2.0]]), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_covariances_that_are_definite_to_rounding_are_refused_or_work(seed):
     """Of some the eigenvalues come out as positive, and yet they cannot be factored."""

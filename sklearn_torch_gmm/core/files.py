@@ -57,6 +57,10 @@ def sync_directory(path: Path) -> None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file so that whoever reads it, at any time, finds the old one or the new one."""
+    if not path.parent.is_dir():
+        # Otherwise the error would name the file beside it.
+        msg = "The directory of this file is missing: make it, or give another path"
+        raise FileNotFoundError(errno.ENOENT, msg, str(path))
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
         write_file(beside, content)

@@ -150,6 +150,12 @@ def parse_tensors(content: bytes, origin: str) -> tuple[dict[str, Tensor], dict[
         If the content is of a newer format, incomplete or altered. No memory is taken before the
         sizes have been compared with the content's own.
     """
+    if content[_LENGTH_BYTES : _LENGTH_BYTES + 1] != b"{":
+        msg = (
+            f"{origin} is damaged, or was not written by sklearn_torch_gmm: it does not begin as "
+            "files in safetensors' format do. Those of torch.save are read by torch.load."
+        )
+        raise ValueError(msg)
     length = int.from_bytes(content[:_LENGTH_BYTES], "little")
     if len(content) < _LENGTH_BYTES or length > len(content) - _LENGTH_BYTES:
         _raise_damaged(origin, "it ends before its header does")

@@ -115,6 +115,22 @@ def test_a_directory_is_no_place_for_a_file(tmp_path):
         random_model("full")[0].save(tmp_path)
 
 
+def test_a_file_of_another_kind_is_not_taken_for_a_damaged_one_alone(tmp_path):
+    model = GaussianMixtureModel(GaussianMixtureModelConfig(2, 1))
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    (tmp_path / "notes.txt").write_text("Two components were enough.")
+    for name in ("state.pt", "notes.txt"):
+        with pytest.raises(ValueError, match=rf"{name} .* was not written by sklearn_torch_gmm"):
+            GaussianMixtureModel.load(tmp_path / name)
+
+
+def test_missing_folder_is_named_with_the_file(tmp_path):
+    path = tmp_path / "missing" / "model.safetensors"
+    with pytest.raises(FileNotFoundError) as caught:
+        GaussianMixtureModel(GaussianMixtureModelConfig(2, 1)).save(path)
+    assert caught.value.filename == str(path)
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         GaussianMixtureModel.load(tmp_path / "nowhere")

@@ -153,6 +153,9 @@ class BaseGaussianMixture(
         ValueError
             If a parameter or the data are not usable, or if a component's covariance is not
             positive definite (:class:`~sklearn_torch_gmm.exceptions.IllDefinedCovarianceError`).
+        TypeError
+            If the data are sparse or no numbers, or `trainer_params` hold something that the
+            trainer does not know or declares as another type.
         """
         # Lightning takes a second to import; whoever only predicts shall not wait for it.
         from sklearn_torch_gmm.training.failures import check_number_of_rows

@@ -324,7 +324,9 @@ class GaussianMixture(BaseGaussianMixture):
         Raises
         ------
         TypeError
-            If the trainer has no such parameter.
+            If the trainer has no such parameter, or declares it as another type.
+        ValueError
+            If the trainer refuses the value, or a parameter of the estimator is not usable.
 
         Examples
         --------

@@ -93,6 +93,8 @@ default='kmeans'
 
     Attributes
     ----------
+    model_ : GaussianMixtureModel
+        The fitted mixture as a torch module.
     weights_ : ndarray of shape (K,)
         Component probabilities.
     means_ : ndarray of shape (K, D)

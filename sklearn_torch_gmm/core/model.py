@@ -152,7 +152,12 @@ class GaussianMixtureModel(nn.Module):
     @property
     def covariances(self) -> Tensor:
         """Covariances in the shape of `precisions_cholesky`."""
-        return self.structure.covariances(self.precisions_cholesky)
+        return self._wide_covariances().to(self.precisions_cholesky.dtype)
+
+    def _wide_covariances(self) -> Tensor:
+        # LAPACK has no types narrower than float32.
+        dtype = torch.promote_types(self.precisions_cholesky.dtype, torch.float32)
+        return self.structure.covariances(self.precisions_cholesky.to(dtype))
 
     def joint_log_densities(self, data: Tensor) -> Tensor:
         """Log π_k + log N(x | μ_k, Σ_k) of each row and component.
@@ -239,15 +244,11 @@ class GaussianMixtureModel(nn.Module):
         )
         labels = torch.searchsorted(steps, uniform * steps[-1], right=True)
         labels.clamp_(max=steps.numel() - 1)
-        noise = torch.randn(
-            num_datapoints,
-            self.config.num_features,
-            dtype=self.means.dtype,
-            device=steps.device,
-            generator=generator,
-        )
-        deviations = self.structure.transform_noise(noise, labels, self.covariances)
-        return self.means[labels] + deviations
+        covariances = self._wide_covariances()
+        size = (num_datapoints, self.config.num_features)
+        noise = torch.randn(size, dtype=covariances.dtype, device=steps.device, generator=generator)
+        deviations = self.structure.transform_noise(noise, labels, covariances)
+        return (self.means[labels] + deviations).to(self.means.dtype)
 
     # -- keeping ----------------------------------------------------------------------------------
 

@@ -236,6 +236,20 @@ def test_samples_have_shape_and_type_of_the_model(covariance_type, dtype, genera
     assert samples.dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_modules_in_narrow_types_have_covariances_and_samples(covariance_type, dtype, generator):
+    """LAPACK knows no such types."""
+    model = GaussianMixtureModel(GaussianMixtureModelConfig(2, 3, covariance_type), dtype=dtype)
+    model.precisions_cholesky.mul_(2.0)
+    unit = model.structure.unit_covariances(model.precisions_cholesky)
+    assert torch.equal(model.covariances, unit / 4)
+    samples = model.sample(2000, generator=generator)
+    assert samples.dtype == dtype
+    # A standard error of 0.5 / sqrt(2 · 2000) = 0.008, six of which are allowed for.
+    assert (samples.double().std(0) - 0.5).abs().max() < 0.05
+
+
 def test_one_sample_is_drawn_unless_asked_otherwise(model, generator):
     assert model.sample(generator=generator).shape == (1, 2)
 

@@ -166,7 +166,7 @@ class BaseGaussianMixture(
             data = read_data(self, X, sample_weight, keep_all=self._starts_from_array)
             rows = data.rows
             if rows.num_rows is not None:
-                check_number_of_rows(rows.num_rows, self.n_clusters)
+                check_number_of_rows(rows.num_rows, self.n_clusters, self._components_parameter)
             settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
             result = fit_mixture(rows, settings, ckpt_path)
             warn_of_outcome(result, settings, self._convergence_advice)
@@ -286,7 +286,7 @@ class BaseGaussianMixture(
             keep_all = is_first and self._starts_from_array
             rows = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
             if is_first:
-                check_number_of_rows(rows.num_rows, self.n_clusters)
+                check_number_of_rows(rows.num_rows, self.n_clusters, self._components_parameter)
             else:
                 self._check_can_go_on()
             settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))

@@ -273,6 +273,7 @@ class GaussianMixture(BaseGaussianMixture):
             max_iter=max_epochs,
             tolerance=float(self.convergence_tolerance),
             regularization=float(self.covariance_regularization),
+            components_name=self._components_parameter,
             regularization_name="covariance_regularization",
             fixed=check_fixed(self.fixed),
             batch_size=self.batch_size,

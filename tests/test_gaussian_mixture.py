@@ -365,7 +365,7 @@ class TestBadInput:
             ({"random_state": "seed"}, "'random_state' parameter"),
             ({"init_means": [[0.0, 0.0]], "num_components": 2}, r"= \(2, 2\), got \(1, 2\)"),
             ({"init_means": [[0.0, np.nan]]}, "init_means contains NaN"),
-            ({"num_components": 101}, "n_components = 101, n_samples = 100"),
+            ({"num_components": 101}, "num_components = 101, n_samples = 100"),
             ({"trainer_params": {"precision": "16-mixed"}}, "precision must be '64-true'"),
             ({"trainer_params": {"max_epoch": 3}}, "'max_epoch', which"),
         ],

@@ -13,11 +13,14 @@ from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError, NonFiniteLik
 from sklearn_torch_gmm.training.settings import FitSettings
 
 
-def check_number_of_rows(num_rows: int, num_components: int) -> None:
-    """Raise ValueError, in scikit-learn's words, if there are fewer rows than components."""
+def check_number_of_rows(num_rows: int, num_components: int, name: str) -> None:
+    """Raise ValueError, as scikit-learn does, if there are fewer rows than components.
+
+    ``name`` is the parameter that says how many components there are.
+    """
     if num_rows < num_components:
         msg = (
-            f"Expected n_samples >= n_components but got n_components = {num_components}, "
+            f"Expected n_samples >= {name} but got {name} = {num_components}, "
             f"n_samples = {num_rows}"
         )
         raise ValueError(msg)

@@ -81,6 +81,8 @@ class FitSettings:
     ----------
     num_components : int
         K.
+    components_name : str
+        What the face calls it, for messages.
     covariance_type : str
     start : StartSettings
     num_init : int
@@ -122,6 +124,7 @@ class FitSettings:
     max_iter: int | None = 100
     tolerance: float = 1e-3
     regularization: float = 1e-6
+    components_name: str = "n_components"
     regularization_name: str = "covariance_regularization"
     keep_empty: bool = True
     keep_rounding: bool = False

@@ -137,7 +137,7 @@ def find_starts(rows: RowSource, members: Sequence[FitSettings]) -> Starts:
     components = max(member.num_components for member in members)
     data = rows.starting_rows(components, random_state)
     # A stream tells its length only now.
-    check_number_of_rows(len(data.rows), components)
+    check_number_of_rows(len(data.rows), components, members[0].components_name)
     sample = sample_of(data)
     centre = sample.middle()
     restarts: list[list[Restart]] = [[] for _ in members]

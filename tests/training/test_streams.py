@@ -172,7 +172,7 @@ def with_value(X, value):
         (lambda X: loader(X[:0]), r"loader with 0 sample\(s\)"),
         (lambda X: Store(X[:0]), r"shape \(0, 3\) while a minimum of 1 sample"),
         (lambda X: Store(X[0]), "Expected 2D array"),
-        (lambda X: Stream(X[:1]), "n_components = 2, n_samples = 1"),
+        (lambda X: Stream(X[:1]), "num_components = 2, n_samples = 1"),
         (lambda X: Stream([*X[:70], X[0, :2]]), r"Row 70 has the shape \[2\]; with the 3 features"),
         (lambda X: Map([*X[:70], X[0, :2]]), r"Row 70 has the shape \[2\]"),
         (lambda X: Stream(X[None]), r"shape \[307, 3\].*DataLoader\(dataset, batch_size=None\)"),

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.mixture import GaussianMixture
 
 
@@ -16,6 +17,10 @@ class ChosenMixture(BaseEstimator):  # type: ignore[misc]
     """Hands questions on to `best_estimator_`."""
 
     best_estimator_: GaussianMixture
+    n_components_: int
+    covariance_type_: CovarianceType
+    n_features_in_: int
+    feature_names_in_: npt.NDArray[np.object_]
 
     @property
     def labels_(self) -> npt.NDArray[np.int64]:

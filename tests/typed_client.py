@@ -5,6 +5,7 @@ from typing_extensions import assert_type
 
 import sklearn_torch_gmm
 from sklearn_torch_gmm import GaussianMixture, GaussianMixtureIC
+from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.mixture import GaussianMixture as ScikitLearnsFace
 
 X = np.zeros((10, 2))
@@ -30,7 +31,11 @@ def attributes_have_types() -> None:
     assert_type(mixture.num_iter_, int)
     assert_type(mixture.nll_, float)
     assert_type(mixture.n_features_in_, int)
-    assert_type(GaussianMixtureIC(1, 3).fit(X).best_estimator_, ScikitLearnsFace)
+    search = GaussianMixtureIC(1, 3).fit(X)
+    assert_type(search.best_estimator_, ScikitLearnsFace)
+    assert_type(search.n_components_, int)
+    assert_type(search.covariance_type_, CovarianceType)
+    assert_type(search.n_features_in_, int)
 
 
 def misspelt_names_are_found() -> None:

@@ -95,7 +95,8 @@ default='kmeans'
     random_state : int, RandomState instance or None, default=None
         The seed that each number of components starts with; drawn where it is no int.
     stability : bool, default=False
-        Whether to compare the labels that different starts lead to.
+        Whether to compare the labels that different starts lead to, of which `n_init` must give
+        two at least: the column is NaN otherwise.
     verbose : int, default=0
         1 prints a line when a number of components and a covariance type are done.
     batch_size : int, default=None

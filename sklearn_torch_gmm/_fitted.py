@@ -88,7 +88,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         """Answer a question that :class:`Inference` knows, for rows of any kind."""
         check_is_fitted(self)
         if is_read_in_pieces(X):
-            answers, num_rows = self._answers(question, X)
+            answers, num_rows = self._answers(question, X, in_order=True)
             return _joined((answer for answer, *_ in answers), num_rows)
         X = validate_rows(self, X, reset=False)
         # A tensor is answered where it is, anything else where the trainer would work.
@@ -97,7 +97,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         return like_input(getattr(self._inference(device), question)(rows), X)
 
     def _answers(
-        self, question: str, X: Any, sample_weight: Any = None
+        self, question: str, X: Any, sample_weight: Any = None, *, in_order: bool = False
     ) -> tuple[Iterator[tuple[Tensor, ...]], int | None]:
         """Answers and weights, if any, batch by batch; and for how many rows if that is known."""
         source = source_of(X, sample_weight)
@@ -108,9 +108,12 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
             )
             raise ValueError(msg)
         ask = getattr(self._inference(), question)
+        # Workers that share a stream give its rows in another order than it does.
+        in_turn = in_order and is_stream(X)
+        num_workers = min(self.num_workers, 1) if in_turn else self.num_workers
 
         def answers() -> Iterator[tuple[Tensor, ...]]:
-            with source.batches(self.batch_size, self.num_workers) as batches:
+            with source.batches(self.batch_size, num_workers) as batches:
                 for rows, *weights in batches.finite():
                     yield ask(rows.cpu()), *(w.cpu() for w in weights)
 

@@ -58,6 +58,15 @@ class StreamForWorkers(Stream):
         return iter(self.rows[first::step])
 
 
+def test_predictions_of_a_stream_that_workers_share_are_in_order(X, start):
+    mixture = fit(X, start, covariance_type="full", batch_size=7, num_workers=2)
+    stream = SplittingStream(X)
+    np.testing.assert_array_equal(mixture.predict(stream), mixture.predict(X))
+    for ask in (mixture.predict_proba, mixture.score_samples):
+        np.testing.assert_allclose(ask(stream), ask(X), rtol=1e-9, atol=1e-12)
+    assert mixture.score(stream) == pytest.approx(mixture.score(X), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     "stream",
     [

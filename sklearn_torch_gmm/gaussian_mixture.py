@@ -79,7 +79,7 @@ class GaussianMixture(BaseGaussianMixture):
         32 MiB. The result is the same. A ``DataLoader`` keeps its own batches.
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`. `max_epochs` is the largest number
-        of iterations, 100 unless given.
+        of iterations, 100 unless given, and `min_epochs` the smallest, converged or not.
     num_workers : int, default=0
         Processes that read ahead where a :class:`torch.utils.data.Dataset` is passed.
     num_init : int, default=1

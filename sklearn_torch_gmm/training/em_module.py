@@ -144,7 +144,8 @@ class EMModule(pl.LightningModule):
         self._allow_more_epochs(self._repeats)
         # The mixtures count their iterations; an epoch that was broken off is none.
         self.trainer.fit_loop.max_epochs = -1
-        self.trainer.should_stop = self.iterations.is_finished
+        if self.iterations.is_finished:
+            self._stop()
 
     @torch.inference_mode()
     def on_train_epoch_start(self) -> None:
@@ -204,7 +205,7 @@ class EMModule(pl.LightningModule):
             self._repeats += 1
             self._allow_more_epochs(1)
         if outcome is Outcome.FINISHED:
-            self.trainer.should_stop = True
+            self._stop()
         if self._sweep_progress is not None and self.trainer.global_rank == 0:
             self._sweep_progress.members_done(self.iterations.finished_members())
         if self.trainer.callbacks or self.trainer.loggers:  # type: ignore[attr-defined]
@@ -267,6 +268,12 @@ class EMModule(pl.LightningModule):
     def _fail(self, failure: ValueError) -> None:
         """End the fit; :meth:`results` raises, since a spawned process would lose the type."""
         self.failure = failure
+        self._stop()
+
+    def _stop(self) -> None:
+        """Let no epoch follow: the mixtures themselves know how many iterations are wanted."""
+        loop = self.trainer.fit_loop
+        loop.min_epochs = loop.epoch_loop.min_steps = None
         self.trainer.should_stop = True
 
     def results(self) -> list[list[Restart]]:

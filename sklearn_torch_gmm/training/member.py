@@ -253,10 +253,10 @@ class Member:
         return self._goes_on(restart)
 
     def _goes_on(self, restart: Restart) -> bool:
-        if restart.converged or restart.error is not None:
+        done, limit = len(restart.lower_bounds), self.settings.max_iter
+        if restart.error is not None or (restart.converged and done >= self.settings.min_iter):
             return False
-        limit = self.settings.max_iter
-        return limit is None or limit < 0 or len(restart.lower_bounds) < limit
+        return limit is None or limit < 0 or done < limit
 
     def _remember_empty(self, empty: Tensor) -> None:
         for position, component in empty.nonzero().tolist():

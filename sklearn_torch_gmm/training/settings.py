@@ -148,6 +148,11 @@ class FitSettings:
         return get_structure(self.covariance_type)
 
     @property
+    def min_iter(self) -> int:
+        """Smallest number of iterations, by the trainer's epochs and steps."""
+        return max(self.trainer_params.get(name) or 0 for name in ("min_epochs", "min_steps"))
+
+    @property
     def is_all_fixed(self) -> bool:
         """Whether an iteration can change nothing."""
         return len(self.fixed) == len(PARTS)

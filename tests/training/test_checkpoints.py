@@ -137,6 +137,13 @@ def test_a_checkpoint_of_another_fit_is_refused(X, tmp_path, options, message):
         mixture(**options).fit(X, ckpt_path=tmp_path / "epoch=1.ckpt")
 
 
+@pytest.mark.parametrize("name", ["min_epochs", "min_steps"])
+def test_a_checkpoint_is_refused_however_many_iterations_there_should_be(X, tmp_path, name):
+    mixture(random_state=0, trainer_params=checkpointing(tmp_path)).fit(X)
+    with pytest.raises(ValueError, match="checkpoint is of another fit"):
+        mixture(n_init=2, trainer_params={name: 5}).fit(X, ckpt_path=tmp_path / "epoch=1.ckpt")
+
+
 def test_a_killed_process(tmp_path):
     """The data, the random numbers and all starts are those of the process that is gone."""
     program = textwrap.dedent(

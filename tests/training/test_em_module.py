@@ -108,6 +108,20 @@ def test_an_epoch_is_an_iteration_where_something_is_told(X, epochs, options):
     assert len(epochs) == ITERATIONS
 
 
+@pytest.mark.parametrize("name", ["min_epochs", "min_steps"])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 30}, {"num_init": 2}], ids=str)
+def test_a_fit_that_converges_early_goes_on_for_its_least_iterations(X, epochs, name, options):
+    found = fit_mixture(
+        ArrayRows(X),
+        settings_for(tolerance=1e6, max_iter=9, trainer_params={name: 4}, **options),
+    )
+    taken = len(epochs)
+    alone = fit_mixture(ArrayRows(X), settings_for(max_iter=4, **options))
+    assert found.converged
+    np.testing.assert_array_equal(found.lower_bounds, alone.lower_bounds)
+    assert len(epochs) == 2 * taken
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_fit_in_the_midst_of_an_epoch(X, epochs, monkeypatch, number):
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]

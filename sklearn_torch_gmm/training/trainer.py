@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import signal
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from os import PathLike
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
@@ -33,6 +34,12 @@ QUIET_DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
 }
 """One device and no output unless asked: a call inside a grid search must not start processes."""
+
+_ASKED_BY: dict[type[pl.Callback], str] = {
+    Checkpoint: "enable_checkpointing",
+    ProgressBar: "enable_progress_bar",
+}
+"""What a callback of the user's asks for; Lightning refuses it beside such a default."""
 
 
 _PLAIN = (str, int, float, type(None))
@@ -70,7 +77,8 @@ def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int | None) -
         If the trainer refuses a value.
     """
     check_trainer_params(trainer_params)
-    params: dict[str, Any] = {**QUIET_DEFAULTS, "max_epochs": max_epochs, **trainer_params}
+    asked = _asked_by_callbacks(trainer_params.get("callbacks"))
+    params: dict[str, Any] = {**QUIET_DEFAULTS, **asked, "max_epochs": max_epochs, **trainer_params}
     # Lightning asks for Python's own numbers.
     params = {n: v.item() if isinstance(v, np.generic) else v for n, v in params.items()}
     # The module chooses the arithmetic itself. Lightning's plugin would set torch's default type
@@ -82,6 +90,15 @@ def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int | None) -
     params["use_distributed_sampler"] = False
     with refusals(trainer_params):
         return _copied(params) or _made(params)
+
+
+def _asked_by_callbacks(callbacks: pl.Callback | Sequence[pl.Callback] | None) -> dict[str, bool]:
+    given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+    return {
+        name: True
+        for kind, name in _ASKED_BY.items()
+        if any(isinstance(callback, kind) for callback in given)
+    }
 
 
 def _made(params: Mapping[str, Any]) -> pl.Trainer:

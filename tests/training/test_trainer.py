@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.callbacks import (
+    EarlyStopping,
+    ModelCheckpoint,
+    OnExceptionCheckpoint,
+    TQDMProgressBar,
+)
 from pytorch_lightning.loggers import CSVLogger
 
 from sklearn_torch_gmm import GaussianMixture
@@ -65,6 +70,23 @@ def test_every_default_can_be_overridden(tmp_path):
     trainer = make_trainer({"max_epochs": 3, "logger": logger}, max_epochs=100)
     assert trainer.max_epochs == 3
     assert trainer.logger is logger
+
+
+@pytest.mark.parametrize("make", [ModelCheckpoint, OnExceptionCheckpoint, TQDMProgressBar])
+@pytest.mark.parametrize("wrap", [lambda callback: [callback], lambda callback: callback])
+def test_a_callback_turns_on_what_it_is_for(make, wrap, tmp_path):
+    callback = make() if make is TQDMProgressBar else make(tmp_path)
+    trainer = make_trainer({"callbacks": wrap(callback)}, max_epochs=1)
+    assert trainer.callbacks == [callback]
+
+
+@pytest.mark.parametrize(
+    ("callback", "name"),
+    [(ModelCheckpoint(), "enable_checkpointing"), (TQDMProgressBar(), "enable_progress_bar")],
+)
+def test_what_a_callback_is_for_can_be_refused(callback, name):
+    with pytest.raises(ValueError, match=f"configured with `{name}=False`"):
+        make_trainer({"callbacks": [callback], name: False}, max_epochs=1)
 
 
 def test_one_device_unless_asked():

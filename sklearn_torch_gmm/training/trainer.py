@@ -22,6 +22,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils._pytree import tree_structure
 
 from sklearn_torch_gmm.core.device import automatic_accelerator
+from sklearn_torch_gmm.training.launcher import leave_nothing_behind
 from sklearn_torch_gmm.training.quiet import quiet_lightning
 from sklearn_torch_gmm.training.trainer_params import check_trainer_params, refusals
 
@@ -109,7 +110,9 @@ def _made(params: Mapping[str, Any]) -> pl.Trainer:
     if _is_one_process(params) and not params.get("plugins"):
         # Otherwise a job under SLURM is taken for one of many nodes, and waits for the others.
         params["plugins"] = [LightningEnvironment()]
-    return QuietTrainer(**params)
+    trainer = QuietTrainer(**params)
+    leave_nothing_behind(trainer)
+    return trainer
 
 
 def _copied(params: Mapping[str, Any]) -> pl.Trainer | None:

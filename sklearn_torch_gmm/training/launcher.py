@@ -6,6 +6,7 @@ meet at it, and the folder through which the first process hands over its state.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,19 @@ from sklearn_torch_gmm.training.surroundings import variable_as_before
 
 
 class TidyLauncher(_MultiProcessingLauncher):
-    """Starts processes, and leaves no folder and no variable of the environment behind."""
+    """Starts processes, and leaves none of them behind, no folder and no variable."""
 
     def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run the function in each of the processes."""
         with variable_as_before("MASTER_PORT"):
             return super().launch(function, *args, **kwargs)
+
+    def kill(self, signum: Any) -> None:
+        """Send a signal to the processes, and wait for those that it cannot but end."""
+        super().kill(signum)
+        if signum == getattr(signal, "SIGKILL", None):
+            for process in self.procs:
+                process.join()
 
     def _recover_results_in_main_process(self, worker_output: Any, trainer: pl.Trainer) -> None:
         super()._recover_results_in_main_process(worker_output, trainer)

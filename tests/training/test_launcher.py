@@ -1,7 +1,10 @@
 """What a fit in new processes leaves behind: nothing."""
 
 import os
+import signal
 import tempfile
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,3 +46,37 @@ def test_neither_a_folder_nor_a_variable_stays(tmp_path, monkeypatch, port, fail
     assert dict(os.environ) == before
     # What torch writes for an error is a file.
     assert [path for path in tmp_path.iterdir() if path.is_dir() or not fails] == []
+
+
+class Announce(pl.Callback):
+    """Writes into a pipe which process is in the midst of a fit."""
+
+    def __init__(self, pipe):
+        self.pipe = pipe
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            os.write(self.pipe, f"{os.getpid()}\n".encode())
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks into /proc")
+def test_no_process_stays_after_an_interrupt():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    read, write = os.pipe()
+    began = []
+
+    def interrupt():
+        with os.fdopen(read) as announced:
+            began.extend(int(announced.readline()) for _ in range(2))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    params = FORKED | {"max_epochs": -1, "callbacks": [Announce(write)]}
+    mixture = GaussianMixture(2, convergence_tolerance=0, random_state=0, trainer_params=params)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        mixture.fit(X)
+    thread.join()
+    os.close(write)
+    # What has ended, and nobody has waited for, is still there.
+    assert [pid for pid in began if Path(f"/proc/{pid}").exists()] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -106,11 +107,19 @@ def loader_of_batches(
         sampler=order,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
+        multiprocessing_context=_way_to_start() if num_workers > 0 else None,
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
         # A loader without a generator of its own draws from torch's random numbers.
         generator=torch.Generator(),
     )
+
+
+def _way_to_start() -> str | None:
+    """How workers are started, if not as Python does by itself."""
+    is_in_joblib = multiprocessing.get_start_method(allow_none=True) == "loky"
+    # In its processes joblib makes its own way the first choice, by which torch cannot start any.
+    return multiprocessing.get_all_start_methods()[0] if is_in_joblib else None
 
 
 def _as_it_is(batch: Any) -> Any:

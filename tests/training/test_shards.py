@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, delayed, parallel_config
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -85,6 +86,12 @@ def test_workers_read_each_row_once(X, start, stream):
     assert_same_fit(mixture, fit(X, start))
     assert mixture.score(rows) == pytest.approx(mixture.score(X), rel=1e-12)
     assert no_workers_are_left()
+
+
+def test_workers_read_for_a_process_of_joblibs(X, start):
+    with parallel_config(backend="loky"):
+        (mixture,) = Parallel(n_jobs=2)([delayed(fit)(Map(X), start, batch_size=50, num_workers=1)])
+    assert_same_fit(mixture, fit(X, start))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

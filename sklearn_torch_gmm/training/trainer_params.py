@@ -19,12 +19,21 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytorch_lightning as pl
+from pytorch_lightning.plugins import Precision
 
 _NUMBERS: dict[type, type] = {int: Integral, float: Real}
 
 
 def check_trainer_params(params: Mapping[Any, Any]) -> None:
-    """Raise TypeError for names that the trainer does not know, and for values of another type."""
+    """Hold parameters against what the trainer declares, and against what EM needs.
+
+    Raises
+    ------
+    TypeError
+        If the trainer does not know a name, or declares a value as of another type.
+    ValueError
+        If a plugin would choose the arithmetic.
+    """
     hints = _declared()
     unknown = sorted(map(repr, set(params) - set(hints)))
     if unknown:
@@ -41,6 +50,18 @@ def check_trainer_params(params: Mapping[Any, Any]) -> None:
                 f"as {_name(hints[name])}."
             )
             raise TypeError(msg)
+    _check_plugins(params.get("plugins"))
+
+
+def _check_plugins(plugins: Any) -> None:
+    """Raise ValueError for a plugin that would hand over rows of another type than they have."""
+    for plugin in plugins if isinstance(plugins, (list, tuple)) else [plugins]:
+        if isinstance(plugin, Precision):
+            msg = (
+                f"plugins in trainer_params holds a {type(plugin).__name__}. EM chooses its "
+                "arithmetic itself; precision='64-true' or '32-true' overrides that."
+            )
+            raise ValueError(msg)
 
 
 @contextmanager

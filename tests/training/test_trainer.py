@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import (
     TQDMProgressBar,
 )
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.plugins import HalfPrecision
 
 from sklearn_torch_gmm import GaussianMixture
 from sklearn_torch_gmm.training import fit as fit_module
@@ -86,6 +87,13 @@ def test_a_callback_turns_on_what_it_is_for(make, wrap, tmp_path):
 def test_what_a_callback_is_for_can_be_refused(callback, name):
     with pytest.raises(ValueError, match=f"configured with `{name}=False`"):
         make_trainer({"callbacks": [callback], name: False}, max_epochs=1)
+
+
+@pytest.mark.parametrize("wrap", [lambda plugin: [plugin], lambda plugin: plugin])
+def test_a_plugin_does_not_choose_the_arithmetic(X, wrap):
+    # Rows of three or four digits would have the same few values.
+    with pytest.raises(ValueError, match="plugins in trainer_params holds a HalfPrecision"):
+        fit(X + 1e4, plugins=wrap(HalfPrecision("16-true")))
 
 
 def test_one_device_unless_asked():

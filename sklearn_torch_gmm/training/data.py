@@ -117,6 +117,9 @@ class RowSource(ABC):
         """How many rows each pass must give, where that is not certain."""
         return None
 
+    def check_shared(self) -> None:  # noqa: B027
+        """Raise ValueError if several processes cannot share the rows, before any are read."""
+
     @abstractmethod
     def batches(
         self,

@@ -157,6 +157,8 @@ def _run(
     # With a pass for the scores, and members that repeat different iterations, the members end it.
     max_epochs = -1 if scores else settings.max_iter
     trainer = make_trainer(settings.trainer_params, max_epochs=max_epochs)
+    if trainer.world_size > 1:
+        rows.check_shared()
     starts: Starts | Callable[[], Starts] = find
     # A checkpoint makes a start needless. Of several processes that are there already, one finds
     # the starts; before new ones begin, this one does.

@@ -210,15 +210,13 @@ class LoaderRows(_UnsizedRows):
         nothing = _nothing(self.num_features, self.weighted)
         return self._with_mean_of_one(_NeverNone(LoadedBatches(loader, as_batch, every), nothing))
 
-    def _share(self, shard: Shard) -> tuple[DataLoader[Any], tuple[int, int]]:
-        """A loader of one process, and which of its batches to take."""
-        loader, every = self.loader, (shard.index, shard.count)
-        if isinstance(loader.dataset, IterableDataset):
-            return loader, every
-        batches = loader.batch_sampler
-        in_order = type(batches) is BatchSampler
-        order: Any = loader.sampler if batches is None else batches
-        if in_order:
+    def check_shared(self) -> None:
+        """Raise ValueError if processes might not agree on the order of the rows."""
+        if isinstance(self.loader.dataset, IterableDataset):
+            return
+        batches = self.loader.batch_sampler
+        order: Any = self.loader.sampler if batches is None else batches
+        if type(order) is BatchSampler:
             order = order.sampler
         is_sequence = isinstance(order, (list, tuple, range, np.ndarray, Tensor))
         if type(order) is not SequentialSampler and not is_sequence:
@@ -229,7 +227,13 @@ class LoaderRows(_UnsizedRows):
                 "The order of rows changes nothing."
             )
             raise ValueError(msg)
-        if not in_order:
+
+    def _share(self, shard: Shard) -> tuple[DataLoader[Any], tuple[int, int]]:
+        """A loader of one process, and which of its batches to take."""
+        self.check_shared()
+        loader, every = self.loader, (shard.index, shard.count)
+        is_map = not isinstance(loader.dataset, IterableDataset)
+        if not is_map or type(loader.batch_sampler) is not BatchSampler:
             return loader, every
         share = DataLoader(
             loader.dataset,

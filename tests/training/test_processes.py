@@ -174,6 +174,20 @@ def test_errors_keep_their_type(X):
             GaussianMixture(2, covariance_regularization=0, trainer_params=FORKED).fit(data)
 
 
+def test_a_loader_that_cannot_be_shared_is_refused_before_it_is_read(X):
+    read = []
+
+    def collate(rows):
+        read.append(len(rows))
+        return torch.stack(rows)
+
+    loader = DataLoader(torch.from_numpy(X), batch_size=30, shuffle=True, collate_fn=collate)
+    with pytest.raises(ValueError, match="cannot share a DataLoader with a RandomSampler"):
+        fit(loader, X, trainer_params=FORKED)
+    # Its first batch tells the number of features.
+    assert read == [30]
+
+
 def test_a_row_that_turns_bad_in_one_process_ends_both(X):
     class Spoiling(Stream):
         times = 0

@@ -210,7 +210,9 @@ class EMModule(pl.LightningModule):
             self._sweep_progress.members_done(self.iterations.finished_members())
         if self.trainer.callbacks or self.trainer.loggers:  # type: ignore[attr-defined]
             # Somebody may look; where nobody can, logging would take most of a small iteration.
-            self.log("nll", -self.iterations.latest_bound, prog_bar=True, rank_zero_only=True)
+            # A mean, as metrics are by default, would be one in single precision.
+            nll = torch.tensor(-self.iterations.latest_bound, dtype=torch.float64, device="cpu")
+            self.log("nll", nll, prog_bar=True, reduce_fx="max", rank_zero_only=True)
 
     def _allow_more_epochs(self, repeats: int) -> None:
         """Let iterations that are done twice count once."""

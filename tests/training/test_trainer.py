@@ -10,6 +10,7 @@ import textwrap
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import (
     EarlyStopping,
     ModelCheckpoint,
@@ -231,9 +232,22 @@ def test_a_job_under_slurm_is_not_taken_for_one_of_many_nodes(X):
 def test_a_callback_sees_the_nll(X):
     recorder = Recorder()
     mixture = fit(X, callbacks=[recorder])
-    # Lightning keeps metrics in float32.
-    assert recorder.seen == [pytest.approx(mixture.nll_, rel=1e-6)]
+    assert recorder.seen == [mixture.nll_]
     assert recorder.epochs_started == mixture.n_iter_ == 6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_callbacks_see_all_digits_whatever_the_default_type_is(X, dtype):
+    stopping = EarlyStopping("nll", min_delta=0.0, patience=1)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(dtype)
+        mixture = fit(X, callbacks=[stopping], max_epochs=8)
+    finally:
+        torch.set_default_dtype(before)
+    # The last iterations improve it in the tenth digit.
+    assert mixture.n_iter_ == 8
+    assert stopping.best_score.item() == mixture.nll_
 
 
 def test_early_stopping_on_the_nll(X):

@@ -96,8 +96,8 @@ def _error_of_component(
 
 
 def power_of_ten(least: float) -> float:
-    """The smallest power of ten that is not less, if there is one."""
-    return 10.0 ** min(math.ceil(math.log10(least)), 308) if least > 0 else 0.0
+    """The smallest power of ten that is not less, or the largest one that there is."""
+    return 10.0 ** math.ceil(min(math.log10(least), 308.0)) if least > 0 else 0.0
 
 
 def not_finite(bound: float) -> NonFiniteLikelihoodError:

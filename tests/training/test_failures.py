@@ -42,3 +42,14 @@ def test_the_estimator_stays_usable():
         mixture.fit(collapsed())
     mixture.set_params(covariance_regularization=1e-6).fit(collapsed())
     np.testing.assert_allclose(np.sort(mixture.means_[:, 0]), [0.0, 3.0], atol=1e-12)
+
+
+@pytest.mark.parametrize("start", ["kmeans", "random"])
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_rows_whose_sum_overflows_are_to_be_divided(covariance_type, start):
+    # Each row is finite, and so is their mean; the sum on the way to it is not.
+    X = np.random.default_rng(0).uniform(0.5, 1.7, size=(60, 2)) * 1e308
+    params = {"covariance_type": covariance_type, "init_strategy": start, "random_state": 0}
+    with pytest.raises(IllDefinedCovarianceError, match=r"divide the data by 1e\+308"):
+        GaussianMixture(2, **params).fit(X)
+    assert np.isfinite(GaussianMixture(2, **params).fit(X / 1e308).means_).all()

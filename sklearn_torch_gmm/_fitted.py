@@ -58,8 +58,10 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
     def precisions_(self) -> np.ndarray[Any, Any]:
         """Inverse covariances, in the shape of `covariances_`, computed at each access.
 
-        Setting them sets `precisions_cholesky_`, from which they come. Kept beside it, they would
-        make a pickle larger by half.
+        They always are those of `precisions_cholesky_`: kept beside it, they would make a pickle
+        larger by half. Setting them has an effect only where there are no factors yet. Whoever
+        reorders or scales the components of a mixture sets both, in any order, and the factors
+        shall change once.
         """
         check_is_fitted(self)
         factors = self.precisions_cholesky_
@@ -68,6 +70,8 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
 
     @precisions_.setter
     def precisions_(self, value: npt.ArrayLike) -> None:
+        if hasattr(self, "precisions_cholesky_"):
+            return
         precisions = np.asarray(value)
         factors = self._structure.precisions_cholesky_from_precisions(
             as_tensor(precisions).double()

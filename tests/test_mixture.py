@@ -458,6 +458,25 @@ class TestSetByHand:
         _, log_densities = mixture.model_(torch.tensor(X))
         np.testing.assert_allclose(log_densities.numpy(), mixture.score_samples(X), rtol=1e-12)
 
+    @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+    @pytest.mark.parametrize(
+        "last", [["precisions_", "precisions_cholesky_"], ["precisions_cholesky_", "precisions_"]]
+    )
+    def test_components_can_be_put_in_another_order(self, X, covariance_type, last):
+        ours, theirs = (
+            kind(3, covariance_type=covariance_type, random_state=0).fit(X)
+            for kind in (GaussianMixture, Theirs)
+        )
+        order = [1, 2, 0]  # done twice, it would be another
+        for mixture in (ours, theirs):
+            for name in ["weights_", "means_", "covariances_", *last]:
+                setattr(mixture, name, getattr(mixture, name)[order])
+        assert_same_answers(ours, theirs, X)
+        factors = ours.precisions_cholesky_
+        is_matrix = covariance_type == "full"
+        expected = factors @ np.swapaxes(factors, -1, -2) if is_matrix else factors**2
+        np.testing.assert_allclose(ours.precisions_, expected, rtol=1e-12)
+
 
 def test_a_subclass_may_fit_without_weights():
     class Mixture(GaussianMixture):

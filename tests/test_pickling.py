@@ -310,6 +310,7 @@ def test_precisions_come_from_their_factors():
             expected = factors @ np.swapaxes(factors, -1, -2) if is_matrix else factors**2
             np.testing.assert_allclose(estimator.precisions_, expected, rtol=1e-5)
             assert estimator.precisions_.dtype == dtype
+            del estimator.precisions_cholesky_
             estimator.precisions_ = 4 * expected
             np.testing.assert_allclose(estimator.precisions_cholesky_, 2 * factors, rtol=1e-5)
             assert estimator.precisions_cholesky_.dtype == dtype

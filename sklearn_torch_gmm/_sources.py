@@ -77,4 +77,7 @@ def _is_store(X: Any) -> bool:
         return False
     if any(hasattr(X, name) for name in _ARE_IN_MEMORY):
         return False
-    return hasattr(X, "chunks") or not hasattr(X, "__array__")
+    if not hasattr(X, "__array__"):
+        return True
+    # The number of rows that a selection of Dask's has is NaN until they have been computed.
+    return hasattr(X, "chunks") and float not in map(type, X.shape)

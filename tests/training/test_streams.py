@@ -250,3 +250,24 @@ def test_a_dataset_that_stops_in_the_midst_is_an_error(X):
     mixture = GaussianMixture(2, batch_size=30, random_state=0).fit(X)
     with pytest.raises(RuntimeError, match="StopIteration for rows"):
         mixture.predict(Exhausted(X))
+
+
+class Selection(Store):
+    """What Dask has where it cannot know how many rows there are before they are computed."""
+
+    chunks = ((np.nan, np.nan), (3,))
+
+    def __init__(self, rows):
+        super().__init__(rows)
+        self.shape = (np.nan, rows.shape[1])
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self._rows, dtype)
+
+
+def test_rows_of_unknown_number_that_are_no_stream_are_read_at_once(X):
+    expected = GaussianMixture(2, random_state=0).fit(X)
+    mixture = GaussianMixture(2, random_state=0).fit(Selection(X))
+    np.testing.assert_array_equal(mixture.means_, expected.means_)
+    np.testing.assert_array_equal(mixture.predict(Selection(X)), expected.predict(X))
+    assert mixture.bic(Selection(X)) == expected.bic(X)

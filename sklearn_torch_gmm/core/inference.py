@@ -17,8 +17,12 @@ from sklearn_torch_gmm.core.workspace import Workspace, is_wide, subtract_transp
 TOLERATED_ERROR = 1e-9
 """Rounding error of a log-density, in nats, up to which one product answers a chunk of rows."""
 
-FEW_ROWS = 512
-"""For fewer rows the bound on the error costs more than the product saves."""
+FEW_DIFFERENCES = 50_000
+"""For fewer differences of a row to a mean in a feature, of which ten cost as much as the density
+they lead to, the bound on the error costs more than the product saves."""
+
+COST_OF_COEFFICIENTS = 8
+"""What η costs of rows with as many numbers as T(x) has, in the product that it is for."""
 
 
 class Inference:
@@ -83,7 +87,7 @@ class Inference:
         """
         components, features = self._means.shape
         length = 1 + self._structure.num_moments(features)
-        if is_wide(length) or rows.shape[0] < FEW_ROWS:
+        if is_wide(length) or self._are_few(rows.shape[0]):
             yield from self._exact_chunks(rows, 0, with_common_term=with_common_term)
             return
         size = self._workspace.rows_per_chunk(length + 2 * components)
@@ -102,6 +106,13 @@ class Inference:
                 yield slice(start, start + chunk.shape[0]), joint
             else:
                 yield from self._exact_chunks(chunk, start, with_common_term=with_common_term)
+
+    def _are_few(self, num_rows: int) -> bool:
+        """Whether what one product needs would cost more than it saves for so many rows."""
+        components, features = self._means.shape
+        coefficients = COST_OF_COEFFICIENTS * self._structure.num_moments(features)
+        differences = num_rows * components * max(features, 10)
+        return differences < FEW_DIFFERENCES or num_rows * features < coefficients
 
     def _exact_chunks(
         self, rows: Tensor, start: int, *, with_common_term: bool

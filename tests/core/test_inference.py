@@ -64,7 +64,7 @@ def test_answers_can_be_worked_on(inference, rows, method):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", sorted(STRUCTURES))
-@pytest.mark.parametrize("num_rows", [300, 1000])
+@pytest.mark.parametrize("num_rows", [300, 2000])
 def test_chunks_cannot_be_seen(rng, monkeypatch, num_rows, name, method):
     structure = get_structure(name)
     unit = structure.unit_covariances(
@@ -76,7 +76,7 @@ def test_chunks_cannot_be_seen(rng, monkeypatch, num_rows, name, method):
 
     whole = getattr(make_inference(parameters, structure), method)(rows)
     monkeypatch.setattr(processor, "chunk_bytes", lambda: 1)
-    # 300 rows are then four chunks of 64 and one of 44; 1,000 are enough for a product.
+    # 300 rows are then four chunks of 64 and one of 44; 2,000 are enough for a product.
     chunked = getattr(make_inference(parameters, structure), method)(rows)
     torch.testing.assert_close(chunked, whole, rtol=1e-12, atol=1e-12)
 
@@ -86,7 +86,29 @@ def test_chunks_of_few_rows_are_answered_by_a_product(parameters, rng, monkeypat
     monkeypatch.setattr(processor, "chunk_bytes", lambda: 1)
     monkeypatch.setattr(Inference, "_exact_chunks", None)
     inference = make_inference(parameters, get_structure("full"))
-    assert inference.labels(tensor(rng.standard_normal((1000, 2)))).shape == (1000,)
+    assert inference.labels(tensor(rng.standard_normal((2000, 2)))).shape == (2000,)
+
+
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+@pytest.mark.parametrize(("num_rows", "num_components"), [(300, 100), (40, 700)])
+def test_few_rows_of_many_components_are_answered_by_a_product(
+    rng, monkeypatch, num_rows, num_components, name
+):
+    """Differences to so many means take many times as long as a product does."""
+    structure = get_structure(name)
+    unit = structure.unit_covariances(
+        torch.empty(1, *structure.covariance_shape(num_components, 2), dtype=torch.float64)
+    )
+    means = rng.standard_normal((num_components, 2))
+    weights = torch.full((1, num_components), 1 / num_components, dtype=torch.float64)
+    parameters = make_parameters(structure, weights, tensor(means)[None], unit)
+    rows = rng.standard_normal((num_rows, 2))
+    monkeypatch.setattr(Inference, "_exact_chunks", None)
+
+    answers = make_inference(parameters, structure).log_densities(tensor(rows))
+    squares = ((rows - means[:, None]) ** 2).sum(-1)
+    expected = np.log(np.exp(-squares / 2).mean(0) / (2 * np.pi))
+    np.testing.assert_allclose(answers, expected, **ROUNDING)
 
 
 @pytest.mark.parametrize("method", ["log_densities", "responsibilities"])

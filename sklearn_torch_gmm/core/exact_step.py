@@ -52,8 +52,10 @@ class ExactEStep(EStep):
     @property
     def rows_per_chunk(self) -> int:
         """How many rows are worked on at once."""
-        # Each chunk writes a matrix a component: with fewer rows that would be most of the work.
         size = self.workspace.rows_per_chunk(3 * self.parameters.means.numel())
+        if self.structure.has_independent_features:
+            return size
+        # Each chunk writes a matrix a component: with fewer rows that would be most of the work.
         return max(size, self.parameters.means.shape[-1])
 
     def _add_chunk(self, rows: Tensor, sample_weight: Tensor | None) -> None:

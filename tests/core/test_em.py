@@ -19,6 +19,7 @@ from sklearn_torch_gmm.core.em import (
     normalize_,
     total_variances,
 )
+from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from tests.core.steps import (
     E_STEPS,
@@ -467,3 +468,20 @@ def test_where_all_components_have_rows_nothing_is_done_for_rare_cases(rng, name
         assert torch.equal(one, other)
     assert torch.equal(careful.usable, plain.usable)
     assert not plain.empty.any()
+
+
+@pytest.mark.parametrize("name", ["diag", "spherical"])
+def test_differences_to_many_means_stay_within_the_memory_of_a_chunk(rng, name):
+    """Only a structure that sums up matrices gains from as many rows as there are features."""
+    num_components, num_features, chunk_bytes = 4, 1000, 2**23
+    structure = get_structure(name)
+    unit = structure.unit_covariances(
+        torch.empty(1, *structure.covariance_shape(num_components, num_features)).double()
+    )
+    means = tensor(rng.standard_normal((1, num_components, num_features)))
+    weights = torch.full((1, num_components), 1 / num_components).double()
+    parameters = make_parameters(structure, weights, means, unit)
+    step = make_e_step("exact", parameters, means[0, 0], structure, chunk_bytes=chunk_bytes)
+    assert isinstance(step, ExactEStep)
+    # The differences, their squares, and one more.
+    assert 3 * 8 * num_components * num_features * step.rows_per_chunk <= chunk_bytes

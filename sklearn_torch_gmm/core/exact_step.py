@@ -8,7 +8,7 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.core.workspace import Workspace
+from sklearn_torch_gmm.core.workspace import LEAST_ROWS, Workspace
 
 
 class ExactEStep(EStep):
@@ -52,11 +52,10 @@ class ExactEStep(EStep):
     @property
     def rows_per_chunk(self) -> int:
         """How many rows are worked on at once."""
-        size = self.workspace.rows_per_chunk(3 * self.parameters.means.numel())
-        if self.structure.has_independent_features:
-            return size
         # Each chunk writes a matrix a component: with fewer rows that would be most of the work.
-        return max(size, self.parameters.means.shape[-1])
+        independent = self.structure.has_independent_features
+        least = 1 if independent else max(LEAST_ROWS, self.parameters.means.shape[-1])
+        return self.workspace.rows_per_chunk(3 * self.parameters.means.numel(), least=least)
 
     def _add_chunk(self, rows: Tensor, sample_weight: Tensor | None) -> None:
         mixture, moments, structure = self.parameters, self.moments, self.structure

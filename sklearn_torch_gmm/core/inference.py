@@ -12,7 +12,7 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.device import without_autocast
 from sklearn_torch_gmm.core.em import cancellation, largest_moments, normalize_
-from sklearn_torch_gmm.core.workspace import Workspace, is_wide, subtract_transposed
+from sklearn_torch_gmm.core.workspace import LEAST_ROWS, Workspace, is_wide, subtract_transposed
 
 TOLERATED_ERROR = 1e-9
 """Rounding error of a log-density, in nats, up to which one product answers a chunk of rows."""
@@ -118,7 +118,9 @@ class Inference:
         self, rows: Tensor, start: int, *, with_common_term: bool
     ) -> Iterator[tuple[slice, Tensor]]:
         """The same, free of cancellation, of ``rows [N, D]`` of which the first is ``start``."""
-        size = self._workspace.rows_per_chunk(3 * self._means.numel())
+        # Where no product waits for them, rows of many means come one by one if need be.
+        least = 1 if self._structure.has_independent_features else LEAST_ROWS
+        size = self._workspace.rows_per_chunk(3 * self._means.numel(), least=least)
         for first in range(0, rows.shape[0], size):
             # The rows themselves: a centre subtracted from rows and means costs digits.
             part = rows[first : first + size].T.to(self._means)

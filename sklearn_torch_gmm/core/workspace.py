@@ -91,9 +91,9 @@ class Workspace:
         self._kept: dict[Hashable, Tensor] = {}
         self._promised: dict[Hashable, int] = {}
 
-    def rows_per_chunk(self, values_per_row: int) -> int:
-        """How many rows fit into a chunk, with so many values kept for each."""
-        return max(LEAST_ROWS, self.chunk_bytes // (self.dtype.itemsize * values_per_row))
+    def rows_per_chunk(self, values_per_row: int, *, least: int = LEAST_ROWS) -> int:
+        """How many rows fit into a chunk, with so many values kept for each, or else the least."""
+        return max(least, self.chunk_bytes // (self.dtype.itemsize * values_per_row))
 
     def fits(self, num_values: int) -> bool:
         """Whether so many values take no more memory than a chunk."""

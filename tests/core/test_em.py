@@ -473,7 +473,7 @@ def test_where_all_components_have_rows_nothing_is_done_for_rare_cases(rng, name
 @pytest.mark.parametrize("name", ["diag", "spherical"])
 def test_differences_to_many_means_stay_within_the_memory_of_a_chunk(rng, name):
     """Only a structure that sums up matrices gains from as many rows as there are features."""
-    num_components, num_features, chunk_bytes = 4, 1000, 2**23
+    num_components, num_features, chunk_bytes = 40, 1000, 2**23
     structure = get_structure(name)
     unit = structure.unit_covariances(
         torch.empty(1, *structure.covariance_shape(num_components, num_features)).double()

@@ -150,3 +150,30 @@ def test_far_rows_keep_their_digits(inference, mixture):
     np.testing.assert_allclose(inference.log_densities(tensor(rows)), expected, rtol=1e-12)
     sums = inference.responsibilities(tensor(rows)).sum(1)
     np.testing.assert_allclose(sums, np.ones(3), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["diag", "spherical"])
+def test_differences_to_many_means_stay_within_the_memory_of_a_chunk(rng, monkeypatch, name):
+    num_components, num_features, chunk_bytes = 40, 1000, 2**23
+    structure = get_structure(name)
+    unit = structure.unit_covariances(
+        torch.empty(1, *structure.covariance_shape(num_components, num_features)).double()
+    )
+    means = tensor(rng.standard_normal((1, num_components, num_features)))
+    # Where the square must not be expanded.
+    means *= 1e6
+    weights = torch.full((1, num_components), 1 / num_components).double()
+    monkeypatch.setattr(processor, "chunk_bytes", lambda: chunk_bytes)
+    inference = make_inference(make_parameters(structure, weights, means, unit), structure)
+    sizes = []
+
+    def squared_distances(x, *args):
+        sizes.append(x.shape[1])
+        return type(structure).squared_distances(structure, x, *args)
+
+    monkeypatch.setattr(structure, "squared_distances", squared_distances)
+    labels = inference.labels(means[0].repeat(3, 1))
+    np.testing.assert_array_equal(labels, np.tile(np.arange(num_components), 3))
+    assert sum(sizes) == 3 * num_components
+    # The differences, their squares, and one more.
+    assert 3 * 8 * num_components * num_features * max(sizes) <= chunk_bytes

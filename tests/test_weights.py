@@ -416,5 +416,5 @@ def test_bad_weights(X, face, method, kind, weights, message):
 def test_rows_without_weight_are_no_rows_for_components(X, face):
     weights = np.zeros(90)
     weights[:2] = 1.0
-    with pytest.raises(ValueError, match="n_components = 3, n_samples = 2"):
+    with pytest.raises(ValueError, match="components = 3, n_samples = 2"):
         make(face, 3).fit(X, sample_weight=weights)

@@ -21,6 +21,10 @@ FEW_DIFFERENCES = 50_000
 """For fewer differences of a row to a mean in a feature, of which ten cost as much as the density
 they lead to, the bound on the error costs more than the product saves."""
 
+WIDE_RATIO = 2
+"""Moments of a row for each number in its differences to all means, from which on one product with
+the moments takes more time than one for each component with the differences."""
+
 COST_OF_COEFFICIENTS = 8
 """What η costs of rows with as many numbers as T(x) has, in the product that it is for."""
 
@@ -87,7 +91,8 @@ class Inference:
         """
         components, features = self._means.shape
         length = 1 + self._structure.num_moments(features)
-        if is_wide(length) or self._are_few(rows.shape[0]):
+        wide = is_wide(length, self._means.numel(), ratio=WIDE_RATIO)
+        if wide or self._are_few(rows.shape[0]):
             yield from self._exact_chunks(rows, 0, with_common_term=with_common_term)
             return
         size = self._workspace.rows_per_chunk(length + 2 * components)

@@ -20,6 +20,9 @@ WIDE_BYTES = 256 * 2**20
 """What the moments of the fewest rows may take. Beyond, differences to the means take less memory,
 and, since products then wait for it, less time."""
 
+WIDE_RATIO = 12
+"""Moments of a row for each number in its differences to all means, from which on an iteration with
+differences takes less time: few components do little with what took long to write out."""
 
 TRANSPOSED_BYTES = 2**19
 """How much is transposed at once on a processor: what its nearer cache holds."""
@@ -52,9 +55,20 @@ def subtract_transposed(rows: Tensor, shift: Tensor, out: Tensor) -> None:
         torch.sub(rows[..., part, :].mT, shift, out=out[..., part])
 
 
-def is_wide(values_per_row: int) -> bool:
-    """Whether rows become so many numbers that a chunk of them had better not be written out."""
-    return 8 * LEAST_ROWS * values_per_row > WIDE_BYTES
+def is_wide(num_moments: int, num_differences: int, *, ratio: float = WIDE_RATIO) -> bool:
+    """Whether the moments of rows had better not be written out.
+
+    Parameters
+    ----------
+    num_moments : int
+        P, how many numbers T(x) is.
+    num_differences : int
+        R K D, how many numbers the differences of a row to all means are.
+    ratio : float
+        Of the two, from which on differences take less time.
+    """
+    takes_much_memory = 8 * LEAST_ROWS * num_moments > WIDE_BYTES
+    return takes_much_memory or num_moments > ratio * num_differences
 
 
 class Workspace:

@@ -241,7 +241,7 @@ def _empty_moments(means: Tensor, structure: CovarianceStructure) -> Moments:
 def _values_per_row(means: Tensor, structure: CovarianceStructure) -> int:
     """How many numbers :func:`_add` writes for a row, with ``means [K, D]``."""
     length = structure.num_moments(means.shape[1])
-    return means.numel() if is_wide(length) else length
+    return means.numel() if is_wide(length, means.numel()) else length
 
 
 def _add(
@@ -250,7 +250,7 @@ def _add(
     """Add centred rows ``x [D, n]`` of such weights, with weighted ``shares [K, n]``."""
     num_features, num_rows = x.shape
     length = structure.num_moments(num_features)
-    if moments.scatter is None and is_wide(length):
+    if moments.scatter is None and is_wide(length, shares.shape[0] * num_features):
         moments.counts.add_(shares.sum(1))
         moments.first(num_features).add_(shares @ x.T)
         moments.second(num_features).add_(structure.centred_second_moments(x[None], shares))

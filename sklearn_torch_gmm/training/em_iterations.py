@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from time import perf_counter
@@ -60,8 +61,17 @@ class EMIterations:
         dtype = arithmetic_dtype(device, members[0].trainer_params.get("precision"))
         self._data = KnownData(starts.centre.to(device, dtype), starts.extents.to(device, dtype))
         self._workspace = Workspace(dtype, device)
+        components = Counter[str]()
+        for restarts, settings in zip(starts.restarts, members, strict=True):
+            components[settings.covariance_type] += len(restarts) * settings.num_components
         self.members = [
-            Member(restarts, settings, self._data, self._workspace)
+            Member(
+                restarts,
+                settings,
+                self._data,
+                self._workspace,
+                components[settings.covariance_type],
+            )
             for restarts, settings in zip(starts.restarts, members, strict=True)
         ]
         self._needs_scores = scores

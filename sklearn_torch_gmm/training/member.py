@@ -58,6 +58,8 @@ class Member:
     settings : FitSettings
     data : KnownData
     workspace : Workspace
+    components_in_pass : int
+        Of all mixtures that would share the moments T(x) of a row, these ones included.
 
     Attributes
     ----------
@@ -71,13 +73,16 @@ class Member:
         settings: FitSettings,
         data: KnownData,
         workspace: Workspace,
+        components_in_pass: int,
     ) -> None:
         self.restarts = restarts
         self.settings = settings
         self._structure = settings.structure
         self._data = data
         self._workspace = workspace
-        self._is_wide = is_wide(1 + self._structure.num_moments(data.centre.shape[0]))
+        num_features = data.centre.shape[0]
+        num_moments = 1 + self._structure.num_moments(num_features)
+        self._is_wide = is_wide(num_moments, components_in_pass * num_features)
         self._about: Tensor | None = None
         self._largest: Tensor | None = None
         self._last_step: tuple[MixtureParameters, Tensor] | None = None

@@ -9,6 +9,7 @@ from sklearn_torch_gmm.core.workspace import (
     KEPT_BYTES,
     KEPT_FOR_ONE_PURPOSE,
     Workspace,
+    is_wide,
     subtract_transposed,
 )
 
@@ -249,3 +250,21 @@ class TestByFeature:
             out = torch.empty_like(wanted)
             subtract_transposed(ordered[place], shift, out=out)
             assert torch.equal(out, wanted)
+
+
+@pytest.mark.parametrize(
+    ("num_moments", "num_differences", "ratio", "expected"),
+    [
+        (65, 16 * 32, 12, False),  # diagonal covariances of 32 features
+        (2_145, 2 * 64, 12, True),  # full ones of 64 features, two components
+        (2_145, 3 * 64, 12, False),
+        (2_145, 16 * 64, 2, True),  # a prediction
+        (2_145, 17 * 64, 2, False),
+        (500_000, 100 * 1_000, 12, False),
+        (600_000, 100 * 1_000, 12, True),  # 300 MB for 64 rows
+    ],
+)
+def test_moments_are_written_out_where_that_is_cheaper(
+    num_moments, num_differences, ratio, expected
+):
+    assert is_wide(num_moments, num_differences, ratio=ratio) is expected

@@ -362,7 +362,7 @@ def test_wide_rows_give_the_same(monkeypatch, rng, face, covariance_type, start)
     options = {"covariance_type": covariance_type, "start": start, "random_state": 0}
     narrow = make(face, 2, **options).fit(X)
     for module in (assignments, member, inference):
-        monkeypatch.setattr(module, "is_wide", lambda length: True)
+        monkeypatch.setattr(module, "is_wide", lambda *sizes, **ratio: True)
     wide = make(face, 2, **options).fit(X)
     assert wide.n_iter_ == narrow.n_iter_
     np.testing.assert_allclose(wide.means_, narrow.means_, rtol=1e-9)

@@ -211,6 +211,24 @@ def test_exact_steps_are_taken_only_where_they_are_needed(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("num_init", "expected"), [(1, "ExactEStep"), (2, "FastEStep")])
+def test_few_components_of_many_features_take_exact_steps(monkeypatch, num_init, expected):
+    """Unless there are other starts, for which the moments of a row are found anyway."""
+    taken = []
+    begin = EMIterations.begin
+
+    def spy(iterations, **options):
+        begin(iterations, **options)
+        taken.append(type(iterations.members[0]._step).__name__)
+
+    monkeypatch.setattr(EMIterations, "begin", spy)
+    X = np.random.default_rng(0).normal(size=(300, 60))
+    fit_mixture(ArrayRows(X), settings_for(X, max_iter=3, num_init=num_init))
+    # T(x) is 1,891 numbers, and the differences to two means are 120.
+    assert set(taken) == {expected}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_repeated_iteration_does_not_count(monkeypatch):
     """Rows beyond those that the start saw reveal, after a fast pass, that it was not safe."""
     taken = []

@@ -15,7 +15,7 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.core.workspace import LEAST_ROWS, Workspace, subtract_transposed
+from sklearn_torch_gmm.core.workspace import Workspace, in_lanes, subtract_transposed
 
 SMALL_PRODUCT = 250_000
 """Multiplications below which a product for each mixture costs no more than one for all."""
@@ -174,19 +174,12 @@ class FastPass:
         return workspace.by_feature(number, rows, self._resident_rows), None, False
 
     def _chunks(self, num_rows: int) -> Iterator[tuple[slice, int]]:
-        """Places of consecutive rows, and how many lanes share each of them evenly."""
         most = self._first.workspace.num_lanes
         if not self._first.workspace.fits(2 * most * self._sums.numel()):
             # Sums of so many parameters for each lane would take more than the rows.
             most = 1
-        start = 0
-        while start < num_rows:
-            size = min(self.rows_per_chunk, num_rows - start)
-            lanes = 1 if self._is_small(size) else max(1, min(most, size // LEAST_ROWS))
-            # What is left over in the end is a chunk of its own.
-            size -= size % lanes
-            yield slice(start, start + size), lanes
-            start += size
+        fewest = SMALL_PRODUCT / (self._length * self._width)
+        return in_lanes(num_rows, self.rows_per_chunk, most, fewest)
 
     def _is_small(self, num_rows: int) -> bool:
         return num_rows * self._length * self._width < SMALL_PRODUCT

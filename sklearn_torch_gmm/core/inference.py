@@ -12,7 +12,13 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.device import without_autocast
 from sklearn_torch_gmm.core.em import cancellation, largest_moments, normalize_
-from sklearn_torch_gmm.core.workspace import LEAST_ROWS, Workspace, is_wide, subtract_transposed
+from sklearn_torch_gmm.core.workspace import (
+    LEAST_ROWS,
+    Workspace,
+    in_lanes,
+    is_wide,
+    subtract_transposed,
+)
 
 TOLERATED_ERROR = 1e-9
 """Rounding error of a log-density, in nats, up to which one product answers a chunk of rows."""
@@ -61,7 +67,7 @@ class Inference:
         with torch.inference_mode(), without_autocast(self._means.device.type):
             for place, joint in self._chunks(rows):
                 # The first of several, as by `argmax`, which takes several times as long.
-                result[place] = joint.max(0).indices
+                result[place] = joint.max(1).indices.flatten()
         return result
 
     def log_densities(self, rows: Tensor) -> Tensor:
@@ -69,7 +75,7 @@ class Inference:
         result = torch.empty(rows.shape[0], dtype=rows.dtype, device=rows.device)
         with torch.inference_mode(), without_autocast(self._means.device.type):
             for place, joint in self._chunks(rows, with_common_term=True):
-                result[place] = _log_sum_exp_(joint)
+                result[place] = _log_sum_exp_(joint).flatten()
         return result
 
     def responsibilities(self, rows: Tensor) -> Tensor:
@@ -78,16 +84,17 @@ class Inference:
         result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
         with torch.inference_mode(), without_autocast(self._means.device.type):
             for place, joint in self._chunks(rows):
-                normalize_(joint.unsqueeze(0))
-                result[place] = joint.T
+                normalize_(joint)
+                result[place] = joint.mT.flatten(0, 1)
         return result
 
     def _chunks(
         self, rows: Tensor, *, with_common_term: bool = False
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Joint log-densities ``[K, n]`` of consecutive chunks of rows, and where they belong.
+        """Joint log-densities ``[T, K, n]`` of consecutive chunks of rows, and where they belong.
 
-        A term that is common to all components changes neither labels nor responsibilities.
+        Each of T threads has a lane of consecutive rows, from one operation to the next. A term
+        that is common to all components changes neither labels nor responsibilities.
         """
         components, features = self._means.shape
         length = 1 + self._structure.num_moments(features)
@@ -97,20 +104,21 @@ class Inference:
             return
         size = self._workspace.rows_per_chunk(length + 2 * components)
         shift = self._centre.unsqueeze(-1)
-        for start in range(0, rows.shape[0], size):
-            chunk = rows[start : start + size].to(self._means.device)
-            moments = self._workspace.take("features", length, chunk.shape[0])
-            x = moments[1 : features + 1]
-            subtract_transposed(chunk, shift, out=x)
+        for place, lanes in in_lanes(rows.shape[0], size, self._workspace.num_lanes):
+            chunk = rows[place].to(self._means.device)
+            num_rows = chunk.shape[0] // lanes
+            moments = self._workspace.take("features", lanes, length, num_rows)
+            x = moments[:, 1 : features + 1]
+            subtract_transposed(chunk.unflatten(0, (lanes, num_rows)), shift, out=x)
             if self._is_safe(x):
                 self._structure.complete_moments(moments, features)
-                joint = self._workspace.take("joint", components, chunk.shape[0])
-                torch.mm(self._natural, moments, out=joint)
+                joint = self._workspace.take("joint", lanes, components, num_rows)
+                torch.bmm(self._natural.expand(lanes, -1, -1), moments, out=joint)
                 if with_common_term:
                     joint += self._structure.common_log_densities(x, self._factors)
-                yield slice(start, start + chunk.shape[0]), joint
+                yield place, joint
             else:
-                yield from self._exact_chunks(chunk, start, with_common_term=with_common_term)
+                yield from self._exact_chunks(chunk, place.start, with_common_term=with_common_term)
 
     def _are_few(self, num_rows: int) -> bool:
         """Whether what one product needs would cost more than it saves for so many rows."""
@@ -138,7 +146,7 @@ class Inference:
                 joint.nan_to_num_(nan=-math.inf, neginf=-math.inf)
                 if not with_common_term:
                     self._decide_(joint, part)
-            yield slice(start + first, start + first + part.shape[1]), joint
+            yield slice(start + first, start + first + part.shape[1]), joint.unsqueeze(0)
 
     def _decide_(self, joint: Tensor, x: Tensor) -> None:
         """Give rows ``x [D, n]`` whose densities all vanish to the nearest component, in place."""
@@ -154,8 +162,8 @@ class Inference:
             joint[:, is_far] = torch.where(is_nearest, 0.0, -math.inf).to(joint.dtype)
 
     def _is_safe(self, x: Tensor) -> bool:
-        """Whether the log-densities of ``x [D, n]`` may be computed from moments."""
-        extents = x.abs().amax(1)
+        """Whether the log-densities of ``x [T, D, n]`` may be computed from moments."""
+        extents = torch.maximum(x.amax((0, 2)), x.amin((0, 2)).neg_())
         largest = largest_moments(extents, self._structure)
         return bool(cancellation(self._natural, largest) <= TOLERATED_ERROR)
 
@@ -172,7 +180,8 @@ class Inference:
 
 
 def _log_sum_exp_(joint: Tensor) -> Tensor:
-    """Logarithm of the sum of exponentials of each column of ``joint [K, n]``, which is lost."""
+    """Logarithm ``[..., n]`` of the sum of exponentials of ``joint [..., K, n]``, which is lost."""
     # A row without density anywhere has the log-density −∞, not −∞ − −∞.
-    largest = joint.amax(0).clamp_(min=torch.finfo(joint.dtype).min)
-    return joint.sub_(largest).exp_().sum(0).log_().add_(largest)
+    largest = joint.amax(-2, keepdim=True).clamp_(min=torch.finfo(joint.dtype).min)
+    total = joint.sub_(largest).exp_().sum(-2, keepdim=True)
+    return total.log_().add_(largest).squeeze(-2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 
 import torch
 from torch import Tensor
@@ -69,6 +69,31 @@ def is_wide(num_moments: int, num_differences: int, *, ratio: float = WIDE_RATIO
     """
     takes_much_memory = 8 * LEAST_ROWS * num_moments > WIDE_BYTES
     return takes_much_memory or num_moments > ratio * num_differences
+
+
+def in_lanes(
+    num_rows: int, size: int, num_lanes: int, fewest: float = 0
+) -> Iterator[tuple[slice, int]]:
+    """Places of consecutive rows, and how many lanes share each of them evenly.
+
+    Parameters
+    ----------
+    num_rows : int
+    size : int
+        Rows of a chunk.
+    num_lanes : int
+        T, into how many a chunk is divided at most.
+    fewest : float
+        A chunk of fewer rows is not divided.
+    """
+    start = 0
+    while start < num_rows:
+        rows = min(size, num_rows - start)
+        lanes = 1 if rows < fewest else max(1, min(num_lanes, rows // LEAST_ROWS))
+        # What is left over in the end is a chunk of its own.
+        rows -= rows % lanes
+        yield slice(start, start + rows), lanes
+        start += rows
 
 
 class Workspace:

@@ -82,7 +82,7 @@ def test_steps_that_share_a_pass_give_what_each_gives_alone(
 @pytest.fixture
 def short_lanes(monkeypatch):
     monkeypatch.setattr(fast_step, "SMALL_PRODUCT", 0)
-    monkeypatch.setattr(fast_step, "LEAST_ROWS", 8)
+    monkeypatch.setattr(workspace_module, "LEAST_ROWS", 8)
 
 
 @pytest.mark.usefixtures("short_lanes")

@@ -81,6 +81,29 @@ def test_chunks_cannot_be_seen(rng, monkeypatch, num_rows, name, method):
     torch.testing.assert_close(chunked, whole, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+@pytest.mark.parametrize("num_lanes", [2, 3])
+def test_lanes_cannot_be_seen(rng, monkeypatch, num_lanes, name, method):
+    structure = get_structure(name)
+    unit = structure.unit_covariances(
+        torch.empty(1, *structure.covariance_shape(3, 2), dtype=torch.float64)
+    )
+    means = tensor(rng.standard_normal((1, 3, 2)))
+    parameters = make_parameters(structure, torch.full_like(means[..., 0], 1 / 3), means, unit)
+    rows = tensor(rng.standard_normal((2000, 2)))
+    monkeypatch.setattr(Inference, "_exact_chunks", None)
+
+    answers = []
+    # 2,000 rows are two chunks, of which three lanes leave a row over.
+    for lanes, size in ((1, 2000), (num_lanes, 1000)):
+        inference = make_inference(parameters, structure)
+        inference._workspace.num_lanes = lanes
+        monkeypatch.setattr(inference._workspace, "rows_per_chunk", lambda _, size=size: size)
+        answers.append(getattr(inference, method)(rows))
+    torch.testing.assert_close(*answers, rtol=1e-12, atol=1e-12)
+
+
 def test_chunks_of_few_rows_are_answered_by_a_product(parameters, rng, monkeypatch):
     """With many features a chunk has few rows, whose T(x) are all the more numbers."""
     monkeypatch.setattr(processor, "chunk_bytes", lambda: 1)

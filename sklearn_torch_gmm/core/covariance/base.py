@@ -249,7 +249,7 @@ class CovarianceStructure(ABC):
         return torch.cat(parts, dim=-1)
 
     def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
-        """Return the term ``[n]`` that :meth:`natural_parameters` leaves out, of ``x [D, n]``."""
+        """Term ``[..., 1, n]`` that :meth:`natural_parameters` leaves out, of ``x [..., D, n]``."""
         return 0.0
 
     def common_log_likelihood(self, precisions_cholesky: Tensor, scatter: Tensor) -> Tensor:

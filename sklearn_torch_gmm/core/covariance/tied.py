@@ -91,7 +91,7 @@ class TiedCovariance(MatrixCovariance):
         return precisions_cholesky.new_empty(0)
 
     def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
-        return -0.5 * (precisions_cholesky.mT @ x).square_().sum(0)
+        return -0.5 * (precisions_cholesky.mT @ x).square_().sum(-2, keepdim=True)
 
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
         lower: Tensor = torch.linalg.cholesky(covariances)

@@ -62,16 +62,21 @@ def test_answers_can_be_worked_on(inference, rows, method):
     assert not answer.is_inference()
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", sorted(STRUCTURES))
-@pytest.mark.parametrize("num_rows", [300, 2000])
-def test_chunks_cannot_be_seen(rng, monkeypatch, num_rows, name, method):
+def three_of_unit_width(rng, name):
     structure = get_structure(name)
     unit = structure.unit_covariances(
         torch.empty(1, *structure.covariance_shape(3, 2), dtype=torch.float64)
     )
     means = tensor(rng.standard_normal((1, 3, 2)))
     parameters = make_parameters(structure, torch.full_like(means[..., 0], 1 / 3), means, unit)
+    return parameters, structure
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+@pytest.mark.parametrize("num_rows", [300, 2000])
+def test_chunks_cannot_be_seen(rng, monkeypatch, num_rows, name, method):
+    parameters, structure = three_of_unit_width(rng, name)
     rows = tensor(rng.standard_normal((num_rows, 2)))
 
     whole = getattr(make_inference(parameters, structure), method)(rows)
@@ -85,12 +90,7 @@ def test_chunks_cannot_be_seen(rng, monkeypatch, num_rows, name, method):
 @pytest.mark.parametrize("name", sorted(STRUCTURES))
 @pytest.mark.parametrize("num_lanes", [2, 3])
 def test_lanes_cannot_be_seen(rng, monkeypatch, num_lanes, name, method):
-    structure = get_structure(name)
-    unit = structure.unit_covariances(
-        torch.empty(1, *structure.covariance_shape(3, 2), dtype=torch.float64)
-    )
-    means = tensor(rng.standard_normal((1, 3, 2)))
-    parameters = make_parameters(structure, torch.full_like(means[..., 0], 1 / 3), means, unit)
+    parameters, structure = three_of_unit_width(rng, name)
     rows = tensor(rng.standard_normal((2000, 2)))
     monkeypatch.setattr(Inference, "_exact_chunks", None)
 

@@ -192,7 +192,9 @@ def settings_for(X, **kwargs):
     )
 
 
-def test_exact_steps_are_taken_only_where_they_are_needed(monkeypatch):
+@pytest.fixture
+def taken(monkeypatch):
+    """The kinds of steps that the first member has taken."""
     taken = []
     begin = EMIterations.begin
 
@@ -201,6 +203,10 @@ def test_exact_steps_are_taken_only_where_they_are_needed(monkeypatch):
         taken.append(type(iterations.members[0]._step).__name__)
 
     monkeypatch.setattr(EMIterations, "begin", spy)
+    return taken
+
+
+def test_exact_steps_are_taken_only_where_they_are_needed(taken):
     for spread in (10.0, 1e7):
         X = far_and_narrow(spread)
         fit_mixture(ArrayRows(X), settings_for(X))
@@ -212,16 +218,8 @@ def test_exact_steps_are_taken_only_where_they_are_needed(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(("num_init", "expected"), [(1, "ExactEStep"), (2, "FastEStep")])
-def test_few_components_of_many_features_take_exact_steps(monkeypatch, num_init, expected):
+def test_few_components_of_many_features_take_exact_steps(taken, num_init, expected):
     """Unless there are other starts, for which the moments of a row are found anyway."""
-    taken = []
-    begin = EMIterations.begin
-
-    def spy(iterations, **options):
-        begin(iterations, **options)
-        taken.append(type(iterations.members[0]._step).__name__)
-
-    monkeypatch.setattr(EMIterations, "begin", spy)
     X = np.random.default_rng(0).normal(size=(300, 60))
     fit_mixture(ArrayRows(X), settings_for(X, max_iter=3, num_init=num_init))
     # T(x) is 1,891 numbers, and the differences to two means are 120.
@@ -229,16 +227,8 @@ def test_few_components_of_many_features_take_exact_steps(monkeypatch, num_init,
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_a_repeated_iteration_does_not_count(monkeypatch):
+def test_a_repeated_iteration_does_not_count(taken):
     """Rows beyond those that the start saw reveal, after a fast pass, that it was not safe."""
-    taken = []
-    begin = EMIterations.begin
-
-    def spy(iterations, **options):
-        begin(iterations, **options)
-        taken.append(type(iterations.members[0]._step).__name__)
-
-    monkeypatch.setattr(EMIterations, "begin", spy)
     rng = np.random.default_rng(0)
     X = rng.normal(size=(20_001, 2))
     X[1] = 1e7  # Not among the evenly spaced rows, of which there are at most 10,000.

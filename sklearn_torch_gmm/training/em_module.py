@@ -125,6 +125,9 @@ class EMModule(pl.LightningModule):
             # The trainer counts epochs, and many iterations may be one.
             limit = self.trainer.max_epochs
             self._members = [replace(member, max_iter=limit) for member in self._members]
+        # Lightning counts the steps of optimizers: it would go on for ever for the least of them.
+        loop = self.trainer.fit_loop
+        loop.min_epochs, loop.epoch_loop.min_steps = self._settings.min_iter, None
         try:
             if self._restored is None:
                 starts = self._agreed_starts()
@@ -274,8 +277,7 @@ class EMModule(pl.LightningModule):
 
     def _stop(self) -> None:
         """Let no epoch follow: the mixtures themselves know how many iterations are wanted."""
-        loop = self.trainer.fit_loop
-        loop.min_epochs = loop.epoch_loop.min_steps = None
+        self.trainer.fit_loop.min_epochs = None
         self.trainer.should_stop = True
 
     def results(self) -> list[list[Restart]]:

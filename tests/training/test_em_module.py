@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.training.arrays import ArrayRows
@@ -120,6 +121,16 @@ def test_a_fit_that_converges_early_goes_on_for_its_least_iterations(X, epochs, 
     assert found.converged
     np.testing.assert_array_equal(found.lower_bounds, alone.lower_bounds)
     assert len(epochs) == 2 * taken
+
+
+@pytest.mark.parametrize("name", ["min_epochs", "min_steps"])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 30}], ids=str)
+def test_a_callback_ends_a_fit_after_its_least_iterations(X, name, options):
+    # After the second iteration: no improvement is that large.
+    stopping = EarlyStopping("nll", min_delta=1e9, patience=1)
+    params = {"callbacks": [stopping], name: 4}
+    found = fit_mixture(ArrayRows(X), settings_for(max_iter=9, trainer_params=params, **options))
+    assert len(found.lower_bounds) == 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

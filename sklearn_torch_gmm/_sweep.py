@@ -31,7 +31,10 @@ def settings_of(candidates: Sequence[GaussianMixture], num_features: int) -> lis
     """Return the settings of fits to the same rows; they draw from one random state."""
     random_state = check_random_state(candidates[0].random_state)
     settings = [candidate._fit_settings(num_features, random_state) for candidate in candidates]
-    return [replace(member, goes_on_without=True) for member in settings]
+    return [
+        replace(member, goes_on_without=True, components_name="max_components")
+        for member in settings
+    ]
 
 
 def num_parameters(candidate: GaussianMixture, num_features: int) -> int:

@@ -326,13 +326,10 @@ default='kmeans'
         ]
 
     def _check_data(self, data: FitData) -> None:
-        num_rows = data.rows.num_rows
-        if num_rows is not None and num_rows < self.max_components:
-            msg = (
-                f"Expected n_samples >= max_components but got max_components = "
-                f"{self.max_components}, n_samples = {num_rows}"
-            )
-            raise ValueError(msg)
+        from sklearn_torch_gmm.training.failures import check_number_of_rows
+
+        if data.rows.num_rows is not None:
+            check_number_of_rows(data.rows.num_rows, self.max_components, "max_components")
         if self.criterion == _CROSS_VALIDATION and is_read_in_pieces(data.X):
             msg = (
                 "criterion='cv' needs rows in memory, an array or a tensor, not a "

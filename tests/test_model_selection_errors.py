@@ -46,7 +46,7 @@ def test_bad_parameters(X, options, message):
 
 
 def test_more_components_than_rows_of_a_stream(X):
-    with pytest.raises(ValueError, match="n_components = 4, n_samples = 3"):
+    with pytest.raises(ValueError, match="max_components = 4, n_samples = 3"):
         search_for().fit(Stream(X[:3]))
 
 

@@ -42,6 +42,9 @@ def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float6
     if not hasattr(sample_weight, "shape"):
         # Of objects: lists of different lengths, too, have a shape then.
         sample_weight = np.asarray(sample_weight, dtype=object)
+    if float in map(type, sample_weight.shape):
+        # The number of weights that a selection of Dask's has is NaN until they have been computed.
+        sample_weight = np.asarray(sample_weight)
     shape = sample_weight.shape
     if shape != (num_rows,):
         msg = f"sample_weight.shape == {shape}, expected {(num_rows,)}!"

@@ -259,7 +259,7 @@ class Selection(Store):
 
     def __init__(self, rows):
         super().__init__(rows)
-        self.shape = (np.nan, rows.shape[1])
+        self.shape = (np.nan, *rows.shape[1:])
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self._rows, dtype)
@@ -271,3 +271,12 @@ def test_rows_of_unknown_number_that_are_no_stream_are_read_at_once(X):
     np.testing.assert_array_equal(mixture.means_, expected.means_)
     np.testing.assert_array_equal(mixture.predict(Selection(X)), expected.predict(X))
     assert mixture.bic(Selection(X)) == expected.bic(X)
+
+
+def test_weights_of_rows_of_unknown_number_are_read_at_once(X, rng):
+    weights = rng.uniform(size=len(X))
+    expected = GaussianMixture(2, random_state=0).fit(X, sample_weight=weights)
+    mixture = GaussianMixture(2, random_state=0).fit(Selection(X), sample_weight=Selection(weights))
+    np.testing.assert_array_equal(mixture.means_, expected.means_)
+    with pytest.raises(ValueError, match=r"sample_weight.shape == \(3,\), expected"):
+        mixture.score(Selection(X), sample_weight=Selection(weights[:3]))

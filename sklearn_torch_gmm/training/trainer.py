@@ -101,8 +101,8 @@ def _asked_by_callbacks(callbacks: pl.Callback | Sequence[pl.Callback] | None) -
 
 def _made(params: Mapping[str, Any]) -> pl.Trainer:
     params = dict(params)
-    if isinstance(params.get("callbacks"), list):
-        # Lightning appends to the list that it is given.
+    if isinstance(params.get("callbacks"), (list, tuple)):
+        # Lightning appends to what it is given.
         params["callbacks"] = list(params["callbacks"])
     if _is_one_process(params) and not params.get("plugins"):
         # Otherwise a job under SLURM is taken for one of many nodes, and waits for the others.

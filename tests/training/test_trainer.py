@@ -250,9 +250,10 @@ def test_callbacks_see_all_digits_whatever_the_default_type_is(X, dtype):
     assert stopping.best_score.item() == mixture.nll_
 
 
-def test_early_stopping_on_the_nll(X):
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_early_stopping_on_the_nll(X, kind):
     stopping = EarlyStopping("nll", min_delta=1e9, patience=2)
-    mixture = fit(X, callbacks=[stopping], max_epochs=50)
+    mixture = fit(X, callbacks=kind([stopping]), max_epochs=50)
     assert mixture.n_iter_ == 3
 
 

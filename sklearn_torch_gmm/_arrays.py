@@ -22,7 +22,8 @@ def as_tensor(array: npt.ArrayLike) -> Tensor:
         interface["data"] = (interface["data"][0], False)
         array = np.asarray(_ArrayInterface(interface, array))
     if min(array.strides, default=0) < 0 or not array.dtype.isnative:
-        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        # A copy at any rate: an array of one row is contiguous, whatever its strides.
+        array = array.astype(array.dtype.newbyteorder("="), order="C")
     return torch.from_numpy(array)
 
 

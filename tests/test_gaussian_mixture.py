@@ -164,6 +164,14 @@ class TestInputs:
         np.testing.assert_allclose(mixture.means_, expected.means_, rtol=1e-12)
         np.testing.assert_array_equal(mixture.predict(convert(X)), expected.predict(X))
 
+    def test_one_row_of_a_reversed_array(self, X):
+        mixture = GaussianMixture(3, random_state=0).fit(X)
+        row = X[:1][::-1]
+        # To NumPy one row is in one piece, and still its stride is negative.
+        assert row.flags.c_contiguous
+        assert row.strides[0] < 0
+        np.testing.assert_array_equal(mixture.score_samples(row), mixture.score_samples(X[:1]))
+
     @pytest.mark.parametrize("batch_size", [None, 9])
     def test_read_only_memory_maps(self, X, tmp_path, batch_size):
         np.save(tmp_path / "X.npy", X)

@@ -233,7 +233,8 @@ class EMIterations:
         data.knows_all = state["knows_all"]
         data.scatter = None if scatter is None else scatter.to(data.centre)
         for member, own in zip(iterations.members, state["members"], strict=True):
-            member.needs_exact = own["needs_exact"]
+            # Of a member that was finished and goes on, the state tells nothing.
+            member.needs_exact |= own["needs_exact"]
         return iterations
 
 

@@ -118,6 +118,15 @@ def test_more_iterations_than_the_first_run_was_allowed(X, tmp_path):
     assert_same_fit(resumed, mixture(**options).fit(X))
 
 
+def test_more_iterations_of_few_components_with_many_features(tmp_path):
+    # Their iterations work with differences to the means, whatever the bound on the error.
+    X = np.random.default_rng(0).normal(size=(211, 50))
+    options = {"n_components": 2, "random_state": 0}
+    mixture(**options, max_iter=2, trainer_params=checkpointing(tmp_path)).fit(X)
+    resumed = mixture(**options).fit(X, ckpt_path=tmp_path / "epoch=1.ckpt")
+    assert_same_fit(resumed, mixture(**options).fit(X))
+
+
 def test_a_checkpoint_holds_plain_values_alone(X, tmp_path):
     mixture(random_state=0, trainer_params=checkpointing(tmp_path)).fit(X)
     torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)

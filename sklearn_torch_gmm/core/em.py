@@ -44,6 +44,11 @@ def normalize_(logits: Tensor) -> Tensor:
     return largest.add_(total.log_()).squeeze(-2)
 
 
+def extents_of(x: Tensor) -> Tensor:
+    """The largest distances ``[D]`` from the centre in ``x [T, D, n]``, without a copy of it."""
+    return torch.maximum(x.amax((0, 2)), x.amin((0, 2)).neg_())
+
+
 def largest_moments(extents: Tensor, structure: CovarianceStructure) -> Tensor:
     """(1, T) ``[1 + P, 1]`` of the ``extents [D]``: no row nearer to the centre exceeds them."""
     num_features = extents.shape[0]

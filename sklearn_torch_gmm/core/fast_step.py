@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.em import extents_of
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace, in_lanes, subtract_transposed
@@ -178,11 +179,14 @@ class FastPass:
         if not self._first.workspace.fits(2 * most * self._sums.numel()):
             # Sums of so many parameters for each lane would take more than the rows.
             most = 1
-        fewest = SMALL_PRODUCT / (self._length * self._width)
-        return in_lanes(num_rows, self.rows_per_chunk, most, fewest)
+        return in_lanes(num_rows, self.rows_per_chunk, most, self._rows_of_large_product)
+
+    @property
+    def _rows_of_large_product(self) -> float:
+        return SMALL_PRODUCT / (self._length * self._width)
 
     def _is_small(self, num_rows: int) -> bool:
-        return num_rows * self._length * self._width < SMALL_PRODUCT
+        return num_rows < self._rows_of_large_product
 
     def _write(self, rows: Tensor, features: Tensor) -> None:
         """Write (1, T(x)) of ``rows [T, n, D]`` into ``features [T, H, n]``."""
@@ -209,8 +213,7 @@ class FastPass:
             weighted = x if sample_weight is None else x * sample_weight.to(x.dtype).unsqueeze(1)
             first.moments.scatter.add_((weighted @ x.mT).sum(0))
         if first.extents is not None:
-            for bound in (x.amax((0, 2)), x.amin((0, 2)).neg_()):
-                torch.maximum(first.extents, bound, out=first.extents)
+            torch.maximum(first.extents, extents_of(x), out=first.extents)
 
     def _add_group(
         self,

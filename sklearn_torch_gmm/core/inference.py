@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.device import without_autocast
-from sklearn_torch_gmm.core.em import cancellation, largest_moments, normalize_
+from sklearn_torch_gmm.core.em import cancellation, extents_of, largest_moments, normalize_
 from sklearn_torch_gmm.core.workspace import (
     LEAST_ROWS,
     Workspace,
@@ -163,8 +163,7 @@ class Inference:
 
     def _is_safe(self, x: Tensor) -> bool:
         """Whether the log-densities of ``x [T, D, n]`` may be computed from moments."""
-        extents = torch.maximum(x.amax((0, 2)), x.amin((0, 2)).neg_())
-        largest = largest_moments(extents, self._structure)
+        largest = largest_moments(extents_of(x), self._structure)
         return bool(cancellation(self._natural, largest) <= TOLERATED_ERROR)
 
     @cached_property

@@ -27,6 +27,11 @@ def as_tensor(array: npt.ArrayLike) -> Tensor:
     return torch.from_numpy(array)
 
 
+def has_known_shape(array: Any) -> bool:
+    """Whether its sizes are known: NaN stands for those of Dask's selections until it computes."""
+    return float not in map(type, array.shape)
+
+
 class _ArrayInterface:
     def __init__(self, interface: dict[str, Any], owner: object) -> None:
         self.__array_interface__ = interface

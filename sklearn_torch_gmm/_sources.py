@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from sklearn_torch_gmm._arrays import has_known_shape
 from sklearn_torch_gmm._weights import come_with_rows, validate_weights, weighted_subset
 
 if TYPE_CHECKING:
@@ -79,5 +80,4 @@ def _is_store(X: Any) -> bool:
         return False
     if not hasattr(X, "__array__"):
         return True
-    # The number of rows that a selection of Dask's has is NaN until they have been computed.
-    return hasattr(X, "chunks") and float not in map(type, X.shape)
+    return hasattr(X, "chunks") and has_known_shape(X)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from sklearn_torch_gmm._arrays import has_known_shape
 from sklearn_torch_gmm._validation import check_floats
 
 
@@ -42,8 +43,7 @@ def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float6
     if not hasattr(sample_weight, "shape"):
         # Of objects: lists of different lengths, too, have a shape then.
         sample_weight = np.asarray(sample_weight, dtype=object)
-    if float in map(type, sample_weight.shape):
-        # The number of weights that a selection of Dask's has is NaN until they have been computed.
+    if not has_known_shape(sample_weight):
         sample_weight = np.asarray(sample_weight)
     shape = sample_weight.shape
     if shape != (num_rows,):

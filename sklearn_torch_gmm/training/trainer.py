@@ -25,7 +25,7 @@ from sklearn_torch_gmm.core.device import automatic_accelerator
 from sklearn_torch_gmm.training.launcher import leave_nothing_behind
 from sklearn_torch_gmm.training.quiet import quiet_lightning
 from sklearn_torch_gmm.training.surroundings import SWITCHES
-from sklearn_torch_gmm.training.trainer_params import check_trainer_params, refusals
+from sklearn_torch_gmm.training.trainer_params import as_list, check_trainer_params, refusals
 
 QUIET_DEFAULTS: dict[str, Any] = {
     "accelerator": "auto",
@@ -91,7 +91,7 @@ def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int | None) -
 
 
 def _asked_by_callbacks(callbacks: pl.Callback | Sequence[pl.Callback] | None) -> dict[str, bool]:
-    given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+    given = as_list(callbacks)
     return {
         name: True
         for kind, name in _ASKED_BY.items()
@@ -101,9 +101,9 @@ def _asked_by_callbacks(callbacks: pl.Callback | Sequence[pl.Callback] | None) -
 
 def _made(params: Mapping[str, Any]) -> pl.Trainer:
     params = dict(params)
-    if isinstance(params.get("callbacks"), (list, tuple)):
+    if params.get("callbacks") is not None:
         # Lightning appends to what it is given.
-        params["callbacks"] = list(params["callbacks"])
+        params["callbacks"] = as_list(params["callbacks"])
     if _is_one_process(params) and not params.get("plugins"):
         # Otherwise a job under SLURM is taken for one of many nodes, and waits for the others.
         params["plugins"] = [LightningEnvironment()]

@@ -53,9 +53,14 @@ def check_trainer_params(params: Mapping[Any, Any]) -> None:
     _check_plugins(params.get("plugins"))
 
 
+def as_list(value: Any) -> list[Any]:
+    """Return a new list of what the trainer takes one or several of."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
 def _check_plugins(plugins: Any) -> None:
     """Raise ValueError for a plugin that would hand over rows of another type than they have."""
-    for plugin in plugins if isinstance(plugins, (list, tuple)) else [plugins]:
+    for plugin in as_list(plugins):
         if isinstance(plugin, Precision):
             msg = (
                 f"plugins in trainer_params holds a {type(plugin).__name__}. EM chooses its "

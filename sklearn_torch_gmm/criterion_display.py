@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_torch_gmm._sweep import values_of
+from sklearn_torch_gmm._selection.results import values_of
 from sklearn_torch_gmm.plotting import with_full_names
 
 if TYPE_CHECKING:

@@ -11,13 +11,16 @@ import numpy.typing as npt
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_torch_gmm._base import BaseGaussianMixture, StartFunction
-from sklearn_torch_gmm._constraints import Numbers
-from sklearn_torch_gmm._start import check_fixed, check_strategy
-from sklearn_torch_gmm._validation import check_floats
+from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
+from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.starting_values import check_fixed, check_strategy
 from sklearn_torch_gmm.core.counts import check_count, is_number
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
+from sklearn_torch_gmm.em.settings import FitSettings, StartFunction, StartSettings
+from sklearn_torch_gmm.rows.checks import check_floats
+from sklearn_torch_gmm.training.fit import lightning_loop
+from sklearn_torch_gmm.training.quiet import quiet_lightning
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -244,9 +247,7 @@ class GaussianMixture(BaseGaussianMixture):
             params["max_iter"] = max_epochs
         return params
 
-    def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> Any:
-        from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
-
+    def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         means = self.init_means
         if means is not None:
             means = check_floats(means, "init_means", allow_nd=True)
@@ -335,12 +336,9 @@ class GaussianMixture(BaseGaussianMixture):
         >>> GaussianMixture(trainer_params={"accelerator": "cpu"}).trainer().max_epochs
         100
         """
-        from sklearn_torch_gmm.training.quiet import quiet_lightning
-        from sklearn_torch_gmm.training.trainer import make_trainer
-
         self._validate_params()
         with quiet_lightning():
-            return make_trainer(
+            return lightning_loop().make_trainer(
                 {**(self.trainer_params or {}), **kwargs}, max_epochs=DEFAULT_MAX_EPOCHS
             )
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_torch_gmm._base import BaseGaussianMixture, StartFunction
-from sklearn_torch_gmm._constraints import Numbers
-from sklearn_torch_gmm._start import (
+from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
+from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.starting_values import (
     check_fixed,
     check_means,
     check_positive_definite,
@@ -23,6 +23,7 @@ from sklearn_torch_gmm._start import (
 )
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
+from sklearn_torch_gmm.em.settings import FitSettings, StartFunction, StartSettings
 
 InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
 """Where EM starts.
@@ -235,9 +236,7 @@ default='kmeans'
         names = set(GaussianMixture().get_params()) - ours_alone
         return {name: getattr(self, name) for name in names}
 
-    def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> Any:
-        from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
-
+    def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         trainer_params = dict(self.trainer_params or {})
         if "max_epochs" in trainer_params:
             msg = (

@@ -14,25 +14,27 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
-from sklearn_torch_gmm import _sweep
-from sklearn_torch_gmm._base import StartFunction
-from sklearn_torch_gmm._chosen import ChosenMixture
-from sklearn_torch_gmm._constraints import Numbers
-from sklearn_torch_gmm._documentation import DocumentedEstimator
-from sklearn_torch_gmm._held_out import cross_validate
-from sklearn_torch_gmm._outcome import as_before_on_failure, warn_of_outcome
-from sklearn_torch_gmm._pickling import PicklableEstimator
-from sklearn_torch_gmm._reading import FitData, read_data
-from sklearn_torch_gmm._sources import is_read_in_pieces
-from sklearn_torch_gmm._validation import given
+from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.documentation import DocumentedEstimator
+from sklearn_torch_gmm._estimator.fit_data import FitData, read_data
+from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
+from sklearn_torch_gmm._estimator.validation import given
+from sklearn_torch_gmm._saving.pickling import PicklableEstimator
+from sklearn_torch_gmm._selection import results as _sweep
+from sklearn_torch_gmm._selection.cross_validation import cross_validate
+from sklearn_torch_gmm._selection.delegation import ChosenMixture
 from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
+from sklearn_torch_gmm.criterion_display import CriterionDisplay
+from sklearn_torch_gmm.em.failures import check_number_of_rows
+from sklearn_torch_gmm.em.results import FitResult
+from sklearn_torch_gmm.em.settings import StartFunction
 from sklearn_torch_gmm.mixture import GaussianMixture, InitParams
+from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
+from sklearn_torch_gmm.training.fit import fit_sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from typing_extensions import Self
-
-    from sklearn_torch_gmm.criterion_display import CriterionDisplay
 
 Criterion = Literal["bic", "aic", "icl", "cv"]
 """What to choose by: a criterion that is to be small, or the likelihood of held-out rows."""
@@ -187,6 +189,8 @@ default='kmeans'
         "stability": ["boolean"],
     }
 
+    best_estimator_: GaussianMixture
+
     def __init__(
         self,
         min_components: int = 2,
@@ -260,8 +264,6 @@ default='kmeans'
         return self
 
     def _fit(self, candidates: list[GaussianMixture], data: FitData) -> None:
-        from sklearn_torch_gmm.training.fit import FitResult, fit_sweep
-
         self._check_data(data)
         num_features = data.rows.num_features
         settings = _sweep.settings_of(candidates, num_features)
@@ -326,8 +328,6 @@ default='kmeans'
         ]
 
     def _check_data(self, data: FitData) -> None:
-        from sklearn_torch_gmm.training.failures import check_number_of_rows
-
         if data.rows.num_rows is not None:
             check_number_of_rows(data.rows.num_rows, self.max_components, "max_components")
         if self.criterion == _CROSS_VALIDATION and is_read_in_pieces(data.X):
@@ -374,8 +374,6 @@ default='kmeans'
         ImportError
             If matplotlib is not installed.
         """
-        from sklearn_torch_gmm.criterion_display import CriterionDisplay
-
         return CriterionDisplay.from_estimator(self, ax=ax)
 
 

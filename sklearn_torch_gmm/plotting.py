@@ -16,10 +16,11 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sklearn_torch_gmm._arrays import as_tensor
-from sklearn_torch_gmm._sources import is_read_in_pieces
 from sklearn_torch_gmm.core.counts import check_count, is_number
 from sklearn_torch_gmm.core.covariance import get_structure
+from sklearn_torch_gmm.mixture import GaussianMixture
+from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
+from sklearn_torch_gmm.rows.tensors import as_tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -276,8 +277,6 @@ class MixtureDisplay:
         return self
 
     def _add_contours(self, ax: Axes, resolution: int, kwargs: Mapping[str, Any] | None) -> Any:
-        from sklearn_torch_gmm.mixture import GaussianMixture
-
         limits = ax.get_xlim(), ax.get_ylim()
         x, y = np.meshgrid(*(np.linspace(low, high, resolution) for low, high in limits))
         marginal = GaussianMixture.from_parameters(self.weights, self.means, self.covariances)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sklearn_torch_gmm._model_directory import (
+from sklearn_torch_gmm._saving.directory import (
     ATTRIBUTE_FILES,
     PARAMETER_FILES,
     read_model,

@@ -1,4 +1,11 @@
-"""What the E-steps, fast or exact, have in common: a pass over the rows of several mixtures."""
+"""What the E-steps have in common: a pass over the rows of several mixtures.
+
+There are two with the same result. The fast one, in :mod:`~sklearn_torch_gmm.core.fast_step`,
+expands the square: two matrix products a chunk of rows. The exact one, in
+:mod:`~sklearn_torch_gmm.core.exact_step`, works with differences to the means and costs more; it is
+for data whose spread is so large against the width of a component that the expanded form loses its
+digits. :mod:`~sklearn_torch_gmm.core.rounding` tells which one is needed.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +14,23 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.em import normalize_
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
+
+
+def normalize_(logits: Tensor) -> Tensor:
+    """Turn joint log-densities ``[..., K, n]`` into responsibilities in place.
+
+    Returns
+    -------
+    Tensor [..., n]
+        The log-density of each row, in nats.
+    """
+    largest = logits.amax(dim=-2, keepdim=True)
+    total = logits.sub_(largest).exp_().sum(dim=-2, keepdim=True)
+    logits.mul_(total.reciprocal())
+    return largest.add_(total.log_()).squeeze(-2)
 
 
 class EStep(ABC):

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.e_step import EStep
-from sklearn_torch_gmm.core.em import extents_of
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.rounding import extents_of
 from sklearn_torch_gmm.core.workspace import Workspace, in_lanes, subtract_transposed
 
 SMALL_PRODUCT = 250_000

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import torch
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.em import MStepResult
+from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 
 Part = Literal["weights", "means", "covariances"]

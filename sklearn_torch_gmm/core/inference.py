@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.device import without_autocast
-from sklearn_torch_gmm.core.em import cancellation, extents_of, largest_moments, normalize_
+from sklearn_torch_gmm.core.e_step import normalize_
+from sklearn_torch_gmm.core.rounding import cancellation, extents_of, largest_moments
 from sklearn_torch_gmm.core.workspace import (
     LEAST_ROWS,
     Workspace,

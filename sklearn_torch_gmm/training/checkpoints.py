@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sklearn_torch_gmm.training.settings import FitSettings
+from sklearn_torch_gmm.em.settings import FitSettings
 
 
 def check_file(path: str | PathLike[str]) -> None:

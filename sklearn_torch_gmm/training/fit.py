@@ -3,58 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, partial
 from os import PathLike
+from types import ModuleType
 
 from sklearn_torch_gmm.core.device import as_if_alone
-from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.training.checkpoints import check_file
-from sklearn_torch_gmm.training.data import RowSource
-from sklearn_torch_gmm.training.em_module import EMModule
+from sklearn_torch_gmm.em.restarts import Restart, SweepProgress, find_starts
+from sklearn_torch_gmm.em.results import FitResult, first_of_best
+from sklearn_torch_gmm.em.settings import FitSettings, Progress
+from sklearn_torch_gmm.rows.source import RowSource
+from sklearn_torch_gmm.training.process_state import switches_as_before
 from sklearn_torch_gmm.training.quiet import quiet_lightning
-from sklearn_torch_gmm.training.settings import FitSettings, Progress
-from sklearn_torch_gmm.training.starts import Restart, Starts, SweepProgress, find_starts
-from sklearn_torch_gmm.training.surroundings import switches_as_before
-from sklearn_torch_gmm.training.trainer import make_trainer, run, starts_processes_of_its_own
 
 CheckpointPath = str | PathLike[str] | None
 
 
-@dataclass(frozen=True)
-class FitResult:
-    """The best of the starts.
+@cache
+def lightning_loop() -> ModuleType:
+    """Return the module that runs fits on Lightning.
 
-    Attributes
-    ----------
-    parameters : MixtureParameters
-        Of one mixture, ``[1, ...]``, float64, on the CPU.
-    lower_bounds : list of float
-        Mean log-likelihood before each M-step, in nats.
-    converged : bool
-    empty : list of int
-        Components that lost all their rows.
-    fall : list of float
-        Two mean log-likelihoods of which the later one should not be less, or nothing.
+    Its import takes two seconds, for which predictions and plain fits do not wait. It draws from
+    Python's random numbers, and would move the sequence of a program that has seeded them.
     """
+    state = random.getstate()
+    from sklearn_torch_gmm.training import lightning_loop as module
 
-    parameters: MixtureParameters
-    lower_bounds: list[float]
-    converged: bool
-    empty: list[int]
-    fall: list[float] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, restart: Restart) -> FitResult:
-        """Return what a fit that keeps this start has found."""
-        return cls(
-            restart.parameters,
-            restart.lower_bounds,
-            restart.converged,
-            sorted(restart.empty),
-            restart.fall,
-        )
+    random.setstate(state)
+    return module
 
 
 def fit_mixture(
@@ -88,7 +66,7 @@ def fit_mixture(
         # A checkpoint is of one run.
         if settings.progress is None or ckpt_path is not None:
             find = partial(find_starts, rows, [settings])
-            (restarts,) = _run(rows, [settings], find, ckpt_path)
+            (restarts,) = lightning_loop().run_fits(rows, [settings], find, ckpt_path)
         elif settings.trainer_params.get("callbacks"):
             restarts = _run_and_tell(rows, settings, settings.progress)
         else:
@@ -120,7 +98,10 @@ def fit_sweep(
     """
     with quiet_lightning(), as_if_alone(), switches_as_before(members[0].trainer_params):
         find = partial(find_starts, rows, members)
-        restarts = _run(rows, members, find, scores=True, sweep_progress=progress)
+        run_fits = lightning_loop().run_fits
+        restarts: list[list[Restart]] = run_fits(
+            rows, members, find, scores=True, sweep_progress=progress
+        )
     scores = [r.log_likelihood for starts in restarts for r in starts if r.error is None]
     if any(map(math.isnan, scores)):
         # What was compared then would be the time that a mixture has had.
@@ -132,55 +113,14 @@ def fit_sweep(
     return restarts
 
 
-def first_of_best(restarts: Sequence[Restart]) -> Restart:
-    """The likeliest; of those that differ by rounding only, the first.
-
-    Starts often find one mixture, with its components in different orders. Which of them is kept
-    shall not depend on the processor, the number of threads or the size of the batches.
-    """
-    largest = max(restart.lower_bound for restart in restarts)
-    least = largest - 1e-12 * max(1.0, abs(largest))
-    return next(restart for restart in restarts if restart.lower_bound >= least)
-
-
-def _run(
-    rows: RowSource,
-    members: Sequence[FitSettings],
-    find: Callable[[], Starts],
-    ckpt_path: CheckpointPath = None,
-    *,
-    scores: bool = False,
-    sweep_progress: SweepProgress | None = None,
-) -> list[list[Restart]]:
-    """All starts of all members in the same passes over the data."""
-    settings = members[0]
-    # With a pass for the scores, and members that repeat different iterations, the members end it.
-    max_epochs = -1 if scores else settings.max_iter
-    trainer = make_trainer(settings.trainer_params, max_epochs=max_epochs)
-    if trainer.world_size > 1:
-        rows.check_shared()
-    starts: Starts | Callable[[], Starts] = find
-    # A checkpoint makes a start needless. Of several processes that are there already, one finds
-    # the starts; before new ones begin, this one does.
-    if ckpt_path is None and (trainer.world_size == 1 or starts_processes_of_its_own(trainer)):
-        starts = find()
-    if ckpt_path is not None:
-        check_file(ckpt_path)
-    module = EMModule(rows, members, starts, scores=scores, sweep_progress=sweep_progress)
-    try:
-        run(trainer, module, ckpt_path)
-    finally:
-        module.close()
-    return module.results()
-
-
 def _run_and_tell(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:
     """All starts at once, and their progress afterwards.
 
     To callbacks they are one fit: what has been seen of one start would count in the next.
     """
     silent = replace(settings, progress=None)
-    (restarts,) = _run(rows, [silent], partial(find_starts, rows, [silent]))
+    restarts: list[Restart]
+    (restarts,) = lightning_loop().run_fits(rows, [silent], partial(find_starts, rows, [silent]))
     for index, restart in enumerate(restarts):
         progress.start(index)
         before = settings.start.previous_lower_bound
@@ -198,7 +138,7 @@ def _run_one_by_one(rows: RowSource, settings: FitSettings, progress: Progress) 
     for index, start in enumerate(starts.restarts[0]):
         progress.start(index)
         find = partial(replace, starts, restarts=[[start]])
-        ((restart,),) = _run(rows, [settings], find)
+        ((restart,),) = lightning_loop().run_fits(rows, [settings], find)
         progress.end(restart.lower_bound, restart.converged)
         restarts.append(restart)
     return restarts

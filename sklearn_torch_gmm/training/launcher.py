@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.strategies import ParallelStrategy
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
-from sklearn_torch_gmm.training.surroundings import variable_as_before
+from sklearn_torch_gmm.training.process_state import variable_as_before
 
 
 class TidyLauncher(_MultiProcessingLauncher):

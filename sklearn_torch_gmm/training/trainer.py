@@ -23,8 +23,8 @@ from torch.utils._pytree import tree_structure
 
 from sklearn_torch_gmm.core.device import automatic_accelerator
 from sklearn_torch_gmm.training.launcher import leave_nothing_behind
+from sklearn_torch_gmm.training.process_state import SWITCHES
 from sklearn_torch_gmm.training.quiet import quiet_lightning
-from sklearn_torch_gmm.training.surroundings import SWITCHES
 from sklearn_torch_gmm.training.trainer_params import as_list, check_trainer_params, refusals
 
 QUIET_DEFAULTS: dict[str, Any] = {

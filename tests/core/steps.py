@@ -9,10 +9,10 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
 from sklearn_torch_gmm.core.e_step import EStep
-from sklearn_torch_gmm.core.em import MStepResult, m_step
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
 from sklearn_torch_gmm.core.inference import Inference
+from sklearn_torch_gmm.core.m_step import MStepResult, m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
 from tests.core.oracle import Mixture, random_matrices, with_structure

@@ -9,16 +9,17 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_torch_gmm import GaussianMixture as Documented
-from sklearn_torch_gmm._outcome import check_representable
+from sklearn_torch_gmm._estimator.outcome import check_representable
 from sklearn_torch_gmm.core import inference
 from sklearn_torch_gmm.core.covariance import get_structure
+from sklearn_torch_gmm.em import first_m_step as assignments
+from sklearn_torch_gmm.em import member
 from sklearn_torch_gmm.exceptions import (
     EmptyComponentWarning,
     IllDefinedCovarianceError,
     UnrepresentableParameterError,
 )
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
-from sklearn_torch_gmm.training import assignments, member
 from tests.faces import FACES, TYPES, make
 
 PARAMETERS = ["weights_", "means_", "covariances_", "precisions_cholesky_", "precisions_"]

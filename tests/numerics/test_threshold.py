@@ -7,18 +7,18 @@ from scipy.optimize import brentq
 
 from sklearn_torch_gmm.core import inference
 from sklearn_torch_gmm.core.covariance import get_structure
-from sklearn_torch_gmm.core.em import (
+from sklearn_torch_gmm.core.exact_step import ExactEStep
+from sklearn_torch_gmm.core.fast_step import FastEStep
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.rounding import (
     TOLERATED_ERROR,
     cancellation,
     cancellation_of_scatter,
     largest_moments,
 )
-from sklearn_torch_gmm.core.exact_step import ExactEStep
-from sklearn_torch_gmm.core.fast_step import FastEStep
-from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.training.em_iterations import EMIterations
-from sklearn_torch_gmm.training.settings import FitSettings, StartSettings
-from sklearn_torch_gmm.training.starts import Restart, Starts
+from sklearn_torch_gmm.em.iterations import EMIterations
+from sklearn_torch_gmm.em.restarts import Restart, Starts
+from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
 from tests.core.steps import (
     make_inference,
     make_parameters,

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from sklearn_torch_gmm import GaussianMixture
 from sklearn_torch_gmm.training.trainer import make_trainer
-from tests.training.rows import NUM_ROWS, Store, Stream, sorted_by_component
+from tests.rows.examples import NUM_ROWS, Store, Stream, sorted_by_component
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked"),

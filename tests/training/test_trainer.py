@@ -21,7 +21,7 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins import HalfPrecision
 
 from sklearn_torch_gmm import GaussianMixture
-from sklearn_torch_gmm.training import fit as fit_module
+from sklearn_torch_gmm.training import lightning_loop as loop_module
 from sklearn_torch_gmm.training import trainer as trainer_module
 from sklearn_torch_gmm.training.trainer import QUIET_DEFAULTS, make_trainer
 
@@ -185,9 +185,9 @@ class TestTrainersOfPlainParameters:
 
     def test_each_fit_has_its_own(self, X, made, monkeypatch):
         used = []
-        run = fit_module.run
+        run = loop_module.run
         monkeypatch.setattr(
-            fit_module, "run", lambda trainer, *rest: (used.append(trainer), run(trainer, *rest))
+            loop_module, "run", lambda trainer, *rest: (used.append(trainer), run(trainer, *rest))
         )
         for _ in range(3):
             GaussianMixture(2, random_state=0).fit(X)

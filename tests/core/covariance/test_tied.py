@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from sklearn_torch_gmm.core.covariance.tied import TiedCovariance
-from sklearn_torch_gmm.core.em import m_step
+from sklearn_torch_gmm.core.m_step import m_step
 from tests.core.covariance.contract import ROUNDING, StructureContract
 from tests.core.steps import assert_same_mixtures, iterate, make_e_step, tensor
 

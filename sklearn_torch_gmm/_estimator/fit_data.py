@@ -1,0 +1,71 @@
+"""What a user passes to `fit`, as rows that a fit can read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from sklearn_torch_gmm._estimator.validation import numpy_dtype, validate_rows
+from sklearn_torch_gmm.rows.in_memory import ArrayRows
+from sklearn_torch_gmm.rows.kinds import is_read_in_pieces, source_of
+from sklearn_torch_gmm.rows.sample_weight import total_weight, weighted_rows
+from sklearn_torch_gmm.rows.source import RowSource
+
+
+@dataclass(frozen=True)
+class FitData:
+    """The data of a fit.
+
+    Attributes
+    ----------
+    X : object
+        Checked rows in memory, or what is read in pieces.
+    rows : RowSource
+        Those of weight.
+    sample_weight : object
+        As the user gave it.
+    dtype : numpy.dtype
+        Of fitted attributes.
+    """
+
+    X: Any
+    rows: RowSource
+    sample_weight: Any
+    dtype: np.dtype[Any]
+
+    @property
+    def total_weight(self) -> float:
+        """Σ w, or N without weights, after the data have been read."""
+        assert self.rows.num_rows is not None, "a fit reads all rows"
+        return self.rows.total_weight or total_weight(self.sample_weight, self.rows.num_rows)
+
+
+def read_data(
+    estimator: BaseEstimator, X: Any, sample_weight: Any, *, keep_all: bool = False
+) -> FitData:
+    """Check data, and remember their features on the estimator.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+    X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
+    sample_weight : array-like of shape (N,), True or None
+    keep_all : bool, default=False
+        Whether rows of weight zero stay where they are.
+
+    Raises
+    ------
+    ValueError
+        If the data or the weights are not usable.
+    """
+    if is_read_in_pieces(X):
+        rows = source_of(X, sample_weight, keep_all=keep_all)
+        estimator.n_features_in_ = rows.num_features
+        estimator.__dict__.pop("feature_names_in_", None)
+        return FitData(X, rows, sample_weight, np.dtype(np.float64))
+    X = validate_rows(estimator, X, reset=True, ensure_min_samples=2)
+    in_memory = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
+    return FitData(X, in_memory, sample_weight, numpy_dtype(X))

@@ -1,0 +1,166 @@
+"""Checks of starting parameters that a user gives, with scikit-learn's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.fixed import PARTS, Part
+from sklearn_torch_gmm.rows.checks import FloatArray, check_floats
+from sklearn_torch_gmm.rows.tensors import as_tensor
+
+
+def check_shape(values: FloatArray, shape: tuple[int, ...], name: str) -> None:
+    """Raise ValueError unless ``values`` have the shape."""
+    if values.shape != shape:
+        msg = f"The parameter '{name}' should have the shape of {shape}, but got {values.shape}"
+        raise ValueError(msg)
+
+
+def check_weights(weights: Any, num_components: int) -> FloatArray:
+    """Return component probabilities ``[K]`` as floats.
+
+    Raises
+    ------
+    ValueError
+        If they are not probabilities that sum to one.
+    """
+    checked = check_floats(weights, "weights")
+    check_shape(checked, (num_components,), "weights")
+    if (checked < 0.0).any() or (checked > 1.0).any():
+        # scikit-learn's message has the two the wrong way round; programs match on it as it is.
+        msg = (
+            "The parameter 'weights' should be in the range [0, 1], but got max value "
+            f"{checked.min():.5f}, min value {checked.max():.5f}"
+        )
+        raise ValueError(msg)
+    total = checked.sum()
+    if abs(1.0 - float(total)) > (1e-6 if checked.dtype == np.float32 else 1e-8):
+        msg = f"The parameter 'weights' should be normalized, but got sum(weights) = {total:.5f}"
+        raise ValueError(msg)
+    return checked
+
+
+def check_means(means: Any, shape: tuple[int, int] | None = None) -> FloatArray:
+    """Return means ``[K, D]`` as floats.
+
+    Raises
+    ------
+    ValueError
+        If they have another shape.
+    """
+    checked = check_floats(means, "means")
+    if shape is None and checked.ndim != 2:
+        msg = f"The parameter 'means' should have the shape of (K, D), but got {checked.shape}"
+        raise ValueError(msg)
+    if shape is not None:
+        check_shape(checked, shape, "means")
+    return checked
+
+
+def check_positive_definite(
+    values: Any, shape: tuple[int, ...], structure: CovarianceStructure, what: str
+) -> FloatArray:
+    """Return covariances or precisions, as ``what`` says, as floats.
+
+    Raises
+    ------
+    ValueError
+        If they have another shape, or are not symmetric and positive definite.
+    """
+    name = f"{structure.name} {what}"
+    checked = check_floats(values, name, allow_nd=True)
+    check_shape(checked, shape, name)
+    if structure.has_independent_features:
+        if (checked <= 0.0).any():
+            msg = f"'{name}' should be positive"
+            raise ValueError(msg)
+        return checked
+    tolerance = (1e-6 if checked.dtype == np.float32 else 1e-8) * float(np.abs(checked).max())
+    is_symmetric = np.allclose(checked, np.swapaxes(checked, -2, -1), atol=tolerance)
+    smallest = structure.smallest_eigenvalues(as_tensor(_in_units_of_their_widths(checked)))
+    if not is_symmetric or not (smallest > 0.0).all():
+        msg = f"'{name}' should be symmetric, positive-definite"
+        raise ValueError(msg)
+    return checked
+
+
+def _in_units_of_their_widths(matrices: FloatArray) -> npt.NDArray[np.float64]:
+    """Return matrices of the same signature, whose eigenvalues the units of features don't spread.
+
+    In the given units the smallest may be less than the rounding of the largest.
+    """
+    matrices = matrices.astype(np.float64)
+    variances = np.diagonal(matrices, axis1=-2, axis2=-1)
+    widths = np.sqrt(np.where(variances > 0.0, variances, 1.0))
+    return matrices / widths[..., :, None] / widths[..., None, :]
+
+
+def check_fixed(fixed: Sequence[Any]) -> frozenset[Part]:
+    """Return the parts of a mixture that shall stay as they start.
+
+    Raises
+    ------
+    ValueError
+        If one is none.
+    """
+    is_list = isinstance(fixed, (list, tuple))
+    strange = [name for name in fixed if name not in PARTS] if is_list else [fixed]
+    if strange:
+        msg = f"'fixed' names the parts that stay, of {PARTS}, but got {strange[0]!r}."
+        raise ValueError(msg)
+    return frozenset(fixed)
+
+
+def check_strategy(strategy: Any, num_components: int, name: str) -> Any:
+    """Return the name of a start or a function as it is, labels and responsibilities as arrays.
+
+    Parameters
+    ----------
+    strategy : str, callable, labels [N] or responsibilities [N, K]
+    num_components : int
+    name : str
+        What the face calls it.
+
+    Raises
+    ------
+    ValueError
+        If an array is neither.
+    """
+    if isinstance(strategy, str) or callable(strategy):
+        return strategy
+    checked = check_floats(strategy, name, allow_nd=True)
+    if checked.ndim == 1:
+        return check_labels(checked, num_components)
+    if checked.shape[1:] != (num_components,):
+        msg = (
+            "An array to start from must hold labels of shape (N,) or responsibilities of shape "
+            f"(N, K) with K = {num_components}, got shape {checked.shape}."
+        )
+        raise ValueError(msg)
+    if (checked < 0).any() or not np.allclose(checked.sum(1), 1.0):
+        msg = "Responsibilities to start from must not be negative, and each row must sum to one."
+        raise ValueError(msg)
+    return checked
+
+
+def check_labels(labels: npt.NDArray[Any], num_components: int) -> npt.NDArray[np.int64]:
+    """Return labels ``[N]`` as whole numbers.
+
+    Raises
+    ------
+    ValueError
+        If they are not whole numbers from 0 to K − 1.
+    """
+    whole = labels.astype(np.int64)
+    if (whole != labels).any() or (whole < 0).any() or (whole >= num_components).any():
+        msg = (
+            f"Labels to start from must be whole numbers from 0 to {num_components - 1}, got "
+            f"values from {labels.min():g} to {labels.max():g}."
+        )
+        raise ValueError(msg)
+    return whole

@@ -1,0 +1,1 @@
+"""Estimators in directories and in pickles."""

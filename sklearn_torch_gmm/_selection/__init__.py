@@ -1,0 +1,1 @@
+"""What a search among many mixtures fits, compares and answers."""

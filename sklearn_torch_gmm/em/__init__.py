@@ -1,0 +1,1 @@
+"""Expectation–maximization: starts, iterations, convergence, failures. Without Lightning."""

@@ -1,0 +1,270 @@
+"""From an assignment of rows to components to parameters: one M-step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.m_step import MStepResult, m_step
+from sklearn_torch_gmm.core.moments import Moments
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.workspace import LEAST_ROWS, is_wide
+from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.rows.tensors import as_tensor
+
+CHUNK_ROWS = 2**14
+
+CHUNK_VALUES = 2**21
+"""Numbers that a chunk of rows may become: 16 MiB, unless that is too few rows."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows that a start is taken from.
+
+    Attributes
+    ----------
+    rows : Tensor [M, D]
+    weights : Tensor [M]
+        float64.
+    """
+
+    rows: Tensor
+    weights: Tensor
+
+    def chunks(self, values_per_row: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Consecutive rows in float64, their weights, and where they stand.
+
+        As many of them as can become ``values_per_row`` numbers each.
+        """
+        # With fewer rows than features, writing the sums would be most of the work.
+        least = max(LEAST_ROWS, self.rows.shape[1])
+        size = max(least, min(CHUNK_ROWS, CHUNK_VALUES // values_per_row))
+        for start in range(0, self.rows.shape[0], size):
+            place = slice(start, start + size)
+            yield place, self.rows[place].double(), self.weights[place]
+
+    def middle(self) -> Tensor:
+        """A point ``[D]`` near the middle: the mean of evenly spaced rows."""
+        return self.evenly_spaced().mean(0)
+
+    def evenly_spaced(self, at_most: int = 10_000) -> Tensor:
+        """At most so many of the rows, in float64."""
+        return self.rows[:: -(-self.rows.shape[0] // at_most)].double()
+
+
+class Assignment(ABC):
+    """Which component each row starts in."""
+
+    @abstractmethod
+    def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
+        """One M-step from the assignment of the rows."""
+
+
+@dataclass(frozen=True)
+class Labels(Assignment):
+    """Each row belongs to one component.
+
+    Attributes
+    ----------
+    labels : array [M]
+    means : Tensor [K, D] or None
+        Kept as they are; the covariances are then the scatter about them.
+    """
+
+    labels: npt.NDArray[np.integer[Any]]
+    means: Tensor | None = None
+
+    def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
+        structure, components = settings.structure, settings.num_components
+        labels = as_tensor(self.labels).long()
+
+        def members(place: slice, weights: Tensor) -> Tensor:
+            return _one_hot(labels[place], components) * weights
+
+        means = self.means
+        if means is None:
+            means = _weighted_means(sample, components, members)
+        # The differences of a row to its own mean alone: every other product would be zero.
+        moments = _empty_moments(means, structure)
+        for place, rows, weights in sample.chunks(components + _values_per_row(means, structure)):
+            x = (rows - means[labels[place]]).T
+            _add(moments, x, members(place, weights), weights, structure)
+        if self.means is not None:
+            # Given means stay: what the rows would move them by is part of the scatter.
+            moments.first(means.shape[1]).zero_()
+        centre = means.unsqueeze(0)
+        return _parameters(moments, centre, centre, settings)
+
+
+@dataclass(frozen=True)
+class SingleRows(Assignment):
+    """Each component starts at one row; the other rows belong to none.
+
+    Attributes
+    ----------
+    indices : array [K]
+    """
+
+    indices: npt.NDArray[np.integer[Any]]
+
+    def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
+        structure = settings.structure
+        chosen = sample.rows[as_tensor(self.indices)].double()
+        # As in scikit-learn: a weight that is never zero, against division by it.
+        count = 1.0 + 10 * torch.finfo(torch.float64).eps
+        scatter = None
+        if structure.has_shared_scatter:
+            # scikit-learn starts the shared covariance from all rows, about the origin.
+            scatter = chosen.new_zeros(chosen.shape[1], chosen.shape[1])
+            for _, rows, weights in sample.chunks(chosen.shape[1]):
+                scatter.addmm_((rows * weights.unsqueeze(-1)).T, rows)
+        covariances = structure.single_row_covariances(chosen, count, scatter).unsqueeze(0)
+        covariances = structure.regularize(covariances, settings.regularization)
+        factors, usable = structure.precisions_cholesky(covariances, settings.num_components)
+        means = (chosen / count).unsqueeze(0)
+        weights = means.new_full(means.shape[:2], count / sample.weights.sum().item())
+        parameters = MixtureParameters(weights, means, covariances, factors)
+        return MStepResult(parameters, usable, empty=torch.zeros_like(usable))
+
+
+class RandomResponsibilities(Assignment):
+    """Each row belongs to every component by a random share.
+
+    Parameters
+    ----------
+    random_state : RandomState
+        The shares are drawn while they are used, and drawn again for each estimate.
+    """
+
+    def __init__(self, random_state: np.random.RandomState) -> None:
+        self.random_state = random_state
+        self._before = random_state.get_state(legacy=False)
+
+    def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
+        structure, components = settings.structure, settings.num_components
+        self.random_state.set_state(self._before)
+        # Random shares put all means near the middle, so one centre serves them all.
+        centre = sample.middle()
+        means = centre.expand(components, -1)
+        moments = _empty_moments(means, structure)
+        for _, rows, weights in sample.chunks(components + _values_per_row(means, structure)):
+            size = rows.shape[0], components
+            shares = torch.from_numpy(self.random_state.uniform(size=size))
+            shares *= (weights / shares.sum(1)).unsqueeze(-1)
+            _add(moments, (rows - centre).T, shares.T, weights, structure)
+        return _parameters(moments, centre, means.unsqueeze(0), settings)
+
+
+@dataclass(frozen=True)
+class Responsibilities(Assignment):
+    """Each row belongs to every component by a given share.
+
+    Attributes
+    ----------
+    shares : array [M, K]
+    """
+
+    shares: npt.NDArray[np.floating[Any]]
+
+    def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
+        structure, components = settings.structure, settings.num_components
+        shares = as_tensor(self.shares).double()
+
+        def members(place: slice, weights: Tensor) -> Tensor:
+            return shares[place].T * weights
+
+        means = _weighted_means(sample, components, members)
+        num_features = means.shape[1]
+        moments = _empty_moments(means, structure)
+        for place, rows, weights in sample.chunks(means.numel()):
+            differences = (rows.T - means.unsqueeze(-1)).unsqueeze(0)
+            responsibilities = members(place, weights).unsqueeze(0)
+            moments.counts.add_(responsibilities.sum(-1))
+            second = structure.centred_second_moments(differences, responsibilities)
+            if moments.scatter is None:
+                moments.second(num_features).add_(second)
+            else:
+                moments.scatter.add_(second)
+        centre = means.unsqueeze(0)
+        return _parameters(moments, centre, centre, settings)
+
+
+def _parameters(
+    moments: Moments, centre: Tensor, previous_means: Tensor, settings: FitSettings
+) -> MStepResult:
+    return m_step(
+        moments,
+        centre,
+        previous_means,
+        settings.structure,
+        settings.regularization,
+        keep_rounding=settings.keep_rounding,
+    )
+
+
+def _weighted_means(
+    sample: Sample, num_components: int, members: Callable[[slice, Tensor], Tensor]
+) -> Tensor:
+    """Mean ``[K, D]`` of the members ``[K, n]`` of each component; the middle where it has none.
+
+    To the rounding of the largest member; what is subtracted from it later refines it.
+    """
+    centre = sample.middle()
+    # About zero: about the middle, a row far away would cost the digits of all the others.
+    sums = centre.new_zeros(num_components, centre.shape[0])
+    counts = centre.new_zeros(num_components, 1)
+    for place, rows, weights in sample.chunks(num_components + centre.shape[0]):
+        shares = members(place, weights)
+        sums.addmm_(shares, rows)
+        counts += shares.sum(1, keepdim=True)
+    return torch.where(counts > 0, sums / counts, centre)
+
+
+def _empty_moments(means: Tensor, structure: CovarianceStructure) -> Moments:
+    components, num_features = means.shape
+    length = 1 + structure.num_moments(num_features)
+    scatter = None
+    if structure.has_shared_scatter:
+        scatter = means.new_zeros(1, num_features, num_features)
+    return Moments(means.new_zeros(1, components, length), means.new_zeros(1), scatter)
+
+
+def _values_per_row(means: Tensor, structure: CovarianceStructure) -> int:
+    """How many numbers :func:`_add` writes for a row, with ``means [K, D]``."""
+    length = structure.num_moments(means.shape[1])
+    return means.numel() if is_wide(length, means.numel()) else length
+
+
+def _add(
+    moments: Moments, x: Tensor, shares: Tensor, weights: Tensor, structure: CovarianceStructure
+) -> None:
+    """Add centred rows ``x [D, n]`` of such weights, with weighted ``shares [K, n]``."""
+    num_features, num_rows = x.shape
+    length = structure.num_moments(num_features)
+    if moments.scatter is None and is_wide(length, shares.shape[0] * num_features):
+        moments.counts.add_(shares.sum(1))
+        moments.first(num_features).add_(shares @ x.T)
+        moments.second(num_features).add_(structure.centred_second_moments(x[None], shares))
+    else:
+        features = x.new_empty(1 + length, num_rows)
+        features[1 : num_features + 1] = x
+        structure.complete_moments(features, num_features)
+        moments.sums[0].addmm_(shares, features.T)
+    if moments.scatter is not None:
+        moments.scatter[0].addmm_(x * weights, x.T)
+
+
+def _one_hot(labels: Tensor, num_components: int) -> Tensor:
+    """Indicators ``[K, n]`` of ``labels [n]``."""
+    shape = num_components, labels.shape[0]
+    hot = torch.zeros(shape, dtype=torch.float64, device=labels.device)
+    return hot.scatter_(0, labels.unsqueeze(0), 1.0)

@@ -1,0 +1,192 @@
+"""K-means, scikit-learn's, for one start or for many side by side.
+
+A run on few rows hardly gains from a second thread, which waits at the end of each iteration. Many
+starts keep all cores busy with one run each, and draw the random numbers that they would draw one
+after another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from threading import Event
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn import config_context, get_config
+from sklearn.cluster import KMeans, kmeans_plusplus
+
+from sklearn_torch_gmm.em.first_m_step import Labels
+from sklearn_torch_gmm.em.threads import libraries, one_blas_thread, one_openmp_thread
+from sklearn_torch_gmm.rows.source import StartingRows
+
+BYTES_SIDE_BY_SIDE = 2**28
+"""What runs side by side may take together. Where a single run takes that much, it has rows enough
+for all cores."""
+
+LARGEST_OF_ONE_BLAS_THREAD = 2**18
+"""Multiplications of a product up to which OpenBLAS wakes no other thread."""
+
+LARGEST_OF_ONE_THREAD = 2**21
+"""Multiplications of an iteration up to which one thread of OpenMP is enough."""
+
+NUMBERS_BESIDE_A_ROW = 16
+"""Numbers for each row that a run keeps beside its copy of the rows, most of them while it picks
+the first means."""
+
+
+def squarable(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return rows whose squared distances neither overflow when summed nor vanish, for K-means.
+
+    Others are multiplied by a power of two, which leaves their digits, and the clusters, alone.
+    """
+    limits = np.finfo(rows.dtype)
+    largest = max(float(rows.max()), -float(rows.min()))
+    lower = math.sqrt(float(limits.tiny)) / float(limits.eps)
+    upper = math.sqrt(float(limits.max) / (4.0 * rows.size))
+    if largest == 0.0 or lower <= largest <= upper:
+        return rows
+    _, exponent = math.frexp(largest / (upper if largest > upper else lower))
+    if exponent == 0:
+        return rows
+    return np.asarray(np.ldexp(rows, -exponent))
+
+
+def kmeans(data: StartingRows, num_components: int, random_state: np.random.RandomState) -> Labels:
+    """Clusters of K-means."""
+    model = KMeans(n_clusters=num_components, n_init=1, random_state=random_state)
+    with _threads_for(data, num_components):
+        return Labels(model.fit(squarable(data.rows), sample_weight=data.weights).labels_)
+
+
+def kmeans_plusplus_indices(
+    data: StartingRows, num_components: int, random_state: np.random.RandomState
+) -> npt.NDArray[np.intp]:
+    """Positions of the rows that K-means++ picks."""
+    rows = squarable(data.rows)
+    with _threads_for(data, num_components):
+        _, indices = kmeans_plusplus(
+            rows, num_components, sample_weight=data.weights, random_state=random_state
+        )
+    return np.asarray(indices)
+
+
+@contextmanager
+def _threads_for(data: StartingRows, num_components: int) -> Iterator[None]:
+    with ExitStack() as limits:
+        # K-means++ looks at so many rows for each mean that it picks; K-means itself takes one
+        # thread of BLAS.
+        candidates = 2 + int(math.log(num_components))
+        if data.rows.size * candidates > LARGEST_OF_ONE_BLAS_THREAD:
+            limits.enter_context(one_blas_thread())
+        if data.rows.size * num_components <= LARGEST_OF_ONE_THREAD:
+            limits.enter_context(one_openmp_thread())
+        yield
+
+
+def kmeans_side_by_side(
+    data: StartingRows, runs: Sequence[tuple[int, np.random.RandomState]]
+) -> Generator[Labels]:
+    """Clusters of several runs, each as :func:`kmeans` finds them one after another.
+
+    Parameters
+    ----------
+    data : StartingRows
+    runs : sequence of (int, RandomState)
+        What each run gives :func:`kmeans`. Those with one random state draw from it in turn.
+
+    Yields
+    ------
+    Labels
+        In the order of ``runs``. An iterator that is not exhausted needs to be closed.
+    """
+    cores = torch.get_num_threads()
+    workers = min(cores, len(runs), BYTES_SIDE_BY_SIDE // _bytes_of_a_run(data))
+    if workers < 2:
+        for num_components, random_state in runs:
+            yield kmeans(data, num_components, random_state)
+        return
+    data = data._replace(rows=squarable(data.rows))
+    has_drawn: dict[int, Event] = {}
+    waiting: deque[Future[Labels]] = deque()
+    todo = iter(runs)
+    # Found here once: where libraries are looked for, threads may wait for each other.
+    libraries("openmp")
+    pool = ThreadPoolExecutor(workers)
+
+    def submit(num_components: int, random_state: np.random.RandomState) -> None:
+        run = _Run(data, num_components, random_state, has_drawn.get(id(random_state)))
+        has_drawn[id(random_state)] = run.has_drawn
+        labels = partial(run.labels, cores // workers, get_config())
+        waiting.append(pool.submit(copy_context().run, labels))
+
+    with one_blas_thread():
+        try:
+            # One more than can run: the labels of all would be many.
+            for run in islice(todo, workers + 1):
+                submit(*run)
+            while waiting:
+                yield waiting.popleft().result()
+                for run in islice(todo, 1):
+                    submit(*run)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@dataclass
+class _Run:
+    """One of several runs, in a thread of its own.
+
+    Attributes
+    ----------
+    data : StartingRows
+    num_components : int
+    random_state : RandomState
+    may_draw : Event or None
+        Tells that the run before has drawn its numbers.
+    """
+
+    data: StartingRows
+    num_components: int
+    random_state: np.random.RandomState
+    may_draw: Event | None
+
+    def __post_init__(self) -> None:
+        self.has_drawn = Event()
+
+    def labels(self, num_threads: int, config: dict[str, Any]) -> Labels:
+        """Clusters of K-means; OpenMP has so many threads for this thread alone."""
+        model = KMeans(n_clusters=self.num_components, n_init=1, init=self._first_means)
+        try:
+            with config_context(**config), libraries("openmp").limit(limits=num_threads):
+                return Labels(model.fit(self.data.rows, sample_weight=self.data.weights).labels_)
+        finally:
+            # Nobody shall wait for a run that has failed.
+            self.has_drawn.set()
+
+    def _first_means(
+        self, rows: npt.NDArray[Any], num_components: int, random_state: Any
+    ) -> npt.NDArray[Any]:
+        """What K-means picks by itself, when it is this run's turn."""
+        if self.may_draw is not None:
+            self.may_draw.wait()
+        means, _ = kmeans_plusplus(
+            rows, num_components, sample_weight=self.data.weights, random_state=self.random_state
+        )
+        self.has_drawn.set()
+        return means  # type: ignore[no-any-return]
+
+
+def _bytes_of_a_run(data: StartingRows) -> int:
+    num_rows, num_features = data.rows.shape
+    size: int = data.rows.itemsize * num_rows * (num_features + NUMBERS_BESIDE_A_ROW)
+    return size

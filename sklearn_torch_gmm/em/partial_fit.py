@@ -1,0 +1,66 @@
+"""A step of stepwise EM, or the start that the first one needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from sklearn_torch_gmm.core.device import arithmetic_dtype, as_if_alone
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.stepwise import stepwise_update
+from sklearn_torch_gmm.em.failures import check_usable
+from sklearn_torch_gmm.em.restarts import find_starts
+from sklearn_torch_gmm.em.results import FitResult
+from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
+from sklearn_torch_gmm.rows.in_memory import ArrayRows
+from sklearn_torch_gmm.rows.tensors import as_tensor
+
+
+@as_if_alone()
+def update_mixture(
+    rows: ArrayRows,
+    settings: FitSettings,
+    parameters: MixtureParameters | None,
+    step_size: float,
+) -> FitResult:
+    """Move ``parameters`` towards a batch of rows, where the rows are.
+
+    Parameters
+    ----------
+    rows : ArrayRows
+    settings : FitSettings
+    parameters : MixtureParameters or None
+        None: a start is taken from the rows first.
+    step_size : float
+        1 forgets everything before.
+
+    Raises
+    ------
+    IllDefinedCovarianceError
+        If a covariance is not positive definite after regularization.
+    NonFiniteLikelihoodError
+        If the log-likelihood is not finite.
+    """
+    if parameters is None:
+        # Several starts would need a common measure, and the batches to come are not known.
+        starts = find_starts(rows, [replace(settings, num_init=1)])
+        parameters = starts.restarts[0][0].parameters
+    device = rows.rows.device
+    dtype = arithmetic_dtype(device, settings.trainer_params.get("precision"))
+    result, log_likelihood = stepwise_update(
+        parameters.to(device, dtype),
+        rows.rows,
+        None if rows.weights is None else as_tensor(rows.weights).to(device),
+        step_size,
+        settings.structure,
+        settings.regularization,
+        settings.fixed,
+    )
+    lower_bound = log_likelihood.item()
+    if not math.isfinite(lower_bound):
+        msg = f"The mean log-likelihood of the batch is {lower_bound}: scale the data."
+        raise NonFiniteLikelihoodError(msg)
+    check_usable(result, settings)
+    empty = result.empty[0].nonzero().flatten().tolist()
+    return FitResult(result.parameters.to("cpu"), [lower_bound], converged=False, empty=empty)

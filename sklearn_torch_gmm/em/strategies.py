@@ -1,0 +1,232 @@
+"""Starting parameters.
+
+A strategy assigns rows to components; one M-step turns the assignment into parameters. K-means and
+its seeding are scikit-learn's, with the same random numbers in the same order, so that a seed
+starts both libraries from the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import pairwise_distances_argmin
+from torch import Tensor
+
+from sklearn_torch_gmm.core.m_step import MStepResult
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.em.first_m_step import (
+    Assignment,
+    Labels,
+    RandomResponsibilities,
+    Responsibilities,
+    Sample,
+    SingleRows,
+)
+from sklearn_torch_gmm.em.kmeans import (
+    kmeans,
+    kmeans_plusplus_indices,
+    kmeans_side_by_side,
+)
+from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.em.threads import threads_for_iteration
+from sklearn_torch_gmm.rows.source import StartingRows
+from sklearn_torch_gmm.rows.tensors import as_tensor
+
+Strategy = Callable[[StartingRows, int, np.random.RandomState], Assignment]
+
+
+def kmeans_plusplus_rows(
+    data: StartingRows, num_components: int, random_state: np.random.RandomState
+) -> SingleRows:
+    """Rows that K-means++ picks, each the only row of its component."""
+    return SingleRows(kmeans_plusplus_indices(data, num_components, random_state))
+
+
+def kmeans_plusplus_clusters(
+    data: StartingRows, num_components: int, random_state: np.random.RandomState
+) -> Labels:
+    """Rows that K-means++ picks; the other rows belong to the nearest of them."""
+    return nearest_means(
+        data, data.rows[kmeans_plusplus_indices(data, num_components, random_state)]
+    )
+
+
+def random_rows(
+    data: StartingRows, num_components: int, random_state: np.random.RandomState
+) -> SingleRows:
+    """Random rows, each the only row of its component."""
+    chances = None if data.weights is None else data.weights / data.weights.sum()
+    return SingleRows(
+        random_state.choice(len(data.rows), size=num_components, replace=False, p=chances)
+    )
+
+
+def random_responsibilities(
+    data: StartingRows, num_components: int, random_state: np.random.RandomState
+) -> RandomResponsibilities:
+    """Random shares of each row."""
+    return RandomResponsibilities(random_state)
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "kmeans": kmeans,
+    "kmeans++": kmeans_plusplus_clusters,
+    "k-means++": kmeans_plusplus_rows,
+    "random": random_responsibilities,
+    "random_from_data": random_rows,
+}
+"""Starts by name. PyCave's 'kmeans++' and scikit-learn's 'k-means++' differ in what becomes of the
+rows that were not picked."""
+
+
+def nearest_means(data: StartingRows, means: npt.NDArray[Any]) -> Labels:
+    """Each row belongs to the nearest of the given means, which stay as they are."""
+    rows = data.rows
+    labels = pairwise_distances_argmin(rows, means.astype(rows.dtype, copy=False))
+    return Labels(labels, as_tensor(means.astype(np.float64, copy=False)))
+
+
+def shared_starts(
+    data: StartingRows, draws: Sequence[Sequence[FitSettings]]
+) -> Generator[list[MStepResult] | ValueError]:
+    """Start after start, each for members that differ in their covariances alone.
+
+    Each member gets what it would get by itself; the rows are assigned to components once. Where
+    that fails and the members go on without the start: the error.
+
+    Parameters
+    ----------
+    data : StartingRows
+    draws : sequence of sequences of FitSettings
+        The members of each start. Starts with one ``random_state`` draw from it in turn.
+
+    Raises
+    ------
+    ValueError
+        If what a callable returns has neither the shape of means nor that of labels.
+    """
+    settings = draws[0][0]
+    start = settings.start
+    if start.previous is not None:
+        yield from ([_taken_as_given(start.previous)] for _ in draws)
+    elif start.is_complete:
+        yield from ([_taken_as_given(_given(member)) for member in alike] for alike in draws)
+    elif len(draws) > 1 and start.nearest_means is None and _is_kmeans(start.strategy):
+        runs = [(alike[0].num_components, alike[0].random_state) for alike in draws]
+        with closing(kmeans_side_by_side(data, runs)) as found:
+            for labels, alike in zip(found, draws, strict=True):
+                yield _estimate(labels, data, alike)
+    else:
+        for alike in draws:
+            yield _assigned_start(data, alike)
+
+
+def _assigned_start(
+    data: StartingRows, members: Sequence[FitSettings]
+) -> list[MStepResult] | ValueError:
+    try:
+        return _estimate(_assign(data, members[0]), data, members)
+    except ValueError as failure:
+        if members[0].goes_on_without:
+            return failure
+        raise
+
+
+def _is_kmeans(strategy: object) -> bool:
+    return isinstance(strategy, str) and STRATEGIES[strategy] is kmeans
+
+
+@torch.inference_mode()
+def _estimate(
+    assignment: Assignment, data: StartingRows, members: Sequence[FitSettings]
+) -> list[MStepResult]:
+    """Parameters of each member from one assignment of the rows."""
+    sample, start = sample_of(data), members[0].start
+    results = []
+    for member in members:
+        num_moments = 1 + member.structure.num_moments(sample.rows.shape[1])
+        with threads_for_iteration(sample.rows.shape[0] * member.num_components * num_moments):
+            result = assignment.estimate(sample, member)
+        given = _with_given_parts(result.parameters, member)
+        usable = result.usable if start.precisions is None else torch.ones_like(result.usable)
+        results.append(replace(result, parameters=given, usable=usable))
+    return results
+
+
+def sample_of(data: StartingRows) -> Sample:
+    """Tensors on the memory of ``data``; rows without weights weigh one each."""
+    rows = as_tensor(data.rows)
+    if data.weights is None:
+        return Sample(rows, torch.ones((), dtype=torch.float64).expand(rows.shape[0]))
+    return Sample(rows, as_tensor(data.weights))
+
+
+def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
+    strategy, components = settings.start.strategy, settings.num_components
+    num_rows, num_features = data.rows.shape
+    if settings.start.nearest_means is not None:
+        return nearest_means(data, settings.start.nearest_means)
+    if isinstance(strategy, str):
+        return STRATEGIES[strategy](data, components, settings.random_state)
+    if not callable(strategy):
+        if len(strategy) != num_rows:
+            msg = (
+                f"The array to start from has {len(strategy)} rows, and the start is taken from "
+                f"{num_rows} rows of the data."
+            )
+            raise ValueError(msg)
+        return Responsibilities(strategy) if strategy.ndim == 2 else Labels(strategy)
+    # The rows may be the user's own array.
+    rows = data.rows.view()
+    rows.flags.writeable = False
+    answer = np.asarray(strategy(rows, components, settings.random_state))
+    is_finite = answer.dtype.kind in "fiub" and bool(np.isfinite(answer).all())
+    if answer.shape == (components, num_features) and is_finite:
+        return nearest_means(data, answer)
+    is_label = np.isin(answer, np.arange(components))
+    if answer.shape == (num_rows,) and is_label.all():
+        return Labels(answer.astype(np.int64))
+    msg = (
+        "A callable start must return finite means of shape (K, D) = "
+        f"{(components, num_features)} or labels from 0 to {components - 1} of shape (N,) = "
+        f"{(num_rows,)}, got an array of shape {answer.shape} and type {answer.dtype}"
+    )
+    if answer.shape == (num_rows,):
+        msg += f" with the value {answer[~is_label][0]!s}"
+    raise ValueError(f"{msg}.")
+
+
+def _double(values: npt.NDArray[Any]) -> Tensor:
+    return as_tensor(values.astype(np.float64, copy=False)).unsqueeze(0)
+
+
+def _taken_as_given(parameters: MixtureParameters) -> MStepResult:
+    everything = torch.ones_like(parameters.weights, dtype=torch.bool)
+    return MStepResult(parameters, usable=everything, empty=~everything)
+
+
+def _given(settings: FitSettings) -> MixtureParameters:
+    return _with_given_parts(MixtureParameters.none(), settings)
+
+
+def _with_given_parts(parameters: MixtureParameters, settings: FitSettings) -> MixtureParameters:
+    """Put what the user gave in the place of what the strategy found."""
+    start, structure = settings.start, settings.structure
+    if start.weights is not None:
+        parameters = replace(parameters, weights=_double(start.weights))
+    if start.means is not None:
+        parameters = replace(parameters, means=_double(start.means))
+    if start.precisions is not None:
+        factors = structure.precisions_cholesky_from_precisions(_double(start.precisions))
+        parameters = replace(
+            parameters,
+            precisions_cholesky=factors,
+            covariances=structure.covariances(factors),
+        )
+    return parameters

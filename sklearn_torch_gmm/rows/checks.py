@@ -1,0 +1,46 @@
+"""Array-likes that a user passes beside the data, as finite floats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import InvalidParameterError
+from torch import Tensor
+
+FLOAT_TYPES = [np.float64, np.float32]
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+def check_floats(values: Any, name: str, **options: Any) -> FloatArray:
+    """Return an array-like parameter as finite floats.
+
+    Parameters
+    ----------
+    values : array-like or Tensor
+    name : str
+        For messages.
+    **options : dict
+        For scikit-learn's ``check_array``.
+
+    Raises
+    ------
+    ValueError
+        If ``values`` are no finite, real numbers. Where NumPy would say so with a TypeError, it is
+        one, too.
+    """
+    if isinstance(values, Tensor):
+        # With scikit-learn's `array_api_dispatch`, `check_array` would keep it one.
+        values = values.detach().cpu().numpy()
+    options = {"dtype": FLOAT_TYPES, "ensure_2d": False, "input_name": name, **options}
+    try:
+        checked: FloatArray = check_array(values, **options)
+    except (TypeError, ValueError) as error:
+        if name in str(error):
+            raise
+        msg = f"{name} must be an array of real numbers: {error}"
+        raise InvalidParameterError(msg) from error
+    return checked

@@ -1,0 +1,178 @@
+"""Where EM starts."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.mixture import GaussianMixture as ScikitLearnMixture
+
+from sklearn_torch_gmm.core.covariance import STRUCTURES
+from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
+from sklearn_torch_gmm.em.strategies import STRATEGIES, sample_of, shared_starts
+from sklearn_torch_gmm.rows.source import StartingRows
+
+TYPES = sorted(STRUCTURES)
+NAMES = ["weights", "means", "covariances", "precisions_cholesky"]
+
+
+@pytest.fixture
+def X():
+    rng = np.random.default_rng(0)
+    return np.vstack([rng.normal(size=(40, 3)), rng.normal(size=(30, 3), loc=(5, 0, 5))])
+
+
+def start_with(X, settings):
+    """What the next start of a single fit leads to."""
+    ((result,),) = shared_starts(StartingRows(X), [[settings]])
+    return result
+
+
+def start(X, covariance_type="full", components=3, regularization=1e-6, seed=0, **kwargs):
+    settings = FitSettings(
+        num_components=components,
+        covariance_type=covariance_type,
+        start=StartSettings(**kwargs),
+        random_state=np.random.RandomState(seed),
+        regularization=regularization,
+    )
+    return start_with(X, settings)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {"kmeans++"}))
+def test_a_seed_starts_where_scikit_learn_starts(X, name, covariance_type):
+    ours = start(X, covariance_type, strategy=name).parameters
+    theirs = ScikitLearnMixture(
+        3, covariance_type=covariance_type, init_params=name, max_iter=0, random_state=0
+    ).fit(X)
+    for attribute in NAMES:
+        np.testing.assert_allclose(
+            getattr(ours, attribute)[0], getattr(theirs, f"{attribute}_"), rtol=1e-9, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("name", ["kmeans", "kmeans++", "k-means++"])
+@pytest.mark.parametrize("exponent", [70, -90])
+def test_squares_that_overflow_or_vanish_start_where_others_do(X, name, exponent):
+    X, scale = X.astype(np.float32), 2.0**exponent
+    usual, scaled = (start(np.float32(s) * X, strategy=name).parameters for s in (1.0, scale))
+    np.testing.assert_array_equal(scaled.means, scale * usual.means)
+    np.testing.assert_array_equal(scaled.weights, usual.weights)
+
+
+def test_consecutive_starts_draw_consecutive_random_numbers(X):
+    settings = FitSettings(3, "diag", StartSettings("random"), np.random.RandomState(0))
+    first, second = (start_with(X, settings).parameters for _ in range(2))
+    random_state = np.random.RandomState(0)
+    for ours in (first, second):
+        theirs = ScikitLearnMixture(
+            3, covariance_type="diag", init_params="random", max_iter=0, random_state=random_state
+        ).fit(X)
+        np.testing.assert_allclose(ours.means[0], theirs.means_, rtol=1e-12)
+
+
+def assigned_by_hand(X, means, labels, covariance_type, regularization):
+    """Weights and covariances of hard assignments about given means, by definition."""
+    components, features = means.shape
+    weights = np.bincount(labels, minlength=components) / len(X)
+    scatters = np.stack(
+        [(X[labels == k] - means[k]).T @ (X[labels == k] - means[k]) for k in range(components)]
+    )
+    matrices = scatters / np.bincount(labels, minlength=components)[:, None, None]
+    matrices = matrices + regularization * np.eye(features)
+    if covariance_type == "tied":
+        matrices = (scatters.sum(0) / len(X) + regularization * np.eye(features))[None]
+    diagonals = np.diagonal(matrices, axis1=1, axis2=2)
+    return weights, {
+        "full": matrices,
+        "tied": matrices[0],
+        "diag": diagonals,
+        "spherical": diagonals.mean(1),
+    }[covariance_type]
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_given_means_stay_and_rows_go_to_the_nearest(X, covariance_type):
+    means = X[[0, 1, 60]]
+    ours = start(X, covariance_type, nearest_means=means, regularization=0.1).parameters
+    labels = ((X[:, None] - means) ** 2).sum(-1).argmin(1)
+    weights, covariances = assigned_by_hand(X, means, labels, covariance_type, 0.1)
+    np.testing.assert_allclose(ours.means[0], means)
+    np.testing.assert_allclose(ours.weights[0], weights, rtol=1e-12)
+    np.testing.assert_allclose(ours.covariances[0], covariances, rtol=1e-12)
+
+
+def test_kmeans_plus_plus_takes_its_picks_as_means(X):
+    picks, _ = kmeans_plusplus(X, 3, random_state=np.random.RandomState(0))
+    ours = start(X, "diag", strategy="kmeans++").parameters
+    np.testing.assert_allclose(ours.means[0], picks)
+    assert ours.weights.sum() == pytest.approx(1.0)
+    assert (ours.weights > 1 / len(X) - 1e-12).all()
+
+
+def test_a_given_mean_far_from_all_rows_keeps_its_place_and_gets_the_datas_variance(X):
+    means = np.vstack([X[[0, 60]], [[1e3, 1e3, 1e3]]])
+    result = start(X, "diag", nearest_means=means)
+    assert result.empty.tolist() == [[False, False, True]]
+    assert result.usable.all()
+    np.testing.assert_allclose(result.parameters.means[0, 2], means[2])
+    assert result.parameters.weights[0, 2] == 0
+
+
+def test_more_clusters_than_distinct_rows_leaves_components_empty():
+    X = np.repeat([[0.0, 0.0], [1.0, 1.0]], 10, axis=0)
+    with pytest.warns(UserWarning, match="distinct clusters"):
+        result = start(X, "full", components=4, strategy="kmeans")
+    assert result.empty.sum() == 2
+    assert result.usable.all()
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_what_the_user_gives_replaces_what_the_strategy_finds(X, covariance_type):
+    shape = STRUCTURES[covariance_type].covariance_shape(3, 3)
+    found = start(X, covariance_type).parameters
+    precisions = 2.0 * np.ones(shape) if len(shape) < 2 or shape == (3, 3) else None
+    if covariance_type in ("full", "tied"):
+        precisions = np.broadcast_to(2.0 * np.eye(3), shape).copy()
+    elif covariance_type == "diag":
+        precisions = np.full(shape, 2.0)
+    given = start(
+        X, covariance_type, weights=np.array([0.2, 0.3, 0.5]), precisions=precisions
+    ).parameters
+    torch.testing.assert_close(given.means, found.means)
+    np.testing.assert_allclose(given.weights, [[0.2, 0.3, 0.5]])
+    np.testing.assert_allclose(
+        STRUCTURES[covariance_type].precisions(given.precisions_cholesky)[0], precisions
+    )
+
+
+def test_complete_starts_draw_no_random_numbers(X):
+    settings = FitSettings(
+        1,
+        "diag",
+        StartSettings(weights=np.ones(1), means=np.zeros((1, 3)), precisions=np.ones((1, 3))),
+        np.random.RandomState(0),
+    )
+    start_with(X, settings)
+    assert settings.random_state.randint(2**31) == np.random.RandomState(0).randint(2**31)
+
+
+def test_kmeans_is_scikit_learns(X):
+    labels = KMeans(3, n_init=1, random_state=np.random.RandomState(0)).fit(X).labels_
+    ours = start(X, "full").parameters
+    means = np.stack([X[labels == k].mean(0) for k in range(3)])
+    np.testing.assert_allclose(ours.means[0], means, rtol=1e-12)
+
+
+def test_starts_far_from_the_origin_keep_their_digits(X):
+    near = start(X, "full").parameters
+    far = start(X + 1e8, "full").parameters
+    # A coordinate of 1e8 is stored to 1.5e-8.
+    torch.testing.assert_close(far.covariances, near.covariances, rtol=1e-6, atol=1e-6)
+
+
+def test_the_middle_is_the_mean_of_evenly_spaced_rows():
+    rows = np.arange(10.0)[:, None]
+    sample = sample_of(StartingRows(rows))
+    assert sample.middle().tolist() == [4.5]
+    assert sample.evenly_spaced(at_most=5).flatten().tolist() == [0, 2, 4, 6, 8]

@@ -1,0 +1,129 @@
+"""BLAS and OpenMP have one thread where it is wanted, and what they had before elsewhere."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Thread, active_count
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from sklearn_torch_gmm.core.fast_step import SMALL_PRODUCT
+from sklearn_torch_gmm.em import member as member_module
+from sklearn_torch_gmm.em.iterations import EMIterations
+from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
+from sklearn_torch_gmm.em.threads import libraries, one_blas_thread, one_openmp_thread
+from sklearn_torch_gmm.rows.in_memory import ArrayRows
+from sklearn_torch_gmm.training.fit import fit_mixture
+
+
+def counts(kind):
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == kind]
+    return {pool["filepath"]: pool["num_threads"] for pool in pools}
+
+
+def is_one():
+    return set(counts("blas").values()) <= {1}
+
+
+def test_it_is_one_inside_and_as_before_outside():
+    before = counts("blas"), counts("openmp")
+    with one_blas_thread():
+        assert is_one()
+        assert counts("openmp") == before[1]
+    assert (counts("blas"), counts("openmp")) == before
+
+
+def test_it_is_put_back_after_an_error():
+    before = counts("blas")
+    with pytest.raises(KeyError), one_blas_thread():
+        raise KeyError
+    assert counts("blas") == before
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first in, first out", "last in"])
+def test_whoever_is_done_last_puts_back_what_the_first_has_found(order):
+    before = counts("blas")
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        threads, uses = (one, other), (ExitStack(), ExitStack())
+        for thread, use in zip(threads, uses, strict=True):
+            thread.submit(use.enter_context, one_blas_thread()).result()
+            assert is_one()
+        threads[order[0]].submit(uses[order[0]].close).result()
+        assert is_one()
+        threads[order[1]].submit(uses[order[1]].close).result()
+    assert counts("blas") == before
+
+
+def test_a_use_that_cannot_begin_keeps_nothing(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    before = counts("blas"), active_count()
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"), one_blas_thread():
+            pass
+    with one_blas_thread():
+        assert is_one()
+        assert active_count() == before[1] + 1
+    assert (counts("blas"), active_count()) == before
+
+
+def test_openmp_is_one_inside_and_as_before_outside():
+    before = counts("blas")
+    with libraries("openmp").limit(limits=3):
+        with one_openmp_thread():
+            assert set(counts("openmp").values()) == {1}
+            assert counts("blas") == before
+        assert set(counts("openmp").values()) == {3}
+        with pytest.raises(KeyError), one_openmp_thread():
+            raise KeyError
+        assert set(counts("openmp").values()) == {3}
+
+
+# Two features and three components: 1 + 2 + 3 sums for each.
+@pytest.mark.parametrize("more", [0, 1])
+def test_little_data_have_one_thread_and_leave_the_number_alone(rng, monkeypatch, more):
+    X = rng.normal(size=(SMALL_PRODUCT // (6 * 3) + more, 2))
+    seen = []
+    m_step = member_module.m_step
+
+    def spy(*args, **kwargs):
+        seen.append(set(counts("openmp").values()))
+        return m_step(*args, **kwargs)
+
+    monkeypatch.setattr(member_module, "m_step", spy)
+    start = StartSettings("random_from_data")
+    settings = FitSettings(3, "full", start, np.random.RandomState(0), max_iter=3, tolerance=0.0)
+    with libraries("openmp").limit(limits=3):
+        fit_mixture(ArrayRows(X), settings)
+        assert set(counts("openmp").values()) == {3}
+    assert seen == [{3} if more else {1}] * 3
+
+
+def test_the_threads_of_a_stream_are_left_alone(rng, monkeypatch):
+    seen = []
+    end = EMIterations.end
+
+    def spy(self, *args):
+        seen.append(set(counts("openmp").values()))
+        return end(self, *args)
+
+    monkeypatch.setattr(EMIterations, "end", spy)
+    start = StartSettings("random_from_data")
+    settings = FitSettings(2, "full", start, np.random.RandomState(0), max_iter=1)
+    with libraries("openmp").limit(limits=3):
+        fit_mixture(ArrayRows(rng.normal(size=(50, 2))), settings)
+        monkeypatch.setattr(ArrayRows, "batches", not_resident(ArrayRows.batches))
+        fit_mixture(ArrayRows(rng.normal(size=(50, 2))), settings)
+    assert seen == [{1}, {3}]
+
+
+def not_resident(batches):
+    def changed(self, *args):
+        result = batches(self, *args)
+        result.resident_rows = None
+        return result
+
+    return changed

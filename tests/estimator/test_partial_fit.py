@@ -1,0 +1,457 @@
+"""Stepwise EM through the estimators: batch after batch, from cold or after a fit."""
+
+import copy
+import inspect
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import make_blobs
+from sklearn.exceptions import ConvergenceWarning
+from torch.utils.data import DataLoader, TensorDataset
+
+from sklearn_torch_gmm.exceptions import EmptyComponentWarning, IllDefinedCovarianceError
+from tests.core.oracle import log_densities, moved
+from tests.faces import (
+    FACES,
+    TYPES,
+    Documented,
+    DropIn,
+    assert_same_mixture,
+    fitted_mixture,
+    make,
+    start_parameter,
+)
+
+each_face = pytest.mark.parametrize("face", FACES, ids=["documented", "drop-in"])
+each_type = pytest.mark.parametrize("covariance_type", TYPES)
+
+CENTRES = np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])
+REGULARIZATION = 1e-6
+
+
+def clusters(num_rows, seed=0, offset=0.0):
+    """Three clear clusters, in random order."""
+    X, _ = make_blobs(num_rows, centers=CENTRES, random_state=seed)
+    return X + offset
+
+
+def batches(X, size):
+    return [X[start : start + size] for start in range(0, len(X), size)]
+
+
+# -- how well -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("face", "covariance_type", "size"),
+    [
+        (Documented, "full", 100),
+        (DropIn, "tied", 1000),
+        (DropIn, "diag", 1000),
+        (Documented, "spherical", 1000),
+    ],
+)
+def test_one_pass_comes_close_to_a_full_fit(face, covariance_type, size):
+    X = clusters(60_000)
+    params = {"covariance_type": covariance_type, "random_state": 0, "tolerance": 1e-9}
+    full = make(face, 3, **params).fit(X)
+    mixture = make(face, 3, **params)
+    for batch in batches(X, size):
+        mixture.partial_fit(batch)
+    assert full.score(X) - mixture.score(X) < 0.01
+    assert mixture.n_samples_seen_ == 60_000
+    assert mixture.n_iter_ == 60_000 // size
+    assert mixture.converged_ is False
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e8])
+def test_distance_from_the_origin_costs_nothing(offset):
+    near, far = (Documented(3, covariance_type="full", random_state=0) for _ in range(2))
+    for batch in batches(clusters(4000), 100):
+        near.partial_fit(batch)
+        far.partial_fit(batch + offset)
+    # At 1e8 a number is rounded to 1.5e-8.
+    np.testing.assert_allclose(far.means_ - offset, near.means_, atol=1e-6)
+    np.testing.assert_allclose(far.covariances_, near.covariances_, atol=1e-6)
+
+
+def test_it_follows_a_drift_the_closer_the_smaller_the_exponent():
+    rng = np.random.default_rng(0)
+    errors = {}
+    for exponent in (0.55, 0.7, 1.0):
+        mixture = Documented(2, random_state=0)
+        for step in range(200):
+            centre = np.array([5.0 * step / 200, 0.0])
+            labels = rng.integers(2, size=100)
+            X = centre + 10.0 * labels[:, None] + rng.standard_normal((100, 2))
+            mixture.partial_fit(X, step_exponent=exponent)
+        order = np.argsort(mixture.means_[:, 0])
+        errors[exponent] = np.abs(mixture.means_[order] - [centre, centre + 10.0]).max()
+    assert errors[0.55] < 0.6
+    assert errors[0.55] < errors[0.7] < errors[1.0]
+    # With an exponent of one it is the mean of all that was seen.
+    assert errors[1.0] == pytest.approx(2.5, abs=0.2)
+
+
+# -- the rule by hand -----------------------------------------------------------------------------
+
+
+@each_face
+@each_type
+@pytest.mark.parametrize("exponent", [None, 0.6, 1.0])
+def test_two_batches_by_hand(face, covariance_type, exponent):
+    """The first is an iteration of EM from the start, the second a step of (n / N) ** exponent."""
+    X = clusters(200)
+    keywords = {} if exponent is None else {"step_exponent": exponent}
+    params = {"covariance_type": covariance_type, "random_state": 0}
+    start = make(face, 3, iterations=0, **params).fit(X[:80])
+    expected = fitted_mixture(start)
+    mixture = make(face, 3, **params)
+    steps = [1.0, (120 / 200) ** (exponent or 0.7)]
+    for rows, step, seen in zip((X[:80], X[80:]), steps, (80, 200), strict=True):
+        bound = log_densities(expected, rows).mean()
+        expected = moved(covariance_type, expected, rows, np.ones(len(rows)), step, REGULARIZATION)
+        assert mixture.partial_fit(rows, **keywords) is mixture
+        assert_same_mixture(mixture, expected)
+        assert mixture.lower_bound_ == pytest.approx(bound, rel=1e-10)
+        assert mixture.lower_bounds_ == []
+        assert mixture.n_samples_seen_ == seen
+    assert mixture.n_iter_ == 2
+
+
+@each_face
+@each_type
+def test_after_a_fit_it_goes_on(face, covariance_type):
+    X = clusters(200)
+    mixture = make(face, 3, covariance_type=covariance_type, random_state=0).fit(X)
+    expected = moved(
+        covariance_type, fitted_mixture(mixture), X[:50], np.ones(50), 0.2**0.7, REGULARIZATION
+    )
+    iterations = mixture.n_iter_
+    mixture.partial_fit(X[:50])
+    assert_same_mixture(mixture, expected)
+    assert mixture.n_samples_seen_ == 250
+    assert mixture.n_iter_ == iterations + 1
+    # The labels were those of the parameters before.
+    assert not hasattr(mixture, "labels_")
+    assert mixture.converged_ is False
+
+
+@each_face
+@each_type
+def test_all_rows_with_a_step_of_one_are_an_iteration_of_fit(face, covariance_type):
+    X = clusters(150)
+    params = {"covariance_type": covariance_type, "random_state": 1, "start": "random"}
+    expected = make(face, 3, iterations=1, **params)
+    with pytest.warns(ConvergenceWarning):
+        expected.fit(X)
+    mixture = make(face, 3, **params).partial_fit(X, step_exponent=1.0)
+    assert_same_mixture(mixture, fitted_mixture(expected), 1e-11)
+
+
+@each_face
+def test_weights(face):
+    """An integer is the row repeated, and a batch weighs what its rows weigh together."""
+    X = clusters(100)
+    counts = np.random.default_rng(0).integers(0, 4, size=100)
+    first, second = slice(0, 40), slice(40, 100)
+    start = {start_parameter(face): lambda X, k, random_state: CENTRES[:k]}
+    weighted, repeated = (face(3, **start) for _ in range(2))
+    for part in (first, second):
+        weighted.partial_fit(X[part], sample_weight=counts[part])
+        repeated.partial_fit(X[part].repeat(counts[part], axis=0))
+        assert_same_mixture(weighted, fitted_mixture(repeated), 1e-10)
+        assert weighted.lower_bound_ == pytest.approx(repeated.lower_bound_, rel=1e-10)
+    assert weighted.n_samples_seen_ == repeated.n_samples_seen_ == counts.sum()
+
+    heavier = face(3, **start)
+    for part in (first, second):
+        heavier.partial_fit(X[part], sample_weight=7.0 * counts[part])
+    assert_same_mixture(heavier, fitted_mixture(weighted), 1e-11)
+    assert heavier.n_samples_seen_ == 7 * counts.sum()
+
+
+def test_weights_of_the_fit_count():
+    X = clusters(100)
+    weights = np.full(100, 2.5)
+    mixture = Documented(3, random_state=0).fit(X, sample_weight=weights)
+    expected = moved(
+        "diag", fitted_mixture(mixture), X, np.ones(100), (250 / 500) ** 0.7, REGULARIZATION
+    )
+    mixture.partial_fit(X, sample_weight=torch.tensor(weights))
+    assert_same_mixture(mixture, expected)
+    assert mixture.n_samples_seen_ == 500
+
+
+# -- starts and restarts --------------------------------------------------------------------------
+
+
+@each_face
+def test_given_parameters_are_a_start_and_nothing_more(face):
+    """They have seen no rows: the first batch moves them by a whole iteration."""
+    X = clusters(100)
+    covariances = np.stack([np.eye(2)] * 3)
+    mixture = face.from_parameters(np.full(3, 1 / 3), CENTRES, covariances)
+    expected = moved("full", fitted_mixture(mixture), X, np.ones(100), 1.0, REGULARIZATION)
+    mixture.partial_fit(X)
+    assert_same_mixture(mixture, expected)
+    assert mixture.n_samples_seen_ == 100
+
+
+@each_face
+def test_a_fit_afterwards_starts_anew(face):
+    X = clusters(100)
+    expected = make(face, 3, random_state=0).fit(X)
+    mixture = make(face, 3, random_state=0)
+    mixture.partial_fit(X[:20] - 50.0).partial_fit(X[20:60])
+    mixture.fit(X)
+    assert_same_mixture(mixture, fitted_mixture(expected), 0)
+    assert mixture.n_samples_seen_ == 100
+    assert mixture.n_iter_ == expected.n_iter_
+    np.testing.assert_array_equal(mixture.labels_, expected.labels_)
+    # And once more the other way round: labels and counts are those of all that was seen.
+    mixture.partial_fit(X[:10])
+    assert mixture.n_samples_seen_ == 110
+
+
+def test_a_warm_start_goes_on_from_it():
+    X = clusters(100)
+    mixture = DropIn(3, random_state=0, warm_start=True, max_iter=1, reg_covar=REGULARIZATION)
+    mixture.partial_fit(X[:50])
+    expected = moved("full", fitted_mixture(mixture), X, np.ones(100), 1.0, REGULARIZATION)
+    with pytest.warns(ConvergenceWarning):
+        mixture.fit(X)
+    assert_same_mixture(mixture, expected)
+    assert mixture.n_samples_seen_ == 100
+
+
+def test_a_warm_start_changes_nothing_in_a_partial_fit():
+    X = clusters(100)
+    plain, warm = (DropIn(3, random_state=0, warm_start=choice) for choice in (False, True))
+    for batch in batches(X, 50):
+        plain.partial_fit(batch)
+        warm.partial_fit(batch)
+    assert_same_mixture(warm, fitted_mixture(plain), 0)
+
+
+@each_face
+def test_several_starts_are_one(face):
+    """The batches that would tell which is the best are still to come."""
+    calls = []
+
+    def function(X, num_components, random_state):
+        calls.append(random_state.uniform())
+        return X[:num_components]
+
+    X = clusters(100)
+    one, many = (make(face, 3, start=function, starts=n, random_state=0) for n in (1, 4))
+    assert_same_mixture(many.partial_fit(X), fitted_mixture(one.partial_fit(X)), 0)
+    assert len(calls) == 2
+
+
+@each_face
+def test_a_start_of_labels_is_one_of_the_first_batch(face):
+    """Rows without weight have labels too."""
+    X = clusters(60)
+    labels = np.arange(60) % 3
+    counts = np.random.default_rng(0).integers(0, 3, size=60)
+    weighted, repeated = (make(face, 3) for _ in range(2))
+    weighted.set_params(**{start_parameter(face): labels})
+    weighted.partial_fit(X, sample_weight=counts)
+    repeated.set_params(**{start_parameter(face): labels.repeat(counts)})
+    repeated.partial_fit(X.repeat(counts, axis=0))
+    assert_same_mixture(weighted, fitted_mixture(repeated), 1e-10)
+    # Later batches have other lengths.
+    weighted.partial_fit(X[:7])
+
+
+def test_a_batch_that_failed_leaves_the_estimator_as_it_was():
+    X = clusters(100)
+    mixture = Documented(3, covariance_type="full", covariance_regularization=0.0, random_state=0)
+    with pytest.raises(IllDefinedCovarianceError):
+        mixture.partial_fit(X[:3])
+    mixture.partial_fit(X)
+    before = copy.deepcopy(mixture)
+    with pytest.raises(ValueError, match="NaN"):
+        mixture.partial_fit([[0.0, np.nan]])
+    with pytest.raises(ValueError, match=r"log-likelihood of the batch is .*scale the data"):
+        mixture.partial_fit([[1e200, 0.0]])
+    assert_same_mixture(mixture, fitted_mixture(before), 0)
+    assert mixture.n_samples_seen_ == before.n_samples_seen_
+
+
+def test_a_component_without_rows_is_warned_of():
+    X = clusters(60)
+    mixture = Documented(4, init_strategy=np.arange(60) % 3)
+    with pytest.warns(EmptyComponentWarning, match=r"Components \[3\] lost all their rows"):
+        mixture.partial_fit(X)
+    assert np.isfinite(mixture.score(X))
+
+
+# -- kinds of rows --------------------------------------------------------------------------------
+
+
+@each_face
+@pytest.mark.parametrize(
+    "convert", [np.ndarray.tolist, pd.DataFrame, torch.tensor, np.asfortranarray]
+)
+def test_kinds_of_rows(face, convert):
+    X = clusters(100)
+    expected, mixture = (make(face, 3, random_state=0) for _ in range(2))
+    for batch in batches(X, 50):
+        expected.partial_fit(batch)
+        mixture.partial_fit(convert(batch))
+    assert_same_mixture(mixture, fitted_mixture(expected), 1e-12)
+
+
+def test_a_large_part_of_a_mapped_file_is_one_batch(tmp_path, monkeypatch):
+    from sklearn_torch_gmm.rows import source as data
+
+    monkeypatch.setattr(data, "BATCH_BYTES", 160)
+    X = clusters(100)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    mixture = Documented(3, random_state=0).partial_fit(mapped[:80])
+    expected = Documented(3, random_state=0).partial_fit(X[:80])
+    assert_same_mixture(mixture, fitted_mixture(expected), 1e-12)
+
+
+@each_type
+def test_float32_stays_float32_and_close(covariance_type):
+    X = clusters(1000).astype(np.float32)
+    single, double = (
+        Documented(3, covariance_type=covariance_type, random_state=0) for _ in range(2)
+    )
+    for batch in batches(X, 50):
+        single.partial_fit(batch)
+        double.partial_fit(batch.astype(np.float64))
+    for name in ("weights_", "means_", "covariances_", "precisions_cholesky_"):
+        assert getattr(single, name).dtype == np.float32
+        # Rounded after each of the twenty batches, to 6e-8 of a number below ten.
+        np.testing.assert_allclose(getattr(single, name), getattr(double, name), atol=1e-5)
+
+
+def test_feature_names():
+    frame = pd.DataFrame(clusters(60), columns=["a", "b"])
+    mixture = Documented(3, random_state=0).partial_fit(frame[:30])
+    assert mixture.feature_names_in_.tolist() == ["a", "b"]
+    mixture.partial_fit(frame[30:])
+    with pytest.raises(ValueError, match="feature names should match"):
+        mixture.partial_fit(frame[["b", "a"]])
+
+
+def test_another_number_of_features():
+    mixture = Documented(3, random_state=0).partial_fit(clusters(60))
+    with pytest.raises(ValueError, match="X has 1 features, but GaussianMixture is expecting 2"):
+        mixture.partial_fit(np.zeros((3, 1)))
+
+
+def test_a_copy_goes_on_where_the_original_was():
+    X = clusters(100)
+    mixture = Documented(3, random_state=0).partial_fit(X[:50])
+    copied = pickle.loads(pickle.dumps(mixture))
+    assert_same_mixture(copied.partial_fit(X[50:]), fitted_mixture(mixture.partial_fit(X[50:])), 0)
+    assert copied.n_samples_seen_ == 100
+
+
+def test_one_row_at_a_time():
+    X = clusters(300)
+    mixture = Documented(3, covariance_type="full", random_state=0).partial_fit(X[:60])
+    for row in X[60:]:
+        mixture.partial_fit(row[None])
+    assert mixture.n_samples_seen_ == 300
+    order = np.lexsort(mixture.means_.round().T)
+    np.testing.assert_allclose(mixture.means_[order], CENTRES, atol=0.5)
+
+
+# -- what it does not take ------------------------------------------------------------------------
+
+
+@each_face
+@pytest.mark.parametrize("exponent", [0.5, 0.0, -1.0, 1.0001, np.nan, np.inf])
+def test_exponents_have_bounds(face, exponent):
+    with pytest.raises(ValueError, match=r"step_exponent must be in \(0.5, 1\], got"):
+        make(face).partial_fit(clusters(10), step_exponent=exponent)
+
+
+@each_face
+def test_the_documented_exponent_is_the_default(face):
+    assert inspect.signature(face.partial_fit).parameters["step_exponent"].default == 0.7
+    assert "step_exponent : float in (0.5, 1], default=0.7" in inspect.getdoc(face.partial_fit)
+
+
+@each_face
+def test_the_first_batch_has_a_row_for_each_component(face):
+    name = face._components_parameter
+    with pytest.raises(ValueError, match=f" {name} = 3, n_samples = 2"):
+        make(face, 3).partial_fit(clusters(2))
+    with pytest.raises(ValueError, match=f" {name} = 3, n_samples = 2"):
+        make(face, 3).partial_fit(clusters(4), sample_weight=[0, 1, 0, 1])
+
+
+@each_face
+def test_parameters_are_checked(face):
+    with pytest.raises(ValueError, match="components' parameter"):
+        make(face, 0).partial_fit(clusters(10))
+
+
+@each_face
+@pytest.mark.parametrize("wrap", [lambda d: d, DataLoader], ids=["dataset", "loader"])
+def test_datasets_are_for_fit(face, wrap):
+    rows = wrap(TensorDataset(torch.tensor(clusters(10))))
+    with pytest.raises(TypeError, match=r"partial_fit takes a batch of rows, .* got a"):
+        make(face).partial_fit(rows)
+
+
+@each_face
+@pytest.mark.parametrize(
+    "changes", [{"n_clusters": 2}, {"covariance_type": "tied"}], ids=["number", "type"]
+)
+def test_parameters_that_were_changed_after_the_fit(face, changes):
+    X = clusters(60)
+    mixture = make(face, 3, covariance_type="full", random_state=0).fit(X)
+    mixture.set_params(**changes)
+    with pytest.raises(ValueError, match="Set them back, or call fit to start anew"):
+        mixture.partial_fit(X)
+    mixture.fit(X)
+    mixture.partial_fit(X)
+
+
+def test_a_warm_start_is_not_compared_with_the_last_batch():
+    X = np.random.default_rng(0).normal(size=(200, 2))
+    mixture = DropIn(2, random_state=0, warm_start=True, tol=1e9).partial_fit(X).fit(X)
+    # One iteration has nothing to be compared with, the second is within any tolerance.
+    assert mixture.n_iter_ == 2
+    assert mixture.fit(X).n_iter_ == 1
+
+
+@each_type
+@pytest.mark.parametrize(("offset", "width"), [(1e3, 1e-5), (1e4, 1e-4), (1e6, 1e-2)])
+def test_an_update_of_given_parameters_is_an_iteration(covariance_type, offset, width):
+    """However far, in widths of the data, the means are moved by it."""
+    X = offset + width * np.random.default_rng(0).standard_normal((1000, 2))
+    unit = np.eye(2)[None] if covariance_type == "full" else np.eye(2)
+    covariances = {"diag": np.ones((1, 2)), "spherical": np.ones(1)}.get(covariance_type, unit)
+    options = {"covariance_type": covariance_type, "reg_covar": 0.0}
+    mixture = DropIn.from_parameters([1.0], np.zeros((1, 2)), covariances, **options)
+    mixture.partial_fit(X)
+    expected = np.cov(X.T, bias=True)
+    found = fitted_mixture(mixture)
+    wanted = {
+        "diag": np.diag(np.diag(expected)),
+        "spherical": np.diag(expected).mean() * np.eye(2),
+    }.get(covariance_type, expected)
+    # The rows are rounded to eps of the offset; NumPy's sum, too.
+    np.testing.assert_allclose(found.matrices[0], wanted, rtol=1e-6, atol=1e-6 * width**2)
+
+
+def test_an_update_of_a_mixture_set_by_hand():
+    X = clusters(300)
+    mixture = DropIn(3)
+    fitted = DropIn(3, random_state=0).fit(X)
+    for name in ("weights_", "means_", "covariances_", "precisions_cholesky_"):
+        setattr(mixture, name, getattr(fitted, name))
+    assert mixture.partial_fit(X).n_iter_ == 1

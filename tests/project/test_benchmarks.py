@@ -1,0 +1,236 @@
+"""The harness measures, and its report counts right; no time is asserted."""
+
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import figures, report, run
+from benchmarks.cases import CASES, TASKS, Measurement, short_form, whole_form
+from benchmarks.peers import OURS, PEERS
+from benchmarks.peers.ours import Ours
+from benchmarks.peers.scikit_learn import ScikitLearn
+from benchmarks.problems import make_problem
+from benchmarks.tasks import TASKS as FUNCTIONS
+from benchmarks.worker import plain
+
+MB = 2**20
+
+
+def record(library, seconds, task="fit", repeat=0, **values):
+    numbers = {"seconds": seconds, **values}
+    if task == "fit":
+        numbers |= {"per_iteration": seconds / 5, "whole_per_iteration": seconds / 6}
+        numbers.setdefault("iterations", 6)
+    return {
+        "task": task,
+        "case": "100k-32-16",
+        "covariance": "full",
+        "dtype": "float64",
+        "device": "cpu",
+        "library": library,
+        "repeat": repeat,
+        "version": "1.0",
+        "values": numbers,
+        "environment": "here",
+    }
+
+
+def failure(library, **answer):
+    made = record(library, 1.0)
+    del made["values"]
+    return {**made, **answer}
+
+
+ENVIRONMENT = {
+    "processor": "Example",
+    "cores": 2,
+    "memory_gb": 8,
+    "system": "Linux x86_64",
+    "python": "3.12.0",
+    "commit": "abc",
+    "versions": {"numpy": "2.0"},
+    "blas": ["openblas 0.3, 2 threads"],
+    "torch_threads": 2,
+    "torch_blas": "mkl",
+}
+
+
+def made_by_hand():
+    """scikit-learn: median 12 s against 2 s. daal4py: 1.5 s, with fewer iterations."""
+    product = record("torch", 1.0, task="product", flops_per_second=1e12)
+    return {
+        "environments": {"here": ENVIRONMENT},
+        "records": [
+            *(record(OURS, s, repeat=r, log_likelihood=-3.0) for r, s in enumerate((2, 9, 1))),
+            *(record("scikit-learn", s, repeat=r) for r, s in enumerate((12, 10, 60))),
+            record("daal4py", 1.5, iterations=4, log_likelihood=-3.5),
+            failure("tgmm", error="ValueError: not positive definite"),
+            failure("pomegranate", not_offered="no full covariances"),
+            product,
+        ],
+    }
+
+
+def test_a_ratio_is_that_of_medians():
+    found = figures.figures_of(made_by_hand()["records"])
+    (row,) = (row for row in found if row.task == "fit")
+    libraries = found[row]
+    assert libraries[OURS].values["seconds"] == 2
+    assert libraries[OURS].repeats == 3
+    assert figures.ratio(row, libraries, "scikit-learn") == pytest.approx(6.0)
+    assert figures.ratio(row, libraries, "daal4py") == pytest.approx(0.75)
+    assert figures.ratio(row, libraries, "tgmm") is None
+    assert figures.losses(found) == [(pytest.approx(0.75), row, "daal4py")]
+
+
+def test_share_of_a_product_counts_the_arithmetic_of_two_products():
+    found = figures.figures_of(made_by_hand()["records"])
+    (row,) = (row for row in found if row.task == "fit")
+    # 2 products × 2 operations × 100,000 rows × 16 components × (1 + 32 + 32 · 33 / 2) in 2 / 5 s.
+    expected = 4 * 100_000 * 16 * 561 / 0.4 / 1e12
+    assert figures.product_fraction(row, found[row][OURS], found) == pytest.approx(expected)
+
+
+def test_a_difference_lost_in_noise_is_replaced_by_the_mean():
+    row = figures.Row("fit", "iris", "full", "float64", "cpu")
+    figure = figures.Figure({"per_iteration": -1e-6, "whole_per_iteration": 2e-6})
+    assert figure.compared(row.task) == 2e-6
+
+
+def test_report_shows_ratios_losses_and_failures(tmp_path):
+    results = tmp_path / "example.json"
+    results.write_text(json.dumps(made_by_hand()))
+    page = report.write_report([results], tmp_path / "page.md", tmp_path / "images", "images/")
+    text = page.read_text()
+    table = next(line for line in text.splitlines() if line.startswith("| [100k, 32] → 16, full"))
+    cells = [cell.strip() for cell in table.strip("|").split("|")]
+    assert cells[1].startswith("400 ms [333 ms], 1% of a product")
+    assert cells[2] == "6×, 2.4 s [2 s]"
+    assert cells[3] == "**0.75×**, 300 ms [250 ms] (1)"
+    assert cells[4:] == ["–", "fails (2)"]
+    assert "1. after 4 of 6 iterations; log-likelihood -0.5 nats a row" in text
+    assert "2. ValueError: not positive definite" in text
+    assert "- An EM iteration, [100k, 32] → 16, full: daal4py, 0.75×" in text
+    assert "- Example, 2 cores, 8 GB, Linux x86_64; commit abc" in text
+    assert "torch with 2 threads, mkl" in text
+    image = tmp_path / "images" / "benchmarks-example.png"
+    assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_readme_gets_ratios_and_their_machine(tmp_path):
+    results = tmp_path / "example.json"
+    results.write_text(json.dumps(made_by_hand()))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report._RATIOS_START}\nold\n{report._RATIOS_END}\nafter\n")
+    report.write_ratios([results, results], readme)
+    written = readme.read_text()
+    assert written.startswith(f"before\n{report._RATIOS_START}\n\nAn iteration of EM at [100k, 32]")
+    assert written.endswith(f"\n\n{report._RATIOS_END}\nafter\n")
+    assert written.count("\nExample, 2 cores, 8 GB, Linux x86_64:\n") == 2
+    assert written.count("| full | 6× | 0.75× |") == 2
+    assert "old" not in written
+    report.write_ratios([results, results], readme)
+    assert readme.read_text() == written
+
+
+def test_units():
+    assert report._with_unit("fit", 2.5) == "2.5 s"
+    assert report._with_unit("fit", 0.0314159) == "31.4 ms"
+    assert report._with_unit("fit", 2e-5) == "20 µs"
+    assert report._with_unit("memory-fit", 1.5 * MB) == "1.5 MB"
+    assert report._with_unit("product", 2e11) == "200 GFLOP/s"
+
+
+def test_two_libraries_on_one_tiny_case(tmp_path):
+    output = tmp_path / "tiny.json"
+    which = ["--cases", "tiny", "--tasks", "fit", "--covariances", "diag", "--repeats", "1"]
+    libraries = ["--libraries", OURS, "scikit-learn"]
+    command = [sys.executable, "-m", "benchmarks", *which, *libraries, "--no-report", "--output"]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([*command, str(output)], capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stderr
+    content = json.loads(output.read_text())
+    ours, theirs = content["records"]
+    assert [ours["library"], theirs["library"]] == [OURS, "scikit-learn"]
+    for found in (ours, theirs):
+        assert found["values"]["iterations"] == CASES["tiny"].iterations[1]
+        assert found["values"]["seconds"] > 0
+        environment = content["environments"][found["environment"]]
+        assert {"processor", "cores", "commit", "versions", "blas"} <= set(environment)
+    likelihoods = [found["values"]["log_likelihood"] for found in (ours, theirs)]
+    assert likelihoods[0] == pytest.approx(likelihoods[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_libraries_start_from_the_same_parameters(covariance):
+    problem = make_problem(CASES["tiny"], covariance, "float64")
+    ours, theirs = (peer().fit(problem.X, problem, 2) for peer in (Ours, ScikitLearn))
+    np.testing.assert_allclose(ours.means_, theirs.means_, rtol=1e-9)
+    np.testing.assert_allclose(ours.lower_bounds_, theirs.lower_bounds_, rtol=1e-9)
+
+
+def test_problems_are_the_same_each_time_and_as_conditioned_as_they_say():
+    case = CASES["10k-8-4"]
+    first, second = (make_problem(case, "full", "float64", rows=50) for _ in range(2))
+    np.testing.assert_array_equal(first.X, second.X)
+    assert np.linalg.cond(first.covariances) == pytest.approx(case.condition)
+    assert make_problem(case, "full", "float32", rows=50).X.dtype == np.float32
+
+
+def options(**changes):
+    defaults = {
+        "form": "whole",
+        "cases": None,
+        "tasks": None,
+        "covariances": None,
+        "dtypes": None,
+        "libraries": None,
+    }
+    return Namespace(**{**defaults, **changes})
+
+
+def test_each_measurement_of_both_forms_can_be_taken():
+    assert set(FUNCTIONS) == set(TASKS)
+    for form in (short_form, whole_form):
+        measurements = [measurement for measurement, _ in form()]
+        assert len(measurements) == len(set(measurements))
+        for measurement, libraries in form():
+            assert measurement.task in TASKS
+            assert measurement.case in CASES
+            assert set(libraries or ()) <= set(PEERS)
+
+
+def test_a_plan_can_be_narrowed_down():
+    plan = run.make_plan(options(cases=["iris"], tasks=["predict"], covariances=["tied"]))
+    assert plan == [(Measurement("predict", "iris", "tied"), tuple(PEERS))]
+    plan = run.make_plan(options(tasks=["restarts"]))
+    assert {measurement.task for measurement, _ in plan} == {"restarts"}
+    plan = run.make_plan(options(tasks=["fit"], dtypes=["float32"], libraries=["tgmm"]))
+    assert {libraries for _, libraries in plan} == {("tgmm",)}
+    assert {measurement.dtype for measurement, _ in plan} == {"float32"}
+
+
+def test_results_are_replaced_when_taken_again_and_kept_for_a_later_run(tmp_path):
+    path = tmp_path / "results.json"
+    one = Measurement("fit", "100k-32-16", "full")
+    for seconds in (2.0, 1.0):
+        results = run.Results(path, append=True, device="cpu")
+        results.add({**record(OURS, seconds), "libraries": {"blas": []}})
+    (kept,) = json.loads(path.read_text())["records"]
+    assert kept["values"]["seconds"] == 1.0
+    results = run.Results(path, append=True, device="cpu")
+    assert results.holds(one, [OURS])
+    assert not results.holds(one, [OURS, "scikit-learn"])
+    assert not results.holds(Measurement("fit", "100k-32-16", "tied"), [OURS])
+
+
+def test_errors_are_shown_without_paths():
+    error = ValueError("cannot read /home/somebody/data/file.py:\nand more")
+    assert plain(error) == "ValueError: cannot read file.py:"
+    assert plain(ModuleNotFoundError("No module named 'x'")) == "not installed: No module named 'x'"

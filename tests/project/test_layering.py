@@ -1,0 +1,251 @@
+"""Which part of the package may know of which, and what importing it may do."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import sklearn_torch_gmm
+from sklearn_torch_gmm.core.covariance import STRUCTURES
+
+PACKAGE = Path(sklearn_torch_gmm.__file__).parent
+PATHS = sorted(PACKAGE.rglob("*.py"))
+REGISTRY = PACKAGE / "core" / "covariance" / "registry.py"
+
+ROOMS = [
+    "exceptions",
+    "core",
+    "rows",
+    "em",
+    "training",
+    "_saving",
+    "_estimator",
+    "_selection",
+]
+"""From the ground up: a room knows the rooms below it. The public modules stand on all of them."""
+
+LIGHTNING = ("lightning", "lightning_fabric", "pytorch_lightning", "torchmetrics")
+
+MOST_LINES = 400
+
+CORE_MAY_IMPORT = (
+    "torch",
+    "typing_extensions",  # which torch requires
+    "sklearn_torch_gmm.core",
+)
+"""And the standard library."""
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def is_within(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def room_of(module: str) -> str:
+    """The room of a module, which for a public module is the module itself."""
+    return module.removeprefix("sklearn_torch_gmm.").partition(".")[0]
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join((PACKAGE.name, *(part for part in parts if part != "__init__")))
+
+
+def imports_of(path: Path) -> Iterator[tuple[ast.AST, str]]:
+    """Statements of a file that import a module, wherever they stand, and the module's name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}, line {node.lineno}: a relative import"
+            modules = {module_of(path) for path in PATHS}
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield node, name if name in modules else str(node.module)
+
+
+def imported_modules(path: Path) -> set[str]:
+    return {module for _, module in imports_of(path)}
+
+
+def lines_inside_functions(path: Path) -> set[int]:
+    """Lines of a file with an import that takes place when a function is called."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {
+        part.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, kinds)
+        for part in ast.walk(node)
+        if isinstance(part, (ast.Import, ast.ImportFrom))
+    }
+
+
+def own_modules(path: Path) -> set[str]:
+    return {name for name in imported_modules(path) if is_within(name, (PACKAGE.name,))}
+
+
+def literals_compared(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines, and strings that a file compares something with or matches it against."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.Compare, ast.MatchValue)):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield node.lineno, part.value
+
+
+def test_there_are_files_to_look_at():
+    assert REGISTRY in PATHS
+    assert {room_of(module_of(path)) for path in PATHS} > set(ROOMS)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_core_needs_torch_and_the_standard_library_alone(path):
+    if room_of(module_of(path)) != "core":
+        return
+    others = [
+        module
+        for module in imported_modules(path)
+        if not is_within(module, CORE_MAY_IMPORT)
+        and module.partition(".")[0] not in sys.stdlib_module_names
+    ]
+    assert others == []
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_imports_go_down_only(path):
+    own = room_of(module_of(path))
+    if own not in ROOMS:
+        return
+    below = ROOMS[: ROOMS.index(own) + 1]
+    # The version is all that anything below knows of the package itself.
+    above = {m for m in own_modules(path) if room_of(m) not in below and m != PACKAGE.name}
+    assert above == set()
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {module_of(path): own_modules(path) - {PACKAGE.name} for path in PATHS}
+    # Raises CycleError.
+    order = list(TopologicalSorter(graph).static_order())
+    assert len(order) >= len(PATHS)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_lightning_stays_in_training(path):
+    is_in_training = room_of(module_of(path)) == "training" and path.name != "__init__.py"
+    found = {
+        module
+        for node, module in imports_of(path)
+        if is_within(module, LIGHTNING) and not is_for_checkers(path, node)
+    }
+    assert is_in_training or found == set()
+
+
+def is_for_checkers(path: Path, node: ast.AST) -> bool:
+    """Whether a statement stands below ``if TYPE_CHECKING:``."""
+    return any(
+        isinstance(branch, ast.If)
+        and getattr(branch.test, "id", "") == "TYPE_CHECKING"
+        and branch.lineno < node.lineno <= branch.end_lineno
+        for branch in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    )
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path != REGISTRY], ids=name_of)
+def test_no_module_but_the_registry_branches_on_the_covariance_type(path):
+    branches = [(line, value) for line, value in literals_compared(path) if value in STRUCTURES]
+    assert branches == []
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_no_module_asks_of_which_class_a_structure_is(path):
+    classes = {type(structure).__name__ for structure in STRUCTURES.values()}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {
+            "isinstance",
+            "issubclass",
+        }:
+            names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+            assert not names & classes, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_a_file_is_short_enough_to_be_read(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+# What the package may not touch, seen before and after it is imported. Its dependencies are
+# imported first: what they do is not ours.
+IMPORT_IN_A_FRESH_PROCESS = """
+import logging, os, random, signal, sys, threading, warnings
+
+import joblib, numpy, scipy.linalg, sklearn.base, sklearn.cluster, sklearn.mixture, torch
+
+def state():
+    loggers = {
+        name: (logger.level, logger.disabled, logger.propagate, logger.handlers, logger.filters)
+        for name, logger in {"root": logging.root, **logging.root.manager.loggerDict}.items()
+        if name in loggers_before and isinstance(logger, logging.Logger)
+    }
+    return {
+        "warning filters": list(warnings.filters),
+        "showwarning": warnings.showwarning,
+        "loggers": loggers,
+        "logging disabled": logging.root.manager.disable,
+        "environment": dict(os.environ),
+        "excepthook": sys.excepthook,
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        "threads": threading.active_count(),
+        "random": random.getstate(),
+        "numpy random": numpy.random.get_state()[1].tolist(),
+        "numpy errors": numpy.geterr(),
+        "numpy print": numpy.get_printoptions(),
+        "torch random": torch.get_rng_state().tolist(),
+        "torch dtype": torch.get_default_dtype(),
+        "torch device": torch.empty(0).device,
+        "torch threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "torch gradients": torch.is_grad_enabled(),
+        "torch deterministic": torch.are_deterministic_algorithms_enabled(),
+        "torch precision": torch.get_float32_matmul_precision(),
+        "scikit-learn": sklearn.get_config(),
+    }
+
+loggers_before = {"root", *logging.root.manager.loggerDict}
+before = state()
+import sklearn_torch_gmm
+import sklearn_torch_gmm.mixture
+public = [getattr(sklearn_torch_gmm, name) for name in sklearn_torch_gmm.__all__]
+after = state()
+
+changed = [name for name in before if before[name] != after[name]]
+assert not changed, f"changed: {changed}"
+unwanted = {"lightning", "pytorch_lightning", "matplotlib"} & set(sys.modules)
+assert not unwanted, f"imported: {unwanted}"
+"""
+
+
+def test_public_names_are_completed_and_suggested():
+    assert {*sklearn_torch_gmm.__all__} <= {*dir(sklearn_torch_gmm)}
+    with pytest.raises(AttributeError, match="has no attribute 'GausianMixture'") as caught:
+        _ = sklearn_torch_gmm.GausianMixture
+    # What Python's suggestions are made of.
+    assert caught.value.name == "GausianMixture"
+    assert caught.value.obj is sklearn_torch_gmm
+
+
+def test_import_is_light_silent_and_changes_nothing():
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT_IN_A_FRESH_PROCESS],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")

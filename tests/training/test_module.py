@@ -1,0 +1,153 @@
+"""An epoch is an iteration where something is told of epochs; elsewhere, nobody can tell."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+
+from sklearn_torch_gmm.core.covariance import STRUCTURES
+from sklearn_torch_gmm.em.iterations import EMIterations
+from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
+from sklearn_torch_gmm.rows.in_memory import ArrayRows
+from sklearn_torch_gmm.training.fit import fit_mixture, fit_sweep
+from sklearn_torch_gmm.training.module import EMModule
+
+TYPES = sorted(STRUCTURES)
+
+ITERATIONS = 5
+
+
+@pytest.fixture
+def X(rng):
+    return np.vstack([rng.normal(size=(60, 3)), rng.normal(size=(40, 3)) + 3.0])
+
+
+def settings_for(covariance_type="full", **options):
+    defaults = {"max_iter": ITERATIONS, "tolerance": 0.0}
+    start = StartSettings("random_from_data")
+    return FitSettings(2, covariance_type, start, np.random.RandomState(0), **defaults | options)
+
+
+def watched():
+    return {"callbacks": [pl.Callback()]}
+
+
+def assert_equal(one, other):
+    assert one.lower_bounds == other.lower_bounds
+    assert one.converged == other.converged
+    for mine, yours in zip(one.parameters.tensors(), other.parameters.tensors(), strict=True):
+        torch.testing.assert_close(mine, yours, rtol=0, atol=0)
+
+
+@pytest.fixture
+def epochs(monkeypatch):
+    """Grows by one with each epoch of Lightning's."""
+    steps = []
+    step = EMModule.training_step
+
+    def counted(self, batch, batch_idx):
+        if batch_idx == 0:
+            steps.append(self.trainer.current_epoch)
+        step(self, batch, batch_idx)
+
+    monkeypatch.setattr(EMModule, "training_step", counted)
+    return steps
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("options", [{}, {"num_init": 3}, {"tolerance": 1e-3, "max_iter": 50}])
+def test_iterations_of_one_epoch_are_those_of_many(X, rng, covariance_type, options):
+    rows = ArrayRows(X, rng.uniform(size=len(X)))
+    many = fit_mixture(rows, settings_for(covariance_type, **options, trainer_params=watched()))
+    assert_equal(fit_mixture(rows, settings_for(covariance_type, **options)), many)
+
+
+def test_iterations_that_are_repeated_count_once_in_one_epoch(X, epochs):
+    # So narrow for their distance that the fast pass loses digits.
+    X[:60] = 1e-7 * X[:60] + 3e3
+    one, many = (
+        fit_mixture(ArrayRows(X), settings_for("diag", regularization=0.0, trainer_params=params))
+        for params in ({}, watched())
+    )
+    assert len(epochs) > 1 + ITERATIONS
+    assert len(one.lower_bounds) == ITERATIONS
+    assert_equal(one, many)
+
+
+def test_a_sweep_takes_one_epoch(X, epochs):
+    members = [settings_for(name, goes_on_without=True) for name in TYPES]
+    alone = fit_sweep(ArrayRows(X), members)
+    assert len(epochs) == 1
+    members = [settings_for(name, goes_on_without=True, trainer_params=watched()) for name in TYPES]
+    assert len(fit_sweep(ArrayRows(X), members)) == len(alone)
+    # The last one finds the scores.
+    assert len(epochs) == 1 + ITERATIONS + 1
+
+
+def test_little_data_take_one_epoch(X, epochs):
+    assert len(fit_mixture(ArrayRows(X), settings_for()).lower_bounds) == ITERATIONS
+    assert len(epochs) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"trainer_params": watched()},
+        {"trainer_params": {"max_steps": 100}},
+        {"trainer_params": {"profiler": "simple"}},
+        {"trainer_params": {"max_time": "00:01:00:00"}},
+        {"batch_size": 99},
+    ],
+    ids=["callback", "max_steps", "profiler", "max_time", "batches"],
+)
+def test_an_epoch_is_an_iteration_where_something_is_told(X, epochs, options):
+    assert len(fit_mixture(ArrayRows(X), settings_for(**options)).lower_bounds) == ITERATIONS
+    assert len(epochs) == ITERATIONS
+
+
+@pytest.mark.parametrize("name", ["min_epochs", "min_steps"])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 30}, {"num_init": 2}], ids=str)
+def test_a_fit_that_converges_early_goes_on_for_its_least_iterations(X, epochs, name, options):
+    found = fit_mixture(
+        ArrayRows(X),
+        settings_for(tolerance=1e6, max_iter=9, trainer_params={name: 4}, **options),
+    )
+    taken = len(epochs)
+    alone = fit_mixture(ArrayRows(X), settings_for(max_iter=4, **options))
+    assert found.converged
+    np.testing.assert_array_equal(found.lower_bounds, alone.lower_bounds)
+    assert len(epochs) == 2 * taken
+
+
+@pytest.mark.parametrize("name", ["min_epochs", "min_steps"])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 30}], ids=str)
+def test_a_callback_ends_a_fit_after_its_least_iterations(X, name, options):
+    # After the second iteration: no improvement is that large.
+    stopping = EarlyStopping("nll", min_delta=1e9, patience=1)
+    params = {"callbacks": [stopping], name: 4}
+    found = fit_mixture(ArrayRows(X), settings_for(max_iter=9, trainer_params=params, **options))
+    assert len(found.lower_bounds) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_fit_in_the_midst_of_an_epoch(X, epochs, monkeypatch, number):
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    ended = []
+    end = EMIterations.end
+
+    def signalled(self, *args):
+        ended.append(len(epochs))
+        if len(ended) == 3:
+            os.kill(os.getpid(), number)
+        return end(self, *args)
+
+    monkeypatch.setattr(EMIterations, "end", signalled)
+    # What Lightning answers SIGTERM with is a SystemExit.
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit):
+        fit_mixture(ArrayRows(X), settings_for(max_iter=50))
+    assert ended == [1, 1, 1]
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers

@@ -17,11 +17,11 @@ from benchmarks.clocks import seconds
 from benchmarks.environment import machine
 from benchmarks.problems import make_problem
 from sklearn_torch_gmm.core.covariance import get_structure
-from sklearn_torch_gmm.core.m_step import m_step
-from sklearn_torch_gmm.core.rounding import cancellation, largest_moments
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
+from sklearn_torch_gmm.core.m_step import m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.rounding import cancellation, largest_moments
 from sklearn_torch_gmm.core.workspace import Workspace
 
 

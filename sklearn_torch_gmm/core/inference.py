@@ -21,14 +21,14 @@ from sklearn_torch_gmm.core.workspace import (
     subtract_transposed,
 )
 
-TOLERATED_ERROR = 1e-9
+TOLERATED_ERROR_OF_ANSWERS = 1e-9
 """Rounding error of a log-density, in nats, up to which one product answers a chunk of rows."""
 
 FEW_DIFFERENCES = 50_000
 """For fewer differences of a row to a mean in a feature, of which ten cost as much as the density
 they lead to, the bound on the error costs more than the product saves."""
 
-WIDE_RATIO = 2
+WIDE_RATIO_OF_ANSWERS = 2
 """Moments of a row for each number in its differences to all means, from which on one product with
 the moments takes more time than one for each component with the differences."""
 
@@ -99,7 +99,7 @@ class Inference:
         """
         components, features = self._means.shape
         length = 1 + self._structure.num_moments(features)
-        wide = is_wide(length, self._means.numel(), ratio=WIDE_RATIO)
+        wide = is_wide(length, self._means.numel(), ratio=WIDE_RATIO_OF_ANSWERS)
         if wide or self._are_few(rows.shape[0]):
             yield from self._exact_chunks(rows, 0, with_common_term=with_common_term)
             return
@@ -165,7 +165,7 @@ class Inference:
     def _is_safe(self, x: Tensor) -> bool:
         """Whether the log-densities of ``x [T, D, n]`` may be computed from moments."""
         largest = largest_moments(extents_of(x), self._structure)
-        return bool(cancellation(self._natural, largest) <= TOLERATED_ERROR)
+        return bool(cancellation(self._natural, largest) <= TOLERATED_ERROR_OF_ANSWERS)
 
     @cached_property
     def _centre(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""EM for many mixtures at once, iteration by iteration, without the machinery around it."""
+"""EM for many fits at once, iteration by iteration, whatever carries it through the rows."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.workspace import Workspace
+from sklearn_torch_gmm.em.fit import Fit, Outcome
 from sklearn_torch_gmm.em.known_data import KnownData
-from sklearn_torch_gmm.em.member import Member, Outcome
-from sklearn_torch_gmm.em.restarts import (
-    Restart,
-    Starts,
-    raise_if_all_failed,
-)
+from sklearn_torch_gmm.em.report import ScoreReport, StepReport
+from sklearn_torch_gmm.em.restarts import Restart, Starts, raise_if_all_failed
 from sklearn_torch_gmm.em.settings import FitSettings
 
 OverProcesses = Callable[[Tensor, str], None]
 """``over_processes(values, how)`` replaces the values of this process by their "sum" or "max" over
 all of them."""
 
+Numbers = Sequence[Sequence[float]]
+"""What the host has read of an M-step, fit by fit."""
 
-class EMIterations:
-    """The state of all mixtures that share the passes over the data, between these.
 
-    A fit has one member, which holds its starts. Members of one covariance structure share the
-    products of a pass, and all of them the rows.
+class Iterations:
+    """The state of all fits that share the passes over the data.
+
+    Fits of one covariance structure share the products of a pass, and all of them the rows. An
+    iteration is :meth:`begin_e_step`, :meth:`add` for each batch, :meth:`m_step`, :meth:`test`.
 
     Parameters
     ----------
     starts : Starts
-    members : sequence of FitSettings
+    settings : sequence of FitSettings
+        Of each fit.
     device : torch.device
         Where the sums are kept.
     scores : bool, default=False
@@ -47,55 +48,47 @@ class EMIterations:
 
     Attributes
     ----------
-    members : list of Member
+    fits : list of Fit
     """
 
     def __init__(
         self,
         starts: Starts,
-        members: Sequence[FitSettings],
+        settings: Sequence[FitSettings],
         device: torch.device,
         *,
         scores: bool = False,
     ) -> None:
-        dtype = arithmetic_dtype(device, members[0].trainer_params.get("precision"))
+        dtype = arithmetic_dtype(device, settings[0].trainer_params.get("precision"))
         self._data = KnownData(starts.centre.to(device, dtype), starts.extents.to(device, dtype))
         self._workspace = Workspace(dtype, device)
         components = Counter[str]()
-        for restarts, settings in zip(starts.restarts, members, strict=True):
-            components[settings.covariance_type] += len(restarts) * settings.num_components
-        self.members = [
-            Member(
-                restarts,
-                settings,
-                self._data,
-                self._workspace,
-                components[settings.covariance_type],
-            )
-            for restarts, settings in zip(starts.restarts, members, strict=True)
+        for restarts, own in zip(starts.restarts, settings, strict=True):
+            components[own.covariance_type] += len(restarts) * own.num_components
+        self.fits = [
+            Fit(restarts, own, self._data, self._workspace, components[own.covariance_type])
+            for restarts, own in zip(starts.restarts, settings, strict=True)
         ]
         self._needs_scores = scores
         self._is_scoring = False
         self._begin_time = 0.0
-        self._in_pass: list[tuple[Member, EStep]] = []
+        self._in_pass: list[tuple[Fit, EStep]] = []
         self._passes: list[EStep | FastPass] = []
 
     @property
     def latest_bound(self) -> float:
         """The best mean log-likelihood so far, in nats."""
-        return max(member.latest_bound for member in self.members)
+        return max(fit.latest_bound for fit in self.fits)
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do."""
-        return not self._needs_scores and all(member.is_finished for member in self.members)
+        return not self._needs_scores and all(fit.is_finished for fit in self.fits)
 
-    def multiplications(self, num_rows: int) -> int:
-        """How many multiplications the first product of a pass over so many rows takes."""
-        return num_rows * sum(step.moments.sums.numel() for _, step in self._in_pass)
+    # -- one iteration ----------------------------------------------------------------------------
 
-    def begin(self, *, resident_rows: int | None = None) -> None:
-        """Begin an iteration.
+    def begin_e_step(self, *, resident_rows: int | None = None) -> None:
+        """Begin an E-step.
 
         Parameters
         ----------
@@ -104,13 +97,13 @@ class EMIterations:
             begun so.
         """
         self._begin_time = perf_counter()
-        going_on = [member for member in self.members if not member.is_finished]
+        going_on = [fit for fit in self.fits if not fit.is_finished]
         self._is_scoring = not going_on
         if going_on:
-            self._in_pass = [(member, member.begin()) for member in going_on]
+            self._in_pass = [(fit, fit.begin_e_step()) for fit in going_on]
         else:
-            begun = [(m, m.begin_scoring()) for m in self.members if self._needs_scores]
-            self._in_pass = [(member, step) for member, step in begun if step is not None]
+            begun = [(fit, fit.begin_scoring()) for fit in self.fits if self._needs_scores]
+            self._in_pass = [(fit, step) for fit, step in begun if step is not None]
         self._passes = _share([step for _, step in self._in_pass], resident_rows)
 
     def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
@@ -118,63 +111,61 @@ class EMIterations:
         for one in self._passes:
             one.add(rows, sample_weight)
 
-    def end(self, over_processes: OverProcesses | None = None) -> Outcome:
-        """Do the M-steps and test each mixture for convergence.
+    def m_step(self, over_processes: OverProcesses | None = None) -> Numbers:
+        """Do the M-steps, and read what the tests of convergence need.
 
         Parameters
         ----------
         over_processes : callable or None
             Where there are several processes.
+        """
+        sums = [step.moments for _, step in self._in_pass]
+        if over_processes is not None:
+            sums = self._reduce(sums, over_processes)
+        packed = [
+            fit.score(moments) if self._is_scoring else fit.m_step(moments)
+            for (fit, _), moments in zip(self._in_pass, sums, strict=True)
+        ]
+        # The one transfer of an iteration from the device to the host.
+        together = [torch.cat(packed)] if len(packed) > 1 else packed
+        read = chain.from_iterable(part.tolist() for part in together)
+        numbers = [list(islice(read, len(own))) for own in packed]
+        self._learn(sums)
+        self._share_time()
+        return numbers
+
+    def test(self, numbers: Numbers) -> Outcome:
+        """Test each mixture for convergence.
+
+        Parameters
+        ----------
+        numbers : sequence of sequences of float
+            What :meth:`m_step` returned.
 
         Raises
         ------
         IllDefinedCovarianceError
             If a covariance is not positive definite after regularization, unless the fit goes on
-            without the start.
+            without the restart.
         NonFiniteLikelihoodError
             If a log-likelihood is not finite, with the same exception.
         """
-        members = [member for member, _ in self._in_pass]
-        sums = [step.moments for _, step in self._in_pass]
-        if over_processes is not None:
-            sums = self._reduce(sums, over_processes)
-        numbers = [
-            member.score(moments) if self._is_scoring else member.m_step(moments)
-            for member, moments in zip(members, sums, strict=True)
-        ]
-        # The one transfer of an iteration from the device to the host.
-        together = [torch.cat(numbers)] if len(numbers) > 1 else numbers
-        read = chain.from_iterable(part.tolist() for part in together)
-        self._learn(sums)
-        is_repeated = False
-        for member, own in zip(members, numbers, strict=True):
-            values = list(islice(read, len(own)))
+        outcomes = []
+        for (fit, _), own in zip(self._in_pass, numbers, strict=True):
             if self._is_scoring:
-                member.conclude_scoring(values)
+                fit.note_scores(ScoreReport.unpack(own))
             else:
-                is_repeated |= member.conclude(values) is Outcome.REPEAT
+                outcomes.append(fit.test(StepReport.unpack(own)))
         if self._is_scoring:
             self._needs_scores = False
-        self._share_time()
-        raise_if_all_failed([member.restarts for member in self.members])
+        raise_if_all_failed([fit.mixtures.restarts for fit in self.fits])
         if self.is_finished:
             return Outcome.FINISHED
-        return Outcome.REPEAT if is_repeated else Outcome.GOES_ON
+        return Outcome.REPEAT if Outcome.REPEAT in outcomes else Outcome.GOES_ON
 
-    def finished_members(self) -> dict[int, list[Restart]]:
-        """The starts of members that take no part in iterations to come, by position."""
-        return {i: m.restarts for i, m in enumerate(self.members) if m.is_finished}
-
-    def results(self) -> list[list[Restart]]:
-        """What became of the starts of each member, in float64 on the CPU."""
-        return [member.results() for member in self.members]
-
-    def release(self) -> None:
-        """Give back the memory of the passes; nothing can be added any more."""
-        self._in_pass, self._passes = [], []
-        self._workspace.release()
-
-    # -- one iteration ----------------------------------------------------------------------------
+    def multiplications(self, num_rows: int) -> int:
+        """How many multiplications the first product of a pass over so many rows takes."""
+        return num_rows * sum(step.moments.sums.numel() for _, step in self._in_pass)
 
     def _reduce(self, sums: list[Moments], over_processes: OverProcesses) -> list[Moments]:
         """Sums over all processes, sent at once."""
@@ -202,39 +193,51 @@ class EMIterations:
                     self._data.scatter = moments.scatter
 
     def _share_time(self) -> None:
-        """Charge each member of the pass with its share of the time that it took."""
+        """Charge each fit in the pass with its share of the time that it took."""
         seconds = perf_counter() - self._begin_time
         sizes = [step.moments.sums.numel() for _, step in self._in_pass]
-        for (member, _), size in zip(self._in_pass, sizes, strict=True):
-            member.charge(seconds * size / sum(sizes))
+        for (fit, _), size in zip(self._in_pass, sizes, strict=True):
+            fit.charge(seconds * size / sum(sizes))
 
-    # -- for checkpoints and other processes ------------------------------------------------------
+    # -- what becomes of them ---------------------------------------------------------------------
+
+    def finished_fits(self) -> dict[int, list[Restart]]:
+        """The restarts of fits that take no part in iterations to come, by position."""
+        return {i: fit.mixtures.restarts for i, fit in enumerate(self.fits) if fit.is_finished}
+
+    def results(self) -> list[list[Restart]]:
+        """What became of the restarts of each fit, in float64 on the CPU."""
+        return [fit.results() for fit in self.fits]
+
+    def release(self) -> None:
+        """Give back the memory of the passes; nothing can be added any more."""
+        self._in_pass, self._passes = [], []
+        self._workspace.release()
 
     def state(self) -> dict[str, Any]:
         """Everything that goes on from iteration to iteration: tensors and plain values."""
         return {
-            "members": [member.state() for member in self.members],
+            "fits": [fit.state() for fit in self.fits],
             "needs_scores": self._needs_scores,
             **vars(self._data),
         }
 
     @classmethod
     def from_state(
-        cls, state: dict[str, Any], members: Sequence[FitSettings], device: torch.device
-    ) -> EMIterations:
+        cls, state: dict[str, Any], settings: Sequence[FitSettings], device: torch.device
+    ) -> Iterations:
         """Go on from what :meth:`state` returned, on another device perhaps."""
         restarts = [
-            [Restart.from_plain(plain) for plain in member["restarts"]]
-            for member in state["members"]
+            [Restart.from_plain(plain) for plain in fit["restarts"]] for fit in state["fits"]
         ]
         starts = Starts(restarts, state["centre"], state["extents"])
-        iterations = cls(starts, members, device, scores=state["needs_scores"])
+        iterations = cls(starts, settings, device, scores=state["needs_scores"])
         data, scatter = iterations._data, state["scatter"]
         data.knows_all = state["knows_all"]
         data.scatter = None if scatter is None else scatter.to(data.centre)
-        for member, own in zip(iterations.members, state["members"], strict=True):
-            # Of a member that was finished and goes on, the state tells nothing.
-            member.needs_exact |= own["needs_exact"]
+        for fit, own in zip(iterations.fits, state["fits"], strict=True):
+            # Of a fit that was finished and goes on, the state tells nothing.
+            fit.accuracy.needs_exact |= own["needs_exact"]
         return iterations
 
 

@@ -56,6 +56,10 @@ class ArrayRows(RowSource):
         self.weights = weights
         self.num_rows, self.num_features = self.rows.shape
 
+    @property
+    def is_in_memory(self) -> bool:
+        return self.file is None and self.rows.device.type == "cpu"
+
     def batches(
         self,
         batch_size: int | None,

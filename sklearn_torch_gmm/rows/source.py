@@ -91,6 +91,15 @@ class Batches(ABC):
             before += rows.shape[0]
             yield (rows, *others)
 
+    def nonfinite_error(self) -> ValueError | None:
+        """The error of the first row that holds NaN or infinity, None if no row does."""
+        try:
+            for _ in self.finite():
+                pass
+        except ValueError as error:
+            return error
+        return None
+
     def close(self) -> None:  # noqa: B027
         """End the processes that read ahead, where there are any."""
 
@@ -111,6 +120,11 @@ class RowSource(ABC):
     """Σ w, where the rows come with weights of their own and have been read."""
 
     num_features: int
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether all rows are in the memory that this processor works on."""
+        return False
 
     @property
     def rows_a_pass(self) -> int | None:

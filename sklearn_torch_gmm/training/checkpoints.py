@@ -34,7 +34,7 @@ def check_file(path: str | PathLike[str]) -> None:
         raise ValueError(msg)
 
 
-def check_state(state: dict[str, Any], members: Sequence[FitSettings], num_features: int) -> None:
+def check_state(state: dict[str, Any], fits: Sequence[FitSettings], num_features: int) -> None:
     """Hold the state of a checkpoint against a fit.
 
     Raises
@@ -42,12 +42,12 @@ def check_state(state: dict[str, Any], members: Sequence[FitSettings], num_featu
     ValueError
         If it is that of another mixture.
     """
-    for member, settings in zip(state["members"], members, strict=True):
-        _check_member(member, settings, num_features)
+    for fit, settings in zip(state["fits"], fits, strict=True):
+        _check_fit(fit, settings, num_features)
 
 
-def _check_member(member: dict[str, Any], settings: FitSettings, num_features: int) -> None:
-    components, restarts = settings.num_components, member["restarts"]
+def _check_fit(fit: dict[str, Any], settings: FitSettings, num_features: int) -> None:
+    components, restarts = settings.num_components, fit["restarts"]
     wanted = {
         "covariances of type": settings.covariance_type,
         "starts": settings.num_init,
@@ -56,7 +56,7 @@ def _check_member(member: dict[str, Any], settings: FitSettings, num_features: i
     }
     _, means, covariances, _ = restarts[0]["parameters"]
     found = {
-        "covariances of type": member["covariance_type"],
+        "covariances of type": fit["covariance_type"],
         "starts": len(restarts),
         "means of shape": tuple(means.shape[1:]),
         "covariances of shape": tuple(covariances.shape[1:]),

@@ -1,16 +1,20 @@
-"""The one door into training: rows and settings in, parameters out."""
+"""Rows and settings in, parameters out: the choice of the loop, and what surrounds it."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from importlib.metadata import entry_points
 from os import PathLike
 from types import ModuleType
+from typing import Any
 
-from sklearn_torch_gmm.core.device import as_if_alone
+from sklearn_torch_gmm.core.device import as_if_alone, automatic_accelerator
+from sklearn_torch_gmm.em import loop as plain_loop
+from sklearn_torch_gmm.em.loop import Job
 from sklearn_torch_gmm.em.restarts import Restart, SweepProgress, find_starts
 from sklearn_torch_gmm.em.results import FitResult, first_of_best
 from sklearn_torch_gmm.em.settings import FitSettings, Progress
@@ -20,25 +24,17 @@ from sklearn_torch_gmm.training.quiet import quiet_lightning
 
 CheckpointPath = str | PathLike[str] | None
 
+PLAIN_PARAMS = frozenset({"accelerator", "devices", "min_epochs", "precision"})
+"""Parameters of the trainer that ask nothing of a trainer, beside `max_epochs`."""
 
-@cache
-def lightning_loop() -> ModuleType:
-    """Return the module that runs fits on Lightning.
-
-    Its import takes two seconds, for which predictions and plain fits do not wait. It draws from
-    Python's random numbers, and would move the sequence of a program that has seeded them.
-    """
-    state = random.getstate()
-    from sklearn_torch_gmm.training import lightning_loop as module
-
-    random.setstate(state)
-    return module
+CALLBACKS_GROUP = "pytorch_lightning.callbacks_factory"
+"""The entry point by which installed packages add callbacks to every trainer."""
 
 
 def fit_mixture(
     rows: RowSource, settings: FitSettings, ckpt_path: CheckpointPath = None
 ) -> FitResult:
-    """Fit a mixture from ``settings.num_init`` starts and keep the likeliest.
+    """Fit a mixture from ``settings.num_init`` starts and keep that of the largest likelihood.
 
     Parameters
     ----------
@@ -65,8 +61,7 @@ def fit_mixture(
             return FitResult.of(restarts[-1])
         # A checkpoint is of one run.
         if settings.progress is None or ckpt_path is not None:
-            find = partial(find_starts, rows, [settings])
-            (restarts,) = lightning_loop().run_fits(rows, [settings], find, ckpt_path)
+            restarts = _run_at_once(rows, settings, ckpt_path)
         elif settings.trainer_params.get("callbacks"):
             restarts = _run_and_tell(rows, settings, settings.progress)
         else:
@@ -75,33 +70,30 @@ def fit_mixture(
 
 
 def fit_sweep(
-    rows: RowSource, members: Sequence[FitSettings], progress: SweepProgress | None = None
+    rows: RowSource, fits: Sequence[FitSettings], progress: SweepProgress | None = None
 ) -> list[list[Restart]]:
     """Fit many mixtures in the same passes over the data.
 
     Parameters
     ----------
     rows : RowSource
-    members : sequence of FitSettings
+    fits : sequence of FitSettings
         With one `random_state`; they share everything that is not about a mixture.
     progress : SweepProgress or None
 
     Returns
     -------
     list of list of Restart
-        What became of the starts of each member, with the likelihood of its parameters.
+        What became of the restarts of each fit, with the likelihood of its parameters.
 
     Raises
     ------
     ValueError
         If the data are not usable, or the trainer stops before all mixtures are done.
     """
-    with quiet_lightning(), as_if_alone(), switches_as_before(members[0].trainer_params):
-        find = partial(find_starts, rows, members)
-        run_fits = lightning_loop().run_fits
-        restarts: list[list[Restart]] = run_fits(
-            rows, members, find, scores=True, sweep_progress=progress
-        )
+    with quiet_lightning(), as_if_alone(), switches_as_before(fits[0].trainer_params):
+        job = Job(rows, fits, partial(find_starts, rows, fits), scores=True, progress=progress)
+        restarts = _run(job)
     scores = [r.log_likelihood for starts in restarts for r in starts if r.error is None]
     if any(map(math.isnan, scores)):
         # What was compared then would be the time that a mixture has had.
@@ -113,14 +105,20 @@ def fit_sweep(
     return restarts
 
 
-def _run_and_tell(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:
-    """All starts at once, and their progress afterwards.
+def _run_at_once(
+    rows: RowSource, settings: FitSettings, ckpt_path: CheckpointPath = None
+) -> list[Restart]:
+    """All restarts in the same passes."""
+    (restarts,) = _run(Job(rows, [settings], partial(find_starts, rows, [settings])), ckpt_path)
+    return restarts
 
-    To callbacks they are one fit: what has been seen of one start would count in the next.
+
+def _run_and_tell(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:
+    """All restarts in the same passes, and their progress afterwards.
+
+    To callbacks they are one fit: what has been seen of one restart would count in the next.
     """
-    silent = replace(settings, progress=None)
-    restarts: list[Restart]
-    (restarts,) = lightning_loop().run_fits(rows, [silent], partial(find_starts, rows, [silent]))
+    restarts = _run_at_once(rows, replace(settings, progress=None))
     for index, restart in enumerate(restarts):
         progress.start(index)
         before = settings.start.previous_lower_bound
@@ -132,13 +130,67 @@ def _run_and_tell(rows: RowSource, settings: FitSettings, progress: Progress) ->
 
 
 def _run_one_by_one(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:
-    """Each start by itself, so that its progress can be told in order."""
+    """Each restart by itself, so that its progress can be told in order."""
     starts = find_starts(rows, [settings])
     restarts = []
     for index, start in enumerate(starts.restarts[0]):
         progress.start(index)
-        find = partial(replace, starts, restarts=[[start]])
-        ((restart,),) = lightning_loop().run_fits(rows, [settings], find)
+        ((restart,),) = _run(Job(rows, [settings], partial(replace, starts, restarts=[[start]])))
         progress.end(restart.lower_bound, restart.converged)
         restarts.append(restart)
     return restarts
+
+
+# -- which loop -----------------------------------------------------------------------------------
+
+
+def _run(job: Job, ckpt_path: CheckpointPath = None) -> list[list[Restart]]:
+    """Run the plain loop where a trainer would add nothing to it, Lightning's elsewhere."""
+    settings = job.fits[0]
+    is_plain = (
+        ckpt_path is None
+        and job.rows.is_in_memory
+        and settings.batch_size is None
+        and settings.max_iter is not None
+        and asks_nothing_of_a_trainer(settings.trainer_params)
+    )
+    if is_plain:
+        return plain_loop.run(job)
+    restarts: list[list[Restart]] = lightning_loop().run(job, ckpt_path)
+    return restarts
+
+
+def asks_nothing_of_a_trainer(trainer_params: Mapping[str, Any]) -> bool:
+    """Whether the parameters say only what the plain loop does: one CPU, so many iterations.
+
+    A value that is not certain to be one of these is Lightning's to take or to refuse.
+    """
+    accelerator = trainer_params.get("accelerator", "auto")
+    return (
+        PLAIN_PARAMS.issuperset(trainer_params)
+        and type(trainer_params.get("min_epochs", 0)) is int
+        and type(trainer_params.get("devices", 1)) is int
+        and trainer_params.get("devices", 1) == 1
+        and (accelerator == "cpu" or (accelerator == "auto" and automatic_accelerator() == "cpu"))
+        and not _packages_add_callbacks()
+    )
+
+
+@cache
+def _packages_add_callbacks() -> bool:
+    """Whether an installed package adds callbacks to every trainer; a look at all takes a while."""
+    return len(entry_points(group=CALLBACKS_GROUP)) > 0
+
+
+@cache
+def lightning_loop() -> ModuleType:
+    """Return the module that runs fits on Lightning.
+
+    Its import takes two seconds, for which predictions and plain fits do not wait. It draws from
+    Python's random numbers, and would move the sequence of a program that has seeded them.
+    """
+    state = random.getstate()
+    from sklearn_torch_gmm.training import lightning_loop as module
+
+    random.setstate(state)
+    return module

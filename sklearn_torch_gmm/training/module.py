@@ -1,10 +1,10 @@
-"""Expectation–maximization as a Lightning module: one epoch is one iteration, if anybody looks."""
+"""Expectation–maximization as a Lightning module: one epoch is one iteration."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,82 +12,63 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_torch_gmm.em.failures import error_from_plain, error_to_plain
-from sklearn_torch_gmm.em.iterations import EMIterations
-from sklearn_torch_gmm.em.member import Outcome
-from sklearn_torch_gmm.em.restarts import Restart, Starts, SweepProgress
-from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.em.fit import Outcome
+from sklearn_torch_gmm.em.iterations import Iterations
+from sklearn_torch_gmm.em.loop import Job
+from sklearn_torch_gmm.em.restarts import Restart, Starts
 from sklearn_torch_gmm.em.threads import threads_for_iteration
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
-from sklearn_torch_gmm.rows.source import Batches, RowSource, Shard
+from sklearn_torch_gmm.rows.source import Batches, Shard
 from sklearn_torch_gmm.training.checkpoints import (
     check_state,
     random_state_to_plain,
     restore_random_state,
 )
-from sklearn_torch_gmm.training.trainer import (
-    OneLoader,
-    is_in_forked_process,
-    is_watched,
-    must_stop,
-)
+from sklearn_torch_gmm.training.trainer import OneLoader, is_in_forked_process, must_stop
+
+
+@dataclass
+class _EpochProgress:
+    """How far this process is with the rows of an epoch."""
+
+    rows_read: int = 0
+    has_first_batch: bool = False
+    """Lightning goes on during an epoch that was broken off."""
 
 
 class EMModule(pl.LightningModule):
-    """Carries :class:`EMIterations` through Lightning's loop.
+    """Carries :class:`~sklearn_torch_gmm.em.iterations.Iterations` through Lightning's loop.
 
     A training step adds a batch to the moments. The end of an epoch sums the moments over the
-    processes and does the M-step. Where the rows are one batch in memory, and nothing else is told
-    of epochs, the iterations that follow take place there, too: for little data an epoch costs as
-    much as an iteration.
+    processes, does the M-step and tests for convergence.
 
     Parameters
     ----------
-    rows : RowSource
-    members : sequence of FitSettings
-        What is fitted in the same passes; one for a single mixture with all its starts. They share
-        everything that is not about a mixture.
-    starts : Starts, or callable that returns them
-        A callable is called by the first of several processes, and the others are told.
-    scores : bool, default=False
-        Whether a last epoch finds the likelihood of the parameters that the last M-step found.
-    sweep_progress : SweepProgress or None
-        Is told which members are done.
+    job : Job
+    starts : Starts or None
+        None: the first of the processes finds them, and the others are told.
 
     Attributes
     ----------
-    iterations : EMIterations
+    iterations : Iterations
+        From the start of the fit on.
     failure : ValueError or None
         What ended the fit in every process.
     """
 
-    iterations: EMIterations
-
-    def __init__(
-        self,
-        rows: RowSource,
-        members: Sequence[FitSettings],
-        starts: Starts | Callable[[], Starts],
-        *,
-        scores: bool = False,
-        sweep_progress: SweepProgress | None = None,
-    ) -> None:
+    def __init__(self, job: Job, starts: Starts | None) -> None:
         super().__init__()
         self.automatic_optimization = False
+        self.iterations: Iterations | None = None
         self.failure: ValueError | None = None
         # Distributed strategies refuse a module that has nothing to train.
         self._anchor = nn.Parameter(torch.zeros(()))
-        self._rows = rows
-        self._members = members
-        self._settings = members[0]
+        self._job = job
         self._starts = starts
-        self._scores = scores
-        self._sweep_progress = sweep_progress
         self._restored: dict[str, Any] | None = None
         self._repeats = 0
-        self._rows_read = 0
-        self._has_first_batch = False
+        self._epoch = _EpochProgress()
         self._batches: Batches | None = None
-        self._all_rows: Any = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return an optimizer that changes nothing; Lightning warns without one."""
@@ -96,8 +77,10 @@ class EMModule(pl.LightningModule):
     def train_dataloader(self) -> Any:
         """Return the batches of this process."""
         shard = Shard(self.trainer.global_rank, self.trainer.world_size)
-        settings, device = self._settings, self.trainer.strategy.root_device
-        self._batches = self._rows.batches(settings.batch_size, settings.num_workers, shard, device)
+        settings, device = self._job.fits[0], self.trainer.strategy.root_device
+        self._batches = self._job.rows.batches(
+            settings.batch_size, settings.num_workers, shard, device
+        )
         return OneLoader(self._batches)
 
     def close(self) -> None:
@@ -105,10 +88,9 @@ class EMModule(pl.LightningModule):
 
         Module and trainer know each other: what they hold would stay until Python looks for cycles.
         """
-        self._all_rows = None
         if self._batches is not None:
             self._batches.close()
-        if hasattr(self, "iterations"):
+        if self.iterations is not None:
             self.iterations.release()
 
     def setup(self, stage: str) -> None:
@@ -121,19 +103,20 @@ class EMModule(pl.LightningModule):
         """Take the starts, or what a checkpoint holds, to the device."""
         if self.trainer.world_size > 1:
             self._leave_communication_to_the_end_of_the_epoch()
-        if self._settings.max_iter is None:
-            # The trainer counts epochs, and many iterations may be one.
-            limit = self.trainer.max_epochs
-            self._members = [replace(member, max_iter=limit) for member in self._members]
-        # Lightning counts the steps of optimizers: it would go on for ever for the least of them.
+        first = self._job.fits[0]
+        if first.max_iter is None:
+            # The trainer's own limit.
+            fits = [replace(fit, max_iter=self.trainer.max_epochs) for fit in self._job.fits]
+            self._job = replace(self._job, fits=fits)
+        # Lightning counts the steps of optimizers: it would go on forever for the least of them.
         loop = self.trainer.fit_loop
-        loop.min_epochs, loop.epoch_loop.min_steps = self._settings.min_iter, None
+        loop.min_epochs, loop.epoch_loop.min_steps = first.min_iter, None
         try:
             if self._restored is None:
                 starts = self._agreed_starts()
                 with torch.inference_mode():
-                    self.iterations = EMIterations(
-                        starts, self._members, self.device, scores=self._scores
+                    self.iterations = Iterations(
+                        starts, self._job.fits, self.device, scores=self._job.scores
                     )
             else:
                 self._go_on(self._restored)
@@ -142,8 +125,8 @@ class EMModule(pl.LightningModule):
 
     def _go_on(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
-        check_state(state, self._members, self._rows.num_features)
-        self.iterations = EMIterations.from_state(state, self._members, self.device)
+        check_state(state, self._job.fits, self._job.rows.num_features)
+        self.iterations = Iterations.from_state(state, self._job.fits, self.device)
         self._allow_more_epochs(self._repeats)
         # The mixtures count their iterations; an epoch that was broken off is none.
         self.trainer.fit_loop.max_epochs = -1
@@ -152,33 +135,29 @@ class EMModule(pl.LightningModule):
 
     @torch.inference_mode()
     def on_train_epoch_start(self) -> None:
-        """Begin an iteration."""
+        """Begin the E-step of an iteration."""
+        assert self.iterations is not None
         assert self._batches is not None
-        self._rows_read = 0
-        self._has_first_batch = False
-        self.iterations.begin(resident_rows=self._batches.resident_rows)
+        self._epoch = _EpochProgress()
+        self.iterations.begin_e_step(resident_rows=self._batches.resident_rows)
 
     @torch.inference_mode()
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Add a batch to the moments."""
+        assert self.iterations is not None
         counts_steps = self.trainer.checkpoint_callbacks or self.trainer.max_steps != -1
         if counts_steps and self.trainer.is_last_batch:
             # Lightning counts the steps of optimizers, saves nothing before the first of them, and
             # ends the epoch, too, with the last of `max_steps`.
             self.optimizers().step()  # type: ignore[union-attr]
-        self.iterations.add(*batch)
-        self._rows_read += batch[0].shape[0]
-        # Lightning goes on in the midst of an epoch that was broken off.
-        self._has_first_batch |= batch_idx == 0
-        assert self._batches is not None
-        if batch[0].shape[0] == self._batches.resident_rows and not is_watched(self.trainer):
-            self._all_rows = batch
+        with self._threads():
+            self.iterations.add(*batch)
+        self._epoch.rows_read += batch[0].shape[0]
+        self._epoch.has_first_batch |= batch_idx == 0
 
     @torch.inference_mode()
     def on_train_epoch_end(self) -> None:
         """Do the M-step and test for convergence."""
-        assert self._batches is not None
-        num_rows = self._batches.resident_rows or sys.maxsize
         rows_read, is_broken_off = self._rows_of_all()
         if is_broken_off:
             # A part of the rows is no iteration.
@@ -187,34 +166,37 @@ class EMModule(pl.LightningModule):
         if failure is not None:
             self._fail(failure)
             return
-        with threads_for_iteration(self.iterations.multiplications(num_rows)):
-            self._end_iteration()
-            while self._all_rows is not None and not must_stop(self.trainer):
-                self.on_train_epoch_start()
-                self.iterations.add(*self._all_rows)
+        try:
+            with self._threads():
                 self._end_iteration()
+        except NonFiniteLikelihoodError as error:
+            self._fail(self._nonfinite_error() or error)
+        except ValueError as error:
+            self._fail(error)
+
+    def _threads(self) -> AbstractContextManager[None]:
+        """The threads that an iteration takes in the plain loop."""
+        assert self.iterations is not None
+        assert self._batches is not None
+        num_rows = self._batches.resident_rows or sys.maxsize
+        return threads_for_iteration(self.iterations.multiplications(num_rows))
 
     def _end_iteration(self) -> None:
-        several = self.trainer.world_size > 1
-        try:
-            outcome = self.iterations.end(self._over_processes if several else None)
-        except NonFiniteLikelihoodError as failure:
-            self._fail(self._not_finite_rows() or failure)
-            return
-        except ValueError as failure:
-            self._fail(failure)
-            return
+        iterations, job = self.iterations, self._job
+        assert iterations is not None
+        numbers = iterations.m_step(self._over_processes if self.trainer.world_size > 1 else None)
+        outcome = iterations.test(numbers)
         if outcome is Outcome.REPEAT:
             self._repeats += 1
             self._allow_more_epochs(1)
         if outcome is Outcome.FINISHED:
             self._stop()
-        if self._sweep_progress is not None and self.trainer.global_rank == 0:
-            self._sweep_progress.members_done(self.iterations.finished_members())
+        if job.progress is not None and self.trainer.global_rank == 0:
+            job.progress.members_done(iterations.finished_fits())
         if self.trainer.callbacks or self.trainer.loggers:  # type: ignore[attr-defined]
-            # Somebody may look; where nobody can, logging would take most of a small iteration.
+            # Where nothing sees it, logging would take most of a small iteration.
             # A mean, as metrics are by default, would be one in single precision.
-            nll = torch.tensor(-self.iterations.latest_bound, dtype=torch.float64, device="cpu")
+            nll = torch.tensor(-iterations.latest_bound, dtype=torch.float64, device="cpu")
             self.log("nll", nll, prog_bar=True, reduce_fx="max", rank_zero_only=True)
 
     def _allow_more_epochs(self, repeats: int) -> None:
@@ -229,21 +211,21 @@ class EMModule(pl.LightningModule):
         """How many rows all processes have read in the pass, and whether it was broken off."""
         trainer = self.trainer
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        is_broken_off = not self._has_first_batch
+        is_broken_off = not self._epoch.has_first_batch
         if callbacks:
             is_broken_off |= must_stop(trainer) and not trainer.is_last_batch
         # Rows that are certain, in a pass that nobody can break off: nothing needs to be sent.
-        is_known = self._rows.rows_a_pass is None and not callbacks
+        is_known = self._job.rows.rows_a_pass is None and not callbacks
         if trainer.world_size == 1 or is_known:
-            return self._rows_read, is_broken_off
-        numbers = [float(self._rows_read), float(is_broken_off)]
+            return self._epoch.rows_read, is_broken_off
+        numbers = [float(self._epoch.rows_read), float(is_broken_off)]
         together = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         self._over_processes(together, "sum")
         return int(together[0].item()), together[1].item() > 0
 
     def _other_rows(self, rows_read: int) -> ValueError | None:
         """An error if the pass has not given the rows that there were before."""
-        expected, limit = self._rows.rows_a_pass, self.trainer.limit_train_batches
+        expected, limit = self._job.rows.rows_a_pass, self.trainer.limit_train_batches
         # As a whole number, 1 is one batch.
         takes_all = isinstance(limit, float) and limit == 1.0
         if expected is None or not takes_all or rows_read == expected:
@@ -253,21 +235,17 @@ class EMModule(pl.LightningModule):
             "reads all rows once an iteration: each pass must begin anew, and give the same ones."
         )
 
-    def _not_finite_rows(self) -> ValueError | None:
+    def _nonfinite_error(self) -> ValueError | None:
         """Which row of the data is not finite, if one is; in each of several processes."""
-        message: str | None = None
-        try:
-            assert self._batches is not None
-            for _ in self._batches.finite():
-                pass
-        except ValueError as found:
-            message = str(found)
-        messages = [message]
+        assert self._batches is not None
+        error = self._batches.nonfinite_error()
+        messages = [None if error is None else str(error)]
         if self.trainer.world_size > 1:
-            if message is not None:
-                message += f" Those of process {self.trainer.global_rank} are meant."
-            messages *= self.trainer.world_size
-            torch.distributed.all_gather_object(messages, message)
+            if error is not None:
+                messages[0] = f"{error} Those of process {self.trainer.global_rank} are meant."
+            found = messages * self.trainer.world_size
+            torch.distributed.all_gather_object(found, messages[0])
+            messages = found
         return next((ValueError(text) for text in messages if text is not None), None)
 
     def _fail(self, failure: ValueError) -> None:
@@ -292,11 +270,11 @@ class EMModule(pl.LightningModule):
         """
         if self.failure is not None:
             raise self.failure
-        if not hasattr(self, "iterations"):
+        if self.iterations is None:
             # The fit took place in processes of its own, and came back as a state.
             assert self._restored is not None
-            self.iterations = EMIterations.from_state(
-                self._restored, self._members, torch.device("cpu")
+            self.iterations = Iterations.from_state(
+                self._restored, self._job.fits, torch.device("cpu")
             )
         return self.iterations.results()
 
@@ -307,20 +285,20 @@ class EMModule(pl.LightningModule):
         starts: Starts | ValueError | None = None
         if self.trainer.global_rank == 0:
             try:
-                starts = self._starts() if callable(self._starts) else self._starts
+                starts = self._starts or self._job.find_starts()
             except ValueError as failure:
                 starts = failure
         if self.trainer.world_size > 1:
             found = (
                 starts,
-                self._rows.num_rows,
-                self._rows.total_weight,
-                random_state_to_plain(self._settings.random_state),
+                self._job.rows.num_rows,
+                self._job.rows.total_weight,
+                random_state_to_plain(self._job.fits[0].random_state),
             )
-            starts, self._rows.num_rows, self._rows.total_weight, state = (
+            starts, self._job.rows.num_rows, self._job.rows.total_weight, state = (
                 self.trainer.strategy.broadcast(found)
             )
-            restore_random_state(self._settings.random_state, state)
+            restore_random_state(self._job.fits[0].random_state, state)
         if isinstance(starts, ValueError):
             raise starts
         assert starts is not None
@@ -343,24 +321,24 @@ class EMModule(pl.LightningModule):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what a checkpoint and the parent of spawned processes need."""
-        state = self.iterations.state() if hasattr(self, "iterations") else self._restored
+        state = self._restored if self.iterations is None else self.iterations.state()
         return {
             "iterations": state,
             "failure": error_to_plain(self.failure),
             "repeats": self._repeats,
-            "num_rows": self._rows.num_rows,
-            "total_weight": self._rows.total_weight,
-            "random_state": random_state_to_plain(self._settings.random_state),
+            "num_rows": self._job.rows.num_rows,
+            "total_weight": self._job.rows.total_weight,
+            "random_state": random_state_to_plain(self._job.fits[0].random_state),
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`get_extra_state` returned."""
         self._restored = state["iterations"]
         self._repeats = state["repeats"]
-        if self._rows.num_rows is None:
-            self._rows.num_rows = state["num_rows"]
-            self._rows.total_weight = state["total_weight"]
-        restore_random_state(self._settings.random_state, state["random_state"])
+        if self._job.rows.num_rows is None:
+            self._job.rows.num_rows = state["num_rows"]
+            self._job.rows.total_weight = state["total_weight"]
+        restore_random_state(self._job.fits[0].random_state, state["random_state"])
         self.failure = error_from_plain(state["failure"])
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import signal
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from os import PathLike
 from typing import Any
 
@@ -15,7 +13,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -23,7 +20,6 @@ from torch.utils._pytree import tree_structure
 
 from sklearn_torch_gmm.core.device import automatic_accelerator
 from sklearn_torch_gmm.training.launcher import leave_nothing_behind
-from sklearn_torch_gmm.training.process_state import SWITCHES
 from sklearn_torch_gmm.training.quiet import quiet_lightning
 from sklearn_torch_gmm.training.trainer_params import as_list, check_trainer_params, refusals
 
@@ -42,8 +38,6 @@ _ASKED_BY: dict[type[pl.Callback], str] = {
     ProgressBar: "enable_progress_bar",
 }
 """What a callback of the user's asks for; Lightning refuses it beside such a default."""
-
-_PLAIN = (str, int, float, type(None))
 
 
 class QuietTrainer(pl.Trainer):
@@ -87,7 +81,7 @@ def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int | None) -
     # Lightning's sampler repeats rows to even out the ranks; ours never does.
     params["use_distributed_sampler"] = False
     with refusals(trainer_params):
-        return _copied(params) or _made(params)
+        return _made(params)
 
 
 def _asked_by_callbacks(callbacks: pl.Callback | Sequence[pl.Callback] | None) -> dict[str, bool]:
@@ -112,39 +106,6 @@ def _made(params: Mapping[str, Any]) -> pl.Trainer:
     return trainer
 
 
-def _copied(params: Mapping[str, Any]) -> pl.Trainer | None:
-    """Copy a trainer that has been made before, if nothing in it belongs to a single fit.
-
-    Each trainer that is made looks through all installed packages for callbacks, which takes longer
-    than a fit of little data. A copy of one that has not been used takes 0.1 ms.
-    """
-    are_plain = all(isinstance(value, _PLAIN) for value in params.values())
-    sets_switches = not SWITCHES.isdisjoint(params)
-    on_one_cpu = params["accelerator"] == "cpu" and _is_one_process(params)
-    if not are_plain or not on_one_cpu or sets_switches:
-        return None
-    # True is equal to 1, and means something else.
-    key = tuple((name, type(value), value) for name, value in sorted(params.items()))
-    pickled = _pickled_trainer(key)
-    trainer: pl.Trainer | None = None if pickled is None else pickle.loads(pickled)
-    return trainer
-
-
-@lru_cache(maxsize=16)
-def _pickled_trainer(key: tuple[tuple[str, type, Any], ...]) -> bytes | None:
-    trainer = _made({name: value for name, _, value in key})
-    # They may keep something of one fit, as what a package has added or a name stands for may.
-    return None if _has_listeners(trainer) else pickle.dumps(trainer)
-
-
-def _has_listeners(trainer: pl.Trainer) -> bool:
-    return bool(
-        trainer.callbacks  # type: ignore[attr-defined]
-        or trainer.loggers
-        or not isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
-    )
-
-
 class OneLoader(CombinedLoader):
     """``batches`` as Lightning wants them, without the collection that it would search for more.
 
@@ -161,7 +122,7 @@ class OneLoader(CombinedLoader):
         self._limits = None
 
 
-def starts_processes_of_its_own(trainer: pl.Trainer) -> bool:
+def starts_processes(trainer: pl.Trainer) -> bool:
     """Whether the fit takes place in new processes, while this one waits for them."""
     return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
 
@@ -173,17 +134,12 @@ def is_in_forked_process(trainer: pl.Trainer) -> bool:
     return isinstance(launcher, _MultiProcessingLauncher) and launcher.is_interactive_compatible
 
 
-def is_watched(trainer: pl.Trainer) -> bool:
-    """Whether anything that the user asked for is told of epochs or steps, or counts the latter."""
-    return _has_listeners(trainer) or trainer.max_steps != -1 or trainer.world_size > 1
-
-
 def must_stop(trainer: pl.Trainer) -> bool:
     """Whether the fit is over, or the process has been told to end."""
     return trainer.should_stop or trainer.received_sigterm
 
 
-def run(
+def run_trainer(
     trainer: pl.Trainer, module: pl.LightningModule, ckpt_path: str | PathLike[str] | None = None
 ) -> None:
     """Fit, and leave nothing behind that the caller did not ask for.

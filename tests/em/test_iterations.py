@@ -12,13 +12,15 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.rounding import TOLERATED_ERROR
-from sklearn_torch_gmm.em import member
-from sklearn_torch_gmm.em.iterations import EMIterations
+from sklearn_torch_gmm.em import fit as fit_module
+from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
 from sklearn_torch_gmm.mixture import GaussianMixture
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.training.fit import fit_mixture
+
+pytestmark = pytest.mark.usefixtures("loop")
 
 TYPES = sorted(STRUCTURES)
 PARAMETERS = ["weights_", "means_", "covariances_", "precisions_cholesky_"]
@@ -161,13 +163,13 @@ def test_an_m_step_is_done_again_where_a_component_has_few_rows(
         ),
     }
     done = []
-    m_step = member.m_step
+    m_step = fit_module.m_step
 
     def spy(*args, rare_cases, **kwargs):
         done.append(rare_cases)
         return m_step(*args, rare_cases=rare_cases, **kwargs)
 
-    monkeypatch.setattr(member, "m_step", spy)
+    monkeypatch.setattr(fit_module, "m_step", spy)
 
     mixture = GaussianMixture(2, covariance_type=covariance_type, max_iter=3, tol=0, **start)
     with warnings.catch_warnings():
@@ -196,13 +198,13 @@ def settings_for(X, **kwargs):
 def taken(monkeypatch):
     """The kinds of steps that the first member has taken."""
     taken = []
-    begin = EMIterations.begin
+    begin = Iterations.begin_e_step
 
     def spy(iterations, **options):
         begin(iterations, **options)
-        taken.append(type(iterations.members[0]._step).__name__)
+        taken.append(type(iterations.fits[0]._e_step).__name__)
 
-    monkeypatch.setattr(EMIterations, "begin", spy)
+    monkeypatch.setattr(Iterations, "begin_e_step", spy)
     return taken
 
 

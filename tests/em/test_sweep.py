@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.fast_step import MOST_COMPONENTS
 from sklearn_torch_gmm.core.processor import chunk_bytes
-from sklearn_torch_gmm.em.iterations import EMIterations
+from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.restarts import find_starts
 from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError, NonFiniteLikelihoodError
@@ -104,13 +104,13 @@ def test_a_member_that_repeats_an_iteration_leaves_the_others_alone(monkeypatch)
     X = 1e-3 * rng.normal(size=(20_001, 2))
     X[1] = 1e3  # Not among the evenly spaced rows that the start knows.
     passes = []
-    begin = EMIterations.begin
+    begin = Iterations.begin_e_step
 
     def spy(iterations, **options):
         begin(iterations, **options)
         passes.append({m.settings.num_components: type(s).__name__ for m, s in iterations._in_pass})
 
-    monkeypatch.setattr(EMIterations, "begin", spy)
+    monkeypatch.setattr(Iterations, "begin_e_step", spy)
     members = members_for(sizes=(1, 2), types=["full"], max_iter=3, num_init=1)
     results = fit_sweep(ArrayRows(X), members)
     kinds = {kind for one in passes for kind in one.values()}
@@ -177,21 +177,21 @@ def test_a_state_goes_on_where_it_was(X, stopped_after):
         for _ in range(most):
             if iterations.is_finished:
                 break
-            iterations.begin()
+            iterations.begin_e_step()
             iterations.add(torch.from_numpy(X))
-            iterations.end()
+            iterations.test(iterations.m_step())
         return iterations
 
     def fresh():
         members = members_for()
-        return members, EMIterations(
+        return members, Iterations(
             find_starts(ArrayRows(X), members), members, torch.device("cpu"), scores=True
         )
 
     whole = iterate(fresh()[1], 200)
     members, stopped = fresh()
     state = iterate(stopped, stopped_after).state()
-    resumed = iterate(EMIterations.from_state(state, members, torch.device("cpu")), 200)
+    resumed = iterate(Iterations.from_state(state, members, torch.device("cpu")), 200)
     assert whole.is_finished
     assert resumed.is_finished
     for actual, expected in zip(resumed.results(), whole.results(), strict=True):
@@ -234,12 +234,12 @@ def test_the_memory_of_a_pass_does_not_grow_with_the_number_of_mixtures(X):
     members = members_for(sizes=range(2, 31), types=["full"], num_init=2, max_iter=1)
     assert sum(2 * member.num_components for member in members) > 3 * MOST_COMPONENTS
     starts = find_starts(ArrayRows(X), members)
-    iterations = EMIterations(starts, members, torch.device("cpu"), scores=True)
+    iterations = Iterations(starts, members, torch.device("cpu"), scores=True)
     rows = torch.from_numpy(np.tile(X, (10, 1)))
     while not iterations.is_finished:
-        iterations.begin()
+        iterations.begin_e_step()
         iterations.add(rows)
-        iterations.end()
+        iterations.test(iterations.m_step())
     held = sum(buffer.nbytes for buffer in iterations._workspace._buffers.values())
     assert 0 < held <= chunk_bytes()
 

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from threading import Thread, active_count
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from sklearn_torch_gmm.core.fast_step import SMALL_PRODUCT
-from sklearn_torch_gmm.em import member as member_module
-from sklearn_torch_gmm.em.iterations import EMIterations
+from sklearn_torch_gmm.em import fit as fit_module
+from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
 from sklearn_torch_gmm.em.threads import libraries, one_blas_thread, one_openmp_thread
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
@@ -87,13 +88,13 @@ def test_openmp_is_one_inside_and_as_before_outside():
 def test_little_data_have_one_thread_and_leave_the_number_alone(rng, monkeypatch, more):
     X = rng.normal(size=(SMALL_PRODUCT // (6 * 3) + more, 2))
     seen = []
-    m_step = member_module.m_step
+    m_step = fit_module.m_step
 
     def spy(*args, **kwargs):
         seen.append(set(counts("openmp").values()))
         return m_step(*args, **kwargs)
 
-    monkeypatch.setattr(member_module, "m_step", spy)
+    monkeypatch.setattr(fit_module, "m_step", spy)
     start = StartSettings("random_from_data")
     settings = FitSettings(3, "full", start, np.random.RandomState(0), max_iter=3, tolerance=0.0)
     with libraries("openmp").limit(limits=3):
@@ -104,19 +105,19 @@ def test_little_data_have_one_thread_and_leave_the_number_alone(rng, monkeypatch
 
 def test_the_threads_of_a_stream_are_left_alone(rng, monkeypatch):
     seen = []
-    end = EMIterations.end
+    m_step = Iterations.m_step
 
     def spy(self, *args):
         seen.append(set(counts("openmp").values()))
-        return end(self, *args)
+        return m_step(self, *args)
 
-    monkeypatch.setattr(EMIterations, "end", spy)
+    monkeypatch.setattr(Iterations, "m_step", spy)
     start = StartSettings("random_from_data")
     settings = FitSettings(2, "full", start, np.random.RandomState(0), max_iter=1)
     with libraries("openmp").limit(limits=3):
         fit_mixture(ArrayRows(rng.normal(size=(50, 2))), settings)
         monkeypatch.setattr(ArrayRows, "batches", not_resident(ArrayRows.batches))
-        fit_mixture(ArrayRows(rng.normal(size=(50, 2))), settings)
+        fit_mixture(ArrayRows(rng.normal(size=(50, 2))), replace(settings, batch_size=10))
     assert seen == [{1}, {3}]
 
 

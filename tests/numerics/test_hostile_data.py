@@ -12,8 +12,7 @@ from sklearn_torch_gmm import GaussianMixture as Documented
 from sklearn_torch_gmm._estimator.outcome import check_representable
 from sklearn_torch_gmm.core import inference
 from sklearn_torch_gmm.core.covariance import get_structure
-from sklearn_torch_gmm.em import first_m_step as assignments
-from sklearn_torch_gmm.em import member
+from sklearn_torch_gmm.em import accuracy, first_m_step
 from sklearn_torch_gmm.exceptions import (
     EmptyComponentWarning,
     IllDefinedCovarianceError,
@@ -362,7 +361,7 @@ def test_wide_rows_give_the_same(monkeypatch, rng, face, covariance_type, start)
     X = two_clusters(rng)
     options = {"covariance_type": covariance_type, "start": start, "random_state": 0}
     narrow = make(face, 2, **options).fit(X)
-    for module in (assignments, member, inference):
+    for module in (first_m_step, accuracy, inference):
         monkeypatch.setattr(module, "is_wide", lambda *sizes, **ratio: True)
     wide = make(face, 2, **options).fit(X)
     assert wide.n_iter_ == narrow.n_iter_

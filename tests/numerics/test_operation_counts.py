@@ -22,7 +22,7 @@ from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
 from sklearn_torch_gmm.core.m_step import m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
-from sklearn_torch_gmm.em.iterations import EMIterations
+from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.mixture import GaussianMixture
 from sklearn_torch_gmm.rows import in_memory as arrays
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
@@ -187,15 +187,22 @@ def test_operations_of_an_m_step_depend_neither_on_components_nor_on_restarts(co
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_operations_between_two_passes_are_few(monkeypatch, covariance_type, restarts):
     totals = []
-    end = EMIterations.end
+    m_step, test = Iterations.m_step, Iterations.test
 
-    def counted(iterations, *arguments):
+    def counted_m_step(iterations, *arguments):
         with Operations() as operations:
-            outcome = end(iterations, *arguments)
+            numbers = m_step(iterations, *arguments)
         totals.append(operations.total)
+        return numbers
+
+    def counted_test(iterations, numbers):
+        with Operations() as operations:
+            outcome = test(iterations, numbers)
+        totals[-1] += operations.total
         return outcome
 
-    monkeypatch.setattr(EMIterations, "end", counted)
+    monkeypatch.setattr(Iterations, "m_step", counted_m_step)
+    monkeypatch.setattr(Iterations, "test", counted_test)
     fit_for_four_iterations(covariance_type, restarts)
     assert len(totals) == 4
     assert max(totals) <= OPERATIONS_BETWEEN_PASSES
@@ -248,22 +255,29 @@ class ReadsByHost(TorchFunctionMode):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_an_iteration_reads_back_from_the_device_once(monkeypatch, covariance_type, restarts):
     reads = []
-    end = EMIterations.end
-    add = EMIterations.add
+    m_step, test = Iterations.m_step, Iterations.test
+    add = Iterations.add
 
     def counted_add(iterations, *batch):
         with ReadsByHost() as counter:
             add(iterations, *batch)
         reads.append(counter.counts)
 
-    def counted_end(iterations, *arguments):
+    def counted_m_step(iterations, *arguments):
         with ReadsByHost() as counter:
-            outcome = end(iterations, *arguments)
+            numbers = m_step(iterations, *arguments)
         reads.append(counter.counts)
+        return numbers
+
+    def counted_test(iterations, numbers):
+        with ReadsByHost() as counter:
+            outcome = test(iterations, numbers)
+        reads[-1] += counter.counts
         return outcome
 
-    monkeypatch.setattr(EMIterations, "add", counted_add)
-    monkeypatch.setattr(EMIterations, "end", counted_end)
+    monkeypatch.setattr(Iterations, "add", counted_add)
+    monkeypatch.setattr(Iterations, "m_step", counted_m_step)
+    monkeypatch.setattr(Iterations, "test", counted_test)
     fit_for_four_iterations(covariance_type, restarts)
     assert len(reads) == 8
     assert [+counts for counts in reads] == 4 * [Counter(), Counter(tolist=1)]
@@ -308,7 +322,7 @@ def test_rows_that_fit_on_a_gpu_are_moved_to_it_once(monkeypatch, batch_size):
 def test_a_fit_asks_for_its_batches_once_and_copies_none_after_that(monkeypatch):
     """What is moved, or put in order, when batches are made is thus so once a fit."""
     asked, places = [], []
-    batches, add = ArrayRows.batches, EMIterations.add
+    batches, add = ArrayRows.batches, Iterations.add
 
     def counted(source, *arguments, **options):
         asked.append(source)
@@ -319,7 +333,7 @@ def test_a_fit_asks_for_its_batches_once_and_copies_none_after_that(monkeypatch)
         add(iterations, rows, *others)
 
     monkeypatch.setattr(ArrayRows, "batches", counted)
-    monkeypatch.setattr(EMIterations, "add", placed)
+    monkeypatch.setattr(Iterations, "add", placed)
     X = blobs()
     GaussianMixture(2, tol=0.0, max_iter=5, random_state=0).fit(X)
     assert len(asked) == 1

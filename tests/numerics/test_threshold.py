@@ -16,7 +16,7 @@ from sklearn_torch_gmm.core.rounding import (
     cancellation_of_scatter,
     largest_moments,
 )
-from sklearn_torch_gmm.em.iterations import EMIterations
+from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.restarts import Restart, Starts
 from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
 from tests.core.steps import (
@@ -88,9 +88,9 @@ def test_an_iteration_changes_its_form_at_the_threshold(name, side, dtype):
         trainer_params={"precision": "32-true" if dtype == torch.float32 else "64-true"},
     )  # fmt: skip
     starts = Starts([[Restart(case.parameters)]], case.centre, case.extents)
-    iterations = EMIterations(starts, [settings], torch.device("cpu"))
-    iterations.begin()
-    assert type(iterations.members[0]._step) is (FastEStep if side == "below" else ExactEStep)
+    iterations = Iterations(starts, [settings], torch.device("cpu"))
+    iterations.begin_e_step()
+    assert type(iterations.fits[0]._e_step) is (FastEStep if side == "below" else ExactEStep)
 
 
 @needs_extended_precision
@@ -118,7 +118,9 @@ def test_the_error_just_below_the_threshold_is_tolerable(name, dtype):
 @pytest.mark.parametrize("name", TYPES)
 def test_predictions_change_their_form_at_their_threshold(monkeypatch, name, side):
     factor = 0.99 if side == "below" else 1.01
-    spread = spread_at(name, factor * inference.TOLERATED_ERROR, which="bound_of_densities")
+    spread = spread_at(
+        name, factor * inference.TOLERATED_ERROR_OF_ANSWERS, which="bound_of_densities"
+    )
     case = Case(np.random.default_rng(0), name, spread)
     exact = []
     method = inference.Inference._exact_chunks
@@ -135,7 +137,7 @@ def test_predictions_change_their_form_at_their_threshold(monkeypatch, name, sid
     normal = torch.distributions.Normal(case.parameters.means[0].unsqueeze(1), 1.0)
     expected = (normal.log_prob(case.rows).sum(-1) + np.log(0.5)).logsumexp(0)
     torch.testing.assert_close(
-        answers, expected, rtol=0, atol=ERROR_FACTOR * inference.TOLERATED_ERROR
+        answers, expected, rtol=0, atol=ERROR_FACTOR * inference.TOLERATED_ERROR_OF_ANSWERS
     )
 
 
@@ -147,13 +149,13 @@ def test_rows_beyond_those_known_are_seen_by_the_bound():
         random_state=np.random.RandomState(0),
     )  # fmt: skip
     starts = Starts([[Restart(case.parameters)]], case.centre, case.extents)
-    iterations = EMIterations(starts, [settings], torch.device("cpu"))
-    iterations.begin()
-    assert type(iterations.members[0]._step) is FastEStep
+    iterations = Iterations(starts, [settings], torch.device("cpu"))
+    iterations.begin_e_step()
+    assert type(iterations.fits[0]._e_step) is FastEStep
     iterations.add(torch.cat([case.rows, torch.full((1, FEATURES), 1e9, dtype=torch.float64)]))
-    assert iterations.end().name == "REPEAT"
-    iterations.begin()
-    assert type(iterations.members[0]._step) is ExactEStep
+    assert iterations.test(iterations.m_step()).name == "REPEAT"
+    iterations.begin_e_step()
+    assert type(iterations.fits[0]._e_step) is ExactEStep
 
 
 def test_means_that_move_far_are_seen_by_the_bound_of_the_moments():
@@ -168,13 +170,13 @@ def test_means_that_move_far_are_seen_by_the_bound_of_the_moments():
         num_components=2, covariance_type="full", start=StartSettings("kmeans"),
         random_state=np.random.RandomState(0),
     )  # fmt: skip
-    iterations = EMIterations(
+    iterations = Iterations(
         Starts([[Restart(start)]], case.centre, case.extents), [settings], torch.device("cpu")
     )
     outcomes = []
     for _ in range(2):
-        iterations.begin()
+        iterations.begin_e_step()
         iterations.add(case.rows)
-        outcomes.append(iterations.end().name)
+        outcomes.append(iterations.test(iterations.m_step()).name)
     assert outcomes == ["REPEAT", "GOES_ON"]
-    assert len(iterations.members[0].restarts[0].lower_bounds) == 1
+    assert len(iterations.fits[0].mixtures.restarts[0].lower_bounds) == 1

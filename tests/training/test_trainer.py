@@ -21,8 +21,6 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins import HalfPrecision
 
 from sklearn_torch_gmm import GaussianMixture
-from sklearn_torch_gmm.training import lightning_loop as loop_module
-from sklearn_torch_gmm.training import trainer as trainer_module
 from sklearn_torch_gmm.training.trainer import QUIET_DEFAULTS, make_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -99,100 +97,6 @@ def test_a_plugin_does_not_choose_the_arithmetic(X, wrap):
 
 def test_one_device_unless_asked():
     assert make_trainer({}, max_epochs=1).num_devices == 1
-
-
-class TestTrainersOfPlainParameters:
-    """They are copies of one."""
-
-    @pytest.fixture(autouse=True)
-    def _cpu(self, monkeypatch):
-        monkeypatch.setattr(trainer_module, "automatic_accelerator", lambda: "cpu")
-        trainer_module._pickled_trainer.cache_clear()
-        yield
-        trainer_module._pickled_trainer.cache_clear()
-
-    @pytest.fixture
-    def made(self, monkeypatch):
-        made = []
-        original = trainer_module.QuietTrainer.__init__
-
-        def spy(trainer, *args, **kwargs):
-            made.append(kwargs)
-            original(trainer, *args, **kwargs)
-
-        monkeypatch.setattr(trainer_module.QuietTrainer, "__init__", spy)
-        return made
-
-    def test_one_is_made(self, made):
-        first, second = (make_trainer({}, max_epochs=7) for _ in range(2))
-        assert len(made) == 1
-        assert first is not second
-        assert first.fit_loop is not second.fit_loop
-        assert first.fit_loop.trainer is first
-        assert (second.max_epochs, second.callbacks, second.logger) == (7, [], None)
-
-    def test_plain_values_are_parts_of_what_is_copied(self, made):
-        params = {"accelerator": "cpu", "max_steps": 5, "limit_train_batches": 0.5}
-        for _ in range(2):
-            trainer = make_trainer(params, max_epochs=7)
-            assert (trainer.max_steps, trainer.limit_train_batches) == (5, 0.5)
-        assert len(made) == 1
-
-    @pytest.mark.parametrize("params", [{"deterministic": False}, {"benchmark": False}], ids=str)
-    def test_what_sets_switches_of_torchs_is_made_each_time(self, made, params):
-        for _ in range(2):
-            make_trainer(params, max_epochs=7)
-        assert len(made) == 2
-
-    def test_true_is_not_one(self, made):
-        for limit in (1, True, 1.0):
-            make_trainer({"limit_train_batches": limit}, max_epochs=7)
-        assert [type(kwargs["limit_train_batches"]) for kwargs in made] == [int, bool, float]
-
-    @pytest.mark.parametrize(
-        "params",
-        [
-            {"callbacks": [Recorder()]},
-            {"enable_checkpointing": True},
-            {"enable_progress_bar": True},
-            {"logger": True},
-            {"max_time": "00:01:00:00"},
-            {"profiler": "simple"},
-            {"devices": 2},
-        ],
-        ids=lambda params: next(iter(params)),
-    )
-    @pytest.mark.filterwarnings("ignore:Starting from v1.9.0, `tensorboardX`")
-    def test_what_may_belong_to_one_fit_is_made_each_time(self, made, tmp_path, params):
-        for _ in range(2):
-            make_trainer({"default_root_dir": str(tmp_path), **params}, max_epochs=7)
-        assert len(made) in (2, 3)
-
-    def test_what_is_refused_is_refused_each_time(self):
-        for _ in range(2):
-            with pytest.raises(ValueError, match=r"refuses trainer_params.*limit_train_batches"):
-                make_trainer({"limit_train_batches": -1.0}, max_epochs=7)
-
-    def test_another_number_of_epochs_is_another_trainer(self):
-        for max_epochs in (3, 5, 3):
-            assert make_trainer({}, max_epochs=max_epochs).max_epochs == max_epochs
-
-    def test_one_that_a_package_adds_callbacks_to_is_made_each_time(self, made, monkeypatch):
-        factory = "pytorch_lightning.trainer.connectors.callback_connector._load_external_callbacks"
-        monkeypatch.setattr(factory, lambda group: [Recorder()])
-        first, second = (make_trainer({}, max_epochs=7) for _ in range(2))
-        assert first.callbacks[0] is not second.callbacks[0]
-
-    def test_each_fit_has_its_own(self, X, made, monkeypatch):
-        used = []
-        run = loop_module.run
-        monkeypatch.setattr(
-            loop_module, "run", lambda trainer, *rest: (used.append(trainer), run(trainer, *rest))
-        )
-        for _ in range(3):
-            GaussianMixture(2, random_state=0).fit(X)
-        assert len(set(map(id, used))) == 3
-        assert len(made) == 1
 
 
 def test_the_callers_list_of_callbacks_is_left_alone():

@@ -1,0 +1,106 @@
+"""Which E-step the digits allow: the fast one, or the exact one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.inference import TOLERATED_ERROR_OF_ANSWERS
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.rounding import (
+    TOLERATED_ERROR,
+    cancellation,
+    cancellation_of_moments,
+    cancellation_of_scatter,
+    largest_moments,
+)
+from sklearn_torch_gmm.core.workspace import is_wide
+from sklearn_torch_gmm.em.known_data import KnownData
+from sklearn_torch_gmm.em.mixtures import Mixtures
+from sklearn_torch_gmm.em.report import StepReport
+
+
+class Accuracy:
+    """Decides, from bounds on rounding, how exact the next pass of a fit has to be.
+
+    Parameters
+    ----------
+    structure : CovarianceStructure
+    data : KnownData
+    components_in_pass : int
+        Of all mixtures that would share the moments T(x) of a row, those of this fit included.
+
+    Attributes
+    ----------
+    is_wide : bool
+        Whether moments of a row are so many that every pass is exact.
+    needs_exact : bool
+        Whether the next pass works with differences to the means.
+    about : Tensor [R, K, D] or None
+        What the moments of the next exact pass are about; None: the means.
+    """
+
+    def __init__(
+        self, structure: CovarianceStructure, data: KnownData, components_in_pass: int
+    ) -> None:
+        num_features = data.centre.shape[0]
+        num_moments = 1 + structure.num_moments(num_features)
+        self.is_wide = is_wide(num_moments, components_in_pass * num_features)
+        self.needs_exact = False
+        self.about: Tensor | None = None
+        self._structure = structure
+        self._data = data
+        self._largest: Tensor | None = None
+
+    def errors(self, mixtures: Mixtures) -> Tensor:
+        """Bounds ``[R]`` on the rounding error of the fast E-step, in nats."""
+        parameters = mixtures.parameters
+        if self.is_wide:
+            return parameters.weights.new_full(parameters.weights.shape[:1], math.inf)
+        largest = self._largest
+        if largest is None:
+            largest = largest_moments(self._data.extents, self._structure)
+            self._largest = largest if self._data.knows_all else None
+        errors = cancellation(mixtures.natural, largest)
+        if self._structure.has_shared_scatter:
+            factors = parameters.precisions_cholesky
+            errors = errors + cancellation_of_scatter(factors, self._data.extents)
+        return errors
+
+    def errors_of_new_rows(self, mixtures: Mixtures) -> Tensor | None:
+        """The same after a fast pass that has seen rows for the first time, otherwise None."""
+        return None if self.needs_exact or self._data.knows_all else self.errors(mixtures)
+
+    def drifts(self, parameters: MixtureParameters, about: Tensor) -> Tensor | None:
+        """Relative rounding errors ``[R]`` of covariances that an exact pass has led to."""
+        if not self.needs_exact:
+            return None
+        return cancellation_of_moments(parameters, about, self._structure)
+
+    def must_repeat(self, report: StepReport, found: MixtureParameters) -> bool:
+        """Whether the pass has turned out to have lost digits; the next one then keeps them."""
+        if not self.needs_exact and not self._are_tolerated(report.errors):
+            self.needs_exact = True
+            return True
+        if self.needs_exact and self.about is None and not self._are_tolerated(report.drifts):
+            # Moments about the means that this pass has found have the digits that it lost.
+            self.about = found.means
+            return True
+        self.about = None
+        return False
+
+    def look_ahead(self, errors: Sequence[float]) -> None:
+        """Choose the next pass by the errors that the fast one may have."""
+        self.needs_exact = not self._are_tolerated(errors)
+
+    def allows_fast_scores(self, mixtures: Mixtures) -> bool:
+        """Whether the fast E-step finds likelihoods as exact as predictions are."""
+        errors: list[float] = self.errors(mixtures).tolist()
+        return all(error <= TOLERATED_ERROR_OF_ANSWERS for error in errors)
+
+    def _are_tolerated(self, errors: Sequence[float]) -> bool:
+        # Not "greater than": a bound that is NaN is not tolerated either.
+        return all(error <= TOLERATED_ERROR[self._data.centre.dtype] for error in errors)

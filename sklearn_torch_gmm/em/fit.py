@@ -1,0 +1,296 @@
+"""One fit between the passes over the data: its E-step, its M-step, its test."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import FEW_ROWS
+from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.exact_step import ExactEStep
+from sklearn_torch_gmm.core.fast_step import FastEStep
+from sklearn_torch_gmm.core.fixed import keep_parts
+from sklearn_torch_gmm.core.m_step import MStepResult, m_step, negligible_weight
+from sklearn_torch_gmm.core.moments import Moments
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.workspace import Workspace
+from sklearn_torch_gmm.em.accuracy import Accuracy
+from sklearn_torch_gmm.em.convergence import Convergence
+from sklearn_torch_gmm.em.failures import find_unusable, not_finite
+from sklearn_torch_gmm.em.known_data import KnownData
+from sklearn_torch_gmm.em.mixtures import Mixtures
+from sklearn_torch_gmm.em.report import ScoreReport, StepReport
+from sklearn_torch_gmm.em.restarts import Restart
+from sklearn_torch_gmm.em.settings import FitSettings
+
+
+class Outcome(enum.Enum):
+    """What an iteration led to."""
+
+    GOES_ON = enum.auto()
+    FINISHED = enum.auto()
+    """Nothing is left to do."""
+    REPEAT = enum.auto()
+    """The pass has turned out to have lost digits: the iteration is to be done again, exactly."""
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What an M-step starts from.
+
+    Attributes
+    ----------
+    e_step : EStep
+    before : MixtureParameters
+    moments : Moments
+        Summed over all rows.
+    bounds : Tensor [R]
+        Mean log-likelihood of the rows under `before`.
+    errors : Tensor [R] or None
+        Rounding errors that the E-step may have had, if its rows were seen for the first time.
+    """
+
+    e_step: EStep
+    before: MixtureParameters
+    moments: Moments
+    bounds: Tensor
+    errors: Tensor | None
+
+
+class Fit:
+    """EM for the restarts of one number of components and one covariance structure.
+
+    A restart that has converged, has done its iterations or has failed takes no part in later
+    passes.
+
+    Parameters
+    ----------
+    restarts : list of Restart
+    settings : FitSettings
+    data : KnownData
+    workspace : Workspace
+    components_in_pass : int
+        Of all mixtures that would share the moments T(x) of a row, those of this fit included.
+
+    Attributes
+    ----------
+    mixtures : Mixtures
+        What is iterated.
+    accuracy : Accuracy
+        How exact it must be.
+    convergence : Convergence
+        Whether it has converged.
+    """
+
+    def __init__(
+        self,
+        restarts: list[Restart],
+        settings: FitSettings,
+        data: KnownData,
+        workspace: Workspace,
+        components_in_pass: int,
+    ) -> None:
+        structure = settings.structure
+        self.settings = settings
+        self.accuracy = Accuracy(structure, data, components_in_pass)
+        self.mixtures = Mixtures(
+            restarts, structure, data.centre, has_natural=not self.accuracy.is_wide
+        )
+        self.convergence = Convergence(settings, data.centre.dtype)
+        self._data = data
+        self._workspace = workspace
+        # What is done for them is a third of the operations, and hardly ever needed.
+        self._has_rare_cases = False
+        self._e_step: EStep | None = None
+        self._pass: _Pass | None = None
+        self._result: MStepResult | None = None
+        self.mixtures.activate([i for i, r in enumerate(restarts) if self.convergence.goes_on(r)])
+        if self.mixtures.active:
+            self.accuracy.look_ahead(self.accuracy.errors(self.mixtures).tolist())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no restart takes part in passes to come."""
+        return not self.mixtures.active
+
+    @property
+    def latest_bound(self) -> float:
+        """The best mean log-likelihood, in nats."""
+        return max(restart.lower_bound for restart in self.mixtures.restarts)
+
+    # -- one iteration ----------------------------------------------------------------------------
+
+    def begin_e_step(self) -> EStep:
+        """Return the E-step that the rows are to be added to."""
+        return self._begin(exact=self.accuracy.needs_exact)
+
+    def _begin(self, *, exact: bool, with_certainty: bool = False) -> EStep:
+        data, mixtures, structure = self._data, self.mixtures, self.settings.structure
+        if exact:
+            self._e_step = ExactEStep(
+                mixtures.parameters,
+                data.centre,
+                structure,
+                self._workspace,
+                about=self.accuracy.about,
+                with_certainty=with_certainty,
+            )
+        else:
+            self._e_step = FastEStep(
+                mixtures.parameters,
+                data.centre,
+                structure,
+                self._workspace,
+                natural=mixtures.natural,
+                extents=None if data.knows_all else data.extents,
+                scatter=data.scatter,
+                with_certainty=with_certainty,
+            )
+        return self._e_step
+
+    def m_step(self, moments: Moments) -> Tensor:
+        """Do the M-step, and return a packed :class:`StepReport`; the host need not wait."""
+        assert self._e_step is not None
+        bounds = self._e_step.log_likelihood(moments) / moments.counts.sum(-1)
+        self._pass = _Pass(
+            self._e_step,
+            self.mixtures.parameters,
+            moments,
+            bounds,
+            self.accuracy.errors_of_new_rows(self.mixtures),
+        )
+        return self._update(self._pass)
+
+    def _update(self, done: _Pass) -> Tensor:
+        settings = self.settings
+        result = m_step(
+            done.moments,
+            done.e_step.centre,
+            done.before.means,
+            settings.structure,
+            settings.regularization,
+            keep_rounding=settings.keep_rounding,
+            rare_cases=self._has_rare_cases,
+        )
+        if settings.fixed:
+            result = keep_parts(result, done.before, settings.fixed, settings.structure)
+        self._result = result
+        self.mixtures.update(result.parameters)
+        errors = self.accuracy.errors(self.mixtures)
+        if done.errors is not None:
+            errors = torch.maximum(errors, done.errors)
+        drifts = self.accuracy.drifts(result.parameters, done.e_step.centre)
+        return StepReport.pack(
+            done.bounds,
+            errors,
+            errors if drifts is None else drifts,
+            result.usable.all(-1),
+            done.moments.counts.amin(-1),
+        )
+
+    def test(self, report: StepReport) -> Outcome:
+        """Test each mixture for convergence.
+
+        Raises
+        ------
+        IllDefinedCovarianceError
+            If a covariance is not positive definite after regularization, unless the fit goes on
+            without the restart.
+        NonFiniteLikelihoodError
+            If a log-likelihood is not finite, with the same exception.
+        """
+        assert self._pass is not None
+        if any(count < FEW_ROWS for count in report.fewest) and not self._has_rare_cases:
+            self._has_rare_cases = True
+            report = StepReport.unpack(self._update(self._pass).tolist())
+        assert self._result is not None
+        done, mixtures = self._pass, self.mixtures
+        if self.accuracy.must_repeat(report, self._result.parameters):
+            mixtures.update(done.before)
+            return Outcome.REPEAT
+        failures = self._failures(report, self._result)
+        self.convergence.note_falls(mixtures, report.bounds, done.before)
+        going_on = self.convergence.test(mixtures, report.bounds, failures)
+        self.accuracy.look_ahead([report.errors[place] for place in going_on])
+        self.convergence.remember_step(done.before, done.moments.counts, going_on)
+        if len(going_on) < len(report.bounds):
+            mixtures.keep(going_on)
+        return Outcome.GOES_ON if going_on else Outcome.FINISHED
+
+    def _failures(self, report: StepReport, result: MStepResult) -> dict[int, ValueError]:
+        """Errors by place; raised unless the fit goes on without the restarts."""
+        failures: dict[int, ValueError] = {
+            place: not_finite(bound)
+            for place, bound in enumerate(report.bounds)
+            if not math.isfinite(bound)
+        }
+        negligible = negligible_weight(self._data.centre.dtype)
+        if not all(report.usable) or any(count <= negligible for count in report.fewest):
+            if not failures:
+                self._remember_empty(result.empty)
+            failures = {**failures, **find_unusable(result, self.settings, beside=failures)}
+        if failures and not self.settings.goes_on_without:
+            raise failures[min(failures)]
+        return failures
+
+    def _remember_empty(self, empty: Tensor) -> None:
+        for place, component in empty.nonzero().tolist():
+            self.mixtures.restarts[self.mixtures.active[place]].empty.add(component)
+
+    def charge(self, seconds: float) -> None:
+        """Share the time of a pass among the mixtures that take part in it."""
+        active = self.mixtures.active
+        for index in active:
+            self.mixtures.restarts[index].seconds += seconds / len(active)
+
+    # -- the pass after the last iteration --------------------------------------------------------
+
+    def begin_scoring(self) -> EStep | None:
+        """Begin a pass that finds the likelihood of the parameters that the last M-step found."""
+        restarts = self.mixtures.restarts
+        self.mixtures.activate([i for i, restart in enumerate(restarts) if restart.error is None])
+        if self.is_finished:
+            return None
+        is_fast = self.accuracy.allows_fast_scores(self.mixtures)
+        return self._begin(exact=not is_fast, with_certainty=True)
+
+    def score(self, moments: Moments) -> Tensor:
+        """Return a packed :class:`ScoreReport`; the host need not wait."""
+        assert self._e_step is not None
+        assert moments.certainty is not None
+        total = moments.counts.sum(-1)
+        log_likelihoods = self._e_step.log_likelihood(moments)
+        return ScoreReport.pack(log_likelihoods / total, moments.certainty / total)
+
+    def note_scores(self, report: ScoreReport) -> None:
+        """Remember the scores of the mixtures."""
+        scores = zip(report.log_likelihoods, report.certainties, strict=True)
+        for index, (log_likelihood, certainty) in zip(self.mixtures.active, scores, strict=True):
+            restart = self.mixtures.restarts[index]
+            restart.log_likelihood, restart.certainty = log_likelihood, certainty
+            if not math.isfinite(log_likelihood):
+                restart.error = not_finite(log_likelihood)
+        self.mixtures.active = []
+
+    # -- for checkpoints and other processes ------------------------------------------------------
+
+    def results(self) -> list[Restart]:
+        """What became of the restarts, in float64 on the CPU."""
+        self.mixtures.put_back()
+        for restart in self.mixtures.restarts:
+            restart.parameters = restart.parameters.to("cpu", torch.float64)
+        return self.mixtures.restarts
+
+    def state(self) -> dict[str, Any]:
+        """What goes on from iteration to iteration."""
+        self.mixtures.put_back()
+        return {
+            "covariance_type": self.settings.covariance_type,
+            "needs_exact": self.accuracy.needs_exact,
+            "restarts": [restart.to_plain() for restart in self.mixtures.restarts],
+        }

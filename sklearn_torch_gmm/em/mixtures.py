@@ -1,0 +1,90 @@
+"""The mixtures of a fit that iterate, stacked so that one operation serves them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.em.restarts import Restart
+
+
+class Mixtures:
+    """The parameters of all restarts of a fit that take part in the passes to come.
+
+    Parameters
+    ----------
+    restarts : list of Restart
+    structure : CovarianceStructure
+    centre : Tensor [D]
+        What natural parameters are about; its device and type are those of the arithmetic.
+    has_natural : bool
+        Whether natural parameters are wanted. They are as many numbers as the parameters, and only
+        the fast E-step needs them.
+
+    Attributes
+    ----------
+    active : list of int
+        Positions of the restarts that take part.
+    parameters : MixtureParameters
+        Of these R restarts.
+    natural : Tensor [R, K, 1 + P]
+        Their natural parameters, if wanted.
+    """
+
+    def __init__(
+        self,
+        restarts: list[Restart],
+        structure: CovarianceStructure,
+        centre: Tensor,
+        *,
+        has_natural: bool,
+    ) -> None:
+        self.restarts = restarts
+        self.active: list[int] = []
+        self.parameters = MixtureParameters.none()
+        self.natural = torch.empty(0)
+        self._structure = structure
+        self._centre = centre
+        self._has_natural = has_natural
+
+    def activate(self, positions: Sequence[int]) -> None:
+        """Let these restarts take part, from the parameters that they have."""
+        self.active = list(positions)
+        if self.active:
+            found = [self.restarts[position].parameters for position in self.active]
+            device, dtype = self._centre.device, self._centre.dtype
+            self.update(MixtureParameters.stack([p.to(device, dtype) for p in found]))
+
+    def update(self, parameters: MixtureParameters) -> None:
+        """Give the restarts that take part new parameters."""
+        self.parameters = parameters
+        if self._has_natural:
+            self.natural = self._structure.natural_parameters(
+                parameters.weights,
+                parameters.means - self._centre,
+                parameters.precisions_cholesky,
+            )
+
+    def keep(self, kept: Sequence[int]) -> None:
+        """Let only those at some of the R places go on."""
+        if not kept:
+            self.put_back()
+            self.active = []
+            return
+        for place, index in enumerate(self.active):
+            if place not in kept:
+                # A copy: a view would keep the parameters of the others in memory.
+                self.restarts[index].parameters = self.parameters.select([place])
+        self.active = [self.active[place] for place in kept]
+        self.update(self.parameters.select(kept))
+
+    def put_back(self) -> None:
+        """Hand the restarts that take part their parameters, as views."""
+        if self.active:
+            parts = zip(*(values.split(1) for values in self.parameters.tensors()), strict=True)
+            for index, own in zip(self.active, parts, strict=True):
+                self.restarts[index].parameters = MixtureParameters(*own)

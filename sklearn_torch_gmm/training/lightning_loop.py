@@ -8,7 +8,8 @@ from sklearn_torch_gmm.em.loop import Job
 from sklearn_torch_gmm.em.restarts import Restart
 from sklearn_torch_gmm.training.checkpoints import check_file
 from sklearn_torch_gmm.training.module import EMModule
-from sklearn_torch_gmm.training.trainer import make_trainer, run_trainer, starts_processes
+from sklearn_torch_gmm.training.private_parts import starts_processes
+from sklearn_torch_gmm.training.trainer import make_trainer, run_trainer
 
 
 def run(job: Job, ckpt_path: str | PathLike[str] | None = None) -> list[list[Restart]]:

@@ -24,7 +24,12 @@ from sklearn_torch_gmm.training.checkpoints import (
     random_state_to_plain,
     restore_random_state,
 )
-from sklearn_torch_gmm.training.trainer import OneLoader, is_in_forked_process, must_stop
+from sklearn_torch_gmm.training.private_parts import (
+    OneLoader,
+    communicate_between_epochs_only,
+    is_in_forked_process,
+)
+from sklearn_torch_gmm.training.trainer import must_stop
 
 
 @dataclass
@@ -102,7 +107,7 @@ class EMModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Take the starts, or what a checkpoint holds, to the device."""
         if self.trainer.world_size > 1:
-            self._leave_communication_to_the_end_of_the_epoch()
+            communicate_between_epochs_only(self.trainer)
         first = self._job.fits[0]
         if first.max_iter is None:
             # The trainer's own limit.
@@ -304,17 +309,6 @@ class EMModule(pl.LightningModule):
         assert starts is not None
         return starts
 
-    def _leave_communication_to_the_end_of_the_epoch(self) -> None:
-        """Let the processes read different numbers of batches.
-
-        Lightning wraps the module for gradients, of which there are none, and tells of signals
-        before each batch: processes with more batches than others would wait for them forever.
-        """
-        strategy, loop = self.trainer.strategy, self.trainer.fit_loop.epoch_loop
-        strategy.model = strategy.lightning_module
-        if hasattr(loop, "_broadcast_sigterm_tensor"):
-            loop._broadcast_sigterm_tensor = _do_nothing  # type: ignore[method-assign]
-
     def _over_processes(self, values: Tensor, how: str) -> None:
         operation = {"sum": torch.distributed.ReduceOp.SUM, "max": torch.distributed.ReduceOp.MAX}
         torch.distributed.all_reduce(values, op=operation[how])
@@ -340,7 +334,3 @@ class EMModule(pl.LightningModule):
             self._job.rows.total_weight = state["total_weight"]
         restore_random_state(self._job.fits[0].random_state, state["random_state"])
         self.failure = error_from_plain(state["failure"])
-
-
-def _do_nothing() -> None:
-    pass

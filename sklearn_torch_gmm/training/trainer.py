@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -13,14 +13,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
-from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch.utils._pytree import tree_structure
 
 from sklearn_torch_gmm.core.device import automatic_accelerator
-from sklearn_torch_gmm.training.launcher import leave_nothing_behind
-from sklearn_torch_gmm.training.quiet import quiet_lightning
+from sklearn_torch_gmm.training.private_parts import QuietTrainer, leave_nothing_behind
 from sklearn_torch_gmm.training.trainer_params import as_list, check_trainer_params, refusals
 
 QUIET_DEFAULTS: dict[str, Any] = {
@@ -38,17 +34,6 @@ _ASKED_BY: dict[type[pl.Callback], str] = {
     ProgressBar: "enable_progress_bar",
 }
 """What a callback of the user's asks for; Lightning refuses it beside such a default."""
-
-
-class QuietTrainer(pl.Trainer):
-    """A trainer that is quiet in the processes that it starts, too.
-
-    A new process knows nothing of the context that the fit was called in.
-    """
-
-    def _fit_impl(self, *args: Any, **kwargs: Any) -> None:
-        with quiet_lightning():
-            super()._fit_impl(*args, **kwargs)
 
 
 def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int | None) -> pl.Trainer:
@@ -104,34 +89,6 @@ def _made(params: Mapping[str, Any]) -> pl.Trainer:
     trainer = QuietTrainer(**params)
     leave_nothing_behind(trainer)
     return trainer
-
-
-class OneLoader(CombinedLoader):
-    """``batches`` as Lightning wants them, without the collection that it would search for more.
-
-    Its parent's constructor makes an object whose class torch has deprecated, and so warns; a
-    filter would not always help, since other threads may be changing the filters.
-    """
-
-    def __init__(self, batches: Iterable[Any]) -> None:
-        self._iterables = batches
-        self._flattened = [batches]
-        self._spec = tree_structure(0)
-        self._mode = "max_size_cycle"
-        self._iterator = None
-        self._limits = None
-
-
-def starts_processes(trainer: pl.Trainer) -> bool:
-    """Whether the fit takes place in new processes, while this one waits for them."""
-    return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
-
-
-def is_in_forked_process(trainer: pl.Trainer) -> bool:
-    """Whether the fit takes place in a copy of another process, without that one's threads."""
-    launcher = trainer.strategy.launcher
-    # Lightning calls fit for notebooks what is forked.
-    return isinstance(launcher, _MultiProcessingLauncher) and launcher.is_interactive_compatible
 
 
 def must_stop(trainer: pl.Trainer) -> bool:

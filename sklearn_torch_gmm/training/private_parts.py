@@ -1,0 +1,112 @@
+"""Private parts of Lightning that this package uses: all of them, and only here.
+
+Each has a test in ``tests/training/test_private_parts.py`` that says what breaks when a version of
+Lightning no longer has it. Those of other libraries are in :mod:`sklearn_torch_gmm._private_parts`.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import ParallelStrategy
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
+from pytorch_lightning.utilities.combined_loader import CombinedLoader
+from torch.utils._pytree import tree_structure
+
+from sklearn_torch_gmm.training.process_state import variable_as_before
+from sklearn_torch_gmm.training.quiet import quiet_lightning
+
+
+class QuietTrainer(pl.Trainer):
+    """A trainer that is quiet in the processes that it starts, too.
+
+    A new process knows nothing of the context that the fit was called in.
+    """
+
+    def _fit_impl(self, *args: Any, **kwargs: Any) -> None:
+        with quiet_lightning():
+            super()._fit_impl(*args, **kwargs)
+
+
+class OneLoader(CombinedLoader):
+    """``batches`` as Lightning wants them, without the collection that it would search for more.
+
+    Its parent's constructor makes an object whose class torch has deprecated, and so warns; a
+    filter would not always help, since other threads may be changing the filters.
+    """
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._iterables = batches
+        self._flattened = [batches]
+        self._spec = tree_structure(0)
+        self._mode = "max_size_cycle"
+        self._iterator = None
+        self._limits = None
+
+
+# -- processes ------------------------------------------------------------------------------------
+
+
+class TidyLauncher(_MultiProcessingLauncher):
+    """Starts processes, and leaves none of them behind, no folder and no variable.
+
+    Lightning's launcher keeps the port of the processes in the environment, where those of other
+    fits would meet at it, and the folder through which the first process hands over its state.
+    """
+
+    def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run the function in each of the processes."""
+        with variable_as_before("MASTER_PORT"):
+            return super().launch(function, *args, **kwargs)
+
+    def kill(self, signum: Any) -> None:
+        """Send a signal to the processes, and wait for those that it cannot but end."""
+        super().kill(signum)
+        if signum == getattr(signal, "SIGKILL", None):
+            for process in self.procs:
+                process.join()
+
+    def _recover_results_in_main_process(self, worker_output: Any, trainer: pl.Trainer) -> None:
+        super()._recover_results_in_main_process(worker_output, trainer)
+        if worker_output.weights_path is not None:
+            Path(worker_output.weights_path).parent.rmdir()
+
+
+def leave_nothing_behind(trainer: pl.Trainer) -> None:
+    """Let a trainer that starts processes of its own start them so."""
+    strategy, launcher = trainer.strategy, trainer.strategy.launcher
+    # One for other hardware is of a class of its own.
+    if isinstance(strategy, ParallelStrategy) and type(launcher) is _MultiProcessingLauncher:
+        strategy._launcher = TidyLauncher(strategy, launcher._start_method)
+
+
+def starts_processes(trainer: pl.Trainer) -> bool:
+    """Whether the fit takes place in new processes, while this one waits for them."""
+    return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+
+
+def is_in_forked_process(trainer: pl.Trainer) -> bool:
+    """Whether the fit takes place in a copy of another process, without that one's threads."""
+    launcher = trainer.strategy.launcher
+    # Lightning calls fit for notebooks what is forked.
+    return isinstance(launcher, _MultiProcessingLauncher) and launcher.is_interactive_compatible
+
+
+def communicate_between_epochs_only(trainer: pl.Trainer) -> None:
+    """Let the processes of a fit read different numbers of batches.
+
+    Lightning wraps the module for gradients, of which there are none, and tells of signals before
+    each batch: processes with more batches than others would wait for them forever.
+    """
+    strategy, loop = trainer.strategy, trainer.fit_loop.epoch_loop
+    strategy.model = strategy.lightning_module
+    if hasattr(loop, "_broadcast_sigterm_tensor"):
+        loop._broadcast_sigterm_tensor = _do_nothing  # type: ignore[method-assign]
+
+
+def _do_nothing() -> None:
+    pass

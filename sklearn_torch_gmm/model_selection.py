@@ -56,11 +56,7 @@ _ALIKE = (
 """Parameters that mean what they mean for a single mixture."""
 
 
-class GaussianMixtureIC(
-    ChosenMixture,
-    ClusterMixin,  # type: ignore[misc]
-    BaseEstimator,  # type: ignore[misc]
-):
+class GaussianMixtureIC(ChosenMixture, ClusterMixin, BaseEstimator):
     """Gaussian mixture whose number of components and covariances are chosen by a criterion.
 
     Fits a mixture for each number of components, covariance type and start, all of them in the same

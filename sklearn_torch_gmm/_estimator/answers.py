@@ -230,7 +230,7 @@ def _ask(mixture: BaseEstimator, question: str, X: Any) -> Any:
     """Answer a question that :class:`Inference` knows, for rows of any kind."""
     check_is_fitted(mixture)
     if is_read_in_pieces(X):
-        answers, num_rows = _answers(mixture, question, X, in_order=True)
+        answers, num_rows = _answers(mixture, question, X, None, in_order=True)
         return _joined((answer for answer, *_ in answers), num_rows)
     X = validate_rows(mixture, X, reset=False)
     # A tensor is answered where it is, anything else where the trainer would work.
@@ -242,7 +242,7 @@ def _ask(mixture: BaseEstimator, question: str, X: Any) -> Any:
 def _total_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tuple[float, float]:
     """Return Σ w log p(x) and Σ w."""
     if is_stream(X) or (sample_weight is None and is_read_in_pieces(X)):
-        answers, _ = _answers(mixture, "log_densities", X, sample_weight)
+        answers, _ = _answers(mixture, "log_densities", X, sample_weight, in_order=False)
         sums = [_weighted_sum(*answer) for answer in answers]
         weight = sum(weight for _, weight in sums)
         check_total(weight)
@@ -268,12 +268,7 @@ def _num_estimated_parameters(mixture: BaseEstimator) -> int:
 
 
 def _answers(
-    mixture: BaseEstimator,
-    question: str,
-    X: Any,
-    sample_weight: Any = None,
-    *,
-    in_order: bool = False,
+    mixture: BaseEstimator, question: str, X: Any, sample_weight: Any, *, in_order: bool
 ) -> tuple[Iterator[tuple[Tensor, ...]], int | None]:
     """Answers and weights, if any, batch by batch; and for how many rows if that is known."""
     source = source_of(X, sample_weight)

@@ -41,10 +41,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class BaseGaussianMixture(
-    ClusterMixin,  # type: ignore[misc]
-    BaseEstimator,  # type: ignore[misc]
-):
+class BaseGaussianMixture(ClusterMixin, BaseEstimator):
     """The body of both public classes.
 
     A public class holds its signature, its vocabulary, and what they mean. Fitted attributes are

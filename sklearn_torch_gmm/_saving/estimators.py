@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -94,10 +93,9 @@ def save(self, path: PathLike) -> None:
     array([[0.],
            [4.]])
     """
-    files = {
-        **_parameter_files(self),
-        **(_attribute_files(self) if _is_fitted(self) else {}),
-    }
+    files = _parameter_files(self)
+    if self.__sklearn_is_fitted__():
+        files |= _attribute_files(self)
     replaced = (*PARAMETER_FILES, *ATTRIBUTE_FILES)
     write_model(Path(path), _name_of(type(self)), files, replaced=replaced)
 
@@ -300,14 +298,6 @@ def _set_attributes(estimator: BaseEstimator, files: Mapping[str, bytes], direct
 
 def _name_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _is_fitted(estimator: object) -> bool:
-    try:
-        check_is_fitted(estimator)
-    except NotFittedError:
-        return False
-    return True
 
 
 def _decode_names(content: bytes, tensors: Mapping[str, Tensor], origin: str) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def bic(self, X: Any, sample_weight: Any = None) -> float:
     17.778
     """
     total, weight = _total_log_density(self, X, sample_weight)
-    return -2.0 * total + _num_estimated_parameters(self) * math.log(weight)
+    return -2.0 * total + self._n_parameters() * math.log(weight)
 
 
 def aic(self, X: Any, sample_weight: Any = None) -> float:
@@ -178,7 +178,7 @@ def aic(self, X: Any, sample_weight: Any = None) -> float:
     22.285
     """
     total, _ = _total_log_density(self, X, sample_weight)
-    return -2.0 * total + _num_estimated_parameters(self) * 2
+    return -2.0 * total + self._n_parameters() * 2
 
 
 def draw(
@@ -260,7 +260,7 @@ def _total_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tu
     return float(weights[kept] @ log_densities[kept]), float(weights.sum())
 
 
-def _num_estimated_parameters(mixture: BaseEstimator) -> int:
+def num_estimated_parameters(mixture: BaseEstimator) -> int:
     """Return the number of parameters that were estimated from data."""
     components, features = mixture.means_.shape
     known = getattr(mixture, "known_parts_", ())

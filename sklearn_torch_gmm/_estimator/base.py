@@ -252,6 +252,8 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
     score = answers.score
     bic = answers.bic
     aic = answers.aic
+    # scikit-learn's name, which its own tests call.
+    _n_parameters = answers.num_estimated_parameters
 
     @property
     def precisions_(self) -> np.ndarray[Any, Any]:

@@ -11,9 +11,11 @@ import numpy.typing as npt
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_torch_gmm._estimator.answers import draw
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.starting_values import check_fixed, check_strategy
+from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
 from sklearn_torch_gmm.core.counts import check_count, is_number
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
@@ -168,11 +170,14 @@ class GaussianMixture(BaseGaussianMixture):
     12.0
     """
 
-    _components_parameter = "num_components"
-    _start_parameter = "init_strategy"
-    _convergence_advice = (
-        "The mixture did not converge. Increase max_epochs in trainer_params or "
-        "convergence_tolerance, try another start, or check for degenerate data."
+    _vocabulary = Vocabulary(
+        components="num_components",
+        start="init_strategy",
+        regularization="covariance_regularization",
+        convergence_advice=(
+            "The mixture did not converge. Increase max_epochs in trainer_params or "
+            "convergence_tolerance, try another start, or check for degenerate data."
+        ),
     )
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -270,12 +275,12 @@ class GaussianMixture(BaseGaussianMixture):
             ),
             random_state=random_state,
             # Given means or rows leave nothing to chance: every start would be the same.
-            num_init=1 if means is not None or self._starts_from_array else self.num_init,
+            num_init=1 if means is not None or starts_from_array(self) else self.num_init,
             max_iter=max_epochs,
             tolerance=float(self.convergence_tolerance),
             regularization=float(self.covariance_regularization),
-            components_name=self._components_parameter,
-            regularization_name="covariance_regularization",
+            components_name=self._vocabulary.components,
+            regularization_name=self._vocabulary.regularization,
             fixed=check_fixed(self.fixed),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
@@ -308,7 +313,7 @@ class GaussianMixture(BaseGaussianMixture):
         (3, 1)
         """
         check_is_fitted(self)
-        rows, _ = self._draw(check_count(num_datapoints, "num_datapoints"))
+        rows, _ = draw(self, check_count(num_datapoints, "num_datapoints"))
         return rows
 
     def trainer(self, **kwargs: Any) -> pl.Trainer:

@@ -12,8 +12,10 @@ import numpy.typing as npt
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_torch_gmm._estimator.answers import draw
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.fitted_state import fitted_parameters
 from sklearn_torch_gmm._estimator.starting_values import (
     check_fixed,
     check_means,
@@ -21,7 +23,8 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_strategy,
     check_weights,
 )
-from sklearn_torch_gmm.core.covariance import CovarianceType
+from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
+from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.em.settings import FitSettings, StartFunction, StartSettings
 
@@ -154,12 +157,15 @@ default='kmeans'
     12.0
     """
 
-    _components_parameter = "n_components"
-    _start_parameter = "init_params"
-    _convergence_advice = (
-        "Best performing initialization did not converge. "
-        "Try different init parameters, or increase max_iter, "
-        "tol, or check for degenerate data."
+    _vocabulary = Vocabulary(
+        components="n_components",
+        start="init_params",
+        regularization="reg_covar",
+        convergence_advice=(
+            "Best performing initialization did not converge. "
+            "Try different init parameters, or increase max_iter, "
+            "tol, or check for degenerate data."
+        ),
     )
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -244,14 +250,15 @@ default='kmeans'
                 f"max_iter={self.max_iter!r}; they are the same thing: use max_iter alone."
             )
             raise ValueError(msg)
-        shape = self._structure.covariance_shape(self.n_components, num_features)
+        structure = get_structure(self.covariance_type)
+        shape = structure.covariance_shape(self.n_components, num_features)
         weights, means, precisions = self.weights_init, self.means_init, self.precisions_init
         if weights is not None:
             weights = check_weights(weights, self.n_components)
         if means is not None:
             means = check_means(means, (self.n_components, num_features))
         if precisions is not None:
-            precisions = check_positive_definite(precisions, shape, self._structure, "precision")
+            precisions = check_positive_definite(precisions, shape, structure, "precision")
         start = StartSettings(
             strategy=check_strategy(self.init_params, self.n_components, "init_params"),
             weights=weights,
@@ -262,7 +269,7 @@ default='kmeans'
         if goes_on:
             self._check_previous_fit(num_features)
             start = StartSettings(
-                previous=self._fitted_parameters(),
+                previous=fitted_parameters(self),
                 previous_lower_bound=self._previous_lower_bound(),
             )
         return FitSettings(
@@ -271,11 +278,11 @@ default='kmeans'
             start=start,
             random_state=random_state,
             # Of given labels or responsibilities every start would be the same.
-            num_init=1 if goes_on or self._starts_from_array else self.n_init,
+            num_init=1 if goes_on or starts_from_array(self) else self.n_init,
             max_iter=self.max_iter,
             tolerance=float(self.tol),
             regularization=float(self.reg_covar),
-            regularization_name="reg_covar",
+            regularization_name=self._vocabulary.regularization,
             # scikit-learn gives a component without rows the variance reg_covar, or fails.
             keep_empty=self.reg_covar > 0,
             keep_rounding=True,
@@ -294,7 +301,7 @@ default='kmeans'
 
     def _check_previous_fit(self, num_features: int) -> None:
         components = self.means_.shape[0]
-        shape = self._structure.covariance_shape(components, num_features)
+        shape = get_structure(self.covariance_type).covariance_shape(components, num_features)
         if self.covariances_.shape != shape or self.means_.shape[1] != num_features:
             msg = (
                 f"With warm_start=True the fit goes on from means of shape {self.means_.shape} and "
@@ -343,7 +350,7 @@ default='kmeans'
                 "sample."
             )
             raise ValueError(msg)
-        return self._draw(int(n_samples))
+        return draw(self, int(n_samples))
 
 
 class _Printer:

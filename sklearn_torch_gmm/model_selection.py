@@ -14,12 +14,13 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
+from sklearn_torch_gmm._estimator import documentation
 from sklearn_torch_gmm._estimator.constraints import Numbers
-from sklearn_torch_gmm._estimator.documentation import DocumentedEstimator
 from sklearn_torch_gmm._estimator.fit_data import FitData, read_data
+from sklearn_torch_gmm._estimator.fitted_state import keep_result
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.validation import given
-from sklearn_torch_gmm._saving.pickling import PicklableEstimator
+from sklearn_torch_gmm._saving import pickling
 from sklearn_torch_gmm._selection import results as _sweep
 from sklearn_torch_gmm._selection.cross_validation import cross_validate
 from sklearn_torch_gmm._selection.delegation import ChosenMixture
@@ -55,13 +56,7 @@ _ALIKE = (
 """Parameters that mean what they mean for a single mixture."""
 
 
-class GaussianMixtureIC(
-    ChosenMixture,
-    PicklableEstimator,
-    DocumentedEstimator,
-    ClusterMixin,  # type: ignore[misc]
-    BaseEstimator,  # type: ignore[misc]
-):
+class GaussianMixtureIC(ChosenMixture, ClusterMixin, BaseEstimator):
     """Gaussian mixture whose number of components and covariances are chosen by a criterion.
 
     Fits a mixture for each number of components, covariance type and start, all of them in the same
@@ -266,7 +261,7 @@ default='kmeans'
     def _fit(self, candidates: list[GaussianMixture], data: FitData) -> None:
         self._check_data(data)
         num_features = data.rows.num_features
-        settings = _sweep.settings_of(candidates, num_features)
+        settings = _sweep.settings_of_all(candidates, num_features)
         held_out = None
         if self.criterion == _CROSS_VALIDATION:
             held_out = cross_validate(candidates, data, self.cv)
@@ -285,9 +280,9 @@ default='kmeans'
         best, restart = candidates[position], restarts[position][results["start"][winner]]
         result = FitResult.of(restart)
         _sweep.remember_features(best, self)
-        best._keep(result, settings[position], data)
+        keep_result(best, result, settings[position], data)
         _warn_of_failures(results["error"])
-        warn_of_outcome(result, settings[position], best._convergence_advice, stacklevel=4)
+        warn_of_outcome(best, result, settings[position], stacklevel=4)
         self.best_estimator_ = best
         self.n_components_ = best.n_components
         self.covariance_type_ = best.covariance_type
@@ -375,6 +370,14 @@ default='kmeans'
             If matplotlib is not installed.
         """
         return CriterionDisplay.from_estimator(self, ax=ax)
+
+    # -- pickles, documentation -------------------------------------------------------------------
+
+    __getstate__ = pickling.get_state
+    __setstate__ = pickling.set_state
+    _doc_link_module = "sklearn_torch_gmm"
+    _doc_link_template = documentation.PAGE_TEMPLATE
+    _doc_link_url_param_generator = documentation.reference_page
 
 
 def _warn_of_failures(errors: npt.NDArray[Any]) -> None:

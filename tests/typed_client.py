@@ -23,6 +23,7 @@ def methods_return_the_class_that_they_are_called_on() -> None:
     assert_type(GaussianMixture.load("model"), GaussianMixture)
     assert_type(ScikitLearnsFace(2).fit(X), ScikitLearnsFace)
     assert_type(Subclass(2).fit(X), Subclass)
+    assert_type(Subclass.from_parameters([1.0], [[0.0]], [[1.0]], covariance_type="diag"), Subclass)
     assert_type(GaussianMixtureIC(1, 3).fit(X), GaussianMixtureIC)
 
 
@@ -30,6 +31,7 @@ def attributes_have_types() -> None:
     mixture = GaussianMixture(2).fit(X)
     assert_type(mixture.num_iter_, int)
     assert_type(mixture.nll_, float)
+    assert_type(mixture.score(X), float)
     assert_type(mixture.n_features_in_, int)
     search = GaussianMixtureIC(1, 3).fit(X)
     assert_type(search.best_estimator_, ScikitLearnsFace)
@@ -42,3 +44,5 @@ def misspelt_names_are_found() -> None:
     sklearn_torch_gmm.GaussianMixtur  # type: ignore[attr-defined]  # noqa: B018
     GaussianMixture(2, covariance_type="ful")  # type: ignore[arg-type]
     GaussianMixture(2, n_init=3)  # type: ignore[call-arg]
+    GaussianMixture(2).save(folder="model")  # type: ignore[call-arg]
+    GaussianMixture.load(folder="model")  # type: ignore[call-arg]

@@ -1,79 +1,67 @@
-"""What both faces share: fit, predict, score, sample."""
+"""The base of the two public mixtures.
+
+Its parameters and its fit are written here. Answers, conversions and saving are functions of their
+modules, with their docstrings, and the class names them.
+"""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from numbers import Integral, Real
+from collections.abc import Mapping, Sequence
+from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from sklearn_torch_gmm._estimator import answers, conversions, documentation, fitted_state
+from sklearn_torch_gmm._estimator.binding import constructor
 from sklearn_torch_gmm._estimator.constraints import Numbers
-from sklearn_torch_gmm._estimator.conversions import ConvertibleMixture
-from sklearn_torch_gmm._estimator.documentation import DocumentedEstimator
-from sklearn_torch_gmm._estimator.fit_data import FitData, read_data
-from sklearn_torch_gmm._estimator.outcome import (
-    as_before_on_failure,
-    check_representable,
-    warn_of_empty,
-    warn_of_outcome,
-)
-from sklearn_torch_gmm._estimator.validation import (
-    given,
-    like_input,
-    numpy_dtype,
-    rows_of,
-    validate_rows,
-)
-from sklearn_torch_gmm._saving.estimators import PersistentEstimator
-from sklearn_torch_gmm._saving.pickling import PicklableEstimator
-from sklearn_torch_gmm.core.counts import is_number
-from sklearn_torch_gmm.core.covariance import STRUCTURES
-from sklearn_torch_gmm.core.fixed import PARTS
-from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm._estimator.fit_data import read_data
+from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
+from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
+from sklearn_torch_gmm._estimator.validation import given, like_input
+from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, settings_of, starts_from_array
+from sklearn_torch_gmm._saving import estimators as saving
+from sklearn_torch_gmm._saving import pickling
+from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
+from sklearn_torch_gmm.core.fixed import Part
+from sklearn_torch_gmm.core.model import GaussianMixtureModel
 from sklearn_torch_gmm.em.failures import check_number_of_rows
-from sklearn_torch_gmm.em.partial_fit import update_mixture
-from sklearn_torch_gmm.em.results import FitResult
 from sklearn_torch_gmm.em.settings import FitSettings
-from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
-from sklearn_torch_gmm.rows.sample_weight import total_weight, weighted_rows
+from sklearn_torch_gmm.rows.tensors import as_tensor
 from sklearn_torch_gmm.training.fit import fit_mixture
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class BaseGaussianMixture(
-    ConvertibleMixture,
-    PersistentEstimator,
-    PicklableEstimator,
-    DocumentedEstimator,
-    ClusterMixin,  # type: ignore[misc]
-    BaseEstimator,  # type: ignore[misc]
-):
-    """The body of both faces.
+class BaseGaussianMixture(ClusterMixin, BaseEstimator):
+    """The body of both public classes.
 
-    A face holds its signature and says by :meth:`_fit_settings` what it means. Fitted attributes
-    are NumPy arrays, so that a fitted estimator is small and can be loaded anywhere.
+    A public class holds its signature, its vocabulary, and what they mean. Fitted attributes are
+    NumPy arrays, so that a fitted estimator is small and can be loaded anywhere.
     """
 
-    _components_parameter: ClassVar[str]
-    """What the face calls the number of components."""
+    covariance_type: CovarianceType
+    batch_size: int | None
+    num_workers: int
+    random_state: int | np.random.RandomState | None
+    fixed: Sequence[Part]
+    weights_: npt.NDArray[np.floating[Any]]
+    means_: npt.NDArray[np.floating[Any]]
+    covariances_: npt.NDArray[np.floating[Any]]
+    known_parts_: list[Part]
+    precisions_cholesky_: npt.NDArray[np.floating[Any]]
+    n_features_in_: int
+    feature_names_in_: npt.NDArray[np.object_]
 
-    _start_parameter: ClassVar[str]
-    """What the face calls the start."""
-
-    _convergence_advice: ClassVar[str]
-    """The warning of a fit that did not converge."""
+    _vocabulary: ClassVar[Vocabulary]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "covariance_type": [StrOptions(set(STRUCTURES))],
@@ -84,22 +72,31 @@ class BaseGaussianMixture(
         "random_state": ["random_state"],
     }
 
-    # -- what a face supplies ---------------------------------------------------------------------
+    # -- what a public class supplies --------------------------------------------------------------
 
     @abstractmethod
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         """Check what the user gave against the data, and return the settings of the fit."""
 
-    # -- the name by which tools know a clusterer's size ------------------------------------------
+    @classmethod
+    @abstractmethod
+    def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return scikit-learn's parameters under the names of this class."""
+
+    @abstractmethod
+    def _scikit_learn_parameters(self) -> dict[str, Any]:
+        """Return the parameters that scikit-learn's class has, under its names."""
+
+    # -- parameters -------------------------------------------------------------------------------
 
     @property
     def n_clusters(self) -> int:
         """The number of components, under the name that tools for clusterers use."""
-        return int(getattr(self, self._components_parameter))
+        return int(getattr(self, self._vocabulary.components))
 
     @n_clusters.setter
     def n_clusters(self, value: int) -> None:
-        setattr(self, self._components_parameter, value)
+        setattr(self, self._vocabulary.components, value)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``n_clusters`` stands for the number of components.
@@ -114,9 +111,19 @@ class BaseGaussianMixture(
         self : object
         """
         if "n_clusters" in params:
-            params[self._components_parameter] = params.pop("n_clusters")
+            params[self._vocabulary.components] = params.pop("n_clusters")
         super().set_params(**params)
         return self
+
+    def clone(self) -> Self:
+        """Return an unfitted estimator with the same parameters.
+
+        Returns
+        -------
+        estimator : object
+        """
+        copy: Self = clone(self)
+        return copy
 
     # -- fitting ----------------------------------------------------------------------------------
 
@@ -163,48 +170,16 @@ class BaseGaussianMixture(
         """
         self._validate_params()
         with as_before_on_failure(self):
-            data = read_data(self, X, sample_weight, keep_all=self._starts_from_array)
+            data = read_data(self, X, sample_weight, keep_all=starts_from_array(self))
             rows = data.rows
             if rows.num_rows is not None:
-                check_number_of_rows(rows.num_rows, self.n_clusters, self._components_parameter)
-            settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
+                check_number_of_rows(rows.num_rows, self.n_clusters, self._vocabulary.components)
+            random_state = check_random_state(self.random_state)
+            settings = settings_of(self, rows.num_features, random_state)
             result = fit_mixture(rows, settings, ckpt_path)
-            warn_of_outcome(result, settings, self._convergence_advice)
-            self._keep(result, settings, data)
+            warn_of_outcome(self, result, settings)
+            fitted_state.keep_result(self, result, settings, data)
         return self
-
-    def _keep(self, result: FitResult, settings: FitSettings, data: FitData) -> None:
-        """Become what a fit has led to."""
-        X = data.X
-        self._set_fitted(result.parameters, data.dtype)
-        self._remember_known_parts(settings, goes_on=settings.start.previous is not None)
-        self.n_samples_seen_ = data.total_weight
-        self.converged_ = result.converged
-        self.lower_bounds_ = result.lower_bounds
-        self.n_iter_ = len(result.lower_bounds)
-        self.lower_bound_ = result.lower_bounds[-1] if result.lower_bounds else -math.inf
-        if not is_read_in_pieces(X):
-            self.labels_ = self._inference().labels(rows_of(X)).cpu().numpy()
-        elif isinstance(X, np.ndarray):
-            self.labels_ = self.predict(X)
-        else:
-            # Labels of a stream that were kept would be as large as what did not fit.
-            self.__dict__.pop("labels_", None)
-
-    def _set_fitted(self, parameters: MixtureParameters, dtype: Any) -> None:
-        factors, num_features = parameters.precisions_cholesky[0], parameters.means.shape[-1]
-        check_representable(
-            self._structure.variances(parameters.covariances[0], num_features), dtype
-        )
-
-        def array(values: Tensor) -> np.ndarray[Any, Any]:
-            # What an M-step returns may have the components along the last axis of memory.
-            return values.numpy().astype(dtype, order="C")
-
-        self.weights_ = array(parameters.weights[0])
-        self.means_ = array(parameters.means[0])
-        self.covariances_ = array(parameters.covariances[0])
-        self.precisions_cholesky_ = array(factors)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Fit, and return the most probable component of each row.
@@ -223,11 +198,7 @@ class BaseGaussianMixture(
         labels : ndarray or Tensor of shape (N,), int64
         """
         self.fit(X, **given(y=y, sample_weight=sample_weight))
-        return (
-            self.predict(X)
-            if is_read_in_pieces(X)
-            else like_input(torch.from_numpy(self.labels_), X)
-        )
+        return self.predict(X) if is_read_in_pieces(X) else like_input(as_tensor(self.labels_), X)
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, step_exponent: float = 0.7
@@ -266,78 +237,73 @@ class BaseGaussianMixture(
         O. Cappé and E. Moulines, On-line expectation–maximization algorithm for latent data
         models (2009). P. Liang and D. Klein, Online EM for unsupervised models (2009).
         """
-        self._validate_params()
-        if not is_number(step_exponent, Real) or not 0.5 < step_exponent <= 1.0:
-            msg = f"step_exponent must be in (0.5, 1], got {step_exponent!r}."
-            raise ValueError(msg)
-        if isinstance(X, (Dataset, DataLoader)):
-            msg = (
-                "partial_fit takes a batch of rows, an array or a tensor, got a "
-                f"{type(X).__name__}: pass its batches one by one, or call fit."
-            )
-            raise TypeError(msg)
-        is_first = not hasattr(self, "means_")
-        with as_before_on_failure(self):
-            X = validate_rows(self, X, reset=is_first)
-            keep_all = is_first and self._starts_from_array
-            rows = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
-            if is_first:
-                check_number_of_rows(rows.num_rows, self.n_clusters, self._components_parameter)
-            else:
-                self._check_can_go_on()
-            settings = self._fit_settings(rows.num_features, check_random_state(self.random_state))
-            weight = total_weight(sample_weight, X.shape[0])
-            # A mixture whose parameters were given has seen nothing: it is a start.
-            seen = 0.0 if is_first else getattr(self, "n_samples_seen_", 0.0)
-            result = update_mixture(
-                rows,
-                settings,
-                None if is_first else self._fitted_parameters(),
-                (weight / (seen + weight)) ** step_exponent,
-            )
-            warn_of_empty(result.empty, settings.fixed)
-            dtype = numpy_dtype(X) if is_first else self.means_.dtype
-            self._set_fitted(result.parameters, dtype)
-            self._remember_known_parts(settings, goes_on=not is_first)
-            self.n_samples_seen_ = seen + weight
-            self.n_iter_ = 1 if is_first else getattr(self, "n_iter_", 0) + 1
-            self.converged_ = False
-            self.lower_bound_ = result.lower_bounds[-1]
-            # No iteration over all of the data: a later one has none to be compared with.
-            self.lower_bounds_ = []
-            # The labels of earlier rows are those of earlier parameters.
-            self.__dict__.pop("labels_", None)
+        update_with_batch(self, X, sample_weight, step_exponent)
         return self
 
-    def _remember_known_parts(self, settings: FitSettings, *, goes_on: bool) -> None:
-        given = getattr(self, "known_parts_", ()) if goes_on else settings.start.given_parts
-        self.known_parts_ = [p for p in PARTS if p in given and p in settings.fixed]
+    # -- what a fitted mixture is asked -----------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        # A fit that failed may have left other attributes.
+        return hasattr(self, "means_")
+
+    predict = answers.predict
+    predict_proba = answers.predict_proba
+    score_samples = answers.score_samples
+    score = answers.score
+    bic = answers.bic
+    aic = answers.aic
+    # scikit-learn's name, which its own tests call.
+    _n_parameters = answers.num_estimated_parameters
 
     @property
-    def _starts_from_array(self) -> bool:
-        """Whether the start holds something for each row of the data, with weight or without."""
-        start = getattr(self, self._start_parameter)
-        return not (isinstance(start, str) or callable(start))
+    def precisions_(self) -> np.ndarray[Any, Any]:
+        """Inverse covariances, in the shape of `covariances_`, computed at each access.
 
-    def _check_can_go_on(self) -> None:
-        """Raise ValueError if the parameters were set to something else after the fit."""
-        components = self.n_clusters
-        wanted = self._structure.covariance_shape(components, self.means_.shape[1])
-        if self.means_.shape[0] != components or self.covariances_.shape != wanted:
-            msg = (
-                f"partial_fit goes on from means of shape {self.means_.shape} and covariances of "
-                f"shape {self.covariances_.shape}, but {self._components_parameter}={components} "
-                f"and covariance_type={self.covariance_type!r} want covariances of shape {wanted}. "
-                "Set them back, or call fit to start anew."
-            )
-            raise ValueError(msg)
-
-    def clone(self) -> Self:
-        """Return an unfitted estimator with the same parameters.
-
-        Returns
-        -------
-        estimator : object
+        They always are those of `precisions_cholesky_`: kept beside it, they would make a pickle
+        larger by half. Setting them has an effect only where there are no factors yet. Whoever
+        reorders or scales the components of a mixture sets both, in any order, and the factors
+        shall change once.
         """
-        copy: Self = clone(self)
-        return copy
+        return fitted_state.precisions_of(self)
+
+    @precisions_.setter
+    def precisions_(self, value: npt.ArrayLike) -> None:
+        if not hasattr(self, "precisions_cholesky_"):
+            self.precisions_cholesky_ = fitted_state.factors_of(self, value)
+
+    @property
+    def model_(self) -> GaussianMixtureModel:
+        """The fitted mixture as a torch module, on the CPU; a new one each time."""
+        return fitted_state.torch_model(self)
+
+    # -- conversions ------------------------------------------------------------------------------
+
+    from_parameters = constructor(conversions.from_parameters)
+    from_sklearn = constructor(conversions.from_sklearn)
+    to_sklearn = conversions.to_sklearn
+
+    # -- directories, pickles, documentation ------------------------------------------------------
+
+    @property
+    def persistent_attributes(self) -> list[str]:
+        """Names of the fitted attributes that are saved, where the estimator has them.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> "means_" in GaussianMixture().persistent_attributes
+        True
+        """
+        return list(saving.PERSISTENT_ATTRIBUTES)
+
+    save = saving.save
+    load = constructor(saving.load)
+    save_parameters = saving.save_parameters
+    load_parameters = constructor(saving.load_parameters)
+    save_attributes = saving.save_attributes
+    load_attributes = saving.load_attributes
+    __getstate__ = pickling.get_state
+    __setstate__ = pickling.set_state
+    _doc_link_module = "sklearn_torch_gmm"
+    _doc_link_template = documentation.PAGE_TEMPLATE
+    _doc_link_url_param_generator = documentation.reference_page

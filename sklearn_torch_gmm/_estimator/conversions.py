@@ -3,215 +3,189 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import BaseEstimator
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sklearn_torch_gmm._estimator.fitted import FittedMixture
 from sklearn_torch_gmm._estimator.starting_values import (
     check_fixed,
     check_means,
     check_positive_definite,
     check_weights,
 )
+from sklearn_torch_gmm._saving.estimators import PERSISTENT_ATTRIBUTES
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
-from sklearn_torch_gmm.core.fixed import PARTS, Part
+from sklearn_torch_gmm.core.fixed import PARTS
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+Self = TypeVar("Self", bound=BaseEstimator)
 
-_SHARED_ATTRIBUTES = [
-    "weights_",
-    "means_",
-    "covariances_",
-    "precisions_cholesky_",
-    "converged_",
-    "n_iter_",
-    "lower_bound_",
-    "lower_bounds_",
-    "n_features_in_",
-    "feature_names_in_",
-]
+_OURS = ("labels_", "known_parts_", "n_samples_seen_")
+_SHARED_ATTRIBUTES = [name for name in PERSISTENT_ATTRIBUTES if name not in _OURS]
+"""Fitted attributes that scikit-learn's class has, too."""
 
 
-class ConvertibleMixture(FittedMixture):
-    """Fitted without a fit."""
+def from_parameters(
+    cls: type[Self],
+    weights: npt.ArrayLike,
+    means: npt.ArrayLike,
+    covariances: npt.ArrayLike,
+    *,
+    covariance_type: CovarianceType = "full",
+    **params: Any,
+) -> Self:
+    """Return a fitted estimator with these parameters.
 
-    fixed: Sequence[Part]
-    _components_parameter: ClassVar[str]
+    It predicts, scores and samples. Refitted with ``warm_start``, where the class has it, or
+    by :meth:`partial_fit`, it starts from them, and keeps those that `fixed` names.
 
-    @classmethod
-    @abstractmethod
-    def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return scikit-learn's parameters under the names of this face."""
+    Parameters
+    ----------
+    weights : array-like of shape (K,)
+        Component probabilities.
+    means : array-like of shape (K, D)
+        Mean of each component.
+    covariances : array-like
+        Covariances, of shape (K, D, D) for 'full', (D, D) for 'tied', (K, D) for 'diag' and
+        (K,) for 'spherical'.
+    covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
+        What the covariances are.
+    **params : dict
+        Further parameters of the estimator.
 
-    @abstractmethod
-    def _scikit_learn_parameters(self) -> dict[str, Any]:
-        """Return the parameters that scikit-learn's class has, under its names."""
+    Returns
+    -------
+    mixture : object
 
-    @classmethod
-    def from_parameters(
-        cls,
-        weights: npt.ArrayLike,
-        means: npt.ArrayLike,
-        covariances: npt.ArrayLike,
-        *,
-        covariance_type: CovarianceType = "full",
-        **params: Any,
-    ) -> Self:
-        """Return a fitted estimator with these parameters.
+    Raises
+    ------
+    ValueError
+        If the weights are not probabilities, a shape does not fit, or a covariance is not
+        symmetric and positive definite.
+    TypeError
+        If `params` hold the number of components, or something that is no parameter.
 
-        It predicts, scores and samples. Refitted with ``warm_start``, where the class has it, or
-        by :meth:`partial_fit`, it starts from them, and keeps those that `fixed` names.
-
-        Parameters
-        ----------
-        weights : array-like of shape (K,)
-            Component probabilities.
-        means : array-like of shape (K, D)
-            Mean of each component.
-        covariances : array-like
-            Covariances, of shape (K, D, D) for 'full', (D, D) for 'tied', (K, D) for 'diag' and
-            (K,) for 'spherical'.
-        covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
-            What the covariances are.
-        **params : dict
-            Further parameters of the estimator.
-
-        Returns
-        -------
-        mixture : object
-
-        Raises
-        ------
-        ValueError
-            If the weights are not probabilities, a shape does not fit, or a covariance is not
-            symmetric and positive definite.
-        TypeError
-            If `params` hold the number of components, or something that is no parameter.
-
-        Examples
-        --------
-        >>> from sklearn_torch_gmm.mixture import GaussianMixture
-        >>> mixture = GaussianMixture.from_parameters(
-        ...     weights=[0.5, 0.5],
-        ...     means=[[-1.0], [1.0]],
-        ...     covariances=[1.0, 1.0],
-        ...     covariance_type="spherical",
-        ... )
-        >>> mixture.predict_proba([[0.0]])
-        array([[0.5, 0.5]])
-        """
-        structure = get_structure(covariance_type)
-        checked_means = check_means(means)
-        components, features = checked_means.shape
-        checked_weights = check_weights(weights, components)
-        shape = structure.covariance_shape(components, features)
-        checked = check_positive_definite(covariances, shape, structure, "covariance")
-        checked = checked.astype(float)
-        factors, usable = structure.precisions_cholesky(as_tensor(checked)[None], components)
-        if not usable.all():
-            msg = (
-                f"The {structure.name} covariances are positive definite only to rounding, and "
-                "cannot be inverted: add something to their variances."
-            )
-            raise ValueError(msg)
-        mixture = cls(
-            covariance_type=covariance_type, **{cls._components_parameter: components}, **params
+    Examples
+    --------
+    >>> from sklearn_torch_gmm.mixture import GaussianMixture
+    >>> mixture = GaussianMixture.from_parameters(
+    ...     weights=[0.5, 0.5],
+    ...     means=[[-1.0], [1.0]],
+    ...     covariances=[1.0, 1.0],
+    ...     covariance_type="spherical",
+    ... )
+    >>> mixture.predict_proba([[0.0]])
+    array([[0.5, 0.5]])
+    """
+    structure = get_structure(covariance_type)
+    checked_means = check_means(means)
+    components, features = checked_means.shape
+    checked_weights = check_weights(weights, components)
+    shape = structure.covariance_shape(components, features)
+    checked = check_positive_definite(covariances, shape, structure, "covariance")
+    checked = checked.astype(float)
+    factors, usable = structure.precisions_cholesky(as_tensor(checked)[None], components)
+    if not usable.all():
+        msg = (
+            f"The {structure.name} covariances are positive definite only to rounding, and "
+            "cannot be inverted: add something to their variances."
         )
-        mixture.weights_ = checked_weights.astype(float)
-        mixture.means_ = checked_means.astype(float)
-        mixture.covariances_ = checked
-        mixture.precisions_cholesky_ = factors[0].numpy()
-        fixed = check_fixed(mixture.fixed)
-        mixture.known_parts_ = [part for part in PARTS if part in fixed]
-        mixture.n_features_in_ = features
-        mixture.converged_ = False
-        mixture.n_iter_ = 0
-        mixture.lower_bound_ = -math.inf
-        mixture.lower_bounds_ = []
-        return mixture
+        raise ValueError(msg)
+    mixture = cls(
+        covariance_type=covariance_type, **{cls._vocabulary.components: components}, **params
+    )
+    mixture.weights_ = checked_weights.astype(float)
+    mixture.means_ = checked_means.astype(float)
+    mixture.covariances_ = checked
+    mixture.precisions_cholesky_ = factors[0].numpy()
+    fixed = check_fixed(mixture.fixed)
+    mixture.known_parts_ = [part for part in PARTS if part in fixed]
+    mixture.n_features_in_ = features
+    mixture.converged_ = False
+    mixture.n_iter_ = 0
+    mixture.lower_bound_ = -math.inf
+    mixture.lower_bounds_ = []
+    return mixture
 
-    @classmethod
-    def from_sklearn(cls, mixture: ScikitLearnMixture) -> Self:
-        """Return a fitted estimator with the parameters of scikit-learn's, without a refit.
 
-        Parameters
-        ----------
-        mixture : sklearn.mixture.GaussianMixture
-            Fitted.
+def from_sklearn(cls: type[Self], mixture: ScikitLearnMixture) -> Self:
+    """Return a fitted estimator with the parameters of scikit-learn's, without a refit.
 
-        Returns
-        -------
-        mixture : object
+    Parameters
+    ----------
+    mixture : sklearn.mixture.GaussianMixture
+        Fitted.
 
-        Raises
-        ------
-        NotFittedError
-            If `mixture` is not fitted.
-        TypeError
-            If it is of another class.
+    Returns
+    -------
+    mixture : object
 
-        Examples
-        --------
-        >>> import sklearn.mixture
-        >>> from sklearn_torch_gmm import GaussianMixture
-        >>> theirs = sklearn.mixture.GaussianMixture(2, random_state=0).fit([[0.0], [1.0], [8.0]])
-        >>> ours = GaussianMixture.from_sklearn(theirs)
-        >>> bool((ours.means_ == theirs.means_).all())
-        True
-        """
-        if not isinstance(mixture, ScikitLearnMixture):
-            kind = type(mixture)
-            msg = (
-                "from_sklearn takes a fitted sklearn.mixture.GaussianMixture, got a "
-                f"{kind.__module__}.{kind.__qualname__}."
-            )
-            raise TypeError(msg)
-        # A fit that failed may have left some attributes, but not the last of them.
-        check_is_fitted(mixture, ["precisions_cholesky_", "covariances_"])
-        # A subclass may have parameters of its own.
-        names = ScikitLearnMixture().get_params()
-        own = cls(**cls._own_parameters({name: getattr(mixture, name) for name in names}))
-        _copy_attributes(mixture, own)
-        return own
+    Raises
+    ------
+    NotFittedError
+        If `mixture` is not fitted.
+    TypeError
+        If it is of another class.
 
-    def to_sklearn(self) -> ScikitLearnMixture:
-        """Return scikit-learn's class with the fitted parameters, without a refit.
-
-        A model that was fitted here can so be served where torch is not installed, and converted
-        to ONNX.
-
-        Returns
-        -------
-        mixture : sklearn.mixture.GaussianMixture
-
-        Examples
-        --------
-        >>> from sklearn_torch_gmm import GaussianMixture
-        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
-        >>> mixture.to_sklearn().predict([[0.5], [3.0]])
-        array([0, 1])
-        """
-        check_is_fitted(self)
-        params = self._scikit_learn_parameters()
-        # Where torch is not installed, a parameter that is a tensor could not be unpickled.
-        mixture = ScikitLearnMixture(
-            **{
-                name: np.asarray(v.detach().cpu()) if isinstance(v, Tensor) else v
-                for name, v in params.items()
-            }
+    Examples
+    --------
+    >>> import sklearn.mixture
+    >>> from sklearn_torch_gmm import GaussianMixture
+    >>> theirs = sklearn.mixture.GaussianMixture(2, random_state=0).fit([[0.0], [1.0], [8.0]])
+    >>> ours = GaussianMixture.from_sklearn(theirs)
+    >>> bool((ours.means_ == theirs.means_).all())
+    True
+    """
+    if not isinstance(mixture, ScikitLearnMixture):
+        kind = type(mixture)
+        msg = (
+            "from_sklearn takes a fitted sklearn.mixture.GaussianMixture, got a "
+            f"{kind.__module__}.{kind.__qualname__}."
         )
-        _copy_attributes(self, mixture)
-        mixture.precisions_ = self.precisions_
-        return mixture
+        raise TypeError(msg)
+    # A fit that failed may have left some attributes, but not the last of them.
+    check_is_fitted(mixture, ["precisions_cholesky_", "covariances_"])
+    # A subclass may have parameters of its own.
+    names = ScikitLearnMixture().get_params()
+    own = cls(**cls._own_parameters({name: getattr(mixture, name) for name in names}))
+    _copy_attributes(mixture, own)
+    return own
+
+
+def to_sklearn(self) -> ScikitLearnMixture:
+    """Return scikit-learn's class with the fitted parameters, without a refit.
+
+    A model that was fitted here can so be served where torch is not installed, and converted
+    to ONNX.
+
+    Returns
+    -------
+    mixture : sklearn.mixture.GaussianMixture
+
+    Examples
+    --------
+    >>> from sklearn_torch_gmm import GaussianMixture
+    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> mixture.to_sklearn().predict([[0.5], [3.0]])
+    array([0, 1])
+    """
+    check_is_fitted(self)
+    params = self._scikit_learn_parameters()
+    # Where torch is not installed, a parameter that is a tensor could not be unpickled.
+    mixture = ScikitLearnMixture(
+        **{
+            name: np.asarray(v.detach().cpu()) if isinstance(v, Tensor) else v
+            for name, v in params.items()
+        }
+    )
+    _copy_attributes(self, mixture)
+    mixture.precisions_ = self.precisions_
+    return mixture
 
 
 def _copy_attributes(source: Any, target: Any) -> None:

@@ -3,13 +3,9 @@
 from sklearn.base import BaseEstimator
 
 DOCUMENTATION = "https://sklearn-torch-gmm.readthedocs.io/en/latest/api"
+PAGE_TEMPLATE = DOCUMENTATION + "/{page}.html"
 
 
-class DocumentedEstimator(BaseEstimator):  # type: ignore[misc]
-    """Links the name of an estimator to its page in the reference."""
-
-    _doc_link_module = "sklearn_torch_gmm"
-    _doc_link_template = DOCUMENTATION + "/{page}.html"
-
-    def _doc_link_url_param_generator(self) -> dict[str, str]:
-        return {"page": f"{type(self).__module__}.{type(self).__name__}"}
+def reference_page(estimator: BaseEstimator) -> dict[str, str]:
+    """Return the page of an estimator in the reference, for :data:`PAGE_TEMPLATE`."""
+    return {"page": f"{type(estimator).__module__}.{type(estimator).__name__}"}

@@ -33,22 +33,23 @@ def as_before_on_failure(estimator: BaseEstimator) -> Iterator[None]:
 
 
 def warn_of_outcome(
-    result: FitResult, settings: FitSettings, advice: str, *, stacklevel: int = 3
+    mixture: BaseEstimator, result: FitResult, settings: FitSettings, *, stacklevel: int = 3
 ) -> None:
     """Warn the caller of `fit` of what may make the result worse than expected.
 
     Parameters
     ----------
+    mixture : BaseGaussianMixture
+        Gives the words of the warning that the fit did not converge.
     result : FitResult
     settings : FitSettings
-    advice : str
-        The warning of a fit that did not converge.
     stacklevel : int, default=3
         How far above is whom to warn.
     """
     warn_of_empty(result.empty, settings.fixed, stacklevel=stacklevel + 1)
     _warn_of_fall(result.fall, settings.regularization_name, stacklevel=stacklevel + 1)
     if settings.max_iter != 0 and not result.converged:
+        advice = mixture._vocabulary.convergence_advice
         warnings.warn(advice, ConvergenceWarning, stacklevel=stacklevel)
 
 

@@ -10,11 +10,10 @@ import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -31,10 +30,25 @@ from sklearn_torch_gmm.core.fixed import PARTS
 from sklearn_torch_gmm.core.model import GaussianMixtureModel
 from sklearn_torch_gmm.core.serialization import dump_json, dump_tensors, parse_json, parse_tensors
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
+Self = TypeVar("Self", bound=BaseEstimator)
 PathLike = str | os.PathLike[str]
+
+PERSISTENT_ATTRIBUTES = (
+    "weights_",
+    "means_",
+    "covariances_",
+    "precisions_cholesky_",
+    "converged_",
+    "n_iter_",
+    "lower_bound_",
+    "lower_bounds_",
+    "labels_",
+    "known_parts_",
+    "n_samples_seen_",
+    "n_features_in_",
+    "feature_names_in_",
+)
+"""Fitted attributes of a mixture that are saved, where it has them."""
 
 _BUFFERS = {
     "weights_": "component_probs",
@@ -47,276 +61,243 @@ _PARAMETERS_JSON, _PARAMETERS_TENSORS = PARAMETER_FILES
 _ATTRIBUTES_JSON, _ATTRIBUTES_TENSORS = ATTRIBUTE_FILES
 
 
-class PersistentEstimator(BaseEstimator):  # type: ignore[misc]
-    """Gives an estimator that holds a mixture its methods of saving and loading."""
+def save(self, path: PathLike) -> None:
+    """Write the estimator, fitted or not, to a directory, without pickle.
 
-    @property
-    def persistent_attributes(self) -> list[str]:
-        """Names of the fitted attributes that are saved, where the estimator has them.
+    A model that is there already is replaced in one step: a crash leaves the old or the new
+    one. What each file holds is described in the documentation's page on keeping models.
 
-        Examples
-        --------
-        >>> from sklearn_torch_gmm import GaussianMixture
-        >>> "means_" in GaussianMixture().persistent_attributes
-        True
-        """
-        return [
-            "weights_",
-            "means_",
-            "covariances_",
-            "precisions_cholesky_",
-            "converged_",
-            "n_iter_",
-            "lower_bound_",
-            "lower_bounds_",
-            "labels_",
-            "known_parts_",
-            "n_samples_seen_",
-            "n_features_in_",
-            "feature_names_in_",
-        ]
+    Parameters
+    ----------
+    path : str or path-like
+        The directory, which is made if it is not there.
 
-    # -- directories ------------------------------------------------------------------------------
+    Raises
+    ------
+    UnstorableParameterError
+        If a parameter can be stored neither as JSON nor as an array. Nothing is then written.
+    ValueError
+        If the fitted attributes do not fit the parameters.
+    OSError
+        If the path is one of a file, or the directory cannot be written.
 
-    def save(self, path: PathLike) -> None:
-        """Write the estimator, fitted or not, to a directory, without pickle.
+    Examples
+    --------
+    >>> from sklearn_torch_gmm import GaussianMixture
+    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mixture.save(folder)
+    ...     again = GaussianMixture.load(folder)
+    >>> again.means_
+    array([[0.],
+           [4.]])
+    """
+    files = _parameter_files(self)
+    if self.__sklearn_is_fitted__():
+        files |= _attribute_files(self)
+    replaced = (*PARAMETER_FILES, *ATTRIBUTE_FILES)
+    write_model(Path(path), _name_of(type(self)), files, replaced=replaced)
 
-        A model that is there already is replaced in one step: a crash leaves the old or the new
-        one. What each file holds is described in the documentation's page on keeping models.
 
-        Parameters
-        ----------
-        path : str or path-like
-            The directory, which is made if it is not there.
+def load(cls: type[Self], path: PathLike) -> Self:
+    """Return the estimator that :meth:`save` wrote, on the CPU, fitted if it was.
 
-        Raises
-        ------
-        UnstorableParameterError
-            If a parameter can be stored neither as JSON nor as an array. Nothing is then written.
-        ValueError
-            If the fitted attributes do not fit the parameters.
-        OSError
-            If the path is one of a file, or the directory cannot be written.
+    Parameters
+    ----------
+    path : str or path-like
+        The directory.
 
-        Examples
-        --------
-        >>> from sklearn_torch_gmm import GaussianMixture
-        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     mixture.save(folder)
-        ...     again = GaussianMixture.load(folder)
-        >>> again.means_
-        array([[0.],
-               [4.]])
-        """
-        files = {
-            **self._parameter_files(),
-            **(self._attribute_files() if _is_fitted(self) else {}),
-        }
-        replaced = (*PARAMETER_FILES, *ATTRIBUTE_FILES)
-        write_model(Path(path), _name_of(type(self)), files, replaced=replaced)
+    Returns
+    -------
+    estimator : object
 
-    @classmethod
-    def load(cls, path: PathLike) -> Self:
-        """Return the estimator that :meth:`save` wrote, on the CPU, fitted if it was.
+    Raises
+    ------
+    OSError
+        If there is no model, or a file of it is missing.
+    ValueError
+        If the model is of another class, of a newer format, damaged or altered.
+    """
+    path = Path(path)
+    files = read_model(path, _name_of(cls), (*PARAMETER_FILES, *ATTRIBUTE_FILES))
+    estimator = _from_parameter_files(cls, files, path)
+    if _ATTRIBUTES_JSON in files:
+        _set_attributes(estimator, files, path)
+    return estimator
 
-        Parameters
-        ----------
-        path : str or path-like
-            The directory.
 
-        Returns
-        -------
-        estimator : object
+def save_parameters(self, path: PathLike) -> None:
+    """Write the parameters alone to a directory; fitted attributes that are there stay.
 
-        Raises
-        ------
-        OSError
-            If there is no model, or a file of it is missing.
-        ValueError
-            If the model is of another class, of a newer format, damaged or altered.
-        """
-        path = Path(path)
-        files = read_model(path, _name_of(cls), (*PARAMETER_FILES, *ATTRIBUTE_FILES))
-        estimator = cls._from_parameter_files(files, path)
-        if _ATTRIBUTES_JSON in files:
-            estimator._set_attributes(files, path)
-        return estimator
+    Parameters
+    ----------
+    path : str or path-like
+        The directory, which is made if it is not there.
 
-    def save_parameters(self, path: PathLike) -> None:
-        """Write the parameters alone to a directory; fitted attributes that are there stay.
+    Raises
+    ------
+    UnstorableParameterError
+        If a parameter can be stored neither as JSON nor as an array. Nothing is then written.
+    ValueError
+        If the directory holds attributes of another class.
+    OSError
+        If the path is one of a file, or the directory cannot be written.
+    """
+    files = _parameter_files(self)
+    write_model(Path(path), _name_of(type(self)), files, replaced=PARAMETER_FILES)
 
-        Parameters
-        ----------
-        path : str or path-like
-            The directory, which is made if it is not there.
 
-        Raises
-        ------
-        UnstorableParameterError
-            If a parameter can be stored neither as JSON nor as an array. Nothing is then written.
-        ValueError
-            If the directory holds attributes of another class.
-        OSError
-            If the path is one of a file, or the directory cannot be written.
-        """
-        files = self._parameter_files()
-        write_model(Path(path), _name_of(type(self)), files, replaced=PARAMETER_FILES)
+def load_parameters(cls: type[Self], path: PathLike) -> Self:
+    """Return an unfitted estimator with the parameters in a directory.
 
-    @classmethod
-    def load_parameters(cls, path: PathLike) -> Self:
-        """Return an unfitted estimator with the parameters in a directory.
+    Parameters
+    ----------
+    path : str or path-like
+        The directory.
 
-        Parameters
-        ----------
-        path : str or path-like
-            The directory.
+    Returns
+    -------
+    estimator : object
 
-        Returns
-        -------
-        estimator : object
+    Raises
+    ------
+    OSError
+        If there are no parameters.
+    ValueError
+        If they are of another class, of a newer format, damaged or altered.
 
-        Raises
-        ------
-        OSError
-            If there are no parameters.
-        ValueError
-            If they are of another class, of a newer format, damaged or altered.
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn_torch_gmm import GaussianMixture
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     GaussianMixture(3).save_parameters(folder)
+    ...     GaussianMixture.load_parameters(folder)
+    GaussianMixture(num_components=3)
+    """
+    path = Path(path)
+    return _from_parameter_files(cls, read_model(path, _name_of(cls), PARAMETER_FILES), path)
 
-        Examples
-        --------
-        >>> import tempfile
-        >>> from sklearn_torch_gmm import GaussianMixture
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     GaussianMixture(3).save_parameters(folder)
-        ...     GaussianMixture.load_parameters(folder)
-        GaussianMixture(num_components=3)
-        """
-        path = Path(path)
-        return cls._from_parameter_files(read_model(path, _name_of(cls), PARAMETER_FILES), path)
 
-    def save_attributes(self, path: PathLike) -> None:
-        """Write the fitted attributes alone to a directory; parameters that are there stay.
+def save_attributes(self, path: PathLike) -> None:
+    """Write the fitted attributes alone to a directory; parameters that are there stay.
 
-        Parameters
-        ----------
-        path : str or path-like
-            The directory, which is made if it is not there.
+    Parameters
+    ----------
+    path : str or path-like
+        The directory, which is made if it is not there.
 
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        ValueError
-            If the attributes do not fit the parameters, or the directory holds parameters of
-            another class.
-        OSError
-            If the path is one of a file, or the directory cannot be written.
-        """
-        check_is_fitted(self)
-        files = self._attribute_files()
-        write_model(Path(path), _name_of(type(self)), files, replaced=ATTRIBUTE_FILES)
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    ValueError
+        If the attributes do not fit the parameters, or the directory holds parameters of
+        another class.
+    OSError
+        If the path is one of a file, or the directory cannot be written.
+    """
+    check_is_fitted(self)
+    files = _attribute_files(self)
+    write_model(Path(path), _name_of(type(self)), files, replaced=ATTRIBUTE_FILES)
 
-    def load_attributes(self, path: PathLike) -> None:
-        """Take the fitted attributes from a directory; those of an earlier fit are dropped.
 
-        Parameters
-        ----------
-        path : str or path-like
-            The directory.
+def load_attributes(self, path: PathLike) -> None:
+    """Take the fitted attributes from a directory; those of an earlier fit are dropped.
 
-        Raises
-        ------
-        OSError
-            If there are no attributes.
-        ValueError
-            If they are of another class or covariance type, of a newer format, damaged or altered.
+    Parameters
+    ----------
+    path : str or path-like
+        The directory.
 
-        Examples
-        --------
-        >>> import tempfile
-        >>> from sklearn_torch_gmm import GaussianMixture
-        >>> mixture = GaussianMixture(2).fit([[0.0], [1.0], [8.0], [9.0]])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     mixture.save_attributes(folder)
-        ...     mixture.clone().load_attributes(folder)
-        """
-        path = Path(path)
-        self._set_attributes(read_model(path, _name_of(type(self)), ATTRIBUTE_FILES), path)
+    Raises
+    ------
+    OSError
+        If there are no attributes.
+    ValueError
+        If they are of another class or covariance type, of a newer format, damaged or altered.
 
-    def _parameter_files(self) -> dict[str, bytes]:
-        tensors: dict[str, Tensor] = {}
-        parameters = self.get_params(deep=False)
-        encoded = {name: encode(value, name, tensors) for name, value in parameters.items()}
-        files = {_PARAMETERS_JSON: dump_json(encoded)}
-        if tensors:
-            files[_PARAMETERS_TENSORS] = dump_tensors(tensors, {})
-        return files
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn_torch_gmm import GaussianMixture
+    >>> mixture = GaussianMixture(2).fit([[0.0], [1.0], [8.0], [9.0]])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mixture.save_attributes(folder)
+    ...     mixture.clone().load_attributes(folder)
+    """
+    path = Path(path)
+    _set_attributes(self, read_model(path, _name_of(type(self)), ATTRIBUTE_FILES), path)
 
-    @classmethod
-    def _from_parameter_files(cls, files: Mapping[str, bytes], directory: Path) -> Self:
-        origin = directory / _PARAMETERS_JSON
-        if _PARAMETERS_JSON not in files:
-            msg = "The directory has no parameters: load its attributes into an estimator that has"
-            raise FileNotFoundError(errno.ENOENT, msg, str(origin))
-        tensors: dict[str, Tensor] = {}
-        if _PARAMETERS_TENSORS in files:
-            place = str(directory / _PARAMETERS_TENSORS)
-            tensors, _ = parse_tensors(files[_PARAMETERS_TENSORS], place)
-        parameters = _decode_names(files[_PARAMETERS_JSON], tensors, str(origin))
-        _check_names(parameters, cls._get_param_names(), str(origin))
-        return cls(**parameters)
 
-    def _attribute_files(self) -> dict[str, bytes]:
-        attributes = {n: getattr(self, n) for n in self.persistent_attributes if hasattr(self, n)}
-        _check_fitted(attributes, self.covariance_type, origin="The estimator")
-        if "labels_" in attributes:
-            attributes["labels_"] = compact_labels(attributes["labels_"])
-        tensors: dict[str, Tensor] = {}
-        encoded = {
-            name: encode(value, _BUFFERS.get(name, name), tensors)
-            for name, value in attributes.items()
-        }
-        others = {n: t for n, t in tensors.items() if n not in _BUFFERS.values()}
-        model: GaussianMixtureModel = self.model_
-        return {
-            _ATTRIBUTES_JSON: dump_json(encoded),
-            _ATTRIBUTES_TENSORS: model.to_bytes(others),
-        }
+def _parameter_files(estimator: BaseEstimator) -> dict[str, bytes]:
+    tensors: dict[str, Tensor] = {}
+    parameters = estimator.get_params(deep=False)
+    encoded = {name: encode(value, name, tensors) for name, value in parameters.items()}
+    files = {_PARAMETERS_JSON: dump_json(encoded)}
+    if tensors:
+        files[_PARAMETERS_TENSORS] = dump_tensors(tensors, {})
+    return files
 
-    def _set_attributes(self, files: Mapping[str, bytes], directory: Path) -> None:
-        origin = directory / _ATTRIBUTES_JSON
-        for name in ATTRIBUTE_FILES:
-            if name not in files:
-                msg = (
-                    "The directory has no fitted attributes: it was saved before the fit. Load its "
-                    "parameters, and fit"
-                )
-                raise FileNotFoundError(errno.ENOENT, msg, str(directory / name))
-        place = str(directory / _ATTRIBUTES_TENSORS)
-        model, others = GaussianMixtureModel.from_bytes(files[_ATTRIBUTES_TENSORS], place)
-        tensors = {**others, **model.state_dict()}
-        attributes = _decode_names(files[_ATTRIBUTES_JSON], tensors, str(origin))
-        _check_names(attributes, self.persistent_attributes, str(origin))
-        _check_fitted(attributes, self.covariance_type, str(origin))
-        if "labels_" in attributes:
-            attributes["labels_"] = attributes["labels_"].astype(np.int64)
-        for name in self.persistent_attributes:
-            self.__dict__.pop(name, None)
-        self.__dict__.update(attributes)
+
+def _from_parameter_files(cls: type[Self], files: Mapping[str, bytes], directory: Path) -> Self:
+    origin = directory / _PARAMETERS_JSON
+    if _PARAMETERS_JSON not in files:
+        msg = "The directory has no parameters: load its attributes into an estimator that has"
+        raise FileNotFoundError(errno.ENOENT, msg, str(origin))
+    tensors: dict[str, Tensor] = {}
+    if _PARAMETERS_TENSORS in files:
+        place = str(directory / _PARAMETERS_TENSORS)
+        tensors, _ = parse_tensors(files[_PARAMETERS_TENSORS], place)
+    parameters = _decode_names(files[_PARAMETERS_JSON], tensors, str(origin))
+    _check_names(parameters, cls._get_param_names(), str(origin))
+    return cls(**parameters)
+
+
+def _attribute_files(estimator: BaseEstimator) -> dict[str, bytes]:
+    attributes = {
+        n: getattr(estimator, n) for n in estimator.persistent_attributes if hasattr(estimator, n)
+    }
+    _check_fitted(attributes, estimator.covariance_type, origin="The estimator")
+    if "labels_" in attributes:
+        attributes["labels_"] = compact_labels(attributes["labels_"])
+    tensors: dict[str, Tensor] = {}
+    encoded = {
+        name: encode(value, _BUFFERS.get(name, name), tensors) for name, value in attributes.items()
+    }
+    others = {n: t for n, t in tensors.items() if n not in _BUFFERS.values()}
+    model: GaussianMixtureModel = estimator.model_
+    return {
+        _ATTRIBUTES_JSON: dump_json(encoded),
+        _ATTRIBUTES_TENSORS: model.to_bytes(others),
+    }
+
+
+def _set_attributes(estimator: BaseEstimator, files: Mapping[str, bytes], directory: Path) -> None:
+    origin = directory / _ATTRIBUTES_JSON
+    for name in ATTRIBUTE_FILES:
+        if name not in files:
+            msg = (
+                "The directory has no fitted attributes: it was saved before the fit. Load its "
+                "parameters, and fit"
+            )
+            raise FileNotFoundError(errno.ENOENT, msg, str(directory / name))
+    place = str(directory / _ATTRIBUTES_TENSORS)
+    model, others = GaussianMixtureModel.from_bytes(files[_ATTRIBUTES_TENSORS], place)
+    tensors = {**others, **model.state_dict()}
+    attributes = _decode_names(files[_ATTRIBUTES_JSON], tensors, str(origin))
+    _check_names(attributes, estimator.persistent_attributes, str(origin))
+    _check_fitted(attributes, estimator.covariance_type, str(origin))
+    if "labels_" in attributes:
+        attributes["labels_"] = attributes["labels_"].astype(np.int64)
+    for name in estimator.persistent_attributes:
+        estimator.__dict__.pop(name, None)
+    estimator.__dict__.update(attributes)
 
 
 def _name_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _is_fitted(estimator: object) -> bool:
-    try:
-        check_is_fitted(estimator)
-    except NotFittedError:
-        return False
-    return True
 
 
 def _decode_names(content: bytes, tensors: Mapping[str, Tensor], origin: str) -> dict[str, Any]:

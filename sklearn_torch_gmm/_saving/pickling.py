@@ -20,45 +20,45 @@ _SKLEARN_VERSION = "_sklearn_version"
 _HAS_COMPACT_LABELS = "_has_compact_labels"
 
 
-class PicklableEstimator(BaseEstimator):  # type: ignore[misc]
-    """Keeps the pickles of an estimator small, and tells which versions wrote them."""
+def get_state(self) -> dict[str, Any]:
+    """Return what goes into a pickle: small, usable on any machine, with the versions it is of."""
+    state = dict(BaseEstimator.__getstate__(self))
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            # A tensor on a GPU could not be unpickled where there is none.
+            state[name] = value.cpu()
+    labels = state.get("labels_")
+    # Others are the user's own.
+    state[_HAS_COMPACT_LABELS] = False
+    if isinstance(labels, np.ndarray) and labels.dtype == np.int64:
+        state["labels_"], state[_HAS_COMPACT_LABELS] = compact_labels(labels), True
+    # scikit-learn records its version for its own classes alone.
+    state[_SKLEARN_VERSION] = sklearn.__version__
+    state[_OUR_VERSION] = sklearn_torch_gmm.__version__
+    return state
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        for name, value in state.items():
-            if isinstance(value, Tensor):
-                # A tensor on a GPU could not be unpickled where there is none.
-                state[name] = value.cpu()
-        labels = state.get("labels_")
-        # Others are the user's own.
-        state[_HAS_COMPACT_LABELS] = False
-        if isinstance(labels, np.ndarray) and labels.dtype == np.int64:
-            state["labels_"], state[_HAS_COMPACT_LABELS] = compact_labels(labels), True
-        # scikit-learn records its version for its own classes alone.
-        state[_SKLEARN_VERSION] = sklearn.__version__
-        state[_OUR_VERSION] = sklearn_torch_gmm.__version__
-        return state
 
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        state = dict(state)
-        original_sklearn = state.pop(_SKLEARN_VERSION, "unknown")
-        original = state.pop(_OUR_VERSION, "unknown")
-        versions = {
-            "estimator_name": type(self).__name__,
-            "current_sklearn_version": sklearn.__version__,
-            "original_sklearn_version": original_sklearn,
-        }
-        if original_sklearn != sklearn.__version__:
-            warnings.warn(InconsistentVersionWarning(**versions), stacklevel=2)
-        current = sklearn_torch_gmm.__version__
-        if original != current:
-            warning = ModelVersionWarning(
-                current_version=current, original_version=original, **versions
-            )
-            warnings.warn(warning, stacklevel=2)
-        if state.pop(_HAS_COMPACT_LABELS, "labels_" in state):
-            state["labels_"] = state["labels_"].astype(np.int64)
-        super().__setstate__(state)
+def set_state(self, state: Mapping[str, Any]) -> None:
+    """Take what a pickle holds, and warn if other versions wrote it."""
+    state = dict(state)
+    original_sklearn = state.pop(_SKLEARN_VERSION, "unknown")
+    original = state.pop(_OUR_VERSION, "unknown")
+    versions = {
+        "estimator_name": type(self).__name__,
+        "current_sklearn_version": sklearn.__version__,
+        "original_sklearn_version": original_sklearn,
+    }
+    if original_sklearn != sklearn.__version__:
+        warnings.warn(InconsistentVersionWarning(**versions), stacklevel=2)
+    current = sklearn_torch_gmm.__version__
+    if original != current:
+        warning = ModelVersionWarning(
+            current_version=current, original_version=original, **versions
+        )
+        warnings.warn(warning, stacklevel=2)
+    if state.pop(_HAS_COMPACT_LABELS, "labels_" in state):
+        state["labels_"] = state["labels_"].astype(np.int64)
+    BaseEstimator.__setstate__(self, state)
 
 
 def compact_labels(labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

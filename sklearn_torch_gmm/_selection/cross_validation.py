@@ -17,7 +17,7 @@ from sklearn_torch_gmm._estimator.fit_data import FitData
 from sklearn_torch_gmm._selection.results import (
     error_text,
     kept_start,
-    settings_of,
+    settings_of_all,
     with_parameters,
 )
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
@@ -86,7 +86,7 @@ def cross_validate(candidates: Sequence[BaseGaussianMixture], data: FitData, cv:
             raise ValueError(msg)
         rows = ArrayRows(*weighted_rows(data.X[train], outside))
         _check_enough(rows.num_rows, candidates)
-        restarts = fit_sweep(rows, settings_of(candidates, rows.num_features))
+        restarts = fit_sweep(rows, settings_of_all(candidates, rows.num_features))
         scores.append([])
         for position, (candidate, starts) in enumerate(zip(candidates, restarts, strict=True)):
             kept = kept_start(starts)

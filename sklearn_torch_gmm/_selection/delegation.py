@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm.core.covariance import CovarianceType
 
 
-class ChosenMixture(BaseEstimator):  # type: ignore[misc]
+class ChosenMixture:
     """Hands questions on to `best_estimator_`."""
 
     best_estimator_: BaseGaussianMixture

@@ -15,6 +15,8 @@ from sklearn.utils import check_random_state
 
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.fit_data import FitData
+from sklearn_torch_gmm._estimator.fitted_state import set_parameters
+from sklearn_torch_gmm._estimator.vocabulary import settings_of
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.fixed import num_free_parameters
 from sklearn_torch_gmm.em.restarts import Restart
@@ -26,10 +28,12 @@ Restarts = Sequence[Sequence[Restart]]
 CRITERIA = ("bic", "aic", "icl")
 
 
-def settings_of(candidates: Sequence[BaseGaussianMixture], num_features: int) -> list[FitSettings]:
+def settings_of_all(
+    candidates: Sequence[BaseGaussianMixture], num_features: int
+) -> list[FitSettings]:
     """Return the settings of fits to the same rows; they draw from one random state."""
     random_state = check_random_state(candidates[0].random_state)
-    settings = [candidate._fit_settings(num_features, random_state) for candidate in candidates]
+    settings = [settings_of(candidate, num_features, random_state) for candidate in candidates]
     return [
         replace(member, goes_on_without=True, components_name="max_components")
         for member in settings
@@ -139,7 +143,7 @@ def with_parameters(
 ) -> BaseGaussianMixture:
     """Return a candidate that can answer for checked rows, which have no names of features."""
     mixture: BaseGaussianMixture = candidate.clone()
-    mixture._set_fitted(restart.parameters, dtype)
+    set_parameters(mixture, restart.parameters, dtype)
     return mixture
 
 

@@ -385,7 +385,7 @@ def test_the_documented_exponent_is_the_default(face):
 
 @each_face
 def test_the_first_batch_has_a_row_for_each_component(face):
-    name = face._components_parameter
+    name = face._vocabulary.components
     with pytest.raises(ValueError, match=f" {name} = 3, n_samples = 2"):
         make(face, 3).partial_fit(clusters(2))
     with pytest.raises(ValueError, match=f" {name} = 3, n_samples = 2"):

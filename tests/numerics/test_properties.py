@@ -149,7 +149,7 @@ def test_the_order_of_rows_changes_nothing(problem):
     X, weights = problem.rows, problem.sample_weight
     order = problem.rng.permutation(len(X))
     mixture = problem.mixture()
-    labels = mixture.get_params()[mixture._start_parameter]
+    labels = mixture.get_params()[mixture._vocabulary.start]
     permuted = problem.mixture(start=labels[order])
     fit(mixture, X, sample_weight=weights)
     fit(permuted, X[order], sample_weight=None if weights is None else weights[order])
@@ -161,7 +161,7 @@ def test_the_order_of_components_changes_nothing_else(problem):
     X, weights = problem.rows, problem.sample_weight
     order = problem.rng.permutation(problem.components)
     mixture = problem.mixture()
-    labels = mixture.get_params()[mixture._start_parameter]
+    labels = mixture.get_params()[mixture._vocabulary.start]
     permuted = problem.mixture(start=np.argsort(order)[labels])
     fit(mixture, X, sample_weight=weights)
     fit(permuted, X, sample_weight=weights)
@@ -196,7 +196,7 @@ def test_batches_change_nothing(problem):
 def test_weights_are_repetitions(problem):
     X, weights = problem.rows, problem.sample_weight
     mixture = problem.mixture()
-    labels = mixture.get_params()[mixture._start_parameter]
+    labels = mixture.get_params()[mixture._vocabulary.start]
     fit(mixture, X, sample_weight=weights)
     repeated = problem.mixture(start=np.repeat(labels, weights))
     fit(repeated, np.repeat(X, weights, axis=0))

@@ -32,6 +32,19 @@ LIGHTNING = ("lightning", "lightning_fabric", "pytorch_lightning", "torchmetrics
 
 MOST_LINES = 400
 
+PRIVATE_NAMES_OF_OTHERS = {
+    "_parameter_constraints",  # scikit-learn: what its checks of parameters read
+    "_validate_params",  # scikit-learn: those checks
+    "_replace",  # Python: named tuples
+    "_iterator",  # torch: the workers of a DataLoader,
+    "_shutdown_workers",  # which only it can end
+    "_rand",  # NumPy: the global random state
+    "_launcher",  # Lightning: how it starts processes
+    "_start_method",
+    "_broadcast_sigterm_tensor",
+}
+"""Names that other people's libraries define, and have no public ones for."""
+
 CORE_MAY_IMPORT = (
     "torch",
     "typing_extensions",  # which torch requires
@@ -174,6 +187,56 @@ def test_no_module_asks_of_which_class_a_structure_is(path):
         }:
             names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
             assert not names & classes, f"line {node.lineno}"
+
+
+def defined_names(path: Path) -> Iterator[str]:
+    """Names of functions, classes, variables and attributes that a file defines."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif is_of_the_object_itself(node) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def is_of_the_object_itself(node: ast.AST) -> bool:
+    """Whether a node is an attribute of ``self``, ``cls`` or ``super()``."""
+    if not isinstance(node, ast.Attribute):
+        return False
+    owner = node.value.func if isinstance(node.value, ast.Call) else node.value
+    return getattr(owner, "id", "") in {"self", "cls", "super"}
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names_of_other_objects(path: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        is_of_another = isinstance(node, ast.Attribute) and not is_of_the_object_itself(node)
+        if is_of_another and is_private(node.attr):
+            yield node.lineno, node.attr
+
+
+NAMES_OF_ROOMS = {
+    room: {
+        name for path in PATHS if room_of(module_of(path)) == room for name in defined_names(path)
+    }
+    for room in {room_of(module_of(path)) for path in PATHS}
+}
+
+
+@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def test_a_room_keeps_its_private_names_to_itself(path):
+    known = NAMES_OF_ROOMS[room_of(module_of(path))] | PRIVATE_NAMES_OF_OTHERS
+    strange = [found for found in private_names_of_other_objects(path) if found[1] not in known]
+    assert strange == []
+
+
+def test_each_private_name_of_others_is_needed():
+    used = {name for path in PATHS for _, name in private_names_of_other_objects(path)}
+    assert used >= PRIVATE_NAMES_OF_OTHERS
 
 
 @pytest.mark.parametrize("path", PATHS, ids=name_of)

@@ -31,7 +31,7 @@ X = make_rows()
 
 def make(face, **parameters):
     if "n_components" in parameters:
-        parameters = {face._components_parameter: parameters.pop("n_components"), **parameters}
+        parameters = {face._vocabulary.components: parameters.pop("n_components"), **parameters}
     return face(**parameters)
 
 
@@ -126,7 +126,7 @@ class TestRoundTrip:
         }
         changed |= theirs if face is mixture.GaussianMixture else ours
         estimator = make(face, n_components=2, **changed)
-        assert set(estimator.get_params()) == {*changed, face._components_parameter}
+        assert set(estimator.get_params()) == {*changed, face._vocabulary.components}
         estimator.save(tmp_path)
         assert_same_parameters(estimator, face.load(tmp_path))
 

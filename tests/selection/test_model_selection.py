@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch.utils.data import DataLoader, TensorDataset
 
 from sklearn_torch_gmm import GaussianMixtureIC
+from sklearn_torch_gmm._estimator.fitted_state import set_parameters
 from sklearn_torch_gmm._selection import results as selection
 from sklearn_torch_gmm.mixture import GaussianMixture
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
@@ -106,7 +107,7 @@ def test_each_member_is_the_drop_in_fitted_alone(X, kind):
         for size in (1, 3, 4)
     ]
     rows = ArrayRows(*weighted_rows(X, weights))
-    results = fit_sweep(rows, selection.settings_of(candidates, 3))
+    results = fit_sweep(rows, selection.settings_of_all(candidates, 3))
     for candidate, starts in zip(candidates, results, strict=True):
         kept = starts[selection.kept_start(starts)]
         alone = candidate.clone().set_params(trainer_params=None).fit(X, sample_weight=weights)
@@ -114,7 +115,7 @@ def test_each_member_is_the_drop_in_fitted_alone(X, kind):
         assert kept.converged == alone.converged_
         np.testing.assert_allclose(kept.lower_bounds, alone.lower_bounds_, rtol=1e-10)
         member = candidate.clone()
-        member._set_fitted(kept.parameters, X.dtype)
+        set_parameters(member, kept.parameters, X.dtype)
         for name in PARAMETERS:
             np.testing.assert_allclose(
                 getattr(member, name), getattr(alone, name), rtol=1e-9, atol=1e-9

@@ -17,11 +17,11 @@ from benchmarks.clocks import seconds
 from benchmarks.environment import machine
 from benchmarks.problems import make_problem
 from sklearn_torch_gmm.core.covariance import get_structure
-from sklearn_torch_gmm.core.m_step import m_step
-from sklearn_torch_gmm.core.rounding import cancellation, largest_moments
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
+from sklearn_torch_gmm.core.m_step import m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.rounding import cancellation, largest_moments
 from sklearn_torch_gmm.core.workspace import Workspace
 
 
@@ -40,7 +40,7 @@ def seconds_of_parts(case, covariance, repeats):
     natural = structure.natural_parameters(start.weights, start.means - centre, factors)
     largest = largest_moments(extents, structure)
     workspace = Workspace(torch.float64, rows.device)
-    scatter = ((rows - centre).T @ (rows - centre))[None] if structure.has_shared_scatter else None
+    scatter = ((rows - centre).T @ (rows - centre))[None] if structure.has_pooled_scatter else None
 
     def fast(grows=None):
         step = FastEStep(

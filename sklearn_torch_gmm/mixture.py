@@ -244,14 +244,15 @@ default='kmeans'
                 f"max_iter={self.max_iter!r}; they are the same thing: use max_iter alone."
             )
             raise ValueError(msg)
-        shape = self._structure.covariance_shape(self.n_components, num_features)
         weights, means, precisions = self.weights_init, self.means_init, self.precisions_init
         if weights is not None:
             weights = check_weights(weights, self.n_components)
         if means is not None:
             means = check_means(means, (self.n_components, num_features))
         if precisions is not None:
-            precisions = check_positive_definite(precisions, shape, self._structure, "precision")
+            precisions = check_positive_definite(
+                precisions, self.n_components, num_features, self._structure, "precision"
+            )
         start = StartSettings(
             strategy=check_strategy(self.init_params, self.n_components, "init_params"),
             weights=weights,

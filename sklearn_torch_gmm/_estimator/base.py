@@ -192,10 +192,8 @@ class BaseGaussianMixture(
             self.__dict__.pop("labels_", None)
 
     def _set_fitted(self, parameters: MixtureParameters, dtype: Any) -> None:
-        factors, num_features = parameters.precisions_cholesky[0], parameters.means.shape[-1]
-        check_representable(
-            self._structure.variances(parameters.covariances[0], num_features), dtype
-        )
+        sizes = parameters.means.shape[-2:]
+        check_representable(self._structure.variances(parameters.covariances[0], *sizes), dtype)
 
         def array(values: Tensor) -> np.ndarray[Any, Any]:
             # What an M-step returns may have the components along the last axis of memory.
@@ -204,7 +202,7 @@ class BaseGaussianMixture(
         self.weights_ = array(parameters.weights[0])
         self.means_ = array(parameters.means[0])
         self.covariances_ = array(parameters.covariances[0])
-        self.precisions_cholesky_ = array(factors)
+        self.precisions_cholesky_ = array(parameters.precisions_cholesky[0])
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Fit, and return the most probable component of each row.

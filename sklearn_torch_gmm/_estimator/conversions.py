@@ -113,9 +113,9 @@ class ConvertibleMixture(FittedMixture):
         checked_means = check_means(means)
         components, features = checked_means.shape
         checked_weights = check_weights(weights, components)
-        shape = structure.covariance_shape(components, features)
-        checked = check_positive_definite(covariances, shape, structure, "covariance")
-        checked = checked.astype(float)
+        checked = check_positive_definite(
+            covariances, components, features, structure, "covariance"
+        ).astype(float)
         factors, usable = structure.precisions_cholesky(as_tensor(checked)[None], components)
         if not usable.all():
             msg = (

@@ -318,7 +318,7 @@ class FittedMixture(BaseEstimator):  # type: ignore[misc]
         structure, mean = self._structure, self.means_[component]
         covariances = as_tensor(self.covariances_)
         if structure.has_independent_features:
-            variances = structure.variances(covariances, features)[component].numpy()
+            variances = structure.variances(covariances, components, features)[component].numpy()
             noise = random_state.standard_normal(size=(num_rows, features))
             return np.asarray(mean + noise * np.sqrt(variances))
         matrix = structure.matrices(covariances, components, features)[component].numpy()

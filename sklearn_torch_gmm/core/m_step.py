@@ -15,6 +15,9 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 
+_SecondMoments = tuple[Tensor, Tensor | None]
+"""Σ r T₂ ``[R, K, Q]``, and the scatter ``[R, D, D]`` where it is pooled."""
+
 
 def negligible_weight(dtype: torch.dtype) -> float:
     """Weight of a component, in rows, up to which it has none: the rounding of a single row."""
@@ -47,6 +50,7 @@ def m_step(
     regularization: float,
     *,
     keep_rounding: bool = False,
+    keep_means: bool = False,
     rare_cases: bool = True,
 ) -> MStepResult:
     """Maximum-likelihood parameters from moments; nothing here waits for the device.
@@ -58,13 +62,15 @@ def m_step(
     centre : Tensor [D] or [R, K, D]
         What the moments are about.
     previous_means : Tensor [R, K, D]
-        Means that components without weight keep.
+        Means that components without weight keep, and all of them with ``keep_means``.
     structure : CovarianceStructure
     regularization : float
         Added once to each variance, in squared units of the data.
     keep_rounding : bool, default=False
         Whether a component of a few equal rows has the variance that rounding gives it in
         scikit-learn, where features are independent.
+    keep_means : bool, default=False
+        Whether the means stay, and the covariances are the likeliest ones about them.
     rare_cases : bool, default=True
         Whether components without weight, and those of a few equal rows, are looked after. What is
         returned of a component of fewer than
@@ -83,21 +89,50 @@ def m_step(
     empty = counts <= negligible
     divisors = counts.clamp_min(negligible)
     deviations = moments.first(num_features) / divisors.unsqueeze(-1)
-    second = moments.second(num_features)
-    covariances = structure.estimate(divisors, deviations, second, moments.scatter)
     means = centre + deviations
     if rare_cases:
         means = torch.where(empty.unsqueeze(-1), previous_means, means)
-        if keep_rounding:
-            covariances = structure.at_least_rounding(covariances, means, divisors)
-    covariances = structure.regularize(covariances, regularization)
 
+    def covariances_about(means: Tensor, deviations: Tensor, sums: _SecondMoments) -> Tensor:
+        found = structure.estimate(divisors, deviations, *sums)
+        if rare_cases and keep_rounding:
+            found = structure.at_least_rounding(found, means, divisors)
+        return structure.regularize(found, regularization)
+
+    sums = moments.second(num_features), moments.scatter
+    covariances = covariances_about(means, deviations, sums)
     weights = counts / counts.sum(-1, keepdim=True)
     if rare_cases:
-        spread = total_variances(weights, means, structure.variances(covariances, num_features))
+        variances = structure.variances(covariances, components, num_features)
+        spread = total_variances(weights, means, variances)
+    if keep_means:
+        # A component without weight is where it was, however far away that is.
+        shifts = (previous_means - centre).where(~empty.unsqueeze(-1), deviations)
+        sums = _about_shifted(shifts, deviations, counts, sums, structure)
+        means = previous_means
+        covariances = covariances_about(means, torch.zeros_like(deviations), sums)
+    if rare_cases:
         covariances = structure.fill_components(covariances, empty, spread)
     factors, usable = structure.precisions_cholesky(covariances, components)
     return MStepResult(MixtureParameters(weights, means, covariances, factors), usable, empty)
+
+
+def _about_shifted(
+    shifts: Tensor,
+    deviations: Tensor,
+    counts: Tensor,
+    sums: _SecondMoments,
+    structure: CovarianceStructure,
+) -> _SecondMoments:
+    """Second moments about points that lie at ``shifts [R, K, D]`` from those of ``sums``.
+
+    T₂ is quadratic: with the mean f of N rows y, Σ T₂(y − d) = Σ T₂(y) + N (T₂(f − d) − T₂(f)).
+    The same holds for the sum over the components that a pooled scatter is.
+    """
+    differences = torch.stack([deviations - shifts, deviations], dim=-1)
+    change = structure.centred_second_moments(differences, torch.stack([counts, -counts], dim=-1))
+    second, scatter = sums
+    return (second + change, None) if scatter is None else (second, scatter + change)
 
 
 def total_variances(weights: Tensor, means: Tensor, variances: Tensor) -> Tensor:
@@ -107,7 +142,7 @@ def total_variances(weights: Tensor, means: Tensor, variances: Tensor) -> Tensor
     ----------
     weights : Tensor [R, K]
     means : Tensor [R, K, D]
-    variances : Tensor [R, K, D] or [R, 1, D]
+    variances : Tensor [R, K, D]
     """
     shares = weights.unsqueeze(-1)
     overall = (shares * means).sum(-2, keepdim=True)

@@ -163,10 +163,11 @@ class Member:
             self._structure,
             settings.regularization,
             keep_rounding=settings.keep_rounding,
+            keep_means="means" in settings.fixed,
             rare_cases=self._has_rare_cases,
         )
         if settings.fixed:
-            result = keep_parts(result, before, settings.fixed, self._structure)
+            result = keep_parts(result, before, settings.fixed)
         self._result = result
         self._go_on_from(result.parameters)
         errors = self._error_bounds()
@@ -328,7 +329,7 @@ class Member:
             largest = largest_moments(self._data.extents, self._structure)
             self._largest = largest if self._data.knows_all else None
         errors = cancellation(self._natural, largest)
-        if self._structure.has_shared_scatter:
+        if self._structure.has_pooled_scatter:
             factors = self._parameters.precisions_cholesky
             errors = errors + cancellation_of_scatter(factors, self._data.extents)
         return errors

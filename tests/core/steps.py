@@ -113,6 +113,7 @@ def iterate(
     *,
     sample_weight: Tensor | None = None,
     regularization: float = 0.0,
+    keep_means: bool = False,
     chunk_bytes: int | None = None,
     splits: list[int] | None = None,
     centre: Tensor | None = None,
@@ -125,7 +126,14 @@ def iterate(
     for start, stop in pairwise(edges):
         weight = None if sample_weight is None else sample_weight[start:stop]
         step.add(rows[start:stop], weight)
-    result = m_step(step.moments, step.centre, parameters.means, structure, regularization)
+    result = m_step(
+        step.moments,
+        step.centre,
+        parameters.means,
+        structure,
+        regularization,
+        keep_means=keep_means,
+    )
     return result, step.log_likelihood(step.moments)
 
 

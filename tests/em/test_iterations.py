@@ -134,7 +134,7 @@ def test_width_is_found_however_far_components_are_apart(covariance_type, spread
     X = far_and_narrow(spread)
     mixture = GaussianMixture(2, covariance_type=covariance_type, random_state=0).fit(X)
     structure = STRUCTURES[covariance_type]
-    variances = structure.variances(torch.from_numpy(mixture.covariances_), 2).numpy()
+    variances = structure.variances(torch.from_numpy(mixture.covariances_), 2, 2).numpy()
     order = np.argsort(mixture.means_[:, 0])
     parts = np.stack([X[:300].var(0), X[300:].var(0)])
     expected = {

@@ -37,7 +37,7 @@ class TestFull(StructureContract):
     def test_off_diagonal_coefficients_stand_for_both_of_their_places(self):
         # −½ (½ x₁² − x₁ x₂ + x₂²), for the same matrix.
         factor = torch.tensor([[[0.5, -0.5], [0.0, 1.0]]])
-        coefficients = FullCovariance().quadratic_coefficients(factor, 2)
+        coefficients = FullCovariance().quadratic_coefficients(factor, 1, 2)
         np.testing.assert_allclose(coefficients[0], [-0.25, -0.5, 0.5])
 
     def test_estimate_of_two_points(self):

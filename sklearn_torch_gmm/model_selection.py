@@ -14,7 +14,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
-from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.documentation import DocumentedEstimator
 from sklearn_torch_gmm._estimator.fit_data import FitData, read_data
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
@@ -23,7 +23,7 @@ from sklearn_torch_gmm._saving.pickling import PicklableEstimator
 from sklearn_torch_gmm._selection import results as _sweep
 from sklearn_torch_gmm._selection.cross_validation import cross_validate
 from sklearn_torch_gmm._selection.delegation import ChosenMixture
-from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
+from sklearn_torch_gmm.core.covariance import BUILT_IN_TYPES, STRUCTURES, CovarianceType
 from sklearn_torch_gmm.criterion_display import CriterionDisplay
 from sklearn_torch_gmm.em.failures import check_number_of_rows
 from sklearn_torch_gmm.em.results import FitResult
@@ -181,7 +181,7 @@ default='kmeans'
         **{name: GaussianMixture._parameter_constraints[name] for name in _ALIKE},
         "min_components": [Numbers(Integral, 1)],
         "max_components": [Numbers(Integral, 1)],
-        "covariance_type": [StrOptions({_ALL_TYPES, *STRUCTURES}), list, tuple],
+        "covariance_type": [covariance_types(_ALL_TYPES), list, tuple],
         "criterion": [StrOptions(set(get_args(Criterion)))],
         "cv": ["cv_object"],
         "init_params": [StrOptions(set(get_args(InitParams))), callable],
@@ -303,7 +303,7 @@ default='kmeans'
             raise ValueError(msg)
         types: Sequence[Any] = self.covariance_type
         if isinstance(types, str):
-            types = list(STRUCTURES) if types == _ALL_TYPES else [types]
+            types = BUILT_IN_TYPES if types == _ALL_TYPES else [types]
         unknown = [name for name in types if not isinstance(name, str) or name not in STRUCTURES]
         if unknown or len(types) == 0:
             msg = (

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.conversions import ConvertibleMixture
 from sklearn_torch_gmm._estimator.documentation import DocumentedEstimator
 from sklearn_torch_gmm._estimator.fit_data import FitData, read_data
@@ -36,7 +35,6 @@ from sklearn_torch_gmm._estimator.validation import (
 from sklearn_torch_gmm._saving.estimators import PersistentEstimator
 from sklearn_torch_gmm._saving.pickling import PicklableEstimator
 from sklearn_torch_gmm.core.counts import is_number
-from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.fixed import PARTS
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.failures import check_number_of_rows
@@ -76,7 +74,7 @@ class BaseGaussianMixture(
     """The warning of a fit that did not converge."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "covariance_type": [StrOptions(set(STRUCTURES))],
+        "covariance_type": [covariance_types()],
         "batch_size": [Numbers(Integral, 1), None],
         "num_workers": [Numbers(Integral, 0)],
         "fixed": [tuple, list],

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from typing import Any
 
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_torch_gmm.core.counts import is_number
+from sklearn_torch_gmm.core.covariance import STRUCTURES
+
+
+def covariance_types(*others: str) -> StrOptions:
+    """Names of the covariance structures that are registered at the time of the check.
+
+    Parameters
+    ----------
+    *others : str
+        What else the parameter may be.
+    """
+    choices: ChainMap[str, Any] = ChainMap(dict.fromkeys(others), STRUCTURES)
+    # A view, which changes with the registry.
+    return StrOptions(choices.keys())
 
 
 class Numbers(Interval):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_positive_definite,
     check_weights,
 )
-from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
+from sklearn_torch_gmm.core.covariance import SCIKIT_LEARN_TYPES, CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import PARTS, Part
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -193,6 +193,11 @@ class ConvertibleMixture(FittedMixture):
         -------
         mixture : sklearn.mixture.GaussianMixture
 
+        Raises
+        ------
+        ValueError
+            If scikit-learn does not have the covariance type.
+
         Examples
         --------
         >>> from sklearn_torch_gmm import GaussianMixture
@@ -201,6 +206,12 @@ class ConvertibleMixture(FittedMixture):
         array([0, 1])
         """
         check_is_fitted(self)
+        if self.covariance_type not in SCIKIT_LEARN_TYPES:
+            msg = (
+                f"scikit-learn has no covariance_type={self.covariance_type!r}: keep this class, "
+                f"or refit with one of {', '.join(map(repr, SCIKIT_LEARN_TYPES))}."
+            )
+            raise ValueError(msg)
         params = self._scikit_learn_parameters()
         # Where torch is not installed, a parameter that is a tensor could not be unpickled.
         mixture = ScikitLearnMixture(

@@ -86,6 +86,9 @@ class CovarianceStructure(ABC):
     def centred_second_moments(self, differences: Tensor, responsibilities: Tensor) -> Tensor:
         """Σ_n r T₂(x − μ_k), from the differences x − μ_k themselves.
 
+        Of a component without responsibilities it may be NaN, since the square of a distance may
+        overflow; but not where the covariance is shared.
+
         Parameters
         ----------
         differences : Tensor [..., K, D, n]

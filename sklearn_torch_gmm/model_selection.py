@@ -23,7 +23,7 @@ from sklearn_torch_gmm._saving.pickling import PicklableEstimator
 from sklearn_torch_gmm._selection import results as _sweep
 from sklearn_torch_gmm._selection.cross_validation import cross_validate
 from sklearn_torch_gmm._selection.delegation import ChosenMixture
-from sklearn_torch_gmm.core.covariance import BUILT_IN_TYPES, STRUCTURES, CovarianceType
+from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
 from sklearn_torch_gmm.criterion_display import CriterionDisplay
 from sklearn_torch_gmm.em.failures import check_number_of_rows
 from sklearn_torch_gmm.em.results import FitResult
@@ -303,7 +303,7 @@ default='kmeans'
             raise ValueError(msg)
         types: Sequence[Any] = self.covariance_type
         if isinstance(types, str):
-            types = BUILT_IN_TYPES if types == _ALL_TYPES else [types]
+            types = get_args(CovarianceType) if types == _ALL_TYPES else [types]
         unknown = [name for name in types if not isinstance(name, str) or name not in STRUCTURES]
         if unknown or len(types) == 0:
             msg = (

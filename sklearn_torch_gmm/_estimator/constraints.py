@@ -12,13 +12,7 @@ from sklearn_torch_gmm.core.covariance import STRUCTURES
 
 
 def covariance_types(*others: str) -> StrOptions:
-    """Names of the covariance structures that are registered at the time of the check.
-
-    Parameters
-    ----------
-    *others : str
-        What else the parameter may be.
-    """
+    """Names of the structures that are registered at the time of the check, or another word."""
     choices: ChainMap[str, Any] = ChainMap(dict.fromkeys(others), STRUCTURES)
     # A view, which changes with the registry.
     return StrOptions(choices.keys())

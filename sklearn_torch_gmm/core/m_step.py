@@ -15,9 +15,6 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 
-_SecondMoments = tuple[Tensor, Tensor | None]
-"""Σ r T₂ ``[R, K, Q]``, and the scatter ``[R, D, D]`` where it is pooled."""
-
 
 def negligible_weight(dtype: torch.dtype) -> float:
     """Weight of a component, in rows, up to which it has none: the rounding of a single row."""
@@ -93,14 +90,14 @@ def m_step(
     if rare_cases:
         means = torch.where(empty.unsqueeze(-1), previous_means, means)
 
-    def covariances_about(means: Tensor, deviations: Tensor, sums: _SecondMoments) -> Tensor:
-        found = structure.estimate(divisors, deviations, *sums)
+    def covariances_about(means: Tensor, deviations: Tensor, moments: Moments) -> Tensor:
+        second = moments.second(num_features)
+        found = structure.estimate(divisors, deviations, second, moments.scatter)
         if rare_cases and keep_rounding:
             found = structure.at_least_rounding(found, means, divisors)
         return structure.regularize(found, regularization)
 
-    sums = moments.second(num_features), moments.scatter
-    covariances = covariances_about(means, deviations, sums)
+    covariances = covariances_about(means, deviations, moments)
     weights = counts / counts.sum(-1, keepdim=True)
     if rare_cases:
         variances = structure.variances(covariances, components, num_features)
@@ -108,31 +105,31 @@ def m_step(
     if keep_means:
         # A component without weight is where it was, however far away that is.
         shifts = (previous_means - centre).where(~empty.unsqueeze(-1), deviations)
-        sums = _about_shifted(shifts, deviations, counts, sums, structure)
+        moved = _moved(moments, shifts, deviations, structure)
         means = previous_means
-        covariances = covariances_about(means, torch.zeros_like(deviations), sums)
+        covariances = covariances_about(means, torch.zeros_like(deviations), moved)
     if rare_cases:
         covariances = structure.fill_components(covariances, empty, spread)
     factors, usable = structure.precisions_cholesky(covariances, components)
     return MStepResult(MixtureParameters(weights, means, covariances, factors), usable, empty)
 
 
-def _about_shifted(
-    shifts: Tensor,
-    deviations: Tensor,
-    counts: Tensor,
-    sums: _SecondMoments,
-    structure: CovarianceStructure,
-) -> _SecondMoments:
-    """Second moments about points that lie at ``shifts [R, K, D]`` from those of ``sums``.
+def _moved(
+    moments: Moments, shifts: Tensor, deviations: Tensor, structure: CovarianceStructure
+) -> Moments:
+    """Moments whose second ones are about points that lie at ``shifts [R, K, D]`` from the centre.
 
-    T₂ is quadratic: with the mean f of N rows y, Σ T₂(y − d) = Σ T₂(y) + N (T₂(f − d) − T₂(f)).
-    The same holds for the sum over the components that a pooled scatter is.
+    T₂ is quadratic: for N rows with the mean f, Σ T₂(x − d) = Σ T₂(x) + N (T₂(f − d) − T₂(f)). The
+    same holds for a pooled scatter, summed over the components.
     """
+    counts, sums, scatter = moments.counts, moments.sums, moments.scatter
     differences = torch.stack([deviations - shifts, deviations], dim=-1)
     change = structure.centred_second_moments(differences, torch.stack([counts, -counts], dim=-1))
-    second, scatter = sums
-    return (second + change, None) if scatter is None else (second, scatter + change)
+    if scatter is not None:
+        return Moments(sums, moments.log_likelihood, scatter + change)
+    before = sums[..., : -change.shape[-1]]
+    second = moments.second(deviations.shape[-1]) + change
+    return Moments(torch.cat([before, second], dim=-1), moments.log_likelihood)
 
 
 def total_variances(weights: Tensor, means: Tensor, variances: Tensor) -> Tensor:

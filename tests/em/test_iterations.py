@@ -140,7 +140,7 @@ def test_width_is_found_however_far_components_are_apart(covariance_type, spread
     expected = {
         "full": parts[np.argsort(order)],
         "diag": parts[np.argsort(order)],
-        "tied": parts.mean(0, keepdims=True),
+        "tied": np.stack([parts.mean(0)] * 2),
         "spherical": np.repeat(parts.mean(1, keepdims=True), 2, 1)[np.argsort(order)],
     }[covariance_type]
     np.testing.assert_allclose(variances, expected + 1e-6, rtol=TOLERATED_ERROR[torch.float64])

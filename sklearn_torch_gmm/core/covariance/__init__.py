@@ -2,7 +2,6 @@
 
 from sklearn_torch_gmm.core.covariance.base import FEW_ROWS, CovarianceStructure
 from sklearn_torch_gmm.core.covariance.registry import (
-    BUILT_IN_TYPES,
     SCIKIT_LEARN_TYPES,
     STRUCTURES,
     CovarianceType,
@@ -11,7 +10,6 @@ from sklearn_torch_gmm.core.covariance.registry import (
 )
 
 __all__ = [
-    "BUILT_IN_TYPES",
     "FEW_ROWS",
     "SCIKIT_LEARN_TYPES",
     "STRUCTURES",

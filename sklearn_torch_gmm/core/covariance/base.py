@@ -40,17 +40,13 @@ class CovarianceStructure(ABC):
     has_pooled_scatter: ClassVar[bool] = False
     """Whether the estimate needs Σ x xᵀ ``[D, D]`` over all rows in place of Σ r T₂(x).
 
-    Only where a shared covariance is kept as a matrix ``[..., D, D]``, and T₂ is empty. The
-    quadratic term, which is the same for every component, is then left out of the natural
-    parameters: it cancels in the responsibilities, :meth:`common_log_densities` restores it in the
-    density, and the scatter, which no iteration changes, is computed once.
+    Then T₂ is empty, and all components share one matrix. Its quadratic term, which cancels in the
+    responsibilities, is left out of the natural parameters; :meth:`common_log_densities` is that
+    term. The scatter, which no iteration changes, is computed once.
     """
 
     has_independent_features: ClassVar[bool] = False
-    """Whether the features of a component are independent.
-
-    Where they are not, the covariances are matrices ``[..., D, D]``.
-    """
+    """Whether a component's features are independent; if not, covariances are ``[..., D, D]``."""
 
     # -- sizes ------------------------------------------------------------------------------------
 
@@ -210,10 +206,7 @@ class CovarianceStructure(ABC):
 
     @abstractmethod
     def fill_components(self, covariances: Tensor, chosen: Tensor, variances: Tensor) -> Tensor:
-        """Give the components ``chosen [..., K]`` the independent ``variances [..., 1, D]``.
-
-        As nearly as the structure can hold them; a shared covariance stays as it is.
-        """
+        """Give components ``chosen [..., K]`` nearly the ``variances [..., 1, D]``, if unshared."""
 
     # -- densities --------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from sklearn_torch_gmm.core.covariance.base import CovarianceStructure
 from sklearn_torch_gmm.core.covariance.diag import DiagonalCovariance
@@ -18,9 +18,6 @@ CovarianceType = Literal["full", "tied", "diag", "spherical"]
 - ``"diag"``: each component has a variance for each feature;
 - ``"spherical"``: each component has one variance.
 """
-
-BUILT_IN_TYPES: tuple[CovarianceType, ...] = get_args(CovarianceType)
-"""The types of this package, without those that users have registered."""
 
 SCIKIT_LEARN_TYPES = ("full", "tied", "diag", "spherical")
 """The types that scikit-learn has as well."""

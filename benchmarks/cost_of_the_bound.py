@@ -40,7 +40,7 @@ def seconds_of_parts(case, covariance, repeats):
     natural = structure.natural_parameters(start.weights, start.means - centre, factors)
     largest = largest_moments(extents, structure)
     workspace = Workspace(torch.float64, rows.device)
-    scatter = ((rows - centre).T @ (rows - centre))[None] if structure.has_shared_scatter else None
+    scatter = ((rows - centre).T @ (rows - centre))[None] if structure.has_pooled_scatter else None
 
     def fast(grows=None):
         step = FastEStep(

@@ -251,14 +251,15 @@ default='kmeans'
             )
             raise ValueError(msg)
         structure = get_structure(self.covariance_type)
-        shape = structure.covariance_shape(self.n_components, num_features)
         weights, means, precisions = self.weights_init, self.means_init, self.precisions_init
         if weights is not None:
             weights = check_weights(weights, self.n_components)
         if means is not None:
             means = check_means(means, (self.n_components, num_features))
         if precisions is not None:
-            precisions = check_positive_definite(precisions, shape, structure, "precision")
+            precisions = check_positive_definite(
+                precisions, self.n_components, num_features, structure, "precision"
+            )
         start = StartSettings(
             strategy=check_strategy(self.init_params, self.n_components, "init_params"),
             weights=weights,

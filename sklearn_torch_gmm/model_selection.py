@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from sklearn_torch_gmm._estimator import documentation
-from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import FitData, read_data
 from sklearn_torch_gmm._estimator.fitted_state import keep_result
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
@@ -176,7 +176,7 @@ default='kmeans'
         **{name: GaussianMixture._parameter_constraints[name] for name in _ALIKE},
         "min_components": [Numbers(Integral, 1)],
         "max_components": [Numbers(Integral, 1)],
-        "covariance_type": [StrOptions({_ALL_TYPES, *STRUCTURES}), list, tuple],
+        "covariance_type": [covariance_types(_ALL_TYPES), list, tuple],
         "criterion": [StrOptions(set(get_args(Criterion)))],
         "cv": ["cv_object"],
         "init_params": [StrOptions(set(get_args(InitParams))), callable],
@@ -298,7 +298,7 @@ default='kmeans'
             raise ValueError(msg)
         types: Sequence[Any] = self.covariance_type
         if isinstance(types, str):
-            types = list(STRUCTURES) if types == _ALL_TYPES else [types]
+            types = get_args(CovarianceType) if types == _ALL_TYPES else [types]
         unknown = [name for name in types if not isinstance(name, str) or name not in STRUCTURES]
         if unknown or len(types) == 0:
             msg = (

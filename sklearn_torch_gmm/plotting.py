@@ -344,7 +344,8 @@ def _marginal_covariances(estimator: Any, features: list[int]) -> npt.NDArray[An
     covariances = as_tensor(estimator.covariances_)
     if structure.has_independent_features:
         # The D × D zeros of a component need not be made.
-        return structure.variances(covariances, num_features)[:, features].diag_embed().numpy()
+        variances = structure.variances(covariances, num_components, num_features)
+        return variances[:, features].diag_embed().numpy()
     matrices = structure.matrices(covariances, num_components, num_features)
     return matrices[:, features][:, :, features].numpy()
 

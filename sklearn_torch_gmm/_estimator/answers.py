@@ -207,7 +207,7 @@ def _draw_component(
     structure, mean = get_structure(mixture.covariance_type), mixture.means_[component]
     covariances = as_tensor(mixture.covariances_)
     if structure.has_independent_features:
-        variances = structure.variances(covariances, features)[component].numpy()
+        variances = structure.variances(covariances, components, features)[component].numpy()
         noise = random_state.standard_normal(size=(num_rows, features))
         return np.asarray(mean + noise * np.sqrt(variances))
     matrix = structure.matrices(covariances, components, features)[component].numpy()

@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import StrOptions
 
 from sklearn_torch_gmm._estimator import answers, conversions, documentation, fitted_state
 from sklearn_torch_gmm._estimator.binding import constructor
-from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import read_data
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
@@ -28,7 +27,7 @@ from sklearn_torch_gmm._estimator.validation import given, like_input
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, settings_of, starts_from_array
 from sklearn_torch_gmm._saving import estimators as saving
 from sklearn_torch_gmm._saving import pickling
-from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
+from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.core.model import GaussianMixtureModel
 from sklearn_torch_gmm.em.failures import check_number_of_rows
@@ -64,7 +63,7 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
     _vocabulary: ClassVar[Vocabulary]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "covariance_type": [StrOptions(set(STRUCTURES))],
+        "covariance_type": [covariance_types()],
         "batch_size": [Numbers(Integral, 1), None],
         "num_workers": [Numbers(Integral, 0)],
         "fixed": [tuple, list],

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from typing import Any
 
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_torch_gmm.core.counts import is_number
+from sklearn_torch_gmm.core.covariance import STRUCTURES
+
+
+def covariance_types(*others: str) -> StrOptions:
+    """Names of the structures that are registered at the time of the check, or another word."""
+    choices: ChainMap[str, Any] = ChainMap(dict.fromkeys(others), STRUCTURES)
+    # A view, which changes with the registry.
+    return StrOptions(choices.keys())
 
 
 class Numbers(Interval):  # type: ignore[misc]

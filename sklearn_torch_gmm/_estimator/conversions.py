@@ -19,7 +19,7 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_weights,
 )
 from sklearn_torch_gmm._saving.estimators import PERSISTENT_ATTRIBUTES
-from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
+from sklearn_torch_gmm.core.covariance import SCIKIT_LEARN_TYPES, CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import PARTS
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -86,9 +86,9 @@ def from_parameters(
     checked_means = check_means(means)
     components, features = checked_means.shape
     checked_weights = check_weights(weights, components)
-    shape = structure.covariance_shape(components, features)
-    checked = check_positive_definite(covariances, shape, structure, "covariance")
-    checked = checked.astype(float)
+    checked = check_positive_definite(
+        covariances, components, features, structure, "covariance"
+    ).astype(float)
     factors, usable = structure.precisions_cholesky(as_tensor(checked)[None], components)
     if not usable.all():
         msg = (
@@ -167,6 +167,11 @@ def to_sklearn(self) -> ScikitLearnMixture:
     -------
     mixture : sklearn.mixture.GaussianMixture
 
+    Raises
+    ------
+    ValueError
+        If scikit-learn does not have the covariance type.
+
     Examples
     --------
     >>> from sklearn_torch_gmm import GaussianMixture
@@ -175,6 +180,12 @@ def to_sklearn(self) -> ScikitLearnMixture:
     array([0, 1])
     """
     check_is_fitted(self)
+    if self.covariance_type not in SCIKIT_LEARN_TYPES:
+        msg = (
+            f"scikit-learn has no covariance_type={self.covariance_type!r}: keep this class, "
+            f"or refit with one of {', '.join(map(repr, SCIKIT_LEARN_TYPES))}."
+        )
+        raise ValueError(msg)
     params = self._scikit_learn_parameters()
     # Where torch is not installed, a parameter that is a tensor could not be unpickled.
     mixture = ScikitLearnMixture(

@@ -55,9 +55,8 @@ def set_parameters(mixture: BaseEstimator, parameters: MixtureParameters, dtype:
     UnrepresentableParameterError
         If ``dtype`` cannot hold a variance.
     """
-    factors, num_features = parameters.precisions_cholesky[0], parameters.means.shape[-1]
-    structure = get_structure(mixture.covariance_type)
-    check_representable(structure.variances(parameters.covariances[0], num_features), dtype)
+    structure, sizes = get_structure(mixture.covariance_type), parameters.means.shape[-2:]
+    check_representable(structure.variances(parameters.covariances[0], *sizes), dtype)
 
     def array(values: Tensor) -> np.ndarray[Any, Any]:
         # What an M-step returns may have the components along the last axis of memory.
@@ -66,7 +65,7 @@ def set_parameters(mixture: BaseEstimator, parameters: MixtureParameters, dtype:
     mixture.weights_ = array(parameters.weights[0])
     mixture.means_ = array(parameters.means[0])
     mixture.covariances_ = array(parameters.covariances[0])
-    mixture.precisions_cholesky_ = array(factors)
+    mixture.precisions_cholesky_ = array(parameters.precisions_cholesky[0])
 
 
 def remember_known_parts(mixture: BaseEstimator, settings: FitSettings, *, goes_on: bool) -> None:

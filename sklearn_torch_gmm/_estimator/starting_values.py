@@ -63,7 +63,7 @@ def check_means(means: Any, shape: tuple[int, int] | None = None) -> FloatArray:
 
 
 def check_positive_definite(
-    values: Any, shape: tuple[int, ...], structure: CovarianceStructure, what: str
+    values: Any, num_components: int, num_features: int, structure: CovarianceStructure, what: str
 ) -> FloatArray:
     """Return covariances or precisions, as ``what`` says, as floats.
 
@@ -74,7 +74,7 @@ def check_positive_definite(
     """
     name = f"{structure.name} {what}"
     checked = check_floats(values, name, allow_nd=True)
-    check_shape(checked, shape, name)
+    check_shape(checked, structure.covariance_shape(num_components, num_features), name)
     if structure.has_independent_features:
         if (checked <= 0.0).any():
             msg = f"'{name}' should be positive"
@@ -82,7 +82,8 @@ def check_positive_definite(
         return checked
     tolerance = (1e-6 if checked.dtype == np.float32 else 1e-8) * float(np.abs(checked).max())
     is_symmetric = np.allclose(checked, np.swapaxes(checked, -2, -1), atol=tolerance)
-    smallest = structure.smallest_eigenvalues(as_tensor(_in_units_of_their_widths(checked)))
+    in_units = as_tensor(_in_units_of_their_widths(checked))
+    smallest = structure.smallest_eigenvalues(in_units, num_components)
     if not is_symmetric or not (smallest > 0.0).all():
         msg = f"'{name}' should be symmetric, positive-definite"
         raise ValueError(msg)

@@ -38,7 +38,7 @@ class ExactEStep(EStep):
             workspace,
             with_certainty=with_certainty,
         )
-        if structure.has_shared_scatter:
+        if structure.has_pooled_scatter:
             restarts, _, features = parameters.means.shape
             self.moments.scatter = centre.new_zeros(restarts, features, features)
 

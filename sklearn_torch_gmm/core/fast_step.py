@@ -38,8 +38,8 @@ class FastEStep(EStep):
     extents : Tensor [D] or None
         If given, grows to the largest distance of a row from the centre in each feature.
     scatter : Tensor [1, D, D] or None
-        For structures that share it: the sum over all rows where it is known from an earlier
-        iteration; it does not change between iterations.
+        Where it is pooled: the sum over all rows if it is known from an earlier iteration; it does
+        not change between iterations.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class FastEStep(EStep):
         super().__init__(parameters, centre, structure, workspace, with_certainty=with_certainty)
         self.natural = natural
         self.extents = extents
-        self.collects_scatter = structure.has_shared_scatter and scatter is None
+        self.collects_scatter = structure.has_pooled_scatter and scatter is None
         if self.collects_scatter:
             scatter = centre.new_zeros(1, centre.shape[0], centre.shape[0])
-        if structure.has_shared_scatter:
+        if structure.has_pooled_scatter:
             self.moments.scatter = scatter
 
     def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:

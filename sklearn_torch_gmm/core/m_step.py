@@ -47,6 +47,7 @@ def m_step(
     regularization: float,
     *,
     keep_rounding: bool = False,
+    keep_means: bool = False,
     rare_cases: bool = True,
 ) -> MStepResult:
     """Maximum-likelihood parameters from moments; nothing here waits for the device.
@@ -58,13 +59,15 @@ def m_step(
     centre : Tensor [D] or [R, K, D]
         What the moments are about.
     previous_means : Tensor [R, K, D]
-        Means that components without weight keep.
+        Means that components without weight keep, and all of them with ``keep_means``.
     structure : CovarianceStructure
     regularization : float
         Added once to each variance, in squared units of the data.
     keep_rounding : bool, default=False
         Whether a component of a few equal rows has the variance that rounding gives it in
         scikit-learn, where features are independent.
+    keep_means : bool, default=False
+        Whether the means stay, and the covariances are the likeliest ones about them.
     rare_cases : bool, default=True
         Whether components without weight, and those of a few equal rows, are looked after. What is
         returned of a component of fewer than
@@ -83,21 +86,50 @@ def m_step(
     empty = counts <= negligible
     divisors = counts.clamp_min(negligible)
     deviations = moments.first(num_features) / divisors.unsqueeze(-1)
-    second = moments.second(num_features)
-    covariances = structure.estimate(divisors, deviations, second, moments.scatter)
     means = centre + deviations
     if rare_cases:
         means = torch.where(empty.unsqueeze(-1), previous_means, means)
-        if keep_rounding:
-            covariances = structure.at_least_rounding(covariances, means, divisors)
-    covariances = structure.regularize(covariances, regularization)
 
+    def covariances_about(means: Tensor, deviations: Tensor, moments: Moments) -> Tensor:
+        second = moments.second(num_features)
+        found = structure.estimate(divisors, deviations, second, moments.scatter)
+        if rare_cases and keep_rounding:
+            found = structure.at_least_rounding(found, means, divisors)
+        return structure.regularize(found, regularization)
+
+    covariances = covariances_about(means, deviations, moments)
     weights = counts / counts.sum(-1, keepdim=True)
     if rare_cases:
-        spread = total_variances(weights, means, structure.variances(covariances, num_features))
+        variances = structure.variances(covariances, components, num_features)
+        spread = total_variances(weights, means, variances)
+    if keep_means:
+        # A component without weight is where it was, however far away that is.
+        shifts = (previous_means - centre).where(~empty.unsqueeze(-1), deviations)
+        moved = _moved(moments, shifts, deviations, structure)
+        means = previous_means
+        covariances = covariances_about(means, torch.zeros_like(deviations), moved)
+    if rare_cases:
         covariances = structure.fill_components(covariances, empty, spread)
     factors, usable = structure.precisions_cholesky(covariances, components)
     return MStepResult(MixtureParameters(weights, means, covariances, factors), usable, empty)
+
+
+def _moved(
+    moments: Moments, shifts: Tensor, deviations: Tensor, structure: CovarianceStructure
+) -> Moments:
+    """Moments whose second ones are about points that lie at ``shifts [R, K, D]`` from the centre.
+
+    T₂ is quadratic: for N rows with the mean f, Σ T₂(x − d) = Σ T₂(x) + N (T₂(f − d) − T₂(f)). The
+    same holds for a pooled scatter, summed over the components.
+    """
+    counts, sums, scatter = moments.counts, moments.sums, moments.scatter
+    differences = torch.stack([deviations - shifts, deviations], dim=-1)
+    change = structure.centred_second_moments(differences, torch.stack([counts, -counts], dim=-1))
+    if scatter is not None:
+        return Moments(sums, moments.log_likelihood, scatter + change)
+    before = sums[..., : -change.shape[-1]]
+    second = moments.second(deviations.shape[-1]) + change
+    return Moments(torch.cat([before, second], dim=-1), moments.log_likelihood)
 
 
 def total_variances(weights: Tensor, means: Tensor, variances: Tensor) -> Tensor:
@@ -107,7 +139,7 @@ def total_variances(weights: Tensor, means: Tensor, variances: Tensor) -> Tensor
     ----------
     weights : Tensor [R, K]
     means : Tensor [R, K, D]
-    variances : Tensor [R, K, D] or [R, 1, D]
+    variances : Tensor [R, K, D]
     """
     shares = weights.unsqueeze(-1)
     overall = (shares * means).sum(-2, keepdim=True)

@@ -26,7 +26,7 @@ class Moments:
     log_likelihood : Tensor [R]
         Σ log p(x), in nats.
     scatter : Tensor [1 or R, D, D] or None
-        Σ (x − c)(x − c)ᵀ where the components share it.
+        Σ (x − c)(x − c)ᵀ over all components, where it is pooled.
     certainty : Tensor [R] or None
         Σ log max_k r_k, in nats: zero where each row surely belongs to one component.
     """

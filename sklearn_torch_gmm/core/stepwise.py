@@ -77,14 +77,13 @@ def stepwise_update(
     known.counts.copy_(parameters.weights)
     share = step_size / total
     scatter = None
-    if structure.has_shared_scatter:
+    if structure.has_pooled_scatter:
         assert batch.scatter is not None
         scatter = (1 - step_size) * second + share[:, None, None] * batch.scatter
     else:
         known.second(num_features).copy_(second)
     sums = (1 - step_size) * known.sums + share[:, None, None] * batch.sums
     blended = Moments(sums, batch.log_likelihood, scatter)
-    result = m_step(blended, step.centre, means, structure, regularization)
-    if fixed:
-        result = keep_parts(result, parameters, fixed, structure)
-    return result, step.log_likelihood(batch) / total
+    keep_means = "means" in fixed
+    result = m_step(blended, step.centre, means, structure, regularization, keep_means=keep_means)
+    return keep_parts(result, parameters, fixed), step.log_likelihood(batch) / total

@@ -65,7 +65,7 @@ class Accuracy:
             largest = largest_moments(self._data.extents, self._structure)
             self._largest = largest if self._data.knows_all else None
         errors = cancellation(mixtures.natural, largest)
-        if self._structure.has_shared_scatter:
+        if self._structure.has_pooled_scatter:
             factors = parameters.precisions_cholesky
             errors = errors + cancellation_of_scatter(factors, self._data.extents)
         return errors

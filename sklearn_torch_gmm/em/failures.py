@@ -42,7 +42,7 @@ def find_unusable(
 ) -> dict[int, IllDefinedCovarianceError]:
     """Say why a mixture cannot be used, for each of the R that cannot, beside some."""
     usable = result.usable
-    is_its_own = not settings.structure.has_shared_scatter and "covariances" not in settings.fixed
+    is_its_own = not settings.structure.is_shared and "covariances" not in settings.fixed
     if not settings.keep_empty and is_its_own:
         usable = usable & ~result.empty
     failures: dict[int, IllDefinedCovarianceError] = {}
@@ -64,7 +64,8 @@ def _error_of_component(
         "covariance (for instance caused by singleton or collapsed samples). Try to decrease the "
         f"number of components, increase {name}, or scale the input data. "
     )
-    largest = structure.variances(covariances, parameters.means.shape[-1]).amax().item()
+    sizes = parameters.means.shape[-2:]
+    largest = structure.variances(covariances, *sizes).amax().item()
     if result.empty[restart, component]:
         remedy = power_of_ten(1e-6 * largest)
         msg += (
@@ -80,7 +81,7 @@ def _error_of_component(
             f"{power_of_ten(size):.0e}."
         )
         return IllDefinedCovarianceError(msg)
-    eigenvalues = structure.smallest_eigenvalues(covariances.cpu()).expand(settings.num_components)
+    eigenvalues = structure.smallest_eigenvalues(covariances.cpu(), settings.num_components)
     smallest = eigenvalues[component].item()
     # What is missing, and room for the rounding of a covariance and a mean of this size.
     epsilon = torch.finfo(covariances.dtype).eps

@@ -122,7 +122,7 @@ class SingleRows(Assignment):
         # As in scikit-learn: a weight that is never zero, against division by it.
         count = 1.0 + 10 * torch.finfo(torch.float64).eps
         scatter = None
-        if structure.has_shared_scatter:
+        if structure.has_pooled_scatter:
             # scikit-learn starts the shared covariance from all rows, about the origin.
             scatter = chosen.new_zeros(chosen.shape[1], chosen.shape[1])
             for _, rows, weights in sample.chunks(chosen.shape[1]):
@@ -233,7 +233,7 @@ def _empty_moments(means: Tensor, structure: CovarianceStructure) -> Moments:
     components, num_features = means.shape
     length = 1 + structure.num_moments(num_features)
     scatter = None
-    if structure.has_shared_scatter:
+    if structure.has_pooled_scatter:
         scatter = means.new_zeros(1, num_features, num_features)
     return Moments(means.new_zeros(1, components, length), means.new_zeros(1), scatter)
 

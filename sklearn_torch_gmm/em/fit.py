@@ -175,10 +175,11 @@ class Fit:
             settings.structure,
             settings.regularization,
             keep_rounding=settings.keep_rounding,
+            keep_means="means" in settings.fixed,
             rare_cases=self._has_rare_cases,
         )
         if settings.fixed:
-            result = keep_parts(result, done.before, settings.fixed, settings.structure)
+            result = keep_parts(result, done.before, settings.fixed)
         self._result = result
         self.mixtures.update(result.parameters)
         errors = self.accuracy.errors(self.mixtures)

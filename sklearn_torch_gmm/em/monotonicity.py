@@ -47,7 +47,7 @@ def explained_fall(
         Weight of each component in rows, from which the step came.
     settings : FitSettings
     """
-    structure, num_features = settings.structure, after.means.shape[-1]
+    structure, sizes = settings.structure, after.means.shape[-2:]
     # Not the weights after the step: they may be fixed.
     shares = counts / counts.sum(-1, keepdim=True)
     added = torch.zeros_like(after.covariances)
@@ -56,7 +56,7 @@ def explained_fall(
     added = structure.regularize(added, settings.regularization)
     precisions = structure.precisions(after.precisions_cholesky)
     lost = structure.precisions(before.precisions_cholesky) - precisions
-    by_addition = structure.variances(added, num_features) * structure.variances(lost, num_features)
+    by_addition = structure.variances(added, *sizes) * structure.variances(lost, *sizes)
     by_addition = 0.5 * _mean(by_addition.clamp_min(0.0).sum(-1), shares)
     by_rounding = _mean(_rounding(after, precisions, settings), shares)
     return by_addition + by_rounding.clamp_max(SILENT_ROUNDING)

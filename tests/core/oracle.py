@@ -10,6 +10,8 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
+from tests.core.families import FAMILIES
+
 
 class Mixture(NamedTuple):
     weights: np.ndarray
@@ -91,16 +93,9 @@ def weighted_sums(
 
 def with_structure(name: str, mixture: Mixture, weights: np.ndarray) -> Mixture:
     """The likeliest covariances of a structure where components of such weights have these."""
-    identity = np.eye(mixture.means.shape[1])
-    matrices = mixture.matrices
-    if name == "tied":
-        pooled = np.tensordot(weights, matrices, axes=1) / weights.sum()
-        matrices = np.broadcast_to(pooled, matrices.shape)
-    elif name == "diag":
-        matrices = matrices * identity
-    elif name == "spherical":
-        matrices = np.stack([np.trace(m) / len(identity) * identity for m in matrices])
-    return mixture._replace(matrices=matrices)
+    family = FAMILIES[name]
+    covariances = family.project(mixture.matrices, weights / weights.sum())
+    return mixture._replace(matrices=family.dense(covariances, *mixture.means.shape))
 
 
 def beside_fixed(

@@ -1,5 +1,6 @@
 """Short ways to set up what `core` works on."""
 
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +12,12 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
+from sklearn_torch_gmm.core.fixed import Part, keep_parts
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.m_step import MStepResult, m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
+from tests.core.families import FAMILIES
 from tests.core.oracle import Mixture, random_matrices, with_structure
 
 E_STEPS = ["fast", "exact"]
@@ -33,26 +36,23 @@ def make_parameters(
     return MixtureParameters(weights, means, covariances, factors)
 
 
-def mixture_of(rng: np.random.Generator, name: str, components: int = 3) -> Mixture:
+def mixture_of(
+    rng: np.random.Generator, name: str, components: int = 3, features: int = 2
+) -> Mixture:
     """Components that overlap, with covariances that the structure can hold."""
     weights = rng.dirichlet(np.full(components, 5.0))
-    means = 2.0 * rng.standard_normal((components, 2))
-    return with_structure(
-        name, Mixture(weights, means, random_matrices(rng, components, 2)), weights
-    )
+    means = 2.0 * rng.standard_normal((components, features))
+    matrices = random_matrices(rng, components, features)
+    return with_structure(name, Mixture(weights, means, matrices), weights)
 
 
 def as_parameters(name: str, *mixtures: Mixture) -> MixtureParameters:
-    structure = get_structure(name)
-    matrices = np.stack([mixture.matrices for mixture in mixtures])
-    covariances = {
-        "full": lambda: matrices,
-        "tied": lambda: matrices[:, 0],
-        "diag": lambda: np.diagonal(matrices, axis1=-2, axis2=-1),
-        "spherical": lambda: matrices[..., 0, 0],
-    }[name]()
+    """Parameters [R, ...] of mixtures whose covariances the structure can hold."""
+    project = FAMILIES[name].project
+    equal = [np.full(len(m.weights), 1 / len(m.weights)) for m in mixtures]
+    covariances = np.stack([project(m.matrices, e) for m, e in zip(mixtures, equal, strict=True)])
     return make_parameters(
-        structure,
+        get_structure(name),
         tensor(np.stack([mixture.weights for mixture in mixtures])),
         tensor(np.stack([mixture.means for mixture in mixtures])),
         tensor(covariances),
@@ -113,6 +113,7 @@ def iterate(
     *,
     sample_weight: Tensor | None = None,
     regularization: float = 0.0,
+    keep_means: bool = False,
     chunk_bytes: int | None = None,
     splits: list[int] | None = None,
     centre: Tensor | None = None,
@@ -125,8 +126,38 @@ def iterate(
     for start, stop in pairwise(edges):
         weight = None if sample_weight is None else sample_weight[start:stop]
         step.add(rows[start:stop], weight)
-    result = m_step(step.moments, step.centre, parameters.means, structure, regularization)
+    result = m_step(
+        step.moments,
+        step.centre,
+        parameters.means,
+        structure,
+        regularization,
+        keep_means=keep_means,
+    )
     return result, step.log_likelihood(step.moments)
+
+
+def iterate_beside(
+    fixed: Collection[Part],
+    kind: str,
+    name: str,
+    mixtures: Sequence[Mixture],
+    rows: np.ndarray,
+    weights: np.ndarray | None = None,
+    regularization: float = 0.0,
+) -> tuple[MStepResult, MixtureParameters]:
+    """One iteration of EM that keeps some parts, and what it started from."""
+    before = as_parameters(name, *mixtures)
+    result, _ = iterate(
+        kind,
+        before,
+        tensor(rows),
+        get_structure(name),
+        sample_weight=None if weights is None else tensor(weights),
+        regularization=regularization,
+        keep_means="means" in fixed,
+    )
+    return keep_parts(result, before, fixed), before
 
 
 def assert_same_mixtures(

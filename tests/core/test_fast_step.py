@@ -30,7 +30,7 @@ def mixtures(rng, name):
 
 def steps_for(rng, name, extents=None, *, scatter_is_known=True, **options):
     structure, centre = get_structure(name), tensor(rng.standard_normal(2))
-    is_given = structure.has_shared_scatter and scatter_is_known
+    is_given = structure.has_pooled_scatter and scatter_is_known
     scatter = centre.new_zeros(1, 2, 2) if is_given else None
     return [
         make_e_step(

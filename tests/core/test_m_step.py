@@ -99,7 +99,7 @@ def exact_log_densities(
     result = []
     for weight, mean, factor in zip(*wide[:3], strict=True):
         squares = (((wide[3] - mean) @ factor) ** 2).sum(1)
-        if structure.has_shared_scatter:
+        if structure.has_pooled_scatter:
             squares = squares - ((wide[3] @ factor) ** 2).sum(1)
         constant = np.log(weight) + np.log(np.diag(factor)).sum()
         constant -= np.longdouble(0.5 * features) * np.log(2 * np.longdouble(np.pi))
@@ -314,7 +314,7 @@ def test_fitted_mixture_has_the_mean_and_the_variances_of_the_data(rng, name):
     rows = tensor(clusters(rng))
     result, _ = iterate("fast", random_start(structure, rows, 3), rows, structure)
     parameters = result.parameters
-    variances = structure.variances(parameters.covariances, 3)
+    variances = structure.variances(parameters.covariances, 3, 3)
     total = total_variances(parameters.weights, parameters.means, variances)
     np.testing.assert_allclose(total, rows.numpy().var(0)[None, None], rtol=1e-11)
     mean = (parameters.weights.unsqueeze(-1) * parameters.means).sum(1)
@@ -325,7 +325,7 @@ def test_fitted_spherical_mixture_has_the_total_variance_of_the_data(rng):
     structure = get_structure("spherical")
     rows = tensor(clusters(rng))
     parameters = iterate("fast", random_start(structure, rows, 3), rows, structure)[0].parameters
-    variances = structure.variances(parameters.covariances, 3)
+    variances = structure.variances(parameters.covariances, 3, 3)
     total = total_variances(parameters.weights, parameters.means, variances)
     np.testing.assert_allclose(total.sum(), rows.numpy().var(0).sum(), rtol=1e-11)
 

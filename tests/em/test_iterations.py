@@ -136,13 +136,13 @@ def test_width_is_found_however_far_components_are_apart(covariance_type, spread
     X = far_and_narrow(spread)
     mixture = GaussianMixture(2, covariance_type=covariance_type, random_state=0).fit(X)
     structure = STRUCTURES[covariance_type]
-    variances = structure.variances(torch.from_numpy(mixture.covariances_), 2).numpy()
+    variances = structure.variances(torch.from_numpy(mixture.covariances_), 2, 2).numpy()
     order = np.argsort(mixture.means_[:, 0])
     parts = np.stack([X[:300].var(0), X[300:].var(0)])
     expected = {
         "full": parts[np.argsort(order)],
         "diag": parts[np.argsort(order)],
-        "tied": parts.mean(0, keepdims=True),
+        "tied": np.stack([parts.mean(0)] * 2),
         "spherical": np.repeat(parts.mean(1, keepdims=True), 2, 1)[np.argsort(order)],
     }[covariance_type]
     np.testing.assert_allclose(variances, expected + 1e-6, rtol=TOLERATED_ERROR[torch.float64])

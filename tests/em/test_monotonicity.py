@@ -98,9 +98,14 @@ def test_no_iteration_beside_fixed_parts_falls_by_more(covariance_type, fixed):
     falls = []
     for regularization in (0.0,) * 20 + (1e-2,) * 3:
         result, likelihood = iterate(
-            "exact", before, tensor(X), structure, regularization=regularization
+            "exact",
+            before,
+            tensor(X),
+            structure,
+            regularization=regularization,
+            keep_means="means" in fixed,
         )
-        after = keep_parts(result, before, fixed, structure).parameters
+        after = keep_parts(result, before, fixed).parameters
         _, following = iterate("exact", after, tensor(X), structure)
         counts = len(X) * result.parameters.weights
         settings = settings_of(covariance_type, 2, regularization)

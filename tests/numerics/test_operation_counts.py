@@ -114,7 +114,7 @@ def e_step(structure, restarts=1, components=3, features=4, device=META, scatter
     workspace = Workspace(torch.float64, device, num_lanes=1)
     # An accelerator has the order and the length that one maker's processors do not have.
     workspace.sums_by_component = False
-    if structure.has_shared_scatter and scatter is None:
+    if structure.has_pooled_scatter and scatter is None:
         # It is known from the second iteration on.
         scatter = centre.new_zeros(1, features, features)
     return FastEStep(mixtures, centre, structure, workspace, natural=natural, scatter=scatter)

@@ -58,7 +58,7 @@ class Case:
     @property
     def bound(self):
         """Of an iteration, which sums what all components have in common by itself."""
-        if not self.structure.has_shared_scatter:
+        if not self.structure.has_pooled_scatter:
             return self.bound_of_densities
         factors = self.parameters.precisions_cholesky
         return self.bound_of_densities + cancellation_of_scatter(factors, self.extents).item()

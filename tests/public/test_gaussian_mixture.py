@@ -227,7 +227,8 @@ class TestInputs:
         X = np.random.default_rng(0).normal(loc=1e4, size=(500, 3)).astype(np.float32)
         for covariance_type in TYPES:
             mixture = GaussianMixture(covariance_type=covariance_type).fit(X)
-            variances = mixture.model_.structure.variances(torch.tensor(mixture.covariances_), 3)
+            structure = mixture.model_.structure
+            variances = structure.variances(torch.tensor(mixture.covariances_), 1, 3)
             # The data themselves are stored to 1e-3.
             np.testing.assert_allclose(variances.mean(), X.astype(float).var(0).mean(), rtol=1e-3)
 

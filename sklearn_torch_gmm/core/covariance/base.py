@@ -2,7 +2,8 @@
 
 A structure is a stateless description: how a component's covariance is stored, which functions of a
 row its maximum-likelihood estimate needs, and how a density is computed from it. Everything else in
-the package works through this interface, so that a new structure is one new file.
+the package works through this interface, so that a new structure is one new file. What it returns
+for each component always has the axis K, also where the components share one covariance.
 
 Shapes: N samples, D features, K components, P moments, Q second-order moments, R restarts. ``...``
 stands for any leading dimensions, in practice ``[R]`` or none.
@@ -28,20 +29,24 @@ class CovarianceStructure(ABC):
 
     With ``x`` a row relative to a fixed centre, the log-density of component ``k`` is
     ``η_k · (1, x, T₂(x))``, up to a term common to all components when
-    :attr:`has_shared_scatter` is true.
+    :attr:`has_pooled_scatter` is true. T₂ is quadratic: T₂(a x) = a² T₂(x).
     """
 
     name: ClassVar[str]
 
-    has_shared_scatter: ClassVar[bool] = False
-    """Whether all components share one covariance.
+    is_shared: ClassVar[bool] = False
+    """Whether all components share one covariance."""
 
-    The quadratic term is then the same for every component and cancels in the responsibilities;
-    Σ x xᵀ is kept once instead of once a component.
+    has_pooled_scatter: ClassVar[bool] = False
+    """Whether the estimate needs Σ x xᵀ ``[D, D]`` over all rows in place of Σ r T₂(x).
+
+    Then T₂ is empty, and all components share one matrix. Its quadratic term, which cancels in the
+    responsibilities, is left out of the natural parameters; :meth:`common_log_densities` is that
+    term. The scatter, which no iteration changes, is computed once.
     """
 
     has_independent_features: ClassVar[bool] = False
-    """Whether the features of a component are independent."""
+    """Whether a component's features are independent; if not, covariances are ``[..., D, D]``."""
 
     # -- sizes ------------------------------------------------------------------------------------
 
@@ -77,14 +82,18 @@ class CovarianceStructure(ABC):
     def centred_second_moments(self, differences: Tensor, responsibilities: Tensor) -> Tensor:
         """Σ_n r T₂(x − μ_k), from the differences x − μ_k themselves.
 
+        Of a component without responsibilities it may be NaN, since the square of a distance may
+        overflow; but not where the covariance is shared.
+
         Parameters
         ----------
         differences : Tensor [..., K, D, n]
         responsibilities : Tensor [..., K, n]
+            Of any sign.
 
         Returns
         -------
-        Tensor ``[..., K, Q]``, or the pooled scatter ``[..., D, D]`` with a shared scatter.
+        Tensor ``[..., K, Q]``, or the pooled scatter ``[..., D, D]``, summed over K.
         """
 
     @abstractmethod
@@ -102,7 +111,7 @@ class CovarianceStructure(ABC):
         second : Tensor [..., K, Q]
             Σ r T₂(x) about that point.
         scatter : Tensor [..., D, D] or None
-            Σ x xᵀ about that point, with a shared scatter.
+            Σ x xᵀ about that point, if it is pooled.
         """
 
     @abstractmethod
@@ -118,7 +127,7 @@ class CovarianceStructure(ABC):
 
         Returns
         -------
-        Tensor ``[..., K, Q]``, or the pooled scatter ``[..., D, D]`` with a shared scatter.
+        Tensor ``[..., K, Q]``, or the pooled scatter ``[..., D, D]``, summed over K.
         """
 
     @abstractmethod
@@ -136,7 +145,7 @@ class CovarianceStructure(ABC):
         count : float
             The weight of each component in rows.
         data_scatter : Tensor [D, D] or None
-            Σ x xᵀ over all rows of the data, with a shared scatter.
+            Σ x xᵀ over all rows of the data, if it is pooled.
         """
 
     # -- parameters -------------------------------------------------------------------------------
@@ -184,26 +193,28 @@ class CovarianceStructure(ABC):
         """Σ in the shape of the covariances."""
 
     @abstractmethod
-    def variances(self, covariances: Tensor, num_features: int) -> Tensor:
-        """Diagonals ``[..., K, D]`` (``[..., 1, D]`` with a shared scatter)."""
+    def variances(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
+        """Diagonals ``[..., K, D]`` of the covariance matrices."""
 
     @abstractmethod
     def matrices(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
         """Covariance matrices ``[..., K, D, D]`` of the components."""
 
     @abstractmethod
-    def smallest_eigenvalues(self, covariances: Tensor) -> Tensor:
-        """Smallest eigenvalue ``[..., K]`` (``[..., 1]`` with a shared scatter)."""
+    def smallest_eigenvalues(self, covariances: Tensor, num_components: int) -> Tensor:
+        """Smallest eigenvalue ``[..., K]`` of each covariance matrix."""
 
     @abstractmethod
     def fill_components(self, covariances: Tensor, chosen: Tensor, variances: Tensor) -> Tensor:
-        """Give the components ``chosen [..., K]`` the independent ``variances [..., 1, D]``."""
+        """Give components ``chosen [..., K]`` nearly the ``variances [..., 1, D]``, if unshared."""
 
     # -- densities --------------------------------------------------------------------------------
 
     @abstractmethod
-    def log_determinants(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
-        """Log |U|, half the log-determinant of the precision: ``[..., K]`` or ``[..., 1]``."""
+    def log_determinants(
+        self, precisions_cholesky: Tensor, num_components: int, num_features: int
+    ) -> Tensor:
+        """Log |U| ``[..., K]``, half the log-determinant of the precision."""
 
     @abstractmethod
     def squared_distances(self, x: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
@@ -214,7 +225,9 @@ class CovarianceStructure(ABC):
         """Σ⁻¹ μ ``[..., K, D]``: what multiplies x in the log-density."""
 
     @abstractmethod
-    def quadratic_coefficients(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+    def quadratic_coefficients(
+        self, precisions_cholesky: Tensor, num_components: int, num_features: int
+    ) -> Tensor:
         """What multiplies T₂(x) in the log-density: ``[..., K, Q]``."""
 
     @abstractmethod
@@ -225,8 +238,8 @@ class CovarianceStructure(ABC):
         self, x: Tensor, weights: Tensor, means: Tensor, precisions_cholesky: Tensor
     ) -> Tensor:
         """Log π_k + log N(x | μ_k, Σ_k) ``[..., K, n]`` of ``x [D, n]``, in nats."""
-        num_features = means.shape[-1]
-        constants = weights.log() + self.log_determinants(precisions_cholesky, num_features)
+        sizes = _, num_features = means.shape[-2:]
+        constants = weights.log() + self.log_determinants(precisions_cholesky, *sizes)
         constants.sub_(0.5 * num_features * LOG_2PI)
         distances = self.squared_distances(x, means, precisions_cholesky)
         return torch.add(constants.unsqueeze(-1), distances, alpha=-0.5)
@@ -238,15 +251,12 @@ class CovarianceStructure(ABC):
 
         ``means`` are relative to the centre that is subtracted from the rows.
         """
-        num_features = means.shape[-1]
+        sizes = _, num_features = means.shape[-2:]
         linear = self.linear_coefficients(means, precisions_cholesky)
-        constants = weights.log() + self.log_determinants(precisions_cholesky, num_features)
+        constants = weights.log() + self.log_determinants(precisions_cholesky, *sizes)
         constants.sub_(0.5 * num_features * LOG_2PI).sub_((means * linear).sum(-1), alpha=0.5)
-        quadratic = self.quadratic_coefficients(precisions_cholesky, num_features)
-        parts = [constants.unsqueeze(-1), linear]
-        if quadratic.shape[-1] > 0:
-            parts.append(quadratic)
-        return torch.cat(parts, dim=-1)
+        quadratic = self.quadratic_coefficients(precisions_cholesky, *sizes)
+        return torch.cat([constants.unsqueeze(-1), linear, quadratic], dim=-1)
 
     def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
         """Term ``[..., 1, n]`` that :meth:`natural_parameters` leaves out, of ``x [..., D, n]``."""

@@ -52,16 +52,18 @@ class DiagonalCovariance(VarianceCovariance):
         usable = ((covariances > 0) & (covariances < math.inf)).all(-1)
         return covariances.rsqrt(), usable
 
-    def variances(self, covariances: Tensor, num_features: int) -> Tensor:
+    def variances(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
         return covariances
 
-    def smallest_eigenvalues(self, covariances: Tensor) -> Tensor:
+    def smallest_eigenvalues(self, covariances: Tensor, num_components: int) -> Tensor:
         return covariances.amin(-1)
 
     def fill_components(self, covariances: Tensor, chosen: Tensor, variances: Tensor) -> Tensor:
         return torch.where(chosen.unsqueeze(-1), variances, covariances)
 
-    def log_determinants(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+    def log_determinants(
+        self, precisions_cholesky: Tensor, num_components: int, num_features: int
+    ) -> Tensor:
         return precisions_cholesky.log().sum(-1)
 
     def squared_distances(self, x: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
@@ -71,7 +73,9 @@ class DiagonalCovariance(VarianceCovariance):
     def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
         return means * precisions_cholesky.square()
 
-    def quadratic_coefficients(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+    def quadratic_coefficients(
+        self, precisions_cholesky: Tensor, num_components: int, num_features: int
+    ) -> Tensor:
         return -0.5 * precisions_cholesky.square()
 
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:

@@ -55,20 +55,22 @@ class FullCovariance(MatrixCovariance):
     ) -> tuple[Tensor, Tensor]:
         return inverse_cholesky(covariances)
 
-    def variances(self, covariances: Tensor, num_features: int) -> Tensor:
+    def variances(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
         return covariances.diagonal(dim1=-2, dim2=-1)
 
     def matrices(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
         return covariances
 
-    def smallest_eigenvalues(self, covariances: Tensor) -> Tensor:
+    def smallest_eigenvalues(self, covariances: Tensor, num_components: int) -> Tensor:
         eigenvalues: Tensor = torch.linalg.eigvalsh(covariances)
         return eigenvalues[..., 0]
 
     def fill_components(self, covariances: Tensor, chosen: Tensor, variances: Tensor) -> Tensor:
         return torch.where(chosen[..., None, None], variances.diag_embed(), covariances)
 
-    def log_determinants(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+    def log_determinants(
+        self, precisions_cholesky: Tensor, num_components: int, num_features: int
+    ) -> Tensor:
         return precisions_cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def squared_distances(self, x: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
@@ -79,7 +81,9 @@ class FullCovariance(MatrixCovariance):
         whitened = precisions_cholesky.mT @ means.unsqueeze(-1)
         return (precisions_cholesky @ whitened).squeeze(-1)
 
-    def quadratic_coefficients(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+    def quadratic_coefficients(
+        self, precisions_cholesky: Tensor, num_components: int, num_features: int
+    ) -> Tensor:
         coefficients = pack_symmetric(self.precisions(precisions_cholesky)).neg_()
         # The squares come first; any other x_i x_j stands for both of its places.
         coefficients[..., :num_features].mul_(0.5)

@@ -1,4 +1,4 @@
-"""The one place that knows the covariance types by name."""
+"""The one place that knows the covariance types by name; users may add their own."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ CovarianceType = Literal["full", "tied", "diag", "spherical"]
 - ``"spherical"``: each component has one variance.
 """
 
+SCIKIT_LEARN_TYPES = ("full", "tied", "diag", "spherical")
+"""The types that scikit-learn has as well."""
+
 STRUCTURES: dict[str, CovarianceStructure] = {
     structure.name: structure
     for structure in (
@@ -28,6 +31,22 @@ STRUCTURES: dict[str, CovarianceStructure] = {
         SphericalCovariance(),
     )
 }
+
+
+def register_structure(structure: CovarianceStructure) -> None:
+    """Make a structure available as the ``covariance_type`` of its name, in this process.
+
+    Models with that type can be loaded only where it is registered.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken.
+    """
+    if structure.name in STRUCTURES:
+        msg = f"The covariance type {structure.name!r} is taken: give the structure another name."
+        raise ValueError(msg)
+    STRUCTURES[structure.name] = structure
 
 
 def get_structure(covariance_type: str) -> CovarianceStructure:

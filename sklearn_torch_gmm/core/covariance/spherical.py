@@ -53,16 +53,18 @@ class SphericalCovariance(VarianceCovariance):
     ) -> tuple[Tensor, Tensor]:
         return covariances.rsqrt(), (covariances > 0) & (covariances < math.inf)
 
-    def variances(self, covariances: Tensor, num_features: int) -> Tensor:
+    def variances(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
         return covariances.unsqueeze(-1).expand(*covariances.shape, num_features)
 
-    def smallest_eigenvalues(self, covariances: Tensor) -> Tensor:
+    def smallest_eigenvalues(self, covariances: Tensor, num_components: int) -> Tensor:
         return covariances
 
     def fill_components(self, covariances: Tensor, chosen: Tensor, variances: Tensor) -> Tensor:
         return torch.where(chosen, variances.mean(-1), covariances)
 
-    def log_determinants(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+    def log_determinants(
+        self, precisions_cholesky: Tensor, num_components: int, num_features: int
+    ) -> Tensor:
         return num_features * precisions_cholesky.log()
 
     def squared_distances(self, x: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
@@ -72,7 +74,9 @@ class SphericalCovariance(VarianceCovariance):
     def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
         return means * precisions_cholesky.square().unsqueeze(-1)
 
-    def quadratic_coefficients(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
+    def quadratic_coefficients(
+        self, precisions_cholesky: Tensor, num_components: int, num_features: int
+    ) -> Tensor:
         return -0.5 * precisions_cholesky.square().unsqueeze(-1)
 
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ class TiedCovariance(MatrixCovariance):
     """
 
     name = "tied"
-    has_shared_scatter = True
+    is_shared = True
+    has_pooled_scatter = True
 
     def covariance_shape(self, num_components: int, num_features: int) -> tuple[int, ...]:
         return (num_features, num_features)
@@ -60,23 +61,27 @@ class TiedCovariance(MatrixCovariance):
         factor, usable = inverse_cholesky(covariances)
         return factor, usable.unsqueeze(-1).expand(*usable.shape, num_components)
 
-    def variances(self, covariances: Tensor, num_features: int) -> Tensor:
-        return covariances.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
+    def variances(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
+        variances = covariances.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
+        return variances.expand(*covariances.shape[:-2], num_components, num_features)
 
     def matrices(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
         shape = (*covariances.shape[:-2], num_components, num_features, num_features)
         return covariances.unsqueeze(-3).expand(shape)
 
-    def smallest_eigenvalues(self, covariances: Tensor) -> Tensor:
+    def smallest_eigenvalues(self, covariances: Tensor, num_components: int) -> Tensor:
         eigenvalues: Tensor = torch.linalg.eigvalsh(covariances)
-        return eigenvalues[..., :1]
+        return eigenvalues[..., :1].expand(*covariances.shape[:-2], num_components)
 
     def fill_components(self, covariances: Tensor, chosen: Tensor, variances: Tensor) -> Tensor:
         # The one covariance is everybody's: a component without rows changes nothing in it.
         return covariances
 
-    def log_determinants(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
-        return precisions_cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
+    def log_determinants(
+        self, precisions_cholesky: Tensor, num_components: int, num_features: int
+    ) -> Tensor:
+        diagonal = precisions_cholesky.diagonal(dim1=-2, dim2=-1)
+        return diagonal.log().sum(-1, keepdim=True).expand(*diagonal.shape[:-1], num_components)
 
     def squared_distances(self, x: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
         # Whitening rows and means apart would cost one product instead of K, and lose the digits
@@ -87,8 +92,10 @@ class TiedCovariance(MatrixCovariance):
     def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
         return (means @ precisions_cholesky) @ precisions_cholesky.mT
 
-    def quadratic_coefficients(self, precisions_cholesky: Tensor, num_features: int) -> Tensor:
-        return precisions_cholesky.new_empty(0)
+    def quadratic_coefficients(
+        self, precisions_cholesky: Tensor, num_components: int, num_features: int
+    ) -> Tensor:
+        return precisions_cholesky.new_empty(*precisions_cholesky.shape[:-2], num_components, 0)
 
     def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
         return -0.5 * (precisions_cholesky.mT @ x).square_().sum(-2, keepdim=True)

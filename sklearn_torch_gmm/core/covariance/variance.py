@@ -16,7 +16,7 @@ class VarianceCovariance(CovarianceStructure):
     has_independent_features = True
 
     def matrices(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
-        return self.variances(covariances, num_features).diag_embed()
+        return self.variances(covariances, num_components, num_features).diag_embed()
 
     @abstractmethod
     def pool(self, variances: Tensor) -> Tensor:

@@ -11,12 +11,6 @@ class TestDiagonal(StructureContract):
     name = "diag"
     num_covariance_parameters: ClassVar = {(3, 4): 12, (1, 3): 3, (4, 1): 4}
 
-    def dense(self, covariances, components, features):
-        return np.stack([np.diag(variances) for variances in covariances])
-
-    def project(self, within, shares):
-        return np.stack([np.diag(matrix) for matrix in within])
-
     def test_second_moments_are_the_squares(self):
         x = torch.tensor([[1.0, -1.0], [2.0, 3.0]])
         out = torch.empty(2, 2)

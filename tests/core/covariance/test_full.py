@@ -12,12 +12,6 @@ class TestFull(StructureContract):
     # Upper triangles: 3 × 10, 1 × 6, 4 × 1.
     num_covariance_parameters: ClassVar = {(3, 4): 30, (1, 3): 6, (4, 1): 4}
 
-    def dense(self, covariances, components, features):
-        return covariances
-
-    def project(self, within, shares):
-        return within
-
     def test_second_moments_are_the_products_of_pairs_by_their_distance(self):
         x = torch.tensor([[1.0, -1.0], [2.0, 3.0], [5.0, 7.0]])
         out = torch.empty(6, 2)
@@ -37,7 +31,7 @@ class TestFull(StructureContract):
     def test_off_diagonal_coefficients_stand_for_both_of_their_places(self):
         # −½ (½ x₁² − x₁ x₂ + x₂²), for the same matrix.
         factor = torch.tensor([[[0.5, -0.5], [0.0, 1.0]]])
-        coefficients = FullCovariance().quadratic_coefficients(factor, 2)
+        coefficients = FullCovariance().quadratic_coefficients(factor, 1, 2)
         np.testing.assert_allclose(coefficients[0], [-0.25, -0.5, 0.5])
 
     def test_estimate_of_two_points(self):

@@ -11,12 +11,6 @@ class TestSpherical(StructureContract):
     name = "spherical"
     num_covariance_parameters: ClassVar = {(3, 4): 3, (1, 3): 1, (4, 1): 4}
 
-    def dense(self, covariances, components, features):
-        return covariances[:, None, None] * np.eye(features)
-
-    def project(self, within, shares):
-        return np.trace(within, axis1=1, axis2=2) / within.shape[1]
-
     def test_second_moment_is_the_squared_length(self):
         x = torch.tensor([[3.0, -1.0], [4.0, 2.0]])
         out = torch.empty(1, 2)

@@ -14,12 +14,6 @@ class TestTied(StructureContract):
     # One upper triangle, whatever K is.
     num_covariance_parameters: ClassVar = {(3, 4): 10, (1, 3): 6, (4, 1): 1}
 
-    def dense(self, covariances, components, features):
-        return np.stack([covariances] * components)
-
-    def project(self, within, shares):
-        return np.einsum("k,kij->ij", shares, within)
-
     def test_scatter_of_an_earlier_iteration_is_used_again(self, structure, parameters, rows):
         data, centre = tensor(rows), tensor(rows.mean(0))
         first = make_e_step("fast", parameters, centre, structure)

@@ -20,7 +20,7 @@ METHODS_WITH_LEADING_DIMENSIONS: dict[str, Method] = {
     ),
     "common_log_likelihood": lambda s, p, x: (
         s.common_log_likelihood(p.precisions_cholesky, (x @ x.mT).expand_as(p.covariances))
-        if s.has_shared_scatter
+        if s.has_pooled_scatter
         else p.weights
     ),
     "covariances": lambda s, p, _: s.covariances(p.precisions_cholesky),
@@ -28,7 +28,7 @@ METHODS_WITH_LEADING_DIMENSIONS: dict[str, Method] = {
         p.weights,
         0.1 * p.means,
         p.weights.new_ones(*p.weights.shape, s.num_second_moments(p.means.shape[-1])),
-        (x @ x.mT).expand_as(p.covariances) if s.has_shared_scatter else None,
+        (x @ x.mT).expand_as(p.covariances) if s.has_pooled_scatter else None,
     ),
     "fill_components": lambda s, p, x: s.fill_components(
         p.covariances, p.means[..., 0] > 0, x.var(-1).expand_as(p.means)[..., :1, :]
@@ -38,7 +38,7 @@ METHODS_WITH_LEADING_DIMENSIONS: dict[str, Method] = {
     ),
     "linear_coefficients": lambda s, p, _: s.linear_coefficients(p.means, p.precisions_cholesky),
     "log_determinants": lambda s, p, _: s.log_determinants(
-        p.precisions_cholesky, p.means.shape[-1]
+        p.precisions_cholesky, *p.means.shape[-2:]
     ),
     "matrices": lambda s, p, _: s.matrices(p.covariances, *p.means.shape[-2:]),
     "natural_parameters": lambda s, p, _: s.natural_parameters(
@@ -52,11 +52,13 @@ METHODS_WITH_LEADING_DIMENSIONS: dict[str, Method] = {
         p.covariances
     ),
     "regularize": lambda s, p, _: s.regularize(p.covariances.clone(), 0.5),
-    "smallest_eigenvalues": lambda s, p, _: s.smallest_eigenvalues(p.covariances),
+    "smallest_eigenvalues": lambda s, p, _: s.smallest_eigenvalues(
+        p.covariances, p.means.shape[-2]
+    ),
     "squared_distances": lambda s, p, x: s.squared_distances(x, p.means, p.precisions_cholesky),
     "unit_covariances": lambda s, p, _: s.unit_covariances(p.covariances),
     "usable": lambda s, p, _: s.precisions_cholesky(p.covariances, p.means.shape[-2])[1],
-    "variances": lambda s, p, _: s.variances(p.covariances, p.means.shape[-1]),
+    "variances": lambda s, p, _: s.variances(p.covariances, *p.means.shape[-2:]),
 }
 
 
@@ -123,16 +125,16 @@ class AlgebraContract(Builders):
         np.testing.assert_allclose(matrices[0], mixture.matrices, **ROUNDING)
 
     def test_variances_are_the_diagonals(self, structure, mixture, parameters, sizes):
-        variances = structure.variances(parameters.covariances, sizes[1])
+        variances = structure.variances(parameters.covariances, *sizes)
         expected = np.diagonal(mixture.matrices, axis1=1, axis2=2)
-        assert variances.shape[1] == (1 if structure.has_shared_scatter else sizes[0])
-        np.testing.assert_allclose(variances[0].expand(*sizes), expected, **ROUNDING)
+        assert variances.shape == (1, *sizes)
+        np.testing.assert_allclose(variances[0], expected, **ROUNDING)
 
     def test_smallest_eigenvalues(self, structure, mixture, parameters, sizes):
-        smallest = structure.smallest_eigenvalues(parameters.covariances)
-        assert smallest.shape[1] == (1 if structure.has_shared_scatter else sizes[0])
+        smallest = structure.smallest_eigenvalues(parameters.covariances, sizes[0])
         expected = np.linalg.eigvalsh(mixture.matrices)[:, 0]
-        np.testing.assert_allclose(smallest[0].expand(sizes[0]), expected, **ROUNDING)
+        assert smallest.shape == (1, sizes[0])
+        np.testing.assert_allclose(smallest[0], expected, **ROUNDING)
 
     def test_covariance_times_precision_is_the_identity(self, structure, mixture, parameters):
         components, features = mixture.means.shape
@@ -157,11 +159,40 @@ class AlgebraContract(Builders):
         factors = structure.precisions_cholesky_from_precisions(precisions)
         torch.testing.assert_close(factors, parameters.precisions_cholesky, **ROUNDING)
 
-    def test_log_determinants_are_half_of_the_precisions(self, structure, mixture, parameters):
-        features = mixture.means.shape[1]
-        actual = structure.log_determinants(parameters.precisions_cholesky, features)[0]
+    def test_log_determinants_are_half_of_the_precisions(
+        self, structure, mixture, parameters, sizes
+    ):
+        actual = structure.log_determinants(parameters.precisions_cholesky, *sizes)
         expected = -0.5 * np.linalg.slogdet(mixture.matrices)[1]
-        np.testing.assert_allclose(actual.expand(len(expected)), expected, **ROUNDING)
+        assert actual.shape == (1, sizes[0])
+        np.testing.assert_allclose(actual[0], expected, **ROUNDING)
+
+    def test_quadratic_coefficients_are_those_of_each_component(self, structure, parameters, sizes):
+        coefficients = structure.quadratic_coefficients(parameters.precisions_cholesky, *sizes)
+        length = structure.num_second_moments(sizes[1])
+        assert coefficients.shape == (1, sizes[0], length)
+        # About zero, the logarithm of the density at x is that at zero and these.
+        x = torch.linspace(0.5, 1.5, sizes[1], dtype=torch.float64).unsqueeze(-1)
+        moments = x.new_empty(length, 1)
+        structure.write_second_moments(x, moments)
+        distances = structure.squared_distances(
+            x, torch.zeros_like(parameters.means), parameters.precisions_cholesky
+        )
+        expected = -0.5 * distances - structure.common_log_densities(
+            x, parameters.precisions_cholesky
+        )
+        torch.testing.assert_close(coefficients @ moments, expected, **ROUNDING)
+
+    def test_facts_agree_with_the_shapes(self, structure, sizes):
+        components, features = sizes
+        one, several = (structure.covariance_shape(k, features) for k in (1, components + 1))
+        assert structure.is_shared == (one == several)
+        if structure.has_pooled_scatter:
+            assert structure.is_shared
+            assert several == (features, features)
+            assert structure.num_second_moments(features) == 0
+        if not structure.has_independent_features:
+            assert several[-2:] == (features, features)
 
     def test_unit_covariances_are_identity_matrices(self, structure, parameters, sizes):
         unit = structure.unit_covariances(parameters.covariances)
@@ -185,7 +216,7 @@ class AlgebraContract(Builders):
         covariances = parameters.covariances.clone()
         covariances[0, 0] = value
         _, usable = structure.precisions_cholesky(covariances, sizes[0])
-        spoilt = torch.full((1, sizes[0]), structure.has_shared_scatter)
+        spoilt = torch.full((1, sizes[0]), structure.is_shared)
         spoilt[0, 0] = True
         torch.testing.assert_close(usable, ~spoilt)
 
@@ -204,6 +235,6 @@ class AlgebraContract(Builders):
             self.project(diagonal, np.full(components, 1 / components)), components, features
         )
         expected = np.where(chosen[:, None, None], nearest, mixture.matrices)
-        if structure.has_shared_scatter:
+        if structure.is_shared:
             expected = mixture.matrices
         np.testing.assert_allclose(structure.matrices(filled, *sizes)[0], expected, **ROUNDING)

@@ -1,14 +1,21 @@
 """The dense equal that a structure supplies, and what the promises are tested on."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
+from sklearn_torch_gmm.core.covariance import (
+    STRUCTURES,
+    CovarianceStructure,
+    get_structure,
+    register_structure,
+)
 from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from tests.core import oracle
+from tests.core.families import FAMILIES, Family
 from tests.core.oracle import Mixture
 from tests.core.steps import make_parameters, tensor
 
@@ -33,23 +40,39 @@ def make_model(name: str, parameters: MixtureParameters) -> GaussianMixtureModel
 class Builders:
     name: ClassVar[str]
 
+    own_structure: ClassVar[CovarianceStructure | None] = None
+    """Of a structure that only the tests have: it is registered while they run."""
+
+    own_family: ClassVar[Family | None] = None
+    """Its dense equal."""
+
     num_covariance_parameters: ClassVar[dict[tuple[int, int], int]]
     """By hand, for K and D."""
+
+    @pytest.fixture(autouse=True)
+    def registered(self) -> Iterator[None]:
+        if self.own_structure is None:
+            yield
+            return
+        register_structure(self.own_structure)
+        FAMILIES[self.name] = self.own_family
+        yield
+        del STRUCTURES[self.name], FAMILIES[self.name]
 
     # -- the dense equal --------------------------------------------------------------------------
 
     def dense(self, covariances: np.ndarray, components: int, features: int) -> np.ndarray:
         """Covariance matrices [K, D, D] of covariances in the structure's shape."""
-        raise NotImplementedError
+        return FAMILIES[self.name].dense(covariances, components, features)
 
     def project(self, within: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """Most likely covariances, from matrices [K, D, D] and the components' shares [K]."""
-        raise NotImplementedError
+        return FAMILIES[self.name].project(within, shares)
 
     # -- builders ---------------------------------------------------------------------------------
 
     @pytest.fixture
-    def structure(self) -> CovarianceStructure:
+    def structure(self, registered) -> CovarianceStructure:
         return get_structure(self.name)
 
     def random_mixture(

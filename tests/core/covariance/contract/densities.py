@@ -52,7 +52,7 @@ class DensityContract(Builders):
         structure.write_second_moments(x, terms[features + 1 :])
         natural = natural_parameters(parameters, torch.zeros(features), structure)
         expected = oracle.joint_log_densities(mixture, rows)
-        if structure.has_shared_scatter:
+        if structure.has_pooled_scatter:
             precision = np.linalg.inv(mixture.matrices[0])
             expected = expected + 0.5 * np.einsum("ni,ij,nj->n", rows, precision, rows)
         np.testing.assert_allclose(natural[0] @ terms, expected, **ROUNDING)

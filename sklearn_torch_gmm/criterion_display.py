@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_torch_gmm._private_parts import check_matplotlib_support
 from sklearn_torch_gmm._selection.results import values_of
-from sklearn_torch_gmm.plotting import with_full_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -172,25 +171,14 @@ class CriterionDisplay:
         2 3.0
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-        from matplotlib.lines import Line2D
-        from matplotlib.ticker import MaxNLocator
+        # matplotlib is optional.
+        from sklearn_torch_gmm import _drawing as drawing
 
-        if ax is None:
-            _, ax = plt.subplots()
-        given = with_full_names(line_kwargs, Line2D)
-        self.lines_ = [
-            ax.plot(self.n_components, values, **{"marker": ".", "label": kind, **given})[0]
-            for kind, values in self.values.items()
-        ]
+        ax = drawing.axes(ax)
+        self.lines_ = drawing.add_lines(ax, self.n_components, self.values, line_kwargs)
         kind, size = self.best
         value = self.values[kind][list(self.n_components).index(size)]
-        mark = {
-            "marker": "*", "markersize": 14, "color": "black", "linestyle": "none",
-            "label": f"{kind}, {size}", **with_full_names(winner_kwargs, Line2D),
-        }  # fmt: skip
-        self.winner_ = ax.plot([size], [value], **mark)[0]
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        self.winner_ = drawing.add_star(ax, size, value, f"{kind}, {size}", winner_kwargs)
         ax.set(xlabel="number of components", ylabel=self.criterion_name)
         ax.legend()
         self.ax_ = ax

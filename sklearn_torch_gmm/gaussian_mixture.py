@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._estimator.answers import draw
@@ -16,10 +15,17 @@ from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.starting_values import check_fixed, check_strategy
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
+from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
 from sklearn_torch_gmm.core.counts import check_count, is_number
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
-from sklearn_torch_gmm.em.settings import FitSettings, StartFunction, StartSettings
+from sklearn_torch_gmm.em.settings import (
+    FitSettings,
+    LoopSettings,
+    Regularization,
+    StartFunction,
+    StartSettings,
+)
 from sklearn_torch_gmm.rows.checks import check_floats
 from sklearn_torch_gmm.training.fit import lightning_loop
 from sklearn_torch_gmm.training.quiet import quiet_lightning
@@ -173,7 +179,6 @@ class GaussianMixture(BaseGaussianMixture):
     _vocabulary = Vocabulary(
         components="num_components",
         start="init_strategy",
-        regularization="covariance_regularization",
         convergence_advice=(
             "The mixture did not converge. Increase max_epochs in trainer_params or "
             "convergence_tolerance, try another start, or check for degenerate data."
@@ -276,15 +281,16 @@ class GaussianMixture(BaseGaussianMixture):
             random_state=random_state,
             # Given means or rows leave nothing to chance: every start would be the same.
             num_init=1 if means is not None or starts_from_array(self) else self.num_init,
-            max_iter=max_epochs,
-            tolerance=float(self.convergence_tolerance),
-            regularization=float(self.covariance_regularization),
+            regularization=Regularization(float(self.covariance_regularization)),
+            loop=LoopSettings(
+                max_iter=max_epochs,
+                tolerance=float(self.convergence_tolerance),
+                batch_size=self.batch_size,
+                num_workers=self.num_workers,
+                trainer_params=trainer_params,
+            ),
             components_name=self._vocabulary.components,
-            regularization_name=self._vocabulary.regularization,
             fixed=check_fixed(self.fixed),
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            trainer_params=trainer_params,
         )
 
     def sample(self, num_datapoints: int = 1) -> npt.NDArray[np.float64]:
@@ -341,7 +347,7 @@ class GaussianMixture(BaseGaussianMixture):
         >>> GaussianMixture(trainer_params={"accelerator": "cpu"}).trainer().max_epochs
         100
         """
-        self._validate_params()
+        validate_parameters(self)
         with quiet_lightning():
             return lightning_loop().make_trainer(
                 {**(self.trainer_params or {}), **kwargs}, max_epochs=DEFAULT_MAX_EPOCHS

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._estimator.answers import draw
@@ -24,9 +23,16 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_weights,
 )
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
+from sklearn_torch_gmm._private_parts import Interval, StrOptions
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import Part
-from sklearn_torch_gmm.em.settings import FitSettings, StartFunction, StartSettings
+from sklearn_torch_gmm.em.settings import (
+    FitSettings,
+    LoopSettings,
+    Regularization,
+    StartFunction,
+    StartSettings,
+)
 
 InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
 """Where EM starts.
@@ -160,7 +166,6 @@ default='kmeans'
     _vocabulary = Vocabulary(
         components="n_components",
         start="init_params",
-        regularization="reg_covar",
         convergence_advice=(
             "Best performing initialization did not converge. "
             "Try different init parameters, or increase max_iter, "
@@ -280,17 +285,21 @@ default='kmeans'
             random_state=random_state,
             # Of given labels or responsibilities every start would be the same.
             num_init=1 if goes_on or starts_from_array(self) else self.n_init,
-            max_iter=self.max_iter,
-            tolerance=float(self.tol),
-            regularization=float(self.reg_covar),
-            regularization_name=self._vocabulary.regularization,
-            # scikit-learn gives a component without rows the variance reg_covar, or fails.
-            keep_empty=self.reg_covar > 0,
-            keep_rounding=True,
+            regularization=Regularization(
+                float(self.reg_covar),
+                "reg_covar",
+                # scikit-learn gives a component without rows the variance reg_covar, or fails.
+                keep_empty=self.reg_covar > 0,
+                keep_rounding=True,
+            ),
+            loop=LoopSettings(
+                max_iter=self.max_iter,
+                tolerance=float(self.tol),
+                batch_size=self.batch_size,
+                num_workers=self.num_workers,
+                trainer_params=trainer_params,
+            ),
             fixed=check_fixed(self.fixed),
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            trainer_params=trainer_params,
             progress=_Printer(self.verbose, self.verbose_interval) if self.verbose else None,
         )
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.exceptions import FitFailedWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import StrOptions
 
 from sklearn_torch_gmm._estimator import documentation
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
@@ -20,6 +19,7 @@ from sklearn_torch_gmm._estimator.fit_data import FitData, read_data
 from sklearn_torch_gmm._estimator.fitted_state import keep_result
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.validation import given
+from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
 from sklearn_torch_gmm._saving import pickling
 from sklearn_torch_gmm._selection import results as _sweep
 from sklearn_torch_gmm._selection.cross_validation import cross_validate
@@ -252,7 +252,7 @@ default='kmeans'
             If a parameter or the data are not usable, or if every fit failed: the error of the
             first. A fit that fails beside others is recorded in `results_`, with a warning.
         """
-        self._validate_params()
+        validate_parameters(self)
         candidates = self._candidates()
         with as_before_on_failure(self):
             self._fit(candidates, read_data(self, X, sample_weight))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sklearn_torch_gmm._private_parts import check_matplotlib_support
 from sklearn_torch_gmm.core.counts import check_count, is_number
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.mixture import GaussianMixture
@@ -245,26 +245,22 @@ class MixtureDisplay:
         2.3548
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-        from matplotlib.collections import PathCollection
+        # matplotlib is optional.
+        from sklearn_torch_gmm import _drawing as drawing
 
         radii = _radii(levels)
         grid_resolution = check_count(grid_resolution, "grid_resolution", 2)
-        if ax is None:
-            _, ax = plt.subplots()
-        colours = _colours(len(self.weights))
+        ax = drawing.axes(ax)
+        colours = drawing.colours(len(self.weights))
         self.scatter_ = None
         if self.X is not None:
-            colour = (
-                {"c": [colours[label] for label in self.labels]} if self.labels is not None else {}
-            )
-            given = with_full_names(scatter_kwargs, PathCollection)
-            if "color" in given or "facecolor" in given:
-                colour = {}
-            style = {"s": 12, "alpha": 0.6, "linewidth": 0, **colour, **given}
-            self.scatter_ = ax.scatter(self.X[:, 0], self.X[:, 1], **style)
+            labelled = None if self.labels is None else [colours[label] for label in self.labels]
+            self.scatter_ = drawing.add_points(ax, self.X, labelled, scatter_kwargs)
         self.ellipses_ = [
-            [_add_ellipse(ax, mean, covariance, radius, colour, ellipse_kwargs) for radius in radii]
+            [
+                drawing.add_ellipse(ax, mean, covariance, radius, colour, ellipse_kwargs)
+                for radius in radii
+            ]
             for mean, covariance, colour in zip(self.means, self.covariances, colours, strict=True)
         ]
         ax.autoscale_view()
@@ -285,13 +281,6 @@ class MixtureDisplay:
         colours = {} if "colors" in (kwargs or {}) else {"cmap": "Greys"}
         style = {"levels": nats, "alpha": 0.5, "linewidths": 0.7, **colours, **(kwargs or {})}
         return ax.contour(x, y, log_density.reshape(x.shape), **style)
-
-
-def with_full_names(kwargs: Mapping[str, Any] | None, artist: type) -> dict[str, Any]:
-    """Return keyword arguments by the names of an artist's properties: ``lw`` is ``linewidth``."""
-    from matplotlib.cbook import normalize_kwargs
-
-    return normalize_kwargs(dict(kwargs or {}), artist)
 
 
 def _check_is_mixture(estimator: Any) -> None:
@@ -367,34 +356,3 @@ def _radii(levels: Sequence[float]) -> list[float]:
         msg = f"levels must be a sequence of numbers between 0 and 1, got {levels!r}."
         raise ValueError(msg)
     return [math.sqrt(-2.0 * math.log1p(-share)) for share in shares]
-
-
-def _add_ellipse(
-    ax: Axes,
-    mean: npt.NDArray[Any],
-    covariance: npt.NDArray[Any],
-    radius: float,
-    colour: Any,
-    kwargs: Mapping[str, Any] | None,
-) -> Any:
-    from matplotlib.patches import Ellipse
-
-    # A variance that is zero may be negative by rounding.
-    variances, directions = np.linalg.eigh(covariance)
-    short, long = 2.0 * radius * np.sqrt(variances.clip(min=0.0))
-    angle = math.degrees(math.atan2(directions[1, 1], directions[0, 1]))
-    given = with_full_names(kwargs, Ellipse)
-    style = {"fill": False, "edgecolor": colour, "linewidth": 1.5, **given}
-    if "color" in given:
-        del style["edgecolor"]
-    return ax.add_patch(Ellipse(tuple(mean), width=long, height=short, angle=angle, **style))
-
-
-def _colours(number: int) -> list[Any]:
-    """Return a colour for each component: matplotlib's usual ones while they are enough."""
-    import matplotlib as mpl
-
-    usual = mpl.rcParams["axes.prop_cycle"].by_key().get("color", ["black"])
-    if number <= len(usual):
-        return list(usual[:number])
-    return list(mpl.colormaps["turbo"](np.linspace(0.02, 0.98, number)))

@@ -25,6 +25,7 @@ from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_o
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
 from sklearn_torch_gmm._estimator.validation import given, like_input
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, settings_of, starts_from_array
+from sklearn_torch_gmm._private_parts import validate_parameters
 from sklearn_torch_gmm._saving import estimators as saving
 from sklearn_torch_gmm._saving import pickling
 from sklearn_torch_gmm.core.covariance import CovarianceType
@@ -167,7 +168,7 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
             If the data are sparse or no numbers, or `trainer_params` hold something that the
             trainer does not know or declares as another type.
         """
-        self._validate_params()
+        validate_parameters(self)
         with as_before_on_failure(self):
             data = read_data(self, X, sample_weight, keep_all=starts_from_array(self))
             rows = data.rows

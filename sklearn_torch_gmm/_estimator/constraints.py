@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import ChainMap
 from typing import Any
 
-from sklearn.utils._param_validation import Interval, StrOptions
-
+from sklearn_torch_gmm._private_parts import Interval, StrOptions
 from sklearn_torch_gmm.core.counts import is_number
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 

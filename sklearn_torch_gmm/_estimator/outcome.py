@@ -47,8 +47,8 @@ def warn_of_outcome(
         How far above is whom to warn.
     """
     warn_of_empty(result.empty, settings.fixed, stacklevel=stacklevel + 1)
-    _warn_of_fall(result.fall, settings.regularization_name, stacklevel=stacklevel + 1)
-    if settings.max_iter != 0 and not result.converged:
+    _warn_of_fall(result.fall, settings.regularization.name, stacklevel=stacklevel + 1)
+    if settings.loop.max_iter != 0 and not result.converged:
         advice = mixture._vocabulary.convergence_advice
         warnings.warn(advice, ConvergenceWarning, stacklevel=stacklevel)
 

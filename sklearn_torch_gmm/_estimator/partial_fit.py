@@ -17,6 +17,7 @@ from sklearn_torch_gmm._estimator.fitted_state import (
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_empty
 from sklearn_torch_gmm._estimator.validation import numpy_dtype, validate_rows
 from sklearn_torch_gmm._estimator.vocabulary import settings_of, starts_from_array
+from sklearn_torch_gmm._private_parts import validate_parameters
 from sklearn_torch_gmm.core.counts import is_number
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.em.failures import check_number_of_rows
@@ -29,7 +30,7 @@ def update_with_batch(
     mixture: BaseEstimator, X: Any, sample_weight: Any, step_exponent: float
 ) -> None:
     """Move the fitted attributes towards a batch, as `partial_fit` documents it."""
-    mixture._validate_params()
+    validate_parameters(mixture)
     if not is_number(step_exponent, Real) or not 0.5 < step_exponent <= 1.0:
         msg = f"step_exponent must be in (0.5, 1], got {step_exponent!r}."
         raise ValueError(msg)

@@ -16,7 +16,6 @@ class Vocabulary:
 
     components: str
     start: str
-    regularization: str
     convergence_advice: str
 
 

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sklearn_torch_gmm._private_parts import parameter_names
 from sklearn_torch_gmm._saving.directory import (
     ATTRIBUTE_FILES,
     PARAMETER_FILES,
@@ -251,7 +252,7 @@ def _from_parameter_files(cls: type[Self], files: Mapping[str, bytes], directory
         place = str(directory / _PARAMETERS_TENSORS)
         tensors, _ = parse_tensors(files[_PARAMETERS_TENSORS], place)
     parameters = _decode_names(files[_PARAMETERS_JSON], tensors, str(origin))
-    _check_names(parameters, cls._get_param_names(), str(origin))
+    _check_names(parameters, parameter_names(cls), str(origin))
     return cls(**parameters)
 
 

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_torch_gmm._estimator import answers
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm.core.covariance import CovarianceType
+
+Question = TypeVar("Question", bound=Callable[..., Any])
+
+
+def _asked_of_best(question: Question) -> Question:
+    """Return a method that asks the chosen mixture; it has the signature of the question."""
+
+    @wraps(question)
+    def ask(self: ChosenMixture, *args: Any, **kwargs: Any) -> Any:
+        return question(self._best, *args, **kwargs)
+
+    return cast(Question, ask)
 
 
 class ChosenMixture:
@@ -42,99 +57,12 @@ class ChosenMixture:
         check_is_fitted(self)
         return self.best_estimator_
 
-    def predict(self, X: Any) -> Any:
-        """Return the most probable component of each row.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-            Rows, of any kind that :meth:`fit` takes.
-
-        Returns
-        -------
-        labels : ndarray or Tensor of shape (N,), int64
-        """
-        return self._best.predict(X)
-
-    def predict_proba(self, X: Any) -> Any:
-        """Return p(component | x) of each row.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-            Rows, of any kind that :meth:`fit` takes.
-
-        Returns
-        -------
-        responsibilities : ndarray or Tensor of shape (N, K)
-        """
-        return self._best.predict_proba(X)
-
-    def score_samples(self, X: Any) -> Any:
-        """Return the log-density of each row.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-            Rows, of any kind that :meth:`fit` takes.
-
-        Returns
-        -------
-        log_densities : ndarray or Tensor of shape (N,)
-            In nats.
-        """
-        return self._best.score_samples(X)
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the mean log-density of the rows; larger is better.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-            Rows, of any kind that :meth:`fit` takes.
-        y : Ignored
-            Not used, present for API consistency by convention.
-        sample_weight : array-like of shape (N,) or True, default=None
-            Weights of the rows in the mean, as in :meth:`fit`.
-
-        Returns
-        -------
-        score : float
-            In nats per row.
-        """
-        return self._best.score(X, y, sample_weight)
-
-    def bic(self, X: Any, sample_weight: Any = None) -> float:
-        """Return the Bayesian information criterion; smaller is better.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-            Rows, of any kind that :meth:`fit` takes.
-        sample_weight : array-like of shape (N,) or True, default=None
-            Weights of the rows, as in :meth:`fit`.
-
-        Returns
-        -------
-        bic : float
-        """
-        return self._best.bic(X, sample_weight)
-
-    def aic(self, X: Any, sample_weight: Any = None) -> float:
-        """Return the Akaike information criterion; smaller is better.
-
-        Parameters
-        ----------
-        X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-            Rows, of any kind that :meth:`fit` takes.
-        sample_weight : array-like of shape (N,) or True, default=None
-            Weights of the rows, as in :meth:`fit`.
-
-        Returns
-        -------
-        aic : float
-        """
-        return self._best.aic(X, sample_weight)
+    predict = _asked_of_best(answers.predict)
+    predict_proba = _asked_of_best(answers.predict_proba)
+    score_samples = _asked_of_best(answers.score_samples)
+    score = _asked_of_best(answers.score)
+    bic = _asked_of_best(answers.bic)
+    aic = _asked_of_best(answers.aic)
 
     def sample(self, n_samples: int = 1) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Draw rows from the chosen mixture.

@@ -31,10 +31,10 @@ class Convergence:
 
     def goes_on(self, restart: Restart) -> bool:
         """Whether another iteration follows."""
-        done, limit = len(restart.lower_bounds), self._settings.max_iter
-        if restart.error is not None or (restart.converged and done >= self._settings.min_iter):
+        done, loop = len(restart.lower_bounds), self._settings.loop
+        if restart.error is not None or (restart.converged and done >= loop.min_iter):
             return False
-        return limit is None or limit < 0 or done < limit
+        return loop.max_iter is None or loop.max_iter < 0 or done < loop.max_iter
 
     def test(
         self, mixtures: Mixtures, bounds: Sequence[float], failures: Mapping[int, ValueError]
@@ -57,7 +57,7 @@ class Convergence:
         restart.lower_bounds.append(bound)
         if settings.progress is not None:
             settings.progress.iteration(len(restart.lower_bounds), change)
-        restart.converged = abs(change) < settings.tolerance or settings.is_all_fixed
+        restart.converged = abs(change) < settings.loop.tolerance or settings.is_all_fixed
 
     def note_falls(
         self, mixtures: Mixtures, bounds: Sequence[float], before: MixtureParameters

@@ -43,7 +43,7 @@ def find_unusable(
     """Say why a mixture cannot be used, for each of the R that cannot, beside some."""
     usable = result.usable
     is_its_own = not settings.structure.is_shared and "covariances" not in settings.fixed
-    if not settings.keep_empty and is_its_own:
+    if not settings.regularization.keep_empty and is_its_own:
         usable = usable & ~result.empty
     failures: dict[int, IllDefinedCovarianceError] = {}
     for restart, component in (~usable).nonzero().tolist():
@@ -58,7 +58,7 @@ def _error_of_component(
     structure, parameters = settings.structure, result.parameters
     covariances = parameters.covariances[restart]
     weight = parameters.weights[restart, component].item()
-    name = settings.regularization_name
+    name = settings.regularization.name
     msg = (
         "Fitting the mixture model failed because some components have ill-defined empirical "
         "covariance (for instance caused by singleton or collapsed samples). Try to decrease the "
@@ -87,10 +87,10 @@ def _error_of_component(
     epsilon = torch.finfo(covariances.dtype).eps
     rounding = epsilon * largest + (epsilon * parameters.means[restart].abs().amax().item()) ** 2
     rounding = max(100 * parameters.means.shape[-1] * rounding, 1e-300)
-    remedy = power_of_ten(settings.regularization + max(-smallest, 0.0) + rounding)
+    remedy = power_of_ten(settings.regularization.amount + max(-smallest, 0.0) + rounding)
     msg += (
         f"Component {component} has weight {weight:.3g} and a covariance whose smallest "
-        f"eigenvalue is {smallest:.3g} with {name}={settings.regularization:g}; "
+        f"eigenvalue is {smallest:.3g} with {name}={settings.regularization.amount:g}; "
         f"{name}={remedy:.0e} would do."
     )
     return IllDefinedCovarianceError(msg)

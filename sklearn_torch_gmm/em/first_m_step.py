@@ -128,7 +128,7 @@ class SingleRows(Assignment):
             for _, rows, weights in sample.chunks(chosen.shape[1]):
                 scatter.addmm_((rows * weights.unsqueeze(-1)).T, rows)
         covariances = structure.single_row_covariances(chosen, count, scatter).unsqueeze(0)
-        covariances = structure.regularize(covariances, settings.regularization)
+        covariances = structure.regularize(covariances, settings.regularization.amount)
         factors, usable = structure.precisions_cholesky(covariances, settings.num_components)
         means = (chosen / count).unsqueeze(0)
         weights = means.new_full(means.shape[:2], count / sample.weights.sum().item())
@@ -206,8 +206,8 @@ def _parameters(
         centre,
         previous_means,
         settings.structure,
-        settings.regularization,
-        keep_rounding=settings.keep_rounding,
+        settings.regularization.amount,
+        keep_rounding=settings.regularization.keep_rounding,
     )
 
 

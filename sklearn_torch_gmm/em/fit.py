@@ -173,8 +173,8 @@ class Fit:
             done.e_step.centre,
             done.before.means,
             settings.structure,
-            settings.regularization,
-            keep_rounding=settings.keep_rounding,
+            settings.regularization.amount,
+            keep_rounding=settings.regularization.keep_rounding,
             keep_means="means" in settings.fixed,
             rare_cases=self._has_rare_cases,
         )

@@ -59,7 +59,7 @@ class Iterations:
         *,
         scores: bool = False,
     ) -> None:
-        dtype = arithmetic_dtype(device, settings[0].trainer_params.get("precision"))
+        dtype = arithmetic_dtype(device, settings[0].loop.trainer_params.get("precision"))
         self._data = KnownData(starts.centre.to(device, dtype), starts.extents.to(device, dtype))
         self._workspace = Workspace(dtype, device)
         components = Counter[str]()

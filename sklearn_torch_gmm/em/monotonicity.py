@@ -51,9 +51,9 @@ def explained_fall(
     # Not the weights after the step: they may be fixed.
     shares = counts / counts.sum(-1, keepdim=True)
     added = torch.zeros_like(after.covariances)
-    if settings.keep_rounding:
+    if settings.regularization.keep_rounding:
         added = structure.at_least_rounding(added, after.means, counts)
-    added = structure.regularize(added, settings.regularization)
+    added = structure.regularize(added, settings.regularization.amount)
     precisions = structure.precisions(after.precisions_cholesky)
     lost = structure.precisions(before.precisions_cholesky) - precisions
     by_addition = structure.variances(added, *sizes) * structure.variances(lost, *sizes)

@@ -47,14 +47,14 @@ def update_mixture(
         starts = find_starts(rows, [replace(settings, num_init=1)])
         parameters = starts.restarts[0][0].parameters
     device = rows.rows.device
-    dtype = arithmetic_dtype(device, settings.trainer_params.get("precision"))
+    dtype = arithmetic_dtype(device, settings.loop.trainer_params.get("precision"))
     result, log_likelihood = stepwise_update(
         parameters.to(device, dtype),
         rows.rows,
         None if rows.weights is None else as_tensor(rows.weights).to(device),
         step_size,
         settings.structure,
-        settings.regularization,
+        settings.regularization.amount,
         settings.fixed,
     )
     lower_bound = log_likelihood.item()

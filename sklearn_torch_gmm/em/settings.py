@@ -31,6 +31,14 @@ class Progress(Protocol):
         """The start is done."""
 
 
+def _make_ints(settings: object, *names: str) -> None:
+    # NumPy's integers overflow, a uint8 beyond 255; Python's don't.
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None:
+            object.__setattr__(settings, name, int(value))
+
+
 @dataclass(frozen=True)
 class StartSettings:
     """Where EM starts.
@@ -74,6 +82,63 @@ class StartSettings:
 
 
 @dataclass(frozen=True)
+class Regularization:
+    """What is added to covariances, and what becomes of components that have hardly any rows.
+
+    Attributes
+    ----------
+    amount : float
+        Added once to each variance.
+    name : str
+        What the class calls it, for messages.
+    keep_empty : bool
+        Whether a component without rows keeps its mean even where no regularization would give it
+        a covariance.
+    keep_rounding : bool
+        Whether a component of a few equal rows has the variance that rounding gives it in
+        scikit-learn, where features are independent.
+    """
+
+    amount: float = 1e-6
+    name: str = "covariance_regularization"
+    keep_empty: bool = True
+    keep_rounding: bool = False
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long to iterate, and how the rows reach the loop.
+
+    Attributes
+    ----------
+    max_iter : int or None
+        Largest number of iterations; -1: no limit, None: the trainer's own.
+    tolerance : float
+        EM stops when the mean log-likelihood changes by less than this, in nats.
+    batch_size : int or None
+        Rows a batch; None: all rows are one batch.
+    num_workers : int
+        Workers of the loader for a ``Dataset``.
+    trainer_params : mapping
+        Keyword arguments of ``pytorch_lightning.Trainer``.
+    """
+
+    max_iter: int | None = 100
+    tolerance: float = 1e-3
+    batch_size: int | None = None
+    num_workers: int = 0
+    trainer_params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _make_ints(self, "max_iter", "batch_size", "num_workers")
+
+    @property
+    def min_iter(self) -> int:
+        """Smallest number of iterations, by the trainer's epochs and steps."""
+        return max(self.trainer_params.get(name) or 0 for name in ("min_epochs", "min_steps"))
+
+
+@dataclass(frozen=True)
 class FitSettings:
     """How to fit.
 
@@ -81,35 +146,17 @@ class FitSettings:
     ----------
     num_components : int
         K.
-    components_name : str
-        What the face calls it, for messages.
     covariance_type : str
     start : StartSettings
+    random_state : RandomState
     num_init : int
         R, the number of starts; the best result is kept.
-    max_iter : int or None
-        Largest number of iterations; -1: no limit, None: the trainer's own.
-    tolerance : float
-        Smallest change of the mean log-likelihood, in nats, that goes on.
-    regularization : float
-        Added once to each variance.
-    regularization_name : str
-        What the face calls it, for messages.
-    keep_empty : bool
-        Whether a component without rows keeps its mean even where no regularization would give it
-        a covariance.
-    keep_rounding : bool
-        Whether a component of a few equal rows has the variance that rounding gives it in
-        scikit-learn, where features are independent.
+    regularization : Regularization
+    loop : LoopSettings
     fixed : frozenset of str
         Parts that stay as they start.
-    batch_size : int or None
-        Rows a batch; None: all rows are one batch.
-    num_workers : int
-        Workers of the loader for a ``Dataset``.
-    trainer_params : mapping
-        Keyword arguments of ``pytorch_lightning.Trainer``.
-    random_state : RandomState
+    components_name : str
+        What the class calls the number of components, for messages.
     progress : Progress or None
         Is told how the fit goes; the starts then run one after another.
     goes_on_without : bool
@@ -121,36 +168,20 @@ class FitSettings:
     start: StartSettings
     random_state: np.random.RandomState
     num_init: int = 1
-    max_iter: int | None = 100
-    tolerance: float = 1e-3
-    regularization: float = 1e-6
-    components_name: str = "n_components"
-    regularization_name: str = "covariance_regularization"
-    keep_empty: bool = True
-    keep_rounding: bool = False
+    regularization: Regularization = Regularization()
+    loop: LoopSettings = LoopSettings()
     fixed: frozenset[Part] = frozenset()
-    batch_size: int | None = None
-    num_workers: int = 0
-    trainer_params: Mapping[str, Any] = field(default_factory=dict)
+    components_name: str = "n_components"
     progress: Progress | None = None
     goes_on_without: bool = False
 
     def __post_init__(self) -> None:
-        # NumPy's whole numbers overflow, a uint8 beyond 255; Python's don't.
-        for name in ("num_components", "num_init", "max_iter", "batch_size", "num_workers"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, int(value))
+        _make_ints(self, "num_components", "num_init")
 
     @property
     def structure(self) -> CovarianceStructure:
         """The covariance structure."""
         return get_structure(self.covariance_type)
-
-    @property
-    def min_iter(self) -> int:
-        """Smallest number of iterations, by the trainer's epochs and steps."""
-        return max(self.trainer_params.get(name) or 0 for name in ("min_epochs", "min_steps"))
 
     @property
     def is_all_fixed(self) -> bool:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import InvalidParameterError
 from torch import Tensor
+
+from sklearn_torch_gmm._private_parts import InvalidParameterError
 
 FLOAT_TYPES = [np.float64, np.float32]
 

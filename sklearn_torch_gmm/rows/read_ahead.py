@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from sklearn_torch_gmm._private_parts import end_workers, forget_iterator, persistent_iterator
 from sklearn_torch_gmm.core.device import as_if_alone
 from sklearn_torch_gmm.rows.source import Batch, Batches
 
@@ -67,7 +68,7 @@ class LoadedBatches(Batches):
         self._iterators: list[Any] = []
 
     def __iter__(self) -> Iterator[Batch]:
-        self.close(keep=getattr(self._loader, "_iterator", None))
+        self.close(keep=persistent_iterator(self._loader))
         with as_if_alone():
             # torch's loaders draw from the CPU's random numbers, on the default device.
             items = iter(self._loader)
@@ -79,12 +80,12 @@ class LoadedBatches(Batches):
     def close(self, keep: Any = None) -> None:
         """End the loader's processes, also where a traceback still refers to them."""
         for iterator in self._iterators:
-            if iterator is not keep and hasattr(iterator, "_shutdown_workers"):
-                iterator._shutdown_workers()
+            if iterator is not keep:
+                end_workers(iterator)
         self._iterators = []
-        if keep is None and getattr(self._loader, "_iterator", None) is not None:
+        if keep is None and persistent_iterator(self._loader) is not None:
             # The loader may be the user's, who will want to iterate it again.
-            self._loader._iterator = None
+            forget_iterator(self._loader)
 
 
 def loader_of_batches(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sklearn_torch_gmm._private_parts import GLOBAL_RANDOM_STATE
 from sklearn_torch_gmm.em.settings import FitSettings
 
 
@@ -80,6 +81,6 @@ def random_state_to_plain(random_state: np.random.RandomState) -> dict[str, Any]
 def restore_random_state(random_state: np.random.RandomState, state: dict[str, Any]) -> None:
     """Go on with the random numbers where they were."""
     # Those of the whole process are not ours to set back.
-    if random_state is not np.random.mtrand._rand:
+    if random_state is not GLOBAL_RANDOM_STATE:
         generator = {**state["state"], "key": np.array(state["state"]["key"], dtype=np.uint32)}
         random_state.set_state({**state, "state": generator})

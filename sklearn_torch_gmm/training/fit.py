@@ -52,8 +52,8 @@ def fit_mixture(
     ValueError
         If the data are not usable, or the checkpoint is of another mixture.
     """
-    with quiet_lightning(), as_if_alone(), switches_as_before(settings.trainer_params):
-        if settings.max_iter == 0:
+    with quiet_lightning(), as_if_alone(), switches_as_before(settings.loop.trainer_params):
+        if settings.loop.max_iter == 0:
             (restarts,) = find_starts(rows, [settings]).restarts
             if settings.progress is not None:
                 for index in range(len(restarts)):
@@ -62,7 +62,7 @@ def fit_mixture(
         # A checkpoint is of one run.
         if settings.progress is None or ckpt_path is not None:
             restarts = _run_at_once(rows, settings, ckpt_path)
-        elif settings.trainer_params.get("callbacks"):
+        elif settings.loop.trainer_params.get("callbacks"):
             restarts = _run_and_tell(rows, settings, settings.progress)
         else:
             restarts = _run_one_by_one(rows, settings, settings.progress)
@@ -91,7 +91,7 @@ def fit_sweep(
     ValueError
         If the data are not usable, or the trainer stops before all mixtures are done.
     """
-    with quiet_lightning(), as_if_alone(), switches_as_before(fits[0].trainer_params):
+    with quiet_lightning(), as_if_alone(), switches_as_before(fits[0].loop.trainer_params):
         job = Job(rows, fits, partial(find_starts, rows, fits), scores=True, progress=progress)
         restarts = _run(job)
     scores = [r.log_likelihood for starts in restarts for r in starts if r.error is None]
@@ -150,9 +150,9 @@ def _run(job: Job, ckpt_path: CheckpointPath = None) -> list[list[Restart]]:
     is_plain = (
         ckpt_path is None
         and job.rows.is_in_memory
-        and settings.batch_size is None
-        and settings.max_iter is not None
-        and asks_nothing_of_a_trainer(settings.trainer_params)
+        and settings.loop.batch_size is None
+        and settings.loop.max_iter is not None
+        and asks_nothing_of_a_trainer(settings.loop.trainer_params)
     )
     if is_plain:
         return plain_loop.run(job)

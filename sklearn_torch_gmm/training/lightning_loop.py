@@ -30,7 +30,7 @@ def run(job: Job, ckpt_path: str | PathLike[str] | None = None) -> list[list[Res
     TypeError, ValueError
         If the trainer refuses a parameter, or the checkpoint is of another mixture.
     """
-    settings = job.fits[0]
+    settings = job.fits[0].loop
     # With a pass for the scores, and fits that repeat different iterations, the fits end it.
     max_epochs = -1 if job.scores else settings.max_iter
     trainer = make_trainer(settings.trainer_params, max_epochs=max_epochs)

@@ -82,7 +82,7 @@ class EMModule(pl.LightningModule):
     def train_dataloader(self) -> Any:
         """Return the batches of this process."""
         shard = Shard(self.trainer.global_rank, self.trainer.world_size)
-        settings, device = self._job.fits[0], self.trainer.strategy.root_device
+        settings, device = self._job.fits[0].loop, self.trainer.strategy.root_device
         self._batches = self._job.rows.batches(
             settings.batch_size, settings.num_workers, shard, device
         )
@@ -108,14 +108,15 @@ class EMModule(pl.LightningModule):
         """Take the starts, or what a checkpoint holds, to the device."""
         if self.trainer.world_size > 1:
             communicate_between_epochs_only(self.trainer)
-        first = self._job.fits[0]
-        if first.max_iter is None:
+        settings = self._job.fits[0].loop
+        if settings.max_iter is None:
             # The trainer's own limit.
-            fits = [replace(fit, max_iter=self.trainer.max_epochs) for fit in self._job.fits]
+            own = replace(settings, max_iter=self.trainer.max_epochs)
+            fits = [replace(fit, loop=own) for fit in self._job.fits]
             self._job = replace(self._job, fits=fits)
         # Lightning counts the steps of optimizers: it would go on forever for the least of them.
         loop = self.trainer.fit_loop
-        loop.min_epochs, loop.epoch_loop.min_steps = first.min_iter, None
+        loop.min_epochs, loop.epoch_loop.min_steps = settings.min_iter, None
         try:
             if self._restored is None:
                 starts = self._agreed_starts()

@@ -14,11 +14,12 @@ from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.rounding import TOLERATED_ERROR
 from sklearn_torch_gmm.em import fit as fit_module
 from sklearn_torch_gmm.em.iterations import Iterations
-from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
+from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
 from sklearn_torch_gmm.mixture import GaussianMixture
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.training.fit import fit_mixture
+from tests.em.settings import fit_settings
 
 pytestmark = pytest.mark.usefixtures("loop")
 
@@ -185,7 +186,7 @@ def test_an_m_step_is_done_again_where_a_component_has_few_rows(
 
 
 def settings_for(X, **kwargs):
-    return FitSettings(
+    return fit_settings(
         num_components=2,
         covariance_type="full",
         start=StartSettings("kmeans"),

@@ -16,14 +16,15 @@ from sklearn_torch_gmm.core.fast_step import FastEStep
 from sklearn_torch_gmm.core.fixed import keep_parts
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.monotonicity import explained_fall, rounding_of_sums
-from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
+from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.mixture import GaussianMixture
 from tests.core.steps import iterate, make_parameters, tensor
+from tests.em.settings import fit_settings
 from tests.faces import FACES, TYPES, make
 
 
 def settings_of(covariance_type, components, regularization, *, keep_rounding=False):
-    return FitSettings(
+    return fit_settings(
         num_components=components,
         covariance_type=covariance_type,
         start=StartSettings("kmeans"),

@@ -7,9 +7,10 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
-from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
+from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.em.strategies import STRATEGIES, sample_of, shared_starts
 from sklearn_torch_gmm.rows.source import StartingRows
+from tests.em.settings import fit_settings
 
 TYPES = sorted(STRUCTURES)
 NAMES = ["weights", "means", "covariances", "precisions_cholesky"]
@@ -28,7 +29,7 @@ def start_with(X, settings):
 
 
 def start(X, covariance_type="full", components=3, regularization=1e-6, seed=0, **kwargs):
-    settings = FitSettings(
+    settings = fit_settings(
         num_components=components,
         covariance_type=covariance_type,
         start=StartSettings(**kwargs),
@@ -61,7 +62,7 @@ def test_squares_that_overflow_or_vanish_start_where_others_do(X, name, exponent
 
 
 def test_consecutive_starts_draw_consecutive_random_numbers(X):
-    settings = FitSettings(3, "diag", StartSettings("random"), np.random.RandomState(0))
+    settings = fit_settings(3, "diag", StartSettings("random"), np.random.RandomState(0))
     first, second = (start_with(X, settings).parameters for _ in range(2))
     random_state = np.random.RandomState(0)
     for ours in (first, second):
@@ -147,7 +148,7 @@ def test_what_the_user_gives_replaces_what_the_strategy_finds(X, covariance_type
 
 
 def test_complete_starts_draw_no_random_numbers(X):
-    settings = FitSettings(
+    settings = fit_settings(
         1,
         "diag",
         StartSettings(weights=np.ones(1), means=np.zeros((1, 3)), precisions=np.ones((1, 3))),

@@ -12,10 +12,11 @@ from sklearn_torch_gmm.core.fast_step import MOST_COMPONENTS
 from sklearn_torch_gmm.core.processor import chunk_bytes
 from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.restarts import find_starts
-from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
+from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError, NonFiniteLikelihoodError
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.training.fit import first_of_best, fit_mixture, fit_sweep
+from tests.em.settings import fit_settings
 
 TYPES = sorted(STRUCTURES)
 
@@ -29,7 +30,7 @@ def X():
 
 def settings_for(components, covariance_type, random_state, start="random_from_data", **options):
     defaults = {"num_init": 3, "tolerance": 1e-4, "max_iter": 30, "goes_on_without": True}
-    return FitSettings(
+    return fit_settings(
         components, covariance_type, StartSettings(start), random_state, **defaults | options
     )
 
@@ -46,7 +47,7 @@ def assert_same_as_alone(X, members, results, weights=None):
             settings.covariance_type,
             np.random.RandomState(0),
             start=settings.start.strategy,
-            max_iter=settings.max_iter,
+            max_iter=settings.loop.max_iter,
         )
         alone = fit_mixture(ArrayRows(X, weights), own)
         best = first_of_best(restarts)
@@ -150,7 +151,7 @@ def test_all_fail_with_the_error_of_the_first(X):
 
 def test_a_likelihood_that_is_not_finite_is_the_error_of_its_member(X):
     members = [
-        FitSettings(
+        fit_settings(
             components,
             "diag",
             StartSettings(

@@ -12,10 +12,11 @@ from threadpoolctl import threadpool_info
 from sklearn_torch_gmm.core.fast_step import SMALL_PRODUCT
 from sklearn_torch_gmm.em import fit as fit_module
 from sklearn_torch_gmm.em.iterations import Iterations
-from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
+from sklearn_torch_gmm.em.settings import LoopSettings, StartSettings
 from sklearn_torch_gmm.em.threads import libraries, one_blas_thread, one_openmp_thread
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.training.fit import fit_mixture
+from tests.em.settings import fit_settings
 
 
 def counts(kind):
@@ -96,7 +97,7 @@ def test_little_data_have_one_thread_and_leave_the_number_alone(rng, monkeypatch
 
     monkeypatch.setattr(fit_module, "m_step", spy)
     start = StartSettings("random_from_data")
-    settings = FitSettings(3, "full", start, np.random.RandomState(0), max_iter=3, tolerance=0.0)
+    settings = fit_settings(3, "full", start, np.random.RandomState(0), max_iter=3, tolerance=0.0)
     with libraries("openmp").limit(limits=3):
         fit_mixture(ArrayRows(X), settings)
         assert set(counts("openmp").values()) == {3}
@@ -113,11 +114,12 @@ def test_the_threads_of_a_stream_are_left_alone(rng, monkeypatch):
 
     monkeypatch.setattr(Iterations, "m_step", spy)
     start = StartSettings("random_from_data")
-    settings = FitSettings(2, "full", start, np.random.RandomState(0), max_iter=1)
+    settings = fit_settings(2, "full", start, np.random.RandomState(0), max_iter=1)
     with libraries("openmp").limit(limits=3):
         fit_mixture(ArrayRows(rng.normal(size=(50, 2))), settings)
         monkeypatch.setattr(ArrayRows, "batches", not_resident(ArrayRows.batches))
-        fit_mixture(ArrayRows(rng.normal(size=(50, 2))), replace(settings, batch_size=10))
+        by_lightning = replace(settings, loop=LoopSettings(batch_size=10, max_iter=1))
+        fit_mixture(ArrayRows(rng.normal(size=(50, 2))), by_lightning)
     assert seen == [{1}, {3}]
 
 

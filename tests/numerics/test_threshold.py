@@ -18,7 +18,7 @@ from sklearn_torch_gmm.core.rounding import (
 )
 from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.restarts import Restart, Starts
-from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
+from sklearn_torch_gmm.em.settings import StartSettings
 from tests.core.steps import (
     make_inference,
     make_parameters,
@@ -26,6 +26,7 @@ from tests.core.steps import (
     needs_extended_precision,
     tensor,
 )
+from tests.em.settings import fit_settings
 from tests.faces import TYPES
 
 FEATURES = 3
@@ -82,7 +83,7 @@ def test_an_iteration_changes_its_form_at_the_threshold(name, side, dtype):
     spread = spread_at(name, factor * TOLERATED_ERROR[dtype], dtype)
     case = Case(np.random.default_rng(0), name, spread, dtype)
     assert (case.bound < TOLERATED_ERROR[dtype]) == (side == "below")
-    settings = FitSettings(
+    settings = fit_settings(
         num_components=2, covariance_type=name, start=StartSettings("kmeans"),
         random_state=np.random.RandomState(0),
         trainer_params={"precision": "32-true" if dtype == torch.float32 else "64-true"},
@@ -144,7 +145,7 @@ def test_predictions_change_their_form_at_their_threshold(monkeypatch, name, sid
 def test_rows_beyond_those_known_are_seen_by_the_bound():
     """The bound before the first pass knows the rows of the start; the one after it, all."""
     case = Case(np.random.default_rng(0), "diag", 10.0)
-    settings = FitSettings(
+    settings = fit_settings(
         num_components=2, covariance_type="diag", start=StartSettings("kmeans"),
         random_state=np.random.RandomState(0),
     )  # fmt: skip
@@ -166,7 +167,7 @@ def test_means_that_move_far_are_seen_by_the_bound_of_the_moments():
         case.parameters.weights, far, case.parameters.covariances,
         case.parameters.precisions_cholesky,
     )  # fmt: skip
-    settings = FitSettings(
+    settings = fit_settings(
         num_components=2, covariance_type="full", start=StartSettings("kmeans"),
         random_state=np.random.RandomState(0),
     )  # fmt: skip

@@ -15,11 +15,12 @@ import torch
 from sklearn_torch_gmm import GaussianMixture
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.em import loop as plain_loop
-from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
+from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError, NonFiniteLikelihoodError
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.training import fit as fit_module
 from sklearn_torch_gmm.training.fit import fit_mixture, fit_sweep
+from tests.em.settings import fit_settings
 
 TYPES = sorted(STRUCTURES)
 
@@ -38,7 +39,7 @@ def settings_for(covariance_type="full", strategy="random_from_data", **options)
     defaults = {"max_iter": 20, "tolerance": 1e-3}
     start = StartSettings(strategy) if isinstance(strategy, str) else strategy
     random_state = np.random.RandomState(0)
-    return FitSettings(2, covariance_type, start, random_state, **defaults | options)
+    return fit_settings(2, covariance_type, start, random_state, **defaults | options)
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_both_loops_sweep_the_same_with_a_fit_that_fails(X, monkeypatch):
         random_state = np.random.RandomState(0)
         options = {"goes_on_without": True, "regularization": 0.0, "num_init": 2}
         members = [
-            FitSettings(components, name, start, random_state, **options)
+            fit_settings(components, name, start, random_state, **options)
             for name in TYPES
             for components in (1, 3)
         ]

@@ -11,10 +11,11 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.em.iterations import Iterations
-from sklearn_torch_gmm.em.settings import FitSettings, StartSettings
+from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.training.fit import fit_mixture, fit_sweep
 from sklearn_torch_gmm.training.module import EMModule
+from tests.em.settings import fit_settings
 
 TYPES = sorted(STRUCTURES)
 
@@ -29,7 +30,7 @@ def X(rng):
 def settings_for(covariance_type="full", **options):
     defaults = {"max_iter": ITERATIONS, "tolerance": 0.0}
     start = StartSettings("random_from_data")
-    return FitSettings(2, covariance_type, start, np.random.RandomState(0), **defaults | options)
+    return fit_settings(2, covariance_type, start, np.random.RandomState(0), **defaults | options)
 
 
 def watched():

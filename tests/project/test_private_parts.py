@@ -1,0 +1,91 @@
+"""What breaks when scikit-learn, torch or NumPy no longer has a private part that we use."""
+
+from numbers import Real
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from torch.utils.data import DataLoader, TensorDataset
+
+from sklearn_torch_gmm import _private_parts as private
+
+
+class Estimator(BaseEstimator):
+    _parameter_constraints = {  # noqa: RUF012
+        "share": [private.Interval(Real, 0.0, 1.0, closed="left")],
+        "kind": [private.StrOptions({"one", "two"})],
+    }
+
+    def __init__(self, share=0.5, kind="one"):
+        self.share = share
+        self.kind = kind
+
+
+def test_constraints_are_checked_by_scikit_learn():
+    """Otherwise wrong parameters would be found later, in other words than scikit-learn's."""
+    private.validate_parameters(Estimator())
+    with pytest.raises(private.InvalidParameterError, match="'share' parameter of Estimator"):
+        private.validate_parameters(Estimator(share=1.0))
+    with pytest.raises(private.InvalidParameterError, match="must be a str among"):
+        private.validate_parameters(Estimator(kind="three"))
+
+
+def test_an_invalid_parameter_is_both_errors():
+    """Otherwise programs that catch scikit-learn's errors would not catch ours."""
+    assert issubclass(private.InvalidParameterError, ValueError)
+    assert issubclass(private.InvalidParameterError, TypeError)
+
+
+def test_an_interval_tells_its_type_and_what_is_in_it():
+    """Otherwise True would be a number of rows: see the constraints of the estimators."""
+    interval = private.Interval(Real, 0.0, None, closed="left")
+    assert interval.type is Real
+    assert interval.is_satisfied_by(0.0)
+    assert not interval.is_satisfied_by(-1.0)
+
+
+def test_names_of_parameters_are_known_without_an_instance():
+    """Otherwise a saved model could not be held against its class before it is loaded."""
+    assert private.parameter_names(Estimator) == ["kind", "share"]
+
+
+def test_a_missing_matplotlib_is_told_with_the_name_of_what_needs_it(monkeypatch):
+    """Otherwise a display would end with a bare ModuleNotFoundError."""
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"Display\.plot requires matplotlib"):
+        private.check_matplotlib_support("Display.plot")
+
+
+def test_the_global_random_state_is_the_one_that_numpy_seeds():
+    """Otherwise a fit that goes on from a checkpoint would set back the whole process."""
+    assert check_random_state(None) is private.GLOBAL_RANDOM_STATE
+    before = np.random.get_state()
+    try:
+        np.random.seed(3)
+        expected = np.random.RandomState(3).random_sample()
+        assert private.GLOBAL_RANDOM_STATE.random_sample() == expected
+    finally:
+        np.random.set_state(before)
+
+
+def test_the_workers_of_a_loader_end_when_told():
+    """Otherwise they would live as long as a traceback or a cycle refers to them."""
+    data = TensorDataset(torch.arange(4.0))
+    loader = DataLoader(data, num_workers=1, persistent_workers=True)
+    assert private.persistent_iterator(loader) is None
+    iterator = iter(loader)
+    assert private.persistent_iterator(loader) is iterator
+    (worker,) = iterator._workers
+    assert worker.is_alive()
+    private.end_workers(iterator)
+    worker.join(30)
+    assert not worker.is_alive()
+    private.forget_iterator(loader)
+    assert len(list(loader)) == 4
+    private.end_workers(private.persistent_iterator(loader))
+
+
+def test_a_loader_without_workers_has_none_to_end():
+    private.end_workers(iter(DataLoader(TensorDataset(torch.arange(4.0)))))

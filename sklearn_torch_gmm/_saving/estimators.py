@@ -1,7 +1,6 @@
-"""Estimators that go into a directory and come back, without pickle.
+"""Estimators that are written to a directory and read again, without pickle.
 
-The parameters are JSON, the fitted attributes JSON beside the file of the fitted torch module. What
-is read is checked against itself before an estimator is made of it.
+What is read is checked against itself before an estimator is made of it.
 """
 
 from __future__ import annotations
@@ -9,6 +8,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,18 +19,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklearn_torch_gmm._private_parts import parameter_names
-from sklearn_torch_gmm._saving.directory import (
-    ATTRIBUTE_FILES,
-    PARAMETER_FILES,
-    read_model,
-    write_model,
-)
+from sklearn_torch_gmm._saving.model_file import Part, PartName, read_model, write_model
 from sklearn_torch_gmm._saving.pickling import compact_labels
 from sklearn_torch_gmm._saving.values import decode, encode
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
 from sklearn_torch_gmm.core.fixed import PARTS
-from sklearn_torch_gmm.core.model import GaussianMixtureModel
-from sklearn_torch_gmm.core.serialization import dump_json, dump_tensors, parse_json, parse_tensors
+from sklearn_torch_gmm.core.model import MODEL_FILE, GaussianMixtureModel, model_from
 
 Self = TypeVar("Self", bound=BaseEstimator)
 PathLike = str | os.PathLike[str]
@@ -56,17 +51,24 @@ _BUFFERS = {
     "means_": "means",
     "precisions_cholesky_": "precisions_cholesky",
 }
-"""Fitted attributes that the module's file holds under the names of the module's buffers."""
+"""Fitted attributes that the file holds under the names of the module's buffers."""
 
-_PARAMETERS_JSON, _PARAMETERS_TENSORS = PARAMETER_FILES
-_ATTRIBUTES_JSON, _ATTRIBUTES_TENSORS = ATTRIBUTE_FILES
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "converged_": (bool, np.bool_),
+    "n_iter_": Integral,
+    "lower_bound_": Real,
+    "lower_bounds_": list,
+    "n_samples_seen_": Real,
+    "n_features_in_": Integral,
+}
+"""Types of the attributes that are not arrays."""
 
 
 def save(self, path: PathLike) -> None:
     """Write the estimator, fitted or not, to a directory, without pickle.
 
     A model that is there already is replaced in one step: a crash leaves the old or the new
-    one. What each file holds is described in the documentation's page on keeping models.
+    one. The content of the file is described in the documentation's page on keeping models.
 
     Parameters
     ----------
@@ -94,11 +96,10 @@ def save(self, path: PathLike) -> None:
     array([[0.],
            [4.]])
     """
-    files = _parameter_files(self)
+    parts: dict[PartName, Part] = {"parameters": _parameters_of(self)}
     if self.__sklearn_is_fitted__():
-        files |= _attribute_files(self)
-    replaced = (*PARAMETER_FILES, *ATTRIBUTE_FILES)
-    write_model(Path(path), _name_of(type(self)), files, replaced=replaced)
+        parts["attributes"] = _attributes_of(self)
+    write_model(Path(path), _name_of(type(self)), parts, keep_other=False)
 
 
 def load(cls: type[Self], path: PathLike) -> Self:
@@ -116,15 +117,14 @@ def load(cls: type[Self], path: PathLike) -> Self:
     Raises
     ------
     OSError
-        If there is no model, or a file of it is missing.
+        If there is no model.
     ValueError
         If the model is of another class, of a newer format, damaged or altered.
     """
-    path = Path(path)
-    files = read_model(path, _name_of(cls), (*PARAMETER_FILES, *ATTRIBUTE_FILES))
-    estimator = _from_parameter_files(cls, files, path)
-    if _ATTRIBUTES_JSON in files:
-        _set_attributes(estimator, files, path)
+    parts = read_model(Path(path), _name_of(cls))
+    estimator = _with_parameters(cls, parts, Path(path))
+    if "attributes" in parts:
+        _set_attributes(estimator, parts, Path(path))
     return estimator
 
 
@@ -145,8 +145,8 @@ def save_parameters(self, path: PathLike) -> None:
     OSError
         If the path is one of a file, or the directory cannot be written.
     """
-    files = _parameter_files(self)
-    write_model(Path(path), _name_of(type(self)), files, replaced=PARAMETER_FILES)
+    parts: dict[PartName, Part] = {"parameters": _parameters_of(self)}
+    write_model(Path(path), _name_of(type(self)), parts, keep_other=True)
 
 
 def load_parameters(cls: type[Self], path: PathLike) -> Self:
@@ -177,8 +177,7 @@ def load_parameters(cls: type[Self], path: PathLike) -> Self:
     ...     GaussianMixture.load_parameters(folder)
     GaussianMixture(num_components=3)
     """
-    path = Path(path)
-    return _from_parameter_files(cls, read_model(path, _name_of(cls), PARAMETER_FILES), path)
+    return _with_parameters(cls, read_model(Path(path), _name_of(cls)), Path(path))
 
 
 def save_attributes(self, path: PathLike) -> None:
@@ -200,8 +199,8 @@ def save_attributes(self, path: PathLike) -> None:
         If the path is one of a file, or the directory cannot be written.
     """
     check_is_fitted(self)
-    files = _attribute_files(self)
-    write_model(Path(path), _name_of(type(self)), files, replaced=ATTRIBUTE_FILES)
+    parts: dict[PartName, Part] = {"attributes": _attributes_of(self)}
+    write_model(Path(path), _name_of(type(self)), parts, keep_other=True)
 
 
 def load_attributes(self, path: PathLike) -> None:
@@ -228,66 +227,57 @@ def load_attributes(self, path: PathLike) -> None:
     ...     mixture.save_attributes(folder)
     ...     mixture.clone().load_attributes(folder)
     """
-    path = Path(path)
-    _set_attributes(self, read_model(path, _name_of(type(self)), ATTRIBUTE_FILES), path)
+    _set_attributes(self, read_model(Path(path), _name_of(type(self))), Path(path))
 
 
-def _parameter_files(estimator: BaseEstimator) -> dict[str, bytes]:
+def _parameters_of(estimator: BaseEstimator) -> Part:
     tensors: dict[str, Tensor] = {}
     parameters = estimator.get_params(deep=False)
-    encoded = {name: encode(value, name, tensors) for name, value in parameters.items()}
-    files = {_PARAMETERS_JSON: dump_json(encoded)}
-    if tensors:
-        files[_PARAMETERS_TENSORS] = dump_tensors(tensors, {})
-    return files
+    values = {name: encode(value, name, tensors) for name, value in parameters.items()}
+    return Part(values, tensors)
 
 
-def _from_parameter_files(cls: type[Self], files: Mapping[str, bytes], directory: Path) -> Self:
-    origin = directory / _PARAMETERS_JSON
-    if _PARAMETERS_JSON not in files:
-        msg = "The directory has no parameters: load its attributes into an estimator that has"
+def _with_parameters(cls: type[Self], parts: Mapping[PartName, Part], directory: Path) -> Self:
+    origin = directory / MODEL_FILE
+    if "parameters" not in parts:
+        msg = "The file has no parameters: load its attributes into an estimator that has"
         raise FileNotFoundError(errno.ENOENT, msg, str(origin))
-    tensors: dict[str, Tensor] = {}
-    if _PARAMETERS_TENSORS in files:
-        place = str(directory / _PARAMETERS_TENSORS)
-        tensors, _ = parse_tensors(files[_PARAMETERS_TENSORS], place)
-    parameters = _decode_names(files[_PARAMETERS_JSON], tensors, str(origin))
+    part = parts["parameters"]
+    parameters = decode(part.values, part.tensors, str(origin))
     _check_names(parameters, parameter_names(cls), str(origin))
+    if not isinstance(parameters.get("trainer_params"), dict | None):
+        msg = f"{origin} has trainer_params that are no dictionary: save the model again."
+        raise ValueError(msg)
     return cls(**parameters)
 
 
-def _attribute_files(estimator: BaseEstimator) -> dict[str, bytes]:
-    attributes = {
-        n: getattr(estimator, n) for n in estimator.persistent_attributes if hasattr(estimator, n)
-    }
+def _attributes_of(estimator: BaseEstimator) -> Part:
+    names = estimator.persistent_attributes
+    attributes = {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
     _check_fitted(attributes, estimator.covariance_type, origin="The estimator")
     if "labels_" in attributes:
         attributes["labels_"] = compact_labels(attributes["labels_"])
     tensors: dict[str, Tensor] = {}
-    encoded = {
+    values = {
         name: encode(value, _BUFFERS.get(name, name), tensors) for name, value in attributes.items()
     }
-    others = {n: t for n, t in tensors.items() if n not in _BUFFERS.values()}
     model: GaussianMixtureModel = estimator.model_
-    return {
-        _ATTRIBUTES_JSON: dump_json(encoded),
-        _ATTRIBUTES_TENSORS: model.to_bytes(others),
-    }
+    return Part(values, {**tensors, **model.state_dict()}, asdict(model.config))
 
 
-def _set_attributes(estimator: BaseEstimator, files: Mapping[str, bytes], directory: Path) -> None:
-    origin = directory / _ATTRIBUTES_JSON
-    for name in ATTRIBUTE_FILES:
-        if name not in files:
-            msg = (
-                "The directory has no fitted attributes: it was saved before the fit. Load its "
-                "parameters, and fit"
-            )
-            raise FileNotFoundError(errno.ENOENT, msg, str(directory / name))
-    place = str(directory / _ATTRIBUTES_TENSORS)
-    model, others = GaussianMixtureModel.from_bytes(files[_ATTRIBUTES_TENSORS], place)
-    tensors = {**others, **model.state_dict()}
-    attributes = _decode_names(files[_ATTRIBUTES_JSON], tensors, str(origin))
+def _set_attributes(
+    estimator: BaseEstimator, parts: Mapping[PartName, Part], directory: Path
+) -> None:
+    origin = directory / MODEL_FILE
+    if "attributes" not in parts:
+        msg = (
+            "The file has no fitted attributes: it was saved before the fit. Load its parameters, "
+            "and fit"
+        )
+        raise FileNotFoundError(errno.ENOENT, msg, str(origin))
+    part = parts["attributes"]
+    model_from(part.tensors, {"config": part.config}, str(origin), GaussianMixtureModel)
+    attributes = decode(part.values, part.tensors, str(origin))
     _check_names(attributes, estimator.persistent_attributes, str(origin))
     _check_fitted(attributes, estimator.covariance_type, str(origin))
     if "labels_" in attributes:
@@ -299,14 +289,6 @@ def _set_attributes(estimator: BaseEstimator, files: Mapping[str, bytes], direct
 
 def _name_of(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _decode_names(content: bytes, tensors: Mapping[str, Tensor], origin: str) -> dict[str, Any]:
-    values = decode(parse_json(content, origin), tensors, origin)
-    if not isinstance(values, dict):
-        msg = f"{origin} is damaged: it does not hold values by name. Save the model again."
-        raise ValueError(msg)
-    return values
 
 
 def _check_names(found: Mapping[str, Any], known: list[str], origin: str) -> None:
@@ -349,6 +331,10 @@ def _check_fitted(attributes: Mapping[str, Any], covariance_type: Any, origin: s
             raise ValueError(msg)
         if values.dtype != means.dtype or values.dtype.kind != "f":
             msg = f"{origin} has {name} of type {values.dtype}, and means_ of {means.dtype}."
+            raise ValueError(msg)
+    for name, kinds in _KINDS.items():
+        if name in attributes and not isinstance(attributes[name], kinds):
+            msg = f"{origin} has {name} of type {type(attributes[name]).__name__}: fit it again."
             raise ValueError(msg)
     labels = attributes.get("labels_", np.zeros(0, np.int64))
     if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu":

@@ -134,10 +134,25 @@ def decode(content: Any, tensors: Mapping[str, Tensor], origin: str) -> Any:
         If the content is nothing that :func:`encode` makes.
     """
     try:
+        _check_depth(content, 4 * _MAX_DEPTH)
         return _decode(content, tensors)
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         msg = f"{origin} holds a value that cannot be read ({error!r}): save the model again."
         raise ValueError(msg) from error
+
+
+def _check_depth(content: Any, left: int) -> None:
+    """Raise ValueError for JSON that is nested more deeply than what :func:`encode` makes.
+
+    Each level of a value is up to three levels of JSON, of a tagged list of pairs.
+    """
+    if left == 0:
+        msg = "it is nested too deeply"
+        raise ValueError(msg)
+    parts = content.values() if isinstance(content, dict) else content
+    if isinstance(content, (dict, list)):
+        for part in parts:
+            _check_depth(part, left - 1)
 
 
 def _decode(content: Any, tensors: Mapping[str, Tensor]) -> Any:

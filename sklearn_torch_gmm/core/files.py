@@ -1,47 +1,64 @@
 """Files that are whole or not there.
 
-What is written stands beside its final place, forced to the disk, before it is renamed: a file
-system renames in one step. What is read is a regular file, and never longer than it is.
+A file is written beside its final place, forced to the disk, and renamed, which a file system does
+in one step. Only regular files are read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import secrets
 import stat
+import time
 from pathlib import Path
 
+STALE_SECONDS = 3600
+"""Age of an unfinished file from which on its writer is taken to be dead: no save takes an hour."""
 
-def read_file(path: Path, *, follow_links: bool = False) -> bytes:
-    """Return the content of a regular file.
 
-    Raises
-    ------
-    OSError
-        If there is no such file, if it is not a regular one (reading a pipe or a device might
-        never end), or if it is a link and links are not followed.
+def check_regular_file(path: Path, *, follow_links: bool = False) -> None:
+    """Raise OSError unless there is a regular file: reading a pipe or a device might never end.
+
+    A link is refused, too, unless links are followed.
     """
     mode = path.stat(follow_symlinks=follow_links).st_mode
     if stat.S_ISLNK(mode):
         msg = "This is a link, and nothing outside the directory is read: put a copy in its place"
         raise OSError(errno.ELOOP, msg, str(path))
     if not stat.S_ISREG(mode):
-        msg = "This is not a regular file: give the file or directory that was saved"
+        msg = "This is not a regular file: remove it, or give the file or directory that was saved"
         raise OSError(errno.EINVAL, msg, str(path))
-    with path.open("rb") as file:
-        return file.read(os.fstat(file.fileno()).st_size)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a new file in place of any other, and force it to the disk."""
-    path.unlink(missing_ok=True)
-    # Exclusive creation never writes through a link.
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that readers, at any time, find the old one or the new one.
+
+    Several processes may write to one place: the last of them to be done stays.
+    """
+    if not path.parent.is_dir():
+        # Otherwise the error would name the file beside it.
+        msg = "The directory of this file is missing: make it, or give another path"
+        raise FileNotFoundError(errno.ENOENT, msg, str(path))
+    if path.is_dir():
+        msg = "A directory stands in the place of this file: remove it, or give another path"
+        raise IsADirectoryError(errno.EISDIR, msg, str(path))
+    _remove_stale(path)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        # Exclusive creation never writes through a link.
+        with beside.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+    sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:
@@ -55,18 +72,10 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that whoever reads it, at any time, finds the old one or the new one."""
-    if not path.parent.is_dir():
-        # Otherwise the error would name the file beside it.
-        msg = "The directory of this file is missing: make it, or give another path"
-        raise FileNotFoundError(errno.ENOENT, msg, str(path))
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    try:
-        write_file(beside, content)
-        beside.replace(path)
-    except BaseException:
+def _remove_stale(path: Path) -> None:
+    """Remove what processes that were killed have left of their files."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
+        # Another process may remove it at the same time.
         with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
-    sync_directory(path.parent)
+            if time.time() - left.lstat().st_mtime > STALE_SECONDS:
+                left.unlink()

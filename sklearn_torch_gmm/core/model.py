@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from sklearn_torch_gmm.core.counts import check_count
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
-from sklearn_torch_gmm.core.files import read_file, replace_file
-from sklearn_torch_gmm.core.serialization import dump_tensors, parse_json, parse_tensors
+from sklearn_torch_gmm.core.files import replace_file
+from sklearn_torch_gmm.core.serialization import dump_tensors, read_tensors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 MODEL_FILE = "model.safetensors"
-"""Name of the module's file in the directory of a saved estimator."""
+"""Name of the file in the directory of a saved estimator."""
 
 
 @dataclass(frozen=True)
@@ -271,7 +270,8 @@ class GaussianMixtureModel(nn.Module):
         if path.is_dir():
             msg = f"{path} is a directory: give the name of a file, say {path / MODEL_FILE}."
             raise IsADirectoryError(msg)
-        replace_file(path, self.to_bytes())
+        document = {"config": asdict(self.config)}
+        replace_file(path, dump_tensors(self.state_dict(), document))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -306,89 +306,53 @@ class GaussianMixtureModel(nn.Module):
         path = Path(path)
         if path.is_dir():
             path = path / MODEL_FILE
-        model, _ = cls.from_bytes(read_file(path, follow_links=True), str(path))
-        return model
-
-    def to_bytes(self, others: Mapping[str, Tensor] | None = None) -> bytes:
-        """Return the content of the module's file, with other tensors beside its own.
-
-        Parameters
-        ----------
-        others : mapping of str to Tensor, default=None
-            Tensors under names that are not the module's.
-
-        Returns
-        -------
-        content : bytes
-
-        Examples
-        --------
-        >>> from sklearn_torch_gmm import GaussianMixtureModel, GaussianMixtureModelConfig
-        >>> content = GaussianMixtureModel(GaussianMixtureModelConfig(2, 1)).to_bytes()
-        >>> model, others = GaussianMixtureModel.from_bytes(content, "a message")
-        >>> model.config.num_components, others
-        (2, {})
-        """
-        config = json.dumps(asdict(self.config))
-        return dump_tensors({**self.state_dict(), **(others or {})}, {"config": config})
-
-    @classmethod
-    def from_bytes(cls, content: bytes, origin: str) -> tuple[Self, dict[str, Tensor]]:
-        """Return the module and the other tensors from what :meth:`to_bytes` returned.
-
-        Parameters
-        ----------
-        content : bytes
-            The content of a file.
-        origin : str
-            What errors call it.
-
-        Returns
-        -------
-        model : GaussianMixtureModel
-        others : dict of str to Tensor
-
-        Raises
-        ------
-        ValueError
-            If the content is of a newer format, damaged, or not that of a module.
-
-        Examples
-        --------
-        See :meth:`to_bytes`.
-        """
-        tensors, metadata = parse_tensors(content, origin)
-        config = _parse_config(metadata.get("config", "null"), origin)
-        structure = get_structure(config.covariance_type)
-        shape = structure.covariance_shape(config.num_components, config.num_features)
-        wanted = {
-            "component_probs": (config.num_components,),
-            "means": (config.num_components, config.num_features),
-            "precisions_cholesky": shape,
-        }
-        # Compared before the module takes memory for sizes that only the configuration claims.
-        found = {name: tuple(tensors[name].shape) for name in wanted if name in tensors}
-        dtypes = {tensors[name].dtype for name in found}
-        if found != wanted or len(dtypes) != 1 or not min(dtypes, key=str).is_floating_point:
-            msg = (
-                f"{origin} does not hold the tensors of its {config}: wanted {wanted}, of one "
-                f"floating-point type, found {found} of {sorted(map(str, dtypes))}."
-            )
-            raise ValueError(msg)
-        with torch.device("cpu"):
-            model = cls(config, dtype=dtypes.pop())
-        model.load_state_dict({name: tensors.pop(name) for name in wanted})
-        return model, tensors
+        tensors, document = read_tensors(path, follow_links=True)
+        return model_from(tensors, document, str(path), cls)
 
 
-def _parse_config(text: str, origin: str) -> GaussianMixtureModelConfig:
-    values = parse_json(text, origin)
-    names = ("num_components", "num_features", "covariance_type")
-    if not isinstance(values, dict) or set(values) != set(names):
+Model = TypeVar("Model", bound=GaussianMixtureModel)
+
+
+def model_from(
+    tensors: Mapping[str, Tensor], document: Mapping[str, Any], origin: str, cls: type[Model]
+) -> Model:
+    """Return the module in a file, of which ``origin`` is the name for messages.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or its tensors are not those of its configuration.
+    """
+    config = _parse_config(document.get("config"), origin)
+    structure = get_structure(config.covariance_type)
+    shape = structure.covariance_shape(config.num_components, config.num_features)
+    wanted = {
+        "component_probs": (config.num_components,),
+        "means": (config.num_components, config.num_features),
+        "precisions_cholesky": shape,
+    }
+    # Compared before the module takes memory for sizes that only the configuration claims.
+    found = {name: tuple(tensors[name].shape) for name in wanted if name in tensors}
+    dtypes = {tensors[name].dtype for name in found}
+    if found != wanted or len(dtypes) != 1 or not min(dtypes, key=str).is_floating_point:
+        msg = (
+            f"{origin} does not hold the tensors of its {config}: wanted {wanted}, of one "
+            f"floating-point type, found {found} of {sorted(map(str, dtypes))}."
+        )
+        raise ValueError(msg)
+    with torch.device("cpu"):
+        model = cls(config, dtype=dtypes.pop())
+    model.load_state_dict({name: tensors[name] for name in wanted})
+    return model
+
+
+def _parse_config(values: Any, origin: str) -> GaussianMixtureModelConfig:
+    names = {"num_components", "num_features", "covariance_type"}
+    if not isinstance(values, dict) or set(values) != names:
         msg = f"{origin} is no file of a GaussianMixtureModel: it has no configuration of one."
         raise ValueError(msg)
     if not isinstance(values["covariance_type"], str):
-        values["covariance_type"] = repr(values["covariance_type"])
+        values = {**values, "covariance_type": repr(values["covariance_type"])}
     try:
         return GaussianMixtureModelConfig(**values)
     except ValueError as error:

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from sklearn_torch_gmm.core.files import read_file, replace_file, write_file
+from sklearn_torch_gmm.core.files import check_regular_file, replace_file
 
 
 def names_in(directory):
@@ -44,7 +44,7 @@ def test_writing_does_not_go_through_a_link(tmp_path):
     target.write_bytes(b"precious")
     link = tmp_path / "link"
     link.symlink_to(target)
-    write_file(link, b"new")
+    replace_file(link, b"new")
     assert target.read_bytes() == b"precious"
     assert link.read_bytes() == b"new"
 
@@ -53,9 +53,9 @@ def test_links_are_followed_only_if_asked(tmp_path):
     (tmp_path / "target").write_bytes(b"content")
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "target")
-    assert read_file(link, follow_links=True) == b"content"
+    check_regular_file(link, follow_links=True)
     with pytest.raises(OSError, match="is a link") as caught:
-        read_file(link)
+        check_regular_file(link)
     assert caught.value.filename == str(link)
 
 
@@ -63,14 +63,14 @@ def test_links_are_followed_only_if_asked(tmp_path):
 def test_reading_a_pipe_is_refused_rather_than_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="not a regular file"):
-        read_file(tmp_path / "pipe")
+        check_regular_file(tmp_path / "pipe")
 
 
 def test_reading_a_directory_is_refused(tmp_path):
     with pytest.raises(OSError, match="not a regular file"):
-        read_file(tmp_path)
+        check_regular_file(tmp_path)
 
 
 def test_reading_a_missing_file_names_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing"):
-        read_file(tmp_path / "missing")
+        check_regular_file(tmp_path / "missing")

@@ -1,5 +1,4 @@
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -9,8 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
-from sklearn_torch_gmm.core.serialization import dump_tensors
+from sklearn_torch_gmm.core.model import (
+    GaussianMixtureModel,
+    GaussianMixtureModelConfig,
+    model_from,
+)
+from sklearn_torch_gmm.core.serialization import dump_tensors, parse_tensors
 from tests.conftest import SEED
 from tests.core.oracle import Mixture, log_densities
 
@@ -94,15 +97,6 @@ def test_loaded_module_is_of_the_class_that_loads(tmp_path):
     assert type(Special.load(tmp_path / "mixture")) is Special
 
 
-def test_other_tensors_beside_its_own():
-    model, _ = random_model("tied")
-    content = model.to_bytes({"labels": torch.arange(4)})
-    again, others = GaussianMixtureModel.from_bytes(content, "file")
-    assert_same(model, again)
-    assert others.keys() == {"labels"}
-    assert others["labels"].tolist() == [0, 1, 2, 3]
-
-
 def test_saving_replaces_the_file(tmp_path):
     path = tmp_path / "mixture"
     random_model("full")[0].save(path)
@@ -150,13 +144,13 @@ GOOD_CONFIG = {"num_components": 2, "num_features": 3, "covariance_type": "diag"
 def hand_made(changed_tensors=None, config=None):
     tensors = {**good_tensors(), **(changed_tensors or {})}
     tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    text = config if isinstance(config, str) else json.dumps({**GOOD_CONFIG, **(config or {})})
-    return dump_tensors(tensors, {"config": text})
+    config = {**GOOD_CONFIG, **(config or {})} if isinstance(config, dict | None) else config
+    return dump_tensors(tensors, {"config": config})
 
 
 def test_hand_made_file_is_read():
     # So that the refusals below are for what is wrong.
-    GaussianMixtureModel.from_bytes(hand_made(), "file")
+    model_from(*parse_tensors(hand_made(), "file"), "file", GaussianMixtureModel)
 
 
 @pytest.mark.parametrize(
@@ -177,16 +171,15 @@ def test_hand_made_file_is_read():
         hand_made(config={"num_components": 2.0}),
         hand_made(config={"further": 1}),
         hand_made(config="{}"),
-        hand_made(config="null"),
-        hand_made(config="NaN"),
         hand_made(config="\ud800"),
+        hand_made(config=[1]),
         dump_tensors(good_tensors(), {}),
     ],
 )
 def test_files_that_are_no_module_are_refused(content):
     start = time.perf_counter()
     with pytest.raises(ValueError, match=r"^the/file "):
-        GaussianMixtureModel.from_bytes(content, "the/file")
+        model_from(*parse_tensors(content, "the/file"), "the/file", GaussianMixtureModel)
     # Nothing of a claimed size is even begun.
     assert time.perf_counter() - start < 1.0
 

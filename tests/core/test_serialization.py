@@ -1,5 +1,5 @@
-import hashlib
 import json
+import os
 import tracemalloc
 
 import numpy as np
@@ -9,11 +9,10 @@ import torch
 
 from sklearn_torch_gmm.core.serialization import (
     FORMAT_VERSION,
-    check_format_version,
     dump_tensors,
     is_storable,
-    parse_json,
     parse_tensors,
+    read_tensors,
 )
 
 GENERATOR = np.random.default_rng(7)
@@ -47,32 +46,29 @@ SPECIFICATION = {
 }
 
 
-def dumped(arrays=None, metadata=None):
+def dumped(arrays=None, document=None):
     arrays = ARRAYS if arrays is None else arrays
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return dump_tensors(tensors, metadata or {})
+    return dump_tensors(tensors, document or {})
 
 
 def read_by_specification(content):
     """Read a file by safetensors' specification, with nothing of ours."""
     length = int(np.frombuffer(content[:8], "<u8")[0])
     header = json.loads(content[8 : 8 + length])
-    metadata = header.pop("__metadata__")
+    (text,) = header.pop("__metadata__").values()
     arrays = {}
     for name, entry in header.items():
         start, end = entry["data_offsets"]
         octets = content[8 + length + start : 8 + length + end]
         arrays[name] = np.frombuffer(octets, SPECIFICATION[entry["dtype"]]).reshape(entry["shape"])
-    return arrays, metadata
+    return arrays, json.loads(text)
 
 
-def with_header(header, body, *, seal=True):
-    """Return a hand-made file, with a valid checksum unless told otherwise."""
-    header = {"__metadata__": {"format_version": "1"}, **header}
-    if seal:
-        text = json.dumps(header, sort_keys=True, separators=(",", ":"))
-        header["__metadata__"]["sha256"] = hashlib.sha256(text.encode() + body).hexdigest()
-    encoded = json.dumps(header).encode()
+def with_header(header, body, **document):
+    """Return a hand-made file."""
+    metadata = {"sklearn_torch_gmm": json.dumps({"format_version": 1, **document})}
+    encoded = json.dumps({"__metadata__": metadata, **header}).encode()
     return len(encoded).to_bytes(8, "little") + encoded + body
 
 
@@ -81,13 +77,13 @@ def entry(shape, offsets, dtype="F64"):
 
 
 def test_file_follows_the_specification_of_safetensors():
-    arrays, metadata = read_by_specification(dumped(metadata={"made by": "a test"}))
+    arrays, metadata = read_by_specification(dumped(document={"made by": "a test"}))
     assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], array)
         assert arrays[name].dtype == array.dtype
     assert metadata["made by"] == "a test"
-    assert metadata["format_version"] == str(FORMAT_VERSION)
+    assert metadata["format_version"] == FORMAT_VERSION
 
 
 def test_safetensors_reads_the_file():
@@ -100,7 +96,7 @@ def test_safetensors_reads_the_file():
 
 
 def test_round_trip_changes_nothing():
-    found, metadata = parse_tensors(dumped(metadata={"a": "b"}), "file")
+    found, metadata = parse_tensors(dumped(document={"a": "b"}), "file")
     assert metadata["a"] == "b"
     assert found.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
@@ -153,9 +149,8 @@ def test_loaded_memory_is_writable_and_their_own():
         torch.zeros(2, dtype=torch.complex64),
         torch.zeros(2, 2).to_sparse(),
         torch.zeros(2, device="meta"),
-        torch.zeros([1] * 33),
     ],
-    ids=["complex", "sparse", "meta", "many dimensions"],
+    ids=["complex", "sparse", "meta"],
 )
 def test_tensors_that_are_not_storable(tensor):
     assert not is_storable(tensor)
@@ -183,13 +178,6 @@ def test_appended_bytes_are_refused():
         parse_tensors(dumped() + b"\0", "the/file")
 
 
-def test_hand_made_file_with_honest_claims_is_read():
-    # So that the refusals below are for the claims.
-    content = with_header({"a": entry([2], [0, 16])}, np.array([1.0, 2.0]).tobytes())
-    found, _ = parse_tensors(content, "file")
-    assert found["a"].tolist() == [1.0, 2.0]
-
-
 @pytest.mark.parametrize(
     "header",
     [
@@ -211,10 +199,8 @@ def test_hand_made_file_with_honest_claims_is_read():
         {"a": entry([2], [0, 16], "F65")},
         {"a": entry([2], [0, 16], None)},
         {"a": entry([2], [0, 16], ["F64"])},
-        {"a": entry([1] * 33, [0, 8]), "b": entry([1], [8, 16])},
         {"a": entry([2], [0, 16]), "b": entry([0, 2**62, 2**62, 2**62], [16, 16])},
         {"a": entry([2], [0, 16]), "b": entry([0, 10**30], [16, 16])},
-        {"a": {**entry([2], [0, 16]), "file": "/etc/passwd"}},
         {"a": {"dtype": "F64", "shape": [2]}},
         {"a": [1, 2]},
         {},
@@ -224,7 +210,8 @@ def test_false_claims_are_refused_before_memory_is_taken(header):
     content = with_header(header, np.array([1.0, 2.0]).tobytes())
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"^the/file is damaged"):
+        # Refused by the package, not by a checksum that does not hold.
+        with pytest.raises(ValueError, match=r"^the/file is damaged.*(while deserializ|Stride)"):
             parse_tensors(content, "the/file")
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
@@ -242,12 +229,17 @@ def test_false_claims_are_refused_before_memory_is_taken(header):
         (4).to_bytes(8, "little") + b"NaN ",
         (100_000).to_bytes(8, "little") + b"[" * 100_000,
         b"PK\x03\x04" + b"\0" * 100,
-        with_header({"a": entry([2], [0, 16])}, b"\0" * 16, seal=False),
-        with_header({"__metadata__": [1]}, b"", seal=False),
-        with_header({"__metadata__": {"format_version": 1, "sha256": ""}}, b"", seal=False),
-        with_header({"__metadata__": {"format_version": "one"}}, b""),
-        with_header({"__metadata__": {"format_version": "0"}}, b""),
-        with_header({"__metadata__": {"format_version": "9" * 5000}}, b""),
+        with_header({"a": entry([2], [0, 16])}, b"\0" * 16),
+        with_header({"a": entry([2], [0, 16])}, b"\0" * 16, sha256=""),
+        with_header({}, b""),
+        with_header({}, b"", format_version="one"),
+        with_header({}, b"", format_version=0),
+        with_header({}, b"", format_version=True),
+        with_header({}, b"", format_version=[1]),
+        with_header({"__metadata__": {"sklearn_torch_gmm": "[1]"}}, b""),
+        with_header({"__metadata__": {"sklearn_torch_gmm": '{"format_version": NaN}'}}, b""),
+        with_header({"__metadata__": {"sklearn_torch_gmm": "[" * 10**5}}, b""),
+        with_header({"__metadata__": {"theirs": "{}"}}, b""),
     ],
 )
 def test_what_is_no_file_of_ours_is_refused(content):
@@ -256,19 +248,14 @@ def test_what_is_no_file_of_ours_is_refused(content):
 
 
 def test_newer_format_is_refused_with_what_to_do():
-    newer = str(FORMAT_VERSION + 1)
-    content = with_header({"__metadata__": {"format_version": newer}}, b"")
-    with pytest.raises(ValueError, match=rf"the/file has format version {newer}.*update"):
+    content = with_header({}, b"", format_version=FORMAT_VERSION + 1)
+    with pytest.raises(ValueError, match=rf"has format version {FORMAT_VERSION + 1}.*update"):
         parse_tensors(content, "the/file")
 
 
-@pytest.mark.parametrize("version", [0, -1, "1", None, 1.0, True, [1]])
-def test_impossible_versions_are_refused(version):
-    with pytest.raises(ValueError, match=r"^the/file is damaged: its format version"):
-        check_format_version(version, "the/file")
-
-
-@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "-Infinity", "{", "", "[1,]", "[" * 10**5])
-def test_strict_json(text):
-    with pytest.raises(ValueError, match=r"^the/file is damaged"):
-        parse_json(text.encode(), "the/file")
+def test_a_file_is_not_read_before_its_sizes_agree(tmp_path):
+    """Extended as a sparse file, which takes no room on the disk."""
+    (tmp_path / "file").write_bytes(dumped())
+    os.truncate(tmp_path / "file", 2**40)
+    with pytest.raises(ValueError, match="file is damaged"):
+        read_tensors(tmp_path / "file")

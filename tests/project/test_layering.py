@@ -47,6 +47,7 @@ MOST_IMPORTS_INSIDE_FUNCTIONS = 5
 MOST_ATTRIBUTES = 12
 
 CORE_MAY_IMPORT = (
+    "safetensors",
     "torch",
     "typing_extensions",  # which torch requires
     "sklearn_torch_gmm.core",

@@ -1,4 +1,3 @@
-import json
 import os
 
 import numpy as np
@@ -10,9 +9,10 @@ from sklearn.exceptions import NotFittedError
 from torch.utils.data import TensorDataset
 
 from sklearn_torch_gmm import GaussianMixture, GaussianMixtureModel, mixture
+from sklearn_torch_gmm.core.serialization import read_tensors
 from sklearn_torch_gmm.exceptions import UnstorableParameterError
 from tests.conftest import SEED
-from tests.saving.test_directory import names_in
+from tests.saving.test_model_file import names_in
 
 TYPES = ["full", "tied", "diag", "spherical"]
 FACES = [GaussianMixture, mixture.GaussianMixture]
@@ -90,10 +90,18 @@ class TestRoundTrip:
 
     def test_files(self, face, tmp_path):
         make(face).save(tmp_path)
-        assert names_in(tmp_path) == ["manifest.json", "params.json"]
+        assert names_in(tmp_path) == ["model.safetensors"]
         fit(face).save(tmp_path)
-        names = ["attributes.json", "manifest.json", "model.safetensors", "params.json"]
-        assert names_in(tmp_path) == names
+        assert names_in(tmp_path) == ["model.safetensors"]
+
+    def test_empty_arrays_and_expanded_tensors(self, face, tmp_path):
+        params = {"empty": np.zeros((0, 3)), "one": torch.ones(1).expand(5), "rows": X.T[::2]}
+        estimator = fit(face).set_params(trainer_params=params)
+        estimator.save(tmp_path)
+        found = face.load(tmp_path).trainer_params
+        assert found["empty"].shape == (0, 3)
+        assert found["one"].tolist() == [1.0] * 5
+        np.testing.assert_array_equal(found["rows"], X.T[::2])
 
     def test_every_parameter(self, face, tmp_path):
         changed = {
@@ -204,7 +212,6 @@ class TestParts:
     def test_parameters_alone(self, face, tmp_path):
         estimator = fit(face)
         estimator.save_parameters(tmp_path)
-        assert names_in(tmp_path) == ["manifest.json", "params.json"]
         loaded = face.load_parameters(tmp_path)
         assert_same_parameters(estimator, loaded)
         assert not hasattr(loaded, "means_")
@@ -212,8 +219,6 @@ class TestParts:
     def test_attributes_alone(self, face, tmp_path):
         estimator = fit(face)
         estimator.save_attributes(tmp_path)
-        names = ["attributes.json", "manifest.json", "model.safetensors"]
-        assert names_in(tmp_path) == names
         loaded = clone(estimator)
         loaded.load_attributes(tmp_path)
         assert_same_fit(estimator, loaded)
@@ -260,20 +265,20 @@ class TestParts:
             make(face).save_attributes(tmp_path / "model")
         assert names_in(tmp_path) == []
         make(face).save(tmp_path)
-        with pytest.raises(FileNotFoundError, match=r"saved before the fit.*attributes\.json"):
+        with pytest.raises(FileNotFoundError, match=r"saved before the fit.*model\.safetensors"):
             make(face).load_attributes(tmp_path)
 
     def test_attributes_alone_have_no_parameters(self, face, tmp_path):
         fit(face).save_attributes(tmp_path)
         for load in (face.load, face.load_parameters):
-            with pytest.raises(FileNotFoundError, match=r"no parameters.*params\.json"):
+            with pytest.raises(FileNotFoundError, match=r"no parameters.*model\.safetensors"):
                 load(tmp_path)
 
     def test_persistent_attributes_are_what_is_saved(self, face, tmp_path):
         estimator = fit(face, pd.DataFrame(X, columns=["a", "b"]))
         estimator.save(tmp_path)
-        saved = json.loads((tmp_path / "attributes.json").read_text())
-        assert list(saved) == estimator.persistent_attributes
+        _, document = read_tensors(tmp_path / "model.safetensors")
+        assert sorted(document["attributes"]) == sorted(estimator.persistent_attributes)
         assert make(face).persistent_attributes == estimator.persistent_attributes
         fitted = set(vars(estimator)) - set(estimator.get_params())
         assert fitted == set(estimator.persistent_attributes)
@@ -327,6 +332,9 @@ class TestRefusals:
             ("weights_", [0.5, 0.5]),
             ("labels_", np.zeros(4)),
             ("n_features_in_", 7),
+            ("n_features_in_", np.array([2, 2])),
+            ("converged_", 3),
+            ("lower_bounds_", 0.5),
         ],
     )
     def test_attributes_that_do_not_belong_together(self, face, name, value, tmp_path):

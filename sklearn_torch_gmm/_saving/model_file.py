@@ -1,0 +1,157 @@
+"""The file of a saved estimator, ``model.safetensors`` in a directory of its own.
+
+It has two parts, the parameters and the fitted attributes, each of them JSON that names tensors.
+The tensors and the configuration of the fitted torch module are among them, under its own names.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import sklearn
+import torch
+from torch import Tensor
+
+import sklearn_torch_gmm
+from sklearn_torch_gmm.core.files import replace_file, sync_directory
+from sklearn_torch_gmm.core.model import MODEL_FILE
+from sklearn_torch_gmm.core.serialization import dump_tensors, read_tensors
+
+PartName = Literal["parameters", "attributes"]
+
+_PARAMETER = "parameters."
+"""Prefix of the tensors of parameters; those of attributes have their own names."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Values in terms of JSON, by name, and the tensors that they name.
+
+    Attributes
+    ----------
+    values : dict of str to object
+    tensors : dict of str to Tensor
+    config : dict or None
+        Of the torch module whose tensors are among them.
+    """
+
+    values: dict[str, Any]
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    config: dict[str, Any] | None = None
+
+
+def write_model(
+    directory: Path, class_name: str, parts: Mapping[PartName, Part], *, keep_other: bool
+) -> None:
+    """Write parts of a model in one step: readers find the old model or the new one.
+
+    Parameters
+    ----------
+    directory : Path
+        Made if it is not there.
+    class_name : str
+        Of the estimator.
+    parts : mapping of str to Part
+    keep_other : bool
+        Whether a part that is there and not among them stays.
+
+    Raises
+    ------
+    OSError
+        If the path is that of a file, or the directory cannot be written.
+    ValueError
+        If the part that is to stay belongs to another class, or the file there is not a model.
+    """
+    if directory.exists() and not directory.is_dir():
+        msg = "A model is saved to a directory, and this is a file: give another path"
+        raise NotADirectoryError(errno.ENOTDIR, msg, str(directory))
+    if (directory / MODEL_FILE).exists():
+        # A file that is not a model is not ours to replace.
+        found = _read(directory)
+        if keep_other and set(found.parts) - set(parts):
+            _check_class(found, class_name, directory)
+            parts = {**found.parts, **parts}
+    elif not directory.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        sync_directory(directory.parent)
+    document: dict[str, Any] = {
+        "class": class_name,
+        "versions": {
+            "sklearn_torch_gmm": sklearn_torch_gmm.__version__,
+            "scikit-learn": sklearn.__version__,
+            "torch": str(torch.__version__),
+        },
+    }
+    tensors: dict[str, Tensor] = {}
+    for name, part in parts.items():
+        document[name] = part.values
+        prefix = _PARAMETER if name == "parameters" else ""
+        tensors.update({prefix + key: tensor for key, tensor in part.tensors.items()})
+        if part.config is not None:
+            document["config"] = part.config
+    replace_file(directory / MODEL_FILE, dump_tensors(tensors, document))
+
+
+def read_model(directory: Path, class_name: str) -> dict[PartName, Part]:
+    """Return the parts of a model.
+
+    Raises
+    ------
+    OSError
+        If there is no model.
+    ValueError
+        If it is of a newer format, of another class, or altered.
+    """
+    if not directory.exists():
+        msg = "There is no such directory: give the path that was saved to"
+        raise FileNotFoundError(errno.ENOENT, msg, str(directory))
+    if not directory.is_dir():
+        msg = "A saved estimator is a directory, and this is a file: give the directory"
+        raise NotADirectoryError(errno.ENOTDIR, msg, str(directory))
+    found = _read(directory)
+    _check_class(found, class_name, directory)
+    return found.parts
+
+
+@dataclass(frozen=True)
+class _Found:
+    class_name: str
+    parts: dict[PartName, Part]
+
+
+def _read(directory: Path) -> _Found:
+    path = directory / MODEL_FILE
+    try:
+        tensors, document = read_tensors(path)
+    except FileNotFoundError:
+        msg = (
+            "There is no saved estimator: either nothing was saved here, or its first save was "
+            "interrupted. Save it again. The missing file"
+        )
+        raise FileNotFoundError(errno.ENOENT, msg, str(path)) from None
+    values = {name: document[name] for name in ("parameters", "attributes") if name in document}
+    are_parts = all(isinstance(part, dict) for part in values.values())
+    if not are_parts or not isinstance(document.get("class"), str):
+        msg = f"{path} holds no estimator: remove it, or give another directory."
+        raise ValueError(msg)
+    own = {key.removeprefix(_PARAMETER): t for key, t in tensors.items() if _PARAMETER in key}
+    others = {key: t for key, t in tensors.items() if _PARAMETER not in key}
+    parts: dict[PartName, Part] = {}
+    if "parameters" in values:
+        parts["parameters"] = Part(values["parameters"], own)
+    if "attributes" in values:
+        parts["attributes"] = Part(values["attributes"], others, document.get("config"))
+    return _Found(document["class"], parts)
+
+
+def _check_class(found: _Found, class_name: str, directory: Path) -> None:
+    if found.class_name != class_name:
+        msg = (
+            f"{directory} holds a {found.class_name}, not a {class_name}: load it with its own "
+            "class, or give another directory."
+        )
+        raise ValueError(msg)

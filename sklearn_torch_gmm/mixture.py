@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, ClassVar, Literal, get_args
@@ -10,10 +11,10 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from sklearn_torch_gmm._estimator import inference
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fitted_state import check_can_continue, fitted_parameters
-from sklearn_torch_gmm._estimator.inference import sample
 from sklearn_torch_gmm._estimator.starting_values import (
     check_fixed,
     check_means,
@@ -275,10 +276,10 @@ default='kmeans'
                 f"the data have {num_features} features",
                 "Set warm_start=False to start anew.",
             )
-            start = StartSettings(
-                previous=fitted_parameters(self),
-                previous_lower_bound=self._previous_lower_bound(),
-            )
+            start = StartSettings(previous=fitted_parameters(self))
+            # partial_fit empties lower_bounds_: the bound of a batch cannot be compared with.
+            if getattr(self, "lower_bounds_", True) and hasattr(self, "lower_bound_"):
+                start = replace(start, previous_lower_bound=self.lower_bound_)
         return FitSettings(
             num_components=self.n_components,
             covariance_type=self.covariance_type,
@@ -304,13 +305,7 @@ default='kmeans'
             progress=_Printer(self.verbose, self.verbose_interval) if self.verbose else None,
         )
 
-    def _previous_lower_bound(self) -> float:
-        """Return the bound with which the first iteration of a warm start is compared."""
-        # partial_fit leaves no bounds: the bound of a batch is not comparable.
-        is_of_fit = bool(getattr(self, "lower_bounds_", True))
-        return getattr(self, "lower_bound_", -np.inf) if is_of_fit else -np.inf
-
-    sample = sample
+    sample = inference.sample
 
 
 class _Printer:

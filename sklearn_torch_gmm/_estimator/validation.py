@@ -17,7 +17,7 @@ from sklearn_torch_gmm.rows.tensors import as_tensor
 PART_VALUES = 2**20
 """Values checked together when the error message looks for a row that is not finite.
 
-Their mask takes 1 MiB, a copy of integers 8 MiB; twice as many would take twice the memory.
+Their mask takes 1 MiB; twice as many would take twice the memory and the same time.
 """
 
 

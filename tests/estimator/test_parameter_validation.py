@@ -179,7 +179,7 @@ BOTH = [Documented, DropIn]
         ([GaussianMixtureIC], {"criterion": "cv", "cv": [(1,)]}, "cv must be a number of folds"),
         ([GaussianMixtureIC], {"criterion": "cv", "cv": [("a", "b")]}, "cv must be a number of"),
         ([GaussianMixtureIC], {"criterion": "cv", "cv": [([0, 1], [])]}, "cv must be a number of"),
-        ([GaussianMixtureIC], {"criterion": "cv", "cv": [([0], [60])]}, "of the 60 rows"),
+        ([GaussianMixtureIC], {"criterion": "cv", "cv": [([0], [60])]}, "of the 60 samples"),
         ([GaussianMixtureIC], {"criterion": "cv", "cv": [([0], [1], [2])]}, "cv must be a number"),
     ],
 )

@@ -42,7 +42,7 @@ InitStrategy = Literal["random", "kmeans", "kmeans++"]
 """
 
 DEFAULT_MAX_EPOCHS = 100
-"""PyCave's and scikit-learn's default. Doubled, a fit without convergence takes twice as long."""
+"""PyCave's and scikit-learn's default; twice as many double the time of an unconverged fit."""
 
 _SCIKIT_LEARN_NAMES = {
     "num_components": "n_components",

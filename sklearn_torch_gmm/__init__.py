@@ -23,8 +23,8 @@ __all__ = [
     "MixtureDisplay",
 ]
 
-# The torch module needs no scikit-learn, and whoever loads it alone shall not wait for it.
-_IMPORTED_WHEN_ASKED_FOR = {
+# The torch module does not need scikit-learn: users who load only the module do not wait for it.
+_LAZY_IMPORTS = {
     "CriterionDisplay": "sklearn_torch_gmm.criterion_display",
     "GaussianMixtureIC": "sklearn_torch_gmm.model_selection",
     "GaussianMixture": "sklearn_torch_gmm.gaussian_mixture",
@@ -33,12 +33,12 @@ _IMPORTED_WHEN_ASKED_FOR = {
 
 
 if not TYPE_CHECKING:
-    # A checker that saw this function would take any name, misspelt or not, for one of the package.
+    # A type checker that saw this function would accept any name, misspelt ones included.
     def __getattr__(name: str) -> Any:
-        if name in _IMPORTED_WHEN_ASKED_FOR:
-            return getattr(import_module(_IMPORTED_WHEN_ASKED_FOR[name]), name)
+        if name in _LAZY_IMPORTS:
+            return getattr(import_module(_LAZY_IMPORTS[name]), name)
         msg = f"module {__name__!r} has no attribute {name!r}"
-        # With these Python suggests a name that is spelled almost the same.
+        # Python needs both arguments to suggest a name with a similar spelling.
         raise AttributeError(msg, name=name, obj=sys.modules[__name__])
 
 

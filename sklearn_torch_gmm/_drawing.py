@@ -1,4 +1,4 @@
-"""What the displays draw with: the only module that imports matplotlib, which is optional."""
+"""Drawing for the displays: the only module that imports matplotlib, which is optional."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Style = Mapping[str, Any] | None
 
 
 def axes(ax: Axes | None) -> Axes:
-    """Return the axes that were given, or those of a new figure."""
+    """Return the given axes, or the axes of a new figure."""
     return plt.subplots()[1] if ax is None else ax
 
 
 def add_points(
     ax: Axes, points: npt.NDArray[Any], colours: Sequence[Any] | None, style: Style
 ) -> PathCollection:
-    """Draw ``points [N, 2]``, each in its colour unless the style has one for all."""
+    """Draw ``points`` ``[N, 2]`` in their colours, unless the style sets one for all."""
     given = _with_full_names(style, PathCollection)
     has_colour = colours is None or "color" in given or "facecolor" in given
     own = {} if has_colour else {"c": colours}
@@ -39,7 +39,7 @@ def add_points(
 def add_lines(
     ax: Axes, x: npt.NDArray[Any], lines: Mapping[str, npt.NDArray[Any]], style: Style
 ) -> list[Line2D]:
-    """Draw lines over integers ``x``, with their names."""
+    """Draw labelled lines over integers ``x``."""
     given = _with_full_names(style, Line2D)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return [
@@ -49,7 +49,7 @@ def add_lines(
 
 
 def add_star(ax: Axes, x: float, y: float, label: str, style: Style) -> Line2D:
-    """Mark a point."""
+    """Mark a point with a star."""
     mark = {
         "marker": "*", "markersize": 14, "color": "black", "linestyle": "none", "label": label,
         **_with_full_names(style, Line2D),
@@ -65,8 +65,8 @@ def add_ellipse(
     colour: Any,
     style: Style,
 ) -> Ellipse:
-    """Draw the ellipse of a Mahalanobis distance."""
-    # A variance that is zero may be negative by rounding.
+    """Draw the ellipse of points at a Mahalanobis distance of ``radius``."""
+    # A zero eigenvalue may be rounded to a negative number.
     variances, directions = np.linalg.eigh(covariance)
     short, long = 2.0 * radius * np.sqrt(variances.clip(min=0.0))
     angle = math.degrees(math.atan2(directions[1, 1], directions[0, 1]))
@@ -80,13 +80,14 @@ def add_ellipse(
 
 
 def colours(number: int) -> list[Any]:
-    """Return a colour for each component: matplotlib's usual ones while they are enough."""
-    usual = mpl.rcParams["axes.prop_cycle"].by_key().get("color", ["black"])
-    if number <= len(usual):
-        return list(usual[:number])
+    """Return a colour for each component, from matplotlib's colour cycle if it is long enough."""
+    cycle = mpl.rcParams["axes.prop_cycle"].by_key().get("color", ["black"])
+    if number <= len(cycle):
+        return list(cycle[:number])
+    # The ends of the map are nearly black; a margin twice as wide would lose some of its contrast.
     return list(mpl.colormaps["turbo"](np.linspace(0.02, 0.98, number)))
 
 
 def _with_full_names(style: Style, artist: type) -> dict[str, Any]:
-    """Return keyword arguments by the names of an artist's properties: ``lw`` is ``linewidth``."""
+    """Return keyword arguments with abbreviations replaced: ``lw`` by ``linewidth``."""
     return normalize_kwargs(dict(style or {}), artist)

@@ -1,6 +1,6 @@
-"""A picture of what a number of components is chosen by, in the manner of scikit-learn's displays.
+"""A plot of the criterion by which a search chose, in the style of scikit-learn's displays.
 
-matplotlib is needed for drawing alone, and imported there.
+matplotlib is imported only when something is drawn.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class CriterionDisplay:
-    """A criterion against the number of components, a line for each covariance type.
+    """Plot of a criterion against the number of components, a line for each covariance type.
 
-    Use :meth:`from_estimator` to make one. All parameters are kept as attributes.
+    Use :meth:`from_estimator` to create a display. All parameters are stored as attributes.
 
     Parameters
     ----------
     n_components : ndarray of shape (n_sizes,)
         Numbers of components.
     values : dict of str to ndarray of shape (n_sizes,)
-        For each covariance type the criterion at these numbers; NaN where there is none. Smaller is
+        The criterion of each covariance type at these numbers, NaN if a fit failed. Smaller is
         better.
     best : tuple of (str, int)
         The covariance type and the number of components that were chosen.
@@ -40,17 +40,17 @@ class CriterionDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where the picture is.
+        The axes of the plot.
     figure_ : matplotlib Figure
         The figure of these axes.
     lines_ : list of matplotlib Line2D
         A line for each covariance type.
     winner_ : matplotlib Line2D
-        The mark of what was chosen.
+        The mark of the chosen mixture.
 
     See Also
     --------
-    GaussianMixtureIC : What is drawn.
+    GaussianMixtureIC : The search that is plotted.
 
     Examples
     --------
@@ -85,18 +85,18 @@ class CriterionDisplay:
         line_kwargs: Mapping[str, Any] | None = None,
         winner_kwargs: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Draw what a fitted :class:`~sklearn_torch_gmm.GaussianMixtureIC` chose by.
+        """Plot the criterion of a fitted :class:`~sklearn_torch_gmm.GaussianMixtureIC`.
 
-        Of several starts the likeliest is drawn.
+        Of several initializations, the one with the maximum likelihood is drawn.
 
         Parameters
         ----------
         estimator : GaussianMixtureIC
-            Fitted.
+            A fitted search.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            Axes to draw on; None creates a new figure.
         line_kwargs, winner_kwargs : dict, default=None
-            Handed on to :meth:`matplotlib.axes.Axes.plot`, for the lines and the mark.
+            Passed to :meth:`matplotlib.axes.Axes.plot`, for the lines and the mark.
 
         Returns
         -------
@@ -107,7 +107,7 @@ class CriterionDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError
-            If `estimator` is no GaussianMixtureIC.
+            If `estimator` is not a GaussianMixtureIC.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         if not hasattr(estimator, "min_components"):
@@ -138,14 +138,14 @@ class CriterionDisplay:
         line_kwargs: Mapping[str, Any] | None = None,
         winner_kwargs: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Draw the picture again, elsewhere or otherwise.
+        """Draw the plot again, on other axes or in another style.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            Axes to draw on; None creates a new figure.
         line_kwargs, winner_kwargs : dict, default=None
-            Handed on to :meth:`matplotlib.axes.Axes.plot`, for the lines and the mark.
+            Passed to :meth:`matplotlib.axes.Axes.plot`, for the lines and the mark.
 
         Returns
         -------
@@ -171,7 +171,7 @@ class CriterionDisplay:
         2 3.0
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
-        # matplotlib is optional.
+        # matplotlib is an optional dependency.
         from sklearn_torch_gmm import _drawing as drawing
 
         ax = drawing.axes(ax)

@@ -1,7 +1,4 @@
-"""Errors and warnings of the package's own.
-
-They subclass what users of scikit-learn already catch.
-"""
+"""The package's errors and warnings, subclasses of those that scikit-learn users already catch."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ class IllDefinedCovarianceError(ValueError):
 
 
 class NonFiniteLikelihoodError(ValueError):
-    """The log-likelihood of the data is not a finite number.
+    """The log-likelihood of the data is NaN or infinite.
 
     Examples
     --------
@@ -34,7 +31,7 @@ class NonFiniteLikelihoodError(ValueError):
 
 
 class UnrepresentableParameterError(ValueError):
-    """A parameter of the mixture is beyond the range of the data's floating-point type.
+    """A parameter of the mixture exceeds the range of the data's floating-point type.
 
     Examples
     --------
@@ -49,7 +46,7 @@ class UnrepresentableParameterError(ValueError):
 
 
 class EmptyComponentWarning(UserWarning):
-    """A component lost all of its rows during the fit.
+    """A component lost all of its samples during the fit.
 
     Examples
     --------
@@ -67,7 +64,7 @@ class EmptyComponentWarning(UserWarning):
 class UnstorableParameterError(ValueError, TypeError):
     """A parameter has a value that cannot be stored without pickle.
 
-    Like scikit-learn's ``InvalidParameterError`` it is both of the errors that it may be taken for.
+    Like scikit-learn's ``InvalidParameterError``, it is both a ValueError and a TypeError.
 
     Examples
     --------
@@ -85,15 +82,15 @@ class ModelVersionWarning(InconsistentVersionWarning):
     Parameters
     ----------
     current_version : str
-        That of sklearn_torch_gmm that reads it.
+        The version of sklearn_torch_gmm that reads the pickle.
     original_version : str
-        That of sklearn_torch_gmm that wrote it.
+        The version of sklearn_torch_gmm that wrote the pickle.
     **kwargs : str
         ``estimator_name``, ``current_sklearn_version`` and ``original_sklearn_version``.
 
     Examples
     --------
-    Whoever trusts such pickles nevertheless:
+    To load such pickles without the warning:
 
     >>> import warnings
     >>> from sklearn_torch_gmm.exceptions import ModelVersionWarning

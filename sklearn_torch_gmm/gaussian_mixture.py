@@ -1,4 +1,4 @@
-"""The documented face, for users of torch and Lightning: PyCave's parameters and methods."""
+"""The class for users of torch and Lightning, with PyCave's parameters and methods."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_torch_gmm._estimator.answers import draw
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.inference import draw
 from sklearn_torch_gmm._estimator.starting_values import check_fixed, check_strategy
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
 from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
@@ -34,14 +34,15 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
 InitStrategy = Literal["random", "kmeans", "kmeans++"]
-"""Where EM starts.
+"""The initialization of EM.
 
-- ``"random"``: each row belongs to every component by a random share;
+- ``"random"``: random responsibilities;
 - ``"kmeans"``: the clusters of K-means;
-- ``"kmeans++"``: the rows that K-means++ picks, with the rows nearest to each.
+- ``"kmeans++"``: the samples that K-means++ selects, with the samples nearest to each.
 """
 
 DEFAULT_MAX_EPOCHS = 100
+"""PyCave's and scikit-learn's default; twice as many double the time of an unconverged fit."""
 
 _SCIKIT_LEARN_NAMES = {
     "num_components": "n_components",
@@ -53,53 +54,49 @@ _SCIKIT_LEARN_NAMES = {
 }
 
 _SCIKIT_LEARN_STARTS = {"random": "random", "kmeans": "kmeans", "kmeans++": "k-means++"}
-"""The nearest that scikit-learn has; what it starts from is not quite the same for 'kmeans++'."""
-
-
-def _scikit_learn_start(strategy: Any) -> str:
-    # A start of one's own has no name there, and a fitted mixture no need of it.
-    return _SCIKIT_LEARN_STARTS[strategy] if isinstance(strategy, str) else "kmeans"
+"""scikit-learn's closest strategies; for 'kmeans++' the initial parameters differ slightly."""
 
 
 class GaussianMixture(BaseGaussianMixture):
     """Gaussian mixture fitted by expectation–maximization on PyTorch Lightning.
 
-    One epoch is one exact EM iteration, however many batches and processes the data come in.
+    One epoch is one exact EM iteration, regardless of the number of batches and processes.
 
     Parameters
     ----------
     num_components : int, default=1
         K, the number of Gaussian components.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='diag'
-        How the covariance of a component may look: a matrix of its own ('full'), one matrix for
-        all ('tied'), a variance for each feature ('diag') or one variance ('spherical').
+        The structure of the covariances: a matrix for each component ('full'), one matrix for all
+        components ('tied'), a variance for each feature ('diag') or one variance ('spherical').
     init_strategy : {'random', 'kmeans', 'kmeans++'}, callable or array-like, default='kmeans'
-        Where EM starts: from random responsibilities, from the clusters of K-means, or from the
-        rows that K-means++ picks, with the rows nearest to each of them. A function ``f(X,
-        num_components, random_state)`` returns means (K, D), each with the rows nearest to it, or
-        labels (N,). An array holds labels (N,) or responsibilities (N, K).
+        The initialization of EM: random responsibilities, the clusters of K-means, or the samples
+        that K-means++ selects, with the samples nearest to each of them. A function ``f(X,
+        num_components, random_state)`` returns means (K, D), to which the nearest samples are
+        assigned, or labels (N,). An array holds labels (N,) or responsibilities (N, K).
     init_means : array-like of shape (num_components, num_features), default=None
-        Means to start from. Rows go to their nearest mean; weights and covariances come from
-        those assignments. `init_strategy` is then ignored.
+        Initial means, instead of `init_strategy`. Samples are assigned to their nearest mean, and
+        the initial weights and covariances are estimated from these assignments.
     convergence_tolerance : float, default=0.001
-        Smallest change of the mean negative log-likelihood, in nats per datapoint, that goes on.
+        Convergence threshold: EM stops when the mean negative log-likelihood, in nats per
+        datapoint, changes by less than this.
     covariance_regularization : float, default=1e-06
-        Added once to each variance, in squared units of the data.
+        Regularization that is added once to each variance, in squared units of the data.
     batch_size : int, default=None
-        Rows per batch; None: an array in memory is one batch, other data come in batches of about
-        32 MiB. The result is the same. A ``DataLoader`` keeps its own batches.
+        Samples per batch. None: an array in memory is one batch, and other data are read in batches
+        of about 32 MiB. The result is the same. A ``DataLoader`` keeps its own batches.
     trainer_params : dict, default=None
-        Keyword arguments of :class:`pytorch_lightning.Trainer`. `max_epochs` is the largest number
-        of iterations, 100 unless given, and `min_epochs` the smallest, converged or not.
+        Keyword arguments of :class:`pytorch_lightning.Trainer`. `max_epochs` is the maximum number
+        of iterations, 100 by default, and `min_epochs` the minimum, even after convergence.
     num_workers : int, default=0
-        Processes that read ahead where a :class:`torch.utils.data.Dataset` is passed.
+        Number of processes that read ahead in a :class:`torch.utils.data.Dataset`.
     num_init : int, default=1
-        Number of starts; the best result is kept. They share the passes over the data.
+        Number of initializations; the best result is kept. They share the passes over the data.
     random_state : int, RandomState instance or None, default=None
-        Determines the random numbers of the start and of :meth:`sample`.
+        Determines the random numbers of the initialization and of :meth:`sample`.
     fixed : tuple of {'weights', 'means', 'covariances'}, default=()
-        Parts that stay as they start, as given or as the start found them. The others are the
-        likeliest beside them.
+        Parts that EM keeps at their initial values, given or found by the initialization. The other
+        parts are the maximum-likelihood estimates given these.
 
     Attributes
     ----------
@@ -117,34 +114,34 @@ class GaussianMixture(BaseGaussianMixture):
     precisions_cholesky_ : ndarray
         Upper-triangular factors U of the precisions U Uᵀ, in the shape of `covariances_`.
     converged_ : bool
-        Whether the change fell below the tolerance before the last epoch.
+        Whether the change fell below the tolerance before the epochs ran out.
     num_iter_ : int
-        Number of EM iterations of the best start.
+        Number of EM iterations of the best initialization.
     nll_ : float
         Mean negative log-likelihood at the last training step, in nats per datapoint.
     n_iter_, lower_bound_, lower_bounds_
-        The same under scikit-learn's names: iterations, mean log-likelihood at the last training
-        step, and at each of them.
+        The same by scikit-learn's names: the number of iterations, and the mean log-likelihood at
+        the last training step and at each of them.
     labels_ : ndarray of shape (N,)
-        Most probable component of each row, for an array or a tensor.
+        Most probable component of each sample, for an array or a tensor.
     known_parts_ : list of str
-        The fixed parts that were given, not found in data; :meth:`bic` and :meth:`aic` don't count
-        them.
+        Fixed parts that were given rather than estimated; :meth:`bic` and :meth:`aic` do not count
+        their parameters.
     n_samples_seen_ : float
-        Number of rows seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
+        Number of samples seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int
         Number of features seen in :meth:`fit`.
     feature_names_in_ : ndarray of shape (D,)
-        Names of the columns, where `X` has any.
+        Names of the features, if `X` has any.
 
     See Also
     --------
-    sklearn_torch_gmm.mixture.GaussianMixture : The same with scikit-learn's signature.
+    sklearn_torch_gmm.mixture.GaussianMixture : The same mixture with scikit-learn's signature.
 
     Notes
     -----
-    :meth:`score` and :meth:`score_samples` give the log-likelihood, where larger is better, as
-    scikit-learn's model selection needs; PyCave gives the negative one.
+    :meth:`score` and :meth:`score_samples` return the log-likelihood, where larger is better, as
+    scikit-learn's model selection requires; PyCave returns the negative log-likelihood.
 
     References
     ----------
@@ -163,7 +160,7 @@ class GaussianMixture(BaseGaussianMixture):
     >>> mixture.predict([[0, 0], [12, 3]])
     array([1, 0])
 
-    What it is under other names, and how it goes on:
+    Other names of the results, and updates of the mixture:
 
     >>> mixture.num_iter_, round(mixture.nll_, 3), mixture.n_clusters
     (2, -3.386, 2)
@@ -181,7 +178,7 @@ class GaussianMixture(BaseGaussianMixture):
         start="init_strategy",
         convergence_advice=(
             "The mixture did not converge. Increase max_epochs in trainer_params or "
-            "convergence_tolerance, try another start, or check for degenerate data."
+            "convergence_tolerance, try another initialization, or check for degenerate data."
         ),
     )
 
@@ -226,7 +223,7 @@ class GaussianMixture(BaseGaussianMixture):
 
     @property
     def num_iter_(self) -> int:
-        """Number of EM iterations of the best start."""
+        """Number of EM iterations of the best initialization."""
         check_is_fitted(self)
         return int(self.n_iter_)
 
@@ -241,18 +238,19 @@ class GaussianMixture(BaseGaussianMixture):
         own = {
             ours: params[theirs] for ours, theirs in _SCIKIT_LEARN_NAMES.items() if theirs in params
         }
-        strategies = {theirs: ours for ours, theirs in _SCIKIT_LEARN_STARTS.items()}
-        strategy = strategies.get(params["init_params"])
-        if strategy is not None:
-            own["init_strategy"] = strategy
+        for ours, theirs in _SCIKIT_LEARN_STARTS.items():
+            if params["init_params"] == theirs:
+                own["init_strategy"] = ours
         own["trainer_params"] = {"max_epochs": params["max_iter"]}
         return own
 
     def _scikit_learn_parameters(self) -> dict[str, Any]:
         params = {theirs: getattr(self, ours) for ours, theirs in _SCIKIT_LEARN_NAMES.items()}
-        params["init_params"] = _scikit_learn_start(self.init_strategy)
+        if isinstance(self.init_strategy, str):
+            # scikit-learn has neither functions nor arrays, which a fitted mixture does not need.
+            params["init_params"] = _SCIKIT_LEARN_STARTS[self.init_strategy]
         max_epochs = (self.trainer_params or {}).get("max_epochs", DEFAULT_MAX_EPOCHS)
-        # No limit has no name there.
+        # scikit-learn always limits the iterations.
         if max_epochs is not None and max_epochs >= 0:
             params["max_iter"] = max_epochs
         return params
@@ -270,7 +268,14 @@ class GaussianMixture(BaseGaussianMixture):
                 raise ValueError(msg)
         trainer_params = dict(self.trainer_params or {})
         max_epochs = trainer_params.pop("max_epochs", DEFAULT_MAX_EPOCHS)
-        _check_max_epochs(max_epochs)
+        # Lightning rejects other values without a message. -1 is no limit, None its own default.
+        is_limit = is_number(max_epochs, Integral) and int(max_epochs) >= -1
+        if max_epochs is not None and not is_limit:
+            msg = (
+                "max_epochs in trainer_params must be the maximum number of iterations, or -1 for "
+                f"no limit, got {max_epochs!r}."
+            )
+            raise ValueError(msg)
         return FitSettings(
             num_components=self.num_components,
             covariance_type=self.covariance_type,
@@ -279,7 +284,7 @@ class GaussianMixture(BaseGaussianMixture):
                 nearest_means=means,
             ),
             random_state=random_state,
-            # Given means or rows leave nothing to chance: every start would be the same.
+            # With given means, labels or responsibilities every restart would be the same.
             num_init=1 if means is not None or starts_from_array(self) else self.num_init,
             regularization=Regularization(float(self.covariance_regularization)),
             loop=LoopSettings(
@@ -304,7 +309,7 @@ class GaussianMixture(BaseGaussianMixture):
         Returns
         -------
         datapoints : ndarray of shape (N, D)
-            Component by component.
+            Sorted by component.
 
         Raises
         ------
@@ -328,7 +333,7 @@ class GaussianMixture(BaseGaussianMixture):
         Parameters
         ----------
         **kwargs : dict
-            Override `trainer_params`.
+            Parameters that override `trainer_params`.
 
         Returns
         -------
@@ -337,9 +342,9 @@ class GaussianMixture(BaseGaussianMixture):
         Raises
         ------
         TypeError
-            If the trainer has no such parameter, or declares it as another type.
+            If the trainer does not have a parameter, or declares it with another type.
         ValueError
-            If the trainer refuses the value, or a parameter of the estimator is not usable.
+            If the trainer rejects a value, or a parameter of the estimator is not usable.
 
         Examples
         --------
@@ -352,14 +357,3 @@ class GaussianMixture(BaseGaussianMixture):
             return lightning_loop().make_trainer(
                 {**(self.trainer_params or {}), **kwargs}, max_epochs=DEFAULT_MAX_EPOCHS
             )
-
-
-def _check_max_epochs(value: Any) -> None:
-    """Raise ValueError for what Lightning refuses without a word."""
-    # It knows -1 for no limit, and None for a default of its own.
-    if value is not None and (not is_number(value, Integral) or int(value) < -1):
-        msg = (
-            "max_epochs in trainer_params must be the largest number of iterations, or -1 for no "
-            f"limit, got {value!r}."
-        )
-        raise ValueError(msg)

@@ -1,20 +1,20 @@
-"""scikit-learn's face: put the package's name in front of ``.mixture``, and change nothing else."""
+"""The drop-in class for :mod:`sklearn.mixture`: only the name of the package changes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils.validation import check_is_fitted
 
-from sklearn_torch_gmm._estimator.answers import draw
+from sklearn_torch_gmm._estimator import inference
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
-from sklearn_torch_gmm._estimator.fitted_state import fitted_parameters
+from sklearn_torch_gmm._estimator.fitted_state import check_can_continue, fitted_parameters
 from sklearn_torch_gmm._estimator.starting_values import (
     check_fixed,
     check_means,
@@ -35,12 +35,12 @@ from sklearn_torch_gmm.em.settings import (
 )
 
 InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
-"""Where EM starts.
+"""The initialization of EM.
 
 - ``"kmeans"``: the clusters of K-means;
-- ``"k-means++"``: the rows that K-means++ picks;
-- ``"random"``: each row belongs to every component by a random share;
-- ``"random_from_data"``: random rows.
+- ``"k-means++"``: the samples that K-means++ selects;
+- ``"random"``: random responsibilities;
+- ``"random_from_data"``: random samples.
 """
 
 
@@ -48,58 +48,58 @@ class GaussianMixture(BaseGaussianMixture):
     """Gaussian mixture with scikit-learn's parameters, random numbers and results.
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: with the same `random_state` it starts
-    from the same parameters, stops after the same number of iterations, and gives the same result
-    to rounding.
+    from the same parameters, stops after the same number of iterations, and returns the same result
+    up to rounding.
 
     Parameters
     ----------
     n_components : int, default=1
         K, the number of Gaussian components.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
-        How the covariance of a component may look: a matrix of its own ('full'), one matrix for
-        all ('tied'), a variance for each feature ('diag') or one variance ('spherical').
+        The structure of the covariances: a matrix for each component ('full'), one matrix for all
+        components ('tied'), a variance for each feature ('diag') or one variance ('spherical').
     tol : float, default=1e-3
-        Smallest change of the mean log-likelihood, in nats per row, that goes on.
+        Convergence threshold: EM stops when the mean log-likelihood, in nats per sample, changes by
+        less than this.
     reg_covar : float, default=1e-6
-        Added once to each variance, in squared units of the data.
+        Regularization that is added once to each variance, in squared units of the data.
     max_iter : int, default=100
-        Largest number of iterations.
+        Maximum number of iterations.
     n_init : int, default=1
-        Number of starts; the best result is kept. They share the passes over the data.
+        Number of initializations; the best result is kept. They share the passes over the data.
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'}, callable or array-like, \
 default='kmeans'
-        Where EM starts: from the clusters of K-means, from the rows that K-means++ picks, from
-        random responsibilities, or from random rows. A function ``f(X, n_components,
-        random_state)`` returns means (K, D), each with the rows nearest to it, or labels (N,). An
-        array holds labels (N,) or responsibilities (N, K).
+        The initialization of EM: the clusters of K-means, the samples that K-means++ selects,
+        random responsibilities, or random samples. A function ``f(X, n_components, random_state)``
+        returns means (K, D), to which the nearest samples are assigned, or labels (N,). An array
+        holds labels (N,) or responsibilities (N, K).
     weights_init : array-like of shape (n_components,), default=None
-        Weights to start from in place of those found by `init_params`.
+        Initial weights, instead of the weights found by `init_params`.
     means_init : array-like of shape (n_components, n_features), default=None
-        Means to start from in place of those found by `init_params`.
+        Initial means, instead of the means found by `init_params`.
     precisions_init : array-like, default=None
-        Precisions to start from in place of those found by `init_params`, in the shape of
-        `precisions_`.
+        Initial precisions in the shape of `precisions_`, instead of those found by `init_params`.
     random_state : int, RandomState instance or None, default=None
-        Determines the random numbers of the start and of :meth:`sample`.
+        Determines the random numbers of the initialization and of :meth:`sample`.
     warm_start : bool, default=False
-        Whether a further call of :meth:`fit` starts where the last one ended; `n_init` is then
-        ignored.
+        Whether a further call of :meth:`fit` continues from the result of the last one; `n_init` is
+        then ignored.
     verbose : int, default=0
-        1 prints each start and some iterations, 2 also times and changes. The starts then run one
-        after another.
+        1 prints each initialization and some iterations, 2 also times and changes. The
+        initializations then run one after another.
     verbose_interval : int, default=10
         Number of iterations between two prints.
     batch_size : int, default=None
-        Rows per batch; None: an array in memory is one batch, other data come in batches of about
-        32 MiB. The result is the same. A ``DataLoader`` keeps its own batches.
+        Samples per batch. None: an array in memory is one batch, and other data are read in batches
+        of about 32 MiB. The result is the same. A ``DataLoader`` keeps its own batches.
     num_workers : int, default=0
-        Processes that read ahead where a :class:`torch.utils.data.Dataset` is passed.
+        Number of processes that read ahead in a :class:`torch.utils.data.Dataset`.
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`, which is
         `max_iter`.
     fixed : tuple of {'weights', 'means', 'covariances'}, default=()
-        Parts that stay as they start, as given or as the start found them. The others are the
-        likeliest beside them.
+        Parts that EM keeps at their initial values, given or found by the initialization. The other
+        parts are the maximum-likelihood estimates given these.
 
     Attributes
     ----------
@@ -117,28 +117,28 @@ default='kmeans'
     precisions_cholesky_ : ndarray
         Upper-triangular factors U of the precisions U Uᵀ, in the shape of `covariances_`.
     converged_ : bool
-        Whether the best start converged.
+        Whether the best initialization converged.
     n_iter_ : int
-        Number of iterations of the best start.
+        Number of iterations of the best initialization.
     lower_bound_ : float
-        Mean log-likelihood at the last iteration of the best start, in nats per row.
+        Mean log-likelihood at the last iteration of the best initialization, in nats per sample.
     lower_bounds_ : list of float
         The same at each of its iterations.
     labels_ : ndarray of shape (N,)
-        Most probable component of each row, for an array or a tensor.
+        Most probable component of each sample, for an array or a tensor.
     known_parts_ : list of str
-        The fixed parts that were given, not found in data; :meth:`bic` and :meth:`aic` don't count
-        them.
+        Fixed parts that were given rather than estimated; :meth:`bic` and :meth:`aic` do not count
+        their parameters.
     n_samples_seen_ : float
-        Number of rows seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
+        Number of samples seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int
         Number of features seen in :meth:`fit`.
     feature_names_in_ : ndarray of shape (D,)
-        Names of the columns, where `X` has any.
+        Names of the features, if `X` has any.
 
     See Also
     --------
-    sklearn_torch_gmm.GaussianMixture : The same with the names that torch users know.
+    sklearn_torch_gmm.GaussianMixture : The same mixture with names familiar to torch users.
 
     References
     ----------
@@ -180,11 +180,7 @@ default='kmeans'
         "reg_covar": [Interval(Real, 0.0, None, closed="left")],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
-        "init_params": [
-            StrOptions(set(get_args(InitParams))),
-            callable,
-            "array-like",
-        ],
+        "init_params": [StrOptions(set(get_args(InitParams))), callable, "array-like"],
         "weights_init": ["array-like", None],
         "means_init": ["array-like", None],
         "precisions_init": ["array-like", None],
@@ -239,20 +235,20 @@ default='kmeans'
         return dict(params)
 
     def _scikit_learn_parameters(self) -> dict[str, Any]:
-        ours_alone = {"batch_size", "num_workers", "trainer_params", "fixed"}
+        only_ours = {"batch_size", "num_workers", "trainer_params", "fixed"}
         if not isinstance(self.init_params, str):
-            # A start of one's own has no name there, and a fitted mixture no need of it.
-            ours_alone.add("init_params")
+            # scikit-learn has neither functions nor arrays, which a fitted mixture does not need.
+            only_ours.add("init_params")
         # A subclass may have parameters of its own.
-        names = set(GaussianMixture().get_params()) - ours_alone
+        names = set(GaussianMixture().get_params()) - only_ours
         return {name: getattr(self, name) for name in names}
 
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         trainer_params = dict(self.trainer_params or {})
         if "max_epochs" in trainer_params:
             msg = (
-                f"trainer_params holds max_epochs={trainer_params['max_epochs']!r} beside "
-                f"max_iter={self.max_iter!r}; they are the same thing: use max_iter alone."
+                f"trainer_params holds max_epochs={trainer_params['max_epochs']!r} in addition to "
+                f"max_iter={self.max_iter!r}, which has the same meaning: use only max_iter."
             )
             raise ValueError(msg)
         structure = get_structure(self.covariance_type)
@@ -271,24 +267,30 @@ default='kmeans'
             means=means,
             precisions=precisions,
         )
-        goes_on = self.warm_start and hasattr(self, "converged_")
-        if goes_on:
-            self._check_previous_fit(num_features)
-            start = StartSettings(
-                previous=fitted_parameters(self),
-                previous_lower_bound=self._previous_lower_bound(),
+        continues = self.warm_start and hasattr(self, "converged_")
+        if continues:
+            check_can_continue(
+                self,
+                (self.means_.shape[0], num_features),
+                "With warm_start=True, fit",
+                f"the data have {num_features} features",
+                "Set warm_start=False to start anew.",
             )
+            start = StartSettings(previous=fitted_parameters(self))
+            # partial_fit empties lower_bounds_: the bound of a batch cannot be compared with.
+            if getattr(self, "lower_bounds_", True) and hasattr(self, "lower_bound_"):
+                start = replace(start, previous_lower_bound=self.lower_bound_)
         return FitSettings(
             num_components=self.n_components,
             covariance_type=self.covariance_type,
             start=start,
             random_state=random_state,
-            # Of given labels or responsibilities every start would be the same.
-            num_init=1 if goes_on or starts_from_array(self) else self.n_init,
+            # With given labels or responsibilities every restart would be the same.
+            num_init=1 if continues or starts_from_array(self) else self.n_init,
             regularization=Regularization(
                 float(self.reg_covar),
                 "reg_covar",
-                # scikit-learn gives a component without rows the variance reg_covar, or fails.
+                # scikit-learn sets the variance of an empty component to reg_covar, or fails.
                 keep_empty=self.reg_covar > 0,
                 keep_rounding=True,
             ),
@@ -303,71 +305,14 @@ default='kmeans'
             progress=_Printer(self.verbose, self.verbose_interval) if self.verbose else None,
         )
 
-    def _previous_lower_bound(self) -> float:
-        """What the first iteration of a warm start is compared with."""
-        # An update leaves no bounds, since its own is not one of all the data.
-        is_of_fit = bool(getattr(self, "lower_bounds_", True))
-        return getattr(self, "lower_bound_", -np.inf) if is_of_fit else -np.inf
-
-    def _check_previous_fit(self, num_features: int) -> None:
-        components = self.means_.shape[0]
-        shape = get_structure(self.covariance_type).covariance_shape(components, num_features)
-        if self.covariances_.shape != shape or self.means_.shape[1] != num_features:
-            msg = (
-                f"With warm_start=True the fit goes on from means of shape {self.means_.shape} and "
-                f"covariances of shape {self.covariances_.shape}, but the data have {num_features} "
-                f"features and covariance_type={self.covariance_type!r} wants covariances of shape "
-                f"{shape}. Set warm_start=False to start anew."
-            )
-            raise ValueError(msg)
-
-    def sample(self, n_samples: int = 1) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """Draw rows from the fitted mixture, with the random numbers that scikit-learn draws.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            N, the number of rows.
-
-        Returns
-        -------
-        X : ndarray of shape (N, D)
-            Component by component.
-        y : ndarray of shape (N,)
-            The component of each row.
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is less than 1.
-
-        Examples
-        --------
-        >>> from sklearn_torch_gmm.mixture import GaussianMixture
-        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
-        >>> X, y = mixture.sample(3)
-        >>> X.shape, y.shape
-        ((3, 1), (3,))
-        """
-        check_is_fitted(self)
-        # scikit-learn takes 3.0 for a number, too.
-        if not isinstance(n_samples, (int, float, np.number)) or n_samples % 1 != 0:
-            msg = f"Invalid value for 'n_samples': {n_samples!r} is no whole number."
-            raise ValueError(msg)
-        if n_samples < 1:
-            msg = (
-                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one "
-                "sample."
-            )
-            raise ValueError(msg)
-        return draw(self, int(n_samples))
+    sample = inference.sample
 
 
 class _Printer:
-    """Prints the lines that scikit-learn prints."""
+    """Prints the same lines as scikit-learn."""
 
     def __init__(self, verbose: int, interval: int) -> None:
-        self._tells_times = verbose >= 2
+        self._prints_times = verbose >= 2
         self._interval = interval
         self._start_time = 0.0
         self._last_time = 0.0
@@ -379,21 +324,16 @@ class _Printer:
     def iteration(self, number: int, change: float) -> None:
         if number % self._interval != 0:
             return
-        if self._tells_times:
+        line = f"  Iteration {number}"
+        if self._prints_times:
             now = perf_counter()
-            elapsed = now - self._last_time
-            print(f"  Iteration {number}\t time lapse {elapsed:.5f}s\t ll change {change:.5f}")
+            line += f"\t time lapse {now - self._last_time:.5f}s\t ll change {change:.5f}"
             self._last_time = now
-        else:
-            print(f"  Iteration {number}")
+        print(line)
 
     def end(self, lower_bound: float, converged: bool) -> None:
-        outcome = "converged" if converged else "did not converge"
-        if self._tells_times:
+        line = f"Initialization {'converged' if converged else 'did not converge'}."
+        if self._prints_times:
             elapsed = perf_counter() - self._start_time
-            print(
-                f"Initialization {outcome}. time lapse {elapsed:.5f}s\t lower bound "
-                f"{lower_bound:.5f}."
-            )
-        else:
-            print(f"Initialization {outcome}.")
+            line += f" time lapse {elapsed:.5f}s\t lower bound {lower_bound:.5f}."
+        print(line)

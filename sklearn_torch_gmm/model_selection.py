@@ -1,4 +1,4 @@
-"""Choosing the number of components: many mixtures in the same passes over the data."""
+"""Choosing the number of components: many mixtures fitted in the same passes over the data."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.exceptions import FitFailedWarning
 from sklearn.utils import check_random_state
 
-from sklearn_torch_gmm._estimator import documentation
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import FitData, read_data
 from sklearn_torch_gmm._estimator.fitted_state import keep_result
+from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.validation import given
 from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
-from sklearn_torch_gmm._saving import pickling
-from sklearn_torch_gmm._selection import results as _sweep
+from sklearn_torch_gmm._selection import results as sweep
 from sklearn_torch_gmm._selection.cross_validation import cross_validate
 from sklearn_torch_gmm._selection.delegation import ChosenMixture
 from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
@@ -38,69 +36,65 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Criterion = Literal["bic", "aic", "icl", "cv"]
-"""What to choose by: a criterion that is to be small, or the likelihood of held-out rows."""
+"""An information criterion to minimize, or the likelihood of held-out samples to maximize."""
 
 _CROSS_VALIDATION = "cv"
 _ALL_TYPES = "all"
 
-_ALIKE = (
-    "n_init",
-    "tol",
-    "reg_covar",
-    "verbose",
-    "batch_size",
-    "num_workers",
-    "trainer_params",
+_SHARED_PARAMETERS = (
+    "n_init", "tol", "reg_covar", "verbose", "batch_size", "num_workers", "trainer_params",
     "random_state",
-)
-"""Parameters that mean what they mean for a single mixture."""
+)  # fmt: skip
+"""Parameters with the same constraints as those of a single mixture."""
 
 
-class GaussianMixtureIC(ChosenMixture, ClusterMixin, BaseEstimator):
+class GaussianMixtureIC(ChosenMixture, PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     """Gaussian mixture whose number of components and covariances are chosen by a criterion.
 
-    Fits a mixture for each number of components, covariance type and start, all of them in the same
-    passes over the data, and keeps the best. Each ends as
-    :class:`sklearn_torch_gmm.mixture.GaussianMixture` would by itself with the same seed.
+    Fits a mixture for each number of components, covariance type and initialization, all in the
+    same passes over the data, and keeps the best. Each result is the same as that of a separate
+    :class:`sklearn_torch_gmm.mixture.GaussianMixture` with the same seed.
 
     Parameters
     ----------
     min_components : int, default=2
-        The smallest number of components.
+        The minimum number of components.
     max_components : int, default=10
-        The largest number of components.
+        The maximum number of components.
     covariance_type : {'full', 'tied', 'diag', 'spherical', 'all'} or list, default='all'
         The covariance types to try.
     criterion : {'bic', 'aic', 'icl', 'cv'}, default='bic'
-        What to choose by: the smallest Bayesian or Akaike information criterion, the smallest
-        integrated completed likelihood, or the largest mean log-likelihood of held-out rows.
+        The criterion of the choice: the smallest Bayesian or Akaike information criterion, the
+        smallest integrated completed likelihood, or the largest mean log-likelihood of held-out
+        samples.
     cv : int, splitter or iterable, default=5
-        With ``criterion='cv'``: the number of shuffled folds, a splitter of scikit-learn's, or
-        pairs of indices. The rows must be in memory then.
+        With ``criterion='cv'``: the number of shuffled folds, a scikit-learn splitter, or pairs of
+        indices. The samples must then be in memory.
     n_init : int, default=1
-        Starts for each number of components.
+        Number of initializations for each number of components.
     init_params : {'kmeans', 'k-means++', 'random', 'random_from_data'} or callable, \
 default='kmeans'
-        Where EM starts, as in :class:`sklearn_torch_gmm.mixture.GaussianMixture`. Mixtures that
-        differ in their covariances alone share it.
+        The initialization of EM, as in :class:`sklearn_torch_gmm.mixture.GaussianMixture`. Mixtures
+        that differ only in their covariance type share it.
     tol : float, default=1e-3
-        Smallest change of the mean log-likelihood, in nats per row, that goes on.
+        Convergence threshold: EM stops when the mean log-likelihood, in nats per sample, changes by
+        less than this.
     reg_covar : float, default=1e-6
-        Added once to each variance, in squared units of the data.
+        Regularization that is added once to each variance, in squared units of the data.
     max_iter : int, default=100
-        Largest number of iterations of each mixture.
+        Maximum number of iterations of each mixture.
     random_state : int, RandomState instance or None, default=None
-        The seed that each number of components starts with; drawn where it is no int.
+        The seed for each number of components; unless an int, it is drawn once.
     stability : bool, default=False
-        Whether to compare the labels that different starts lead to, of which `n_init` must give
-        two at least: the column is NaN otherwise.
+        Whether to compare the labels from different initializations. With fewer than two of them,
+        as set by `n_init`, the column is NaN.
     verbose : int, default=0
-        1 prints a line when a number of components and a covariance type are done.
+        1 prints a line for each number of components and covariance type that is done.
     batch_size : int, default=None
-        Rows per batch; None: an array in memory is one batch, other data come in batches of about
-        32 MiB. The result is the same.
+        Samples per batch. None: an array in memory is one batch, and other data are read in batches
+        of about 32 MiB. The result is the same.
     num_workers : int, default=0
-        Processes that read ahead where a :class:`torch.utils.data.Dataset` is passed.
+        Number of processes that read ahead in a :class:`torch.utils.data.Dataset`.
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`.
 
@@ -109,42 +103,43 @@ default='kmeans'
     best_estimator_ : GaussianMixture
         The chosen mixture, a fitted :class:`sklearn_torch_gmm.mixture.GaussianMixture`.
     n_components_ : int
-        Its number of components.
+        The number of components of the chosen mixture.
     covariance_type_ : str
-        Its covariance type.
+        The covariance type of the chosen mixture.
     labels_ : ndarray of shape (N,)
-        Its most probable component of each row, for an array or a tensor.
+        Its most probable component for each sample, for an array or a tensor.
     n_iter_ : int
-        The number of its iterations.
+        Its number of iterations.
     converged_ : bool
         Whether it converged.
     results_ : dict of ndarray
-        A column for each name, a row for each number of components, covariance type and start:
-        ``n_components``, ``covariance_type``, ``start``, ``is_kept`` (whether it is the likeliest
-        start), ``n_parameters``, ``log_likelihood`` (Σ log p(x), in nats), ``lower_bound`` (its
-        mean before the last M-step), ``bic``, ``aic``, ``icl``, ``n_iter``, ``converged``,
-        ``seconds`` (its share of the time), ``error`` (of a fit that failed, otherwise empty);
-        ``mean_test_score`` and ``std_test_score`` over the folds with ``criterion='cv'``, and
-        ``stability``, the mean adjusted Rand index between the labels of two starts, if asked for.
-        Numbers of a fit that failed are NaN.
+        Columns by name, with a row for each number of components, covariance type and
+        initialization: ``n_components``, ``covariance_type``, ``start``, ``is_kept`` (whether this
+        initialization has the maximum likelihood), ``n_parameters``, ``log_likelihood``
+        (Σ log p(x), in nats), ``lower_bound`` (its mean before the last M-step), ``bic``, ``aic``,
+        ``icl``, ``n_iter``, ``converged``, ``seconds`` (its share of the time), ``error`` (of a fit
+        that failed, otherwise empty); with ``criterion='cv'`` also ``mean_test_score`` and
+        ``std_test_score`` over the folds, and with `stability` the column ``stability``, the mean
+        adjusted Rand index between the labels of two initializations. Criteria and likelihoods of a
+        fit that failed are NaN.
     n_features_in_ : int
         Number of features seen in :meth:`fit`.
     feature_names_in_ : ndarray of shape (D,)
-        Names of the columns, where `X` has any.
+        Names of the features, if `X` has any.
 
     See Also
     --------
-    sklearn_torch_gmm.mixture.GaussianMixture : One mixture.
+    sklearn_torch_gmm.mixture.GaussianMixture : A single mixture.
     CriterionDisplay : The criterion against the number of components.
 
     Notes
     -----
-    With p free parameters and N rows, or the sum of their weights,
+    With p free parameters and N samples, or the sum of their weights,
 
     - BIC = −2 log p(X) + p log N (Schwarz, 1978);
     - AIC = −2 log p(X) + 2 p (Akaike, 1974);
-    - ICL = BIC − 2 Σ log max_k r_k, where r_k is p(component k | x): a BIC that asks for components
-      that are apart, too (Biernacki, Celeux and Govaert, 2000; mclust's form).
+    - ICL = BIC − 2 Σ log max_k r_k, where r_k is p(component k | x): a BIC that also favours
+      well-separated components (Biernacki, Celeux and Govaert, 2000; mclust's form).
 
     References
     ----------
@@ -173,7 +168,7 @@ default='kmeans'
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{name: GaussianMixture._parameter_constraints[name] for name in _ALIKE},
+        **{name: GaussianMixture._parameter_constraints[name] for name in _SHARED_PARAMETERS},
         "min_components": [Numbers(Integral, 1)],
         "max_components": [Numbers(Integral, 1)],
         "covariance_type": [covariance_types(_ALL_TYPES), list, tuple],
@@ -229,17 +224,18 @@ default='kmeans'
     # -- fitting ----------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Fit all mixtures, and keep the best.
+        """Fit all mixtures and keep the best.
 
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-            The data, of any kind that the mixtures take.
+            The data, in any form that the mixtures accept.
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (N,) or True, default=None
-            Weights of the rows: zero is the row removed, an integer is the row repeated, also in
-            the criteria. True: they come with the rows of a stream or a loader.
+            Weights of the samples. A sample of weight zero is ignored, an integer weight stands for
+            that many copies, also in the criteria. True: a stream or a loader has a weight with
+            each sample.
 
         Returns
         -------
@@ -249,8 +245,8 @@ default='kmeans'
         Raises
         ------
         ValueError
-            If a parameter or the data are not usable, or if every fit failed: the error of the
-            first. A fit that fails beside others is recorded in `results_`, with a warning.
+            If a parameter or the data are not usable, or if every fit failed: the first error. If
+            only some fits fail, their errors are stored in `results_`, with a warning.
         """
         validate_parameters(self)
         candidates = self._candidates()
@@ -261,27 +257,36 @@ default='kmeans'
     def _fit(self, candidates: list[GaussianMixture], data: FitData) -> None:
         self._check_data(data)
         num_features = data.rows.num_features
-        settings = _sweep.settings_of_all(candidates, num_features)
+        settings = sweep.settings_of_all(candidates, num_features)
         held_out = None
         if self.criterion == _CROSS_VALIDATION:
             held_out = cross_validate(candidates, data, self.cv)
-        progress = _sweep.Printer(candidates, data, self.criterion) if self.verbose else None
-        restarts = fit_sweep(data.rows, settings, progress)
+        progress = sweep.Printer(candidates, data, self.criterion) if self.verbose else None
+        fits = fit_sweep(data.rows, settings, progress)
 
-        results = _sweep.results_table(candidates, restarts, num_features, data.total_weight)
-        of_candidate = np.repeat(np.arange(len(candidates)), [len(starts) for starts in restarts])
+        results = sweep.results_table(candidates, fits, num_features, data.total_weight)
+        of_candidate = np.repeat(np.arange(len(candidates)), [len(restarts) for restarts in fits])
         if held_out is not None:
             held_out.add_to(results, of_candidate)
         if self.stability:
-            agreement = _sweep.mean_agreement(candidates, restarts, data)
+            agreement = sweep.mean_agreement(candidates, fits, data)
             results["stability"] = np.array(agreement)[of_candidate]
-        winner = _sweep.row_of_best(results, self.criterion)
+        winner = sweep.row_of_best(results, self.criterion)
         position = of_candidate[winner]
-        best, restart = candidates[position], restarts[position][results["start"][winner]]
+        best, restart = candidates[position], fits[position][results["start"][winner]]
         result = FitResult.of(restart)
-        _sweep.remember_features(best, self)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                setattr(best, name, getattr(self, name))
         keep_result(best, result, settings[position], data)
-        _warn_of_failures(results["error"])
+        errors = results["error"][results["error"] != ""]
+        if len(errors) > 0:
+            warnings.warn(
+                f"{len(errors)} of {len(results['error'])} fits failed, and only the others were "
+                f"compared; results_ holds the errors. The first is {errors[0]}",
+                FitFailedWarning,
+                stacklevel=3,
+            )
         warn_of_outcome(best, result, settings[position], stacklevel=4)
         self.best_estimator_ = best
         self.n_components_ = best.n_components
@@ -289,7 +294,7 @@ default='kmeans'
         self.results_ = results
 
     def _candidates(self) -> list[GaussianMixture]:
-        """One mixture for each covariance type and number of components."""
+        """Return a mixture for each covariance type and number of components."""
         if self.min_components > self.max_components:
             msg = (
                 f"min_components={self.min_components} is more than "
@@ -309,14 +314,14 @@ default='kmeans'
         seed = self.random_state
         if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-        alike = {name: getattr(self, name) for name in _ALIKE}
+        shared = {name: getattr(self, name) for name in _SHARED_PARAMETERS}
         return [
             GaussianMixture(
                 components,
                 covariance_type=name,
                 max_iter=self.max_iter,
                 init_params=self.init_params,
-                **{**alike, "verbose": 0, "random_state": int(seed)},
+                **{**shared, "verbose": 0, "random_state": int(seed)},
             )
             for name in dict.fromkeys(types)
             for components in range(int(self.min_components), int(self.max_components) + 1)
@@ -327,13 +332,13 @@ default='kmeans'
             check_number_of_rows(data.rows.num_rows, self.max_components, "max_components")
         if self.criterion == _CROSS_VALIDATION and is_read_in_pieces(data.X):
             msg = (
-                "criterion='cv' needs rows in memory, an array or a tensor, not a "
+                "criterion='cv' needs samples in memory, an array or a tensor, not a "
                 f"{type(data.X).__name__}: choose by 'bic', 'aic' or 'icl'."
             )
             raise ValueError(msg)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Fit, and return the most probable component of each row in the chosen mixture.
+        """Fit, and return each sample's most probable component of the chosen mixture.
 
         Parameters
         ----------
@@ -342,7 +347,7 @@ default='kmeans'
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (N,) or True, default=None
-            Weights of the rows, as in :meth:`fit`.
+            Weights of the samples, as in :meth:`fit`.
 
         Returns
         -------
@@ -350,7 +355,7 @@ default='kmeans'
         """
         return self.fit(X, **given(y=y, sample_weight=sample_weight)).predict(X)
 
-    # -- pictures ---------------------------------------------------------------------------------
+    # -- plotting ---------------------------------------------------------------------------------
 
     def plot(self, ax: Axes | None = None) -> CriterionDisplay:
         """Draw the criterion against the number of components.
@@ -358,7 +363,7 @@ default='kmeans'
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            Axes to draw on; None creates a new figure.
 
         Returns
         -------
@@ -370,22 +375,3 @@ default='kmeans'
             If matplotlib is not installed.
         """
         return CriterionDisplay.from_estimator(self, ax=ax)
-
-    # -- pickles, documentation -------------------------------------------------------------------
-
-    __getstate__ = pickling.get_state
-    __setstate__ = pickling.set_state
-    _doc_link_module = "sklearn_torch_gmm"
-    _doc_link_template = documentation.PAGE_TEMPLATE
-    _doc_link_url_param_generator = documentation.reference_page
-
-
-def _warn_of_failures(errors: npt.NDArray[Any]) -> None:
-    failed = errors[errors != ""]
-    if len(failed) > 0:
-        warnings.warn(
-            f"{len(failed)} of {len(errors)} fits failed, and the others were compared; results_ "
-            f"holds their errors. The first is {failed[0]}",
-            FitFailedWarning,
-            stacklevel=4,
-        )

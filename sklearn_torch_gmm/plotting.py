@@ -1,6 +1,6 @@
-"""Pictures of a fitted mixture, in the manner of scikit-learn's displays.
+"""Plots of a fitted mixture, in the style of scikit-learn's displays.
 
-matplotlib is needed for drawing alone, and imported there.
+matplotlib is imported only when something is drawn.
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _NATS_SHOWN = 10
-"""How far below its highest value the log-density has contours, one for each nat."""
+"""Number of contours of the log-density, one for each nat below its maximum.
+
+The lowest is at exp(-10), 5e-5 of the highest density; twice as many would add an empty margin.
+"""
 
 
 class MixtureDisplay:
-    """Two features of a Gaussian mixture: ellipses, labelled rows, density.
+    """Plot of two features of a Gaussian mixture: ellipses, labelled samples and density.
 
-    Use :meth:`from_estimator` to make one. All parameters are kept as attributes.
+    Use :meth:`from_estimator` to create a display. All parameters are stored as attributes.
 
     Parameters
     ----------
@@ -44,22 +47,22 @@ class MixtureDisplay:
     covariances : ndarray of shape (K, 2, 2)
         Covariances of the two features.
     X : ndarray of shape (N, 2), default=None
-        The two features of rows to draw.
+        The two features of the samples to draw.
     labels : ndarray of shape (N,), default=None
-        The component of each row, which gives it its colour.
+        The component of each sample, which determines its colour.
     feature_names : pair of str, default=('feature 0', 'feature 1')
         Labels of the axes.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where the picture is.
+        The axes of the plot.
     figure_ : matplotlib Figure
         The figure of these axes.
     ellipses_ : list of list of matplotlib Ellipse
-        For each component, an ellipse for each level.
+        The ellipses of each component, one for each level.
     scatter_ : matplotlib PathCollection or None
-        The rows.
+        The samples.
     contours_ : matplotlib QuadContourSet or None
         The density.
 
@@ -112,20 +115,19 @@ class MixtureDisplay:
     ) -> Self:
         """Draw two features of a fitted mixture.
 
-        Of more than two features the picture shows the marginal distribution of the two. Rows are
-        coloured by the component that all of their features make the most probable.
+        If there are more than two, the plot shows the marginal distribution of the two. The colour
+        of a sample is that of its most probable component given all of its features.
 
         Parameters
         ----------
         estimator : object
             A fitted mixture: one of this package's classes or :mod:`sklearn.mixture`'s.
         X : array-like, DataFrame or Tensor of shape (N, D), default=None
-            Rows to draw. The estimator must know all of their features, not the two alone.
+            Samples to draw, with all features of the mixture and not just the two.
         features : pair of int or str, default=(0, 1)
-            Which features to draw, by position, or by name where the estimator was fitted to
-            named columns.
+            Features to draw, by position, or by name if the estimator was fitted to named columns.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            Axes to draw on; None creates a new figure.
         levels : sequence of float, default=(0.5, 0.9)
             Shares of a component's probability that its ellipses enclose, between 0 and 1.
         density : bool, default=False
@@ -134,7 +136,7 @@ class MixtureDisplay:
         grid_resolution : int, default=200
             Number of points along each axis at which the density is computed.
         ellipse_kwargs, scatter_kwargs, contour_kwargs : dict, default=None
-            Handed on to :class:`matplotlib.patches.Ellipse`, :meth:`matplotlib.axes.Axes.scatter`
+            Passed to :class:`matplotlib.patches.Ellipse`, :meth:`matplotlib.axes.Axes.scatter`
             and :meth:`matplotlib.axes.Axes.contour`.
 
         Returns
@@ -146,7 +148,7 @@ class MixtureDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError
-            If `estimator` is no Gaussian mixture, or `X` is read in pieces, as a ``DataLoader`` is.
+            If `estimator` is not a Gaussian mixture, or `X` is not in memory, as a ``DataLoader``.
         ValueError
             If a feature does not exist, a level is not between 0 and 1, or the grid is too coarse.
 
@@ -170,9 +172,9 @@ class MixtureDisplay:
         names = getattr(estimator, "feature_names_in_", None)
         chosen = _positions(features, num_features, names)
         if is_read_in_pieces(X):
-            msg = f"A picture needs rows in memory, not a {type(X).__name__}: pass some of them."
+            msg = f"A plot needs samples in memory, not a {type(X).__name__}: pass some of them."
             raise TypeError(msg)
-        # The estimator checks the rows.
+        # The estimator validates the samples.
         labels = None if X is None else np.asarray(estimator.predict(X))
         display = cls(
             weights=estimator.weights_,
@@ -180,10 +182,7 @@ class MixtureDisplay:
             covariances=_marginal_covariances(estimator, chosen),
             X=None if X is None else _columns(X, chosen),
             labels=labels,
-            feature_names=tuple(
-                f"feature {position}" if names is None else str(names[position])
-                for position in chosen
-            ),
+            feature_names=tuple(f"feature {i}" if names is None else str(names[i]) for i in chosen),
         )
         return display.plot(
             ax,
@@ -206,12 +205,12 @@ class MixtureDisplay:
         scatter_kwargs: Mapping[str, Any] | None = None,
         contour_kwargs: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Draw the picture again, elsewhere or otherwise.
+        """Draw the plot again, on other axes or in another style.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+            Axes to draw on; None creates a new figure.
         levels : sequence of float, default=(0.5, 0.9)
             Shares of a component's probability that its ellipses enclose, between 0 and 1.
         density : bool, default=False
@@ -219,7 +218,7 @@ class MixtureDisplay:
         grid_resolution : int, default=200
             Number of points along each axis at which the density is computed.
         ellipse_kwargs, scatter_kwargs, contour_kwargs : dict, default=None
-            Handed on to matplotlib, as by :meth:`from_estimator`.
+            Passed to matplotlib, as by :meth:`from_estimator`.
 
         Returns
         -------
@@ -245,7 +244,7 @@ class MixtureDisplay:
         2.3548
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
-        # matplotlib is optional.
+        # matplotlib is an optional dependency.
         from sklearn_torch_gmm import _drawing as drawing
 
         radii = _radii(levels)
@@ -289,8 +288,8 @@ def _check_is_mixture(estimator: Any) -> None:
     if is_search or not is_mixture:
         msg = (
             "MixtureDisplay draws a Gaussian mixture of this package or of scikit-learn, got a "
-            f"{type(estimator).__name__}. Of a pipeline pass the last step, and rows as they are "
-            "after the others; of a search pass its best_estimator_."
+            f"{type(estimator).__name__}. For a pipeline, pass the last step, and samples as "
+            "transformed by the others; for a search, pass its best_estimator_."
         )
         raise TypeError(msg)
 
@@ -298,7 +297,7 @@ def _check_is_mixture(estimator: Any) -> None:
 def _positions(
     features: Sequence[int | str], num_features: int, names: Sequence[str] | None
 ) -> list[int]:
-    """Return the positions of the two features."""
+    """Return the positions of the two features, or raise ValueError."""
     is_pair = np.shape(features) == (2,)
     if not is_pair or not all(isinstance(f, str) or is_number(f, Integral) for f in features):
         msg = f"features must be two positions or names, got {features!r}."
@@ -308,8 +307,8 @@ def _positions(
     for feature in features:
         if isinstance(feature, str):
             if feature not in known:
-                of = f"the mixture was fitted to {known or 'columns without names'}"
-                msg = f"There is no feature {feature!r}: {of}."
+                columns = known or "columns without names"
+                msg = f"There is no feature {feature!r}: the mixture was fitted to {columns}."
                 raise ValueError(msg)
             positions.append(known.index(feature))
         elif -num_features <= feature < num_features:
@@ -317,11 +316,11 @@ def _positions(
         else:
             msg = (
                 f"There is no feature {feature}: the mixture has {num_features}. "
-                "A picture needs two, counted from 0."
+                "A plot needs two, counted from 0."
             )
             raise ValueError(msg)
     if positions[0] == positions[1]:
-        msg = f"features must be two different ones, got {features!r}."
+        msg = f"features must be two different features, got {features!r}."
         raise ValueError(msg)
     return positions
 
@@ -332,7 +331,7 @@ def _marginal_covariances(estimator: Any, features: list[int]) -> npt.NDArray[An
     structure = get_structure(estimator.covariance_type)
     covariances = as_tensor(estimator.covariances_)
     if structure.has_independent_features:
-        # The D × D zeros of a component need not be made.
+        # Selecting variances first avoids a D × D matrix for each component.
         variances = structure.variances(covariances, num_components, num_features)
         return variances[:, features].diag_embed().numpy()
     matrices = structure.matrices(covariances, num_components, num_features)
@@ -340,15 +339,15 @@ def _marginal_covariances(estimator: Any, features: list[int]) -> npt.NDArray[An
 
 
 def _columns(X: Any, features: list[int]) -> npt.NDArray[Any]:
-    # NumPy does not know all of torch's types.
+    # NumPy does not have all of torch's types, such as bfloat16.
     rows = X.detach().cpu().double().numpy() if isinstance(X, Tensor) else np.asarray(X)
     return rows[:, features]
 
 
 def _radii(levels: Sequence[float]) -> list[float]:
-    """Return the Mahalanobis distances within which shares of a normal distribution lie.
+    """Return the Mahalanobis radii that enclose shares of a bivariate normal distribution.
 
-    The squared distance has two degrees of freedom: P(r² < s) = 1 − exp(−s / 2).
+    The squared radius has a χ² distribution with two degrees of freedom: P(r² < s) = 1 − exp(−s/2).
     """
     shares = np.asarray(levels)
     are_numbers = shares.ndim == 1 and shares.dtype.kind in "fiu"

@@ -1,9 +1,9 @@
-"""What the public mixtures share, from the check of the data to the fitted attributes."""
+"""The implementation that both public mixtures share, from validation to fitted attributes."""
 
 import random
 
-# scikit-learn's clusterers import rich, which draws from Python's random numbers, and would move
-# the sequence of a program that has seeded them.
+# scikit-learn's clusterers import rich, which draws from Python's random numbers: restoring the
+# state keeps the sequence of a program that has seeded them.
 _state = random.getstate()
 import sklearn.mixture  # noqa: E402, F401
 

@@ -1,7 +1,7 @@
-"""The base of the two public mixtures.
+"""The base class of both public mixtures.
 
-Its parameters and its fit are written here. Answers, conversions and saving are functions of their
-modules, with their docstrings, and the class names them.
+Parameters and fitting are here. Inference, conversions and saving are functions in modules of their
+own, with public docstrings, which the class binds as methods.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.utils import check_random_state
 
-from sklearn_torch_gmm._estimator import answers, conversions, documentation, fitted_state
+from sklearn_torch_gmm._estimator import conversions, fitted_state, inference
 from sklearn_torch_gmm._estimator.binding import constructor
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import read_data
+from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
 from sklearn_torch_gmm._estimator.validation import given, like_input
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, settings_of, starts_from_array
 from sklearn_torch_gmm._private_parts import validate_parameters
 from sklearn_torch_gmm._saving import estimators as saving
-from sklearn_torch_gmm._saving import pickling
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.core.model import GaussianMixtureModel
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class BaseGaussianMixture(ClusterMixin, BaseEstimator):
-    """The body of both public classes.
+class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
+    """The implementation behind both public classes.
 
-    A public class holds its signature, its vocabulary, and what they mean. Fitted attributes are
-    NumPy arrays, so that a fitted estimator is small and can be loaded anywhere.
+    A public class adds its signature, its vocabulary and their translation into settings. Fitted
+    attributes are NumPy arrays, so that a fitted estimator is small and can be loaded anywhere.
     """
 
     covariance_type: CovarianceType
@@ -72,26 +72,26 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    # -- what a public class supplies --------------------------------------------------------------
+    # -- methods of the public classes ------------------------------------------------------------
 
     @abstractmethod
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
-        """Check what the user gave against the data, and return the settings of the fit."""
+        """Check the user's parameters against the data, and return the settings of the fit."""
 
     @classmethod
     @abstractmethod
     def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return scikit-learn's parameters under the names of this class."""
+        """Translate the parameters of scikit-learn's class into those of this class."""
 
     @abstractmethod
     def _scikit_learn_parameters(self) -> dict[str, Any]:
-        """Return the parameters that scikit-learn's class has, under its names."""
+        """Translate the parameters of this class into those of scikit-learn's class."""
 
     # -- parameters -------------------------------------------------------------------------------
 
     @property
     def n_clusters(self) -> int:
-        """The number of components, under the name that tools for clusterers use."""
+        """The number of components, by the name that tools for clusterers use."""
         return int(getattr(self, self._vocabulary.components))
 
     @n_clusters.setter
@@ -99,12 +99,12 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
         setattr(self, self._vocabulary.components, value)
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; ``n_clusters`` stands for the number of components.
+        """Set parameters; ``n_clusters`` is an alias of the number of components.
 
         Parameters
         ----------
         **params : dict
-            Names and values.
+            Names and values of parameters.
 
         Returns
         -------
@@ -140,19 +140,19 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-            The data. An item of a dataset is a row of shape (D,) or a tuple whose first member is
-            one; an item of a ``DataLoader`` is a batch of rows of shape (n, D) or a tuple whose
-            first member is one. A store gives rows for a slice, as arrays of h5py and zarr do.
+            The data. An item of a dataset is a sample of shape (D,) or a tuple that begins with
+            one; an item of a ``DataLoader`` is a batch of shape (n, D) or a tuple that begins with
+            one. A store returns samples for a slice, as arrays of h5py and zarr do.
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (N,) or True, default=None
-            Weights of the rows. Zero is the row removed, an integer is the row repeated; only
-            their ratios matter. True, for an ``IterableDataset`` or a ``DataLoader``: they are the
-            second member of each item, which must be a pair (row, weight), or (rows, weights) for
-            a ``DataLoader``. Otherwise a second member is ignored, since it may be a label.
+            Weights of the samples. A sample of weight zero is ignored, an integer weight stands for
+            that many copies; only the ratios matter. True, for an ``IterableDataset`` or a
+            ``DataLoader``: each item is a pair (sample, weight), or (samples, weights) for a
+            ``DataLoader``. Otherwise a second element is ignored, since it may be a label.
         ckpt_path : str or path, default=None
-            A checkpoint that Lightning saved in an earlier run of this fit, or 'last': the fit goes
-            on after the last iteration in it.
+            A checkpoint that Lightning saved in an earlier run of this fit, or 'last': the fit
+            continues after the last iteration in it.
 
         Returns
         -------
@@ -165,8 +165,8 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
             If a parameter or the data are not usable, or if a component's covariance is not
             positive definite (:class:`~sklearn_torch_gmm.exceptions.IllDefinedCovarianceError`).
         TypeError
-            If the data are sparse or no numbers, or `trainer_params` hold something that the
-            trainer does not know or declares as another type.
+            If the data are sparse or not numeric, or `trainer_params` hold a parameter that the
+            trainer does not have or declares with another type.
         """
         validate_parameters(self)
         with as_before_on_failure(self):
@@ -182,7 +182,7 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Fit, and return the most probable component of each row.
+        """Fit, and return the most probable component of each sample.
 
         Parameters
         ----------
@@ -191,7 +191,7 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (N,) or True, default=None
-            Weights of the rows, as in :meth:`fit`.
+            Weights of the samples, as in :meth:`fit`.
 
         Returns
         -------
@@ -203,24 +203,25 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, step_exponent: float = 0.7
     ) -> Self:
-        """Move the parameters towards a batch of rows: stepwise EM.
+        """Update the parameters with one batch of samples: stepwise EM.
 
-        The first call starts from its rows, unless the estimator is fitted. A further batch of n
-        rows, N with all before it, moves the expected moments of the data by the step
-        (n / N) ** `step_exponent` towards those of the batch. With an exponent of 1 all rows weigh
-        the same for ever; a smaller one forgets the early batches, whose responsibilities were
-        those of early parameters, and follows a distribution that drifts.
+        The first call starts from its batch, unless the estimator is fitted. A further batch of n
+        samples, the last of N in total, moves the expected sufficient statistics by the step size
+        (n / N) ** `step_exponent` towards those of the batch. With an exponent of 1, all samples
+        keep the same weight indefinitely; a smaller one forgets early batches, whose
+        responsibilities came from early parameters, and follows a drifting distribution.
 
         Parameters
         ----------
         X : array-like, DataFrame or Tensor of shape (n, D)
-            A batch in random order: rows that come sorted pull the components after them.
+            A batch in random order: sorted samples would drag the components along.
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (n,), default=None
-            Weights of the rows: zero is the row removed, an integer is the row repeated.
+            Weights of the samples. A sample of weight zero is ignored, an integer weight stands for
+            that many copies.
         step_exponent : float in (0.5, 1], default=0.7
-            The step size converges for exponents in this range.
+            Exponent of the step size; the algorithm converges for exponents in this range.
 
         Returns
         -------
@@ -240,29 +241,28 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
         update_with_batch(self, X, sample_weight, step_exponent)
         return self
 
-    # -- what a fitted mixture is asked -----------------------------------------------------------
+    # -- inference --------------------------------------------------------------------------------
 
     def __sklearn_is_fitted__(self) -> bool:
-        # A fit that failed may have left other attributes.
+        # Other attributes, such as n_features_in_, do not make a mixture.
         return hasattr(self, "means_")
 
-    predict = answers.predict
-    predict_proba = answers.predict_proba
-    score_samples = answers.score_samples
-    score = answers.score
-    bic = answers.bic
-    aic = answers.aic
-    # scikit-learn's name, which its own tests call.
-    _n_parameters = answers.num_estimated_parameters
+    predict = inference.predict
+    predict_proba = inference.predict_proba
+    score_samples = inference.score_samples
+    score = inference.score
+    bic = inference.bic
+    aic = inference.aic
+    # scikit-learn's own tests call this name.
+    _n_parameters = inference.num_estimated_parameters
 
     @property
     def precisions_(self) -> np.ndarray[Any, Any]:
         """Inverse covariances, in the shape of `covariances_`, computed at each access.
 
-        They always are those of `precisions_cholesky_`: kept beside it, they would make a pickle
-        larger by half. Setting them has an effect only where there are no factors yet. Whoever
-        reorders or scales the components of a mixture sets both, in any order, and the factors
-        shall change once.
+        They follow from `precisions_cholesky_`; stored in addition, they would make a pickle larger
+        by half. Setting them computes the factors only if there are none yet, since a program that
+        reorders or scales the components sets both, in any order.
         """
         return fitted_state.precisions_of(self)
 
@@ -273,7 +273,7 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
 
     @property
     def model_(self) -> GaussianMixtureModel:
-        """The fitted mixture as a torch module, on the CPU; a new one each time."""
+        """The fitted mixture as a torch module on the CPU, created at each access."""
         return fitted_state.torch_model(self)
 
     # -- conversions ------------------------------------------------------------------------------
@@ -282,11 +282,11 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
     from_sklearn = constructor(conversions.from_sklearn)
     to_sklearn = conversions.to_sklearn
 
-    # -- directories, pickles, documentation ------------------------------------------------------
+    # -- saving -----------------------------------------------------------------------------------
 
     @property
     def persistent_attributes(self) -> list[str]:
-        """Names of the fitted attributes that are saved, where the estimator has them.
+        """Names of the fitted attributes that are saved if the estimator has them.
 
         Examples
         --------
@@ -302,8 +302,3 @@ class BaseGaussianMixture(ClusterMixin, BaseEstimator):
     load_parameters = constructor(saving.load_parameters)
     save_attributes = saving.save_attributes
     load_attributes = saving.load_attributes
-    __getstate__ = pickling.get_state
-    __setstate__ = pickling.set_state
-    _doc_link_module = "sklearn_torch_gmm"
-    _doc_link_template = documentation.PAGE_TEMPLATE
-    _doc_link_url_param_generator = documentation.reference_page

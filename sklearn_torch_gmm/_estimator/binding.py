@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     Instance = TypeVar("Instance")
 
     class constructor(Generic[P]):
-        """``classmethod``, of which mypy cannot tell that it returns an instance of the class."""
+        """A ``classmethod`` that mypy knows to return an instance of the class."""
 
         def __init__(self, function: Callable[Concatenate[Any, P], Any]) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What parameters may be, beside the constraints that scikit-learn has."""
+"""Parameter constraints in addition to scikit-learn's."""
 
 from __future__ import annotations
 
@@ -11,22 +11,16 @@ from sklearn_torch_gmm.core.covariance import STRUCTURES
 
 
 def covariance_types(*others: str) -> StrOptions:
-    """Names of the structures that are registered at the time of the check, or another word."""
+    """Allow the names of the covariance structures registered at the time of the check."""
     choices: ChainMap[str, Any] = ChainMap(dict.fromkeys(others), STRUCTURES)
-    # A view, which changes with the registry.
+    # The view follows the registry, to which users add.
     return StrOptions(choices.keys())
 
 
 class Numbers(Interval):  # type: ignore[misc]
-    """Numbers from the least one on; truth values are none.
+    """Numbers of a ``kind`` from :mod:`numbers` that are at least ``least``, but no bool.
 
-    To scikit-learn True is 1. But nobody who writes ``batch_size=True`` wants batches of one row.
-
-    Parameters
-    ----------
-    kind : type
-        ``numbers.Integral`` or ``numbers.Real``.
-    least : int or float
+    scikit-learn treats True as 1, but ``batch_size=True`` is a mistake, not batches of one sample.
     """
 
     def __init__(self, kind: type, least: float) -> None:

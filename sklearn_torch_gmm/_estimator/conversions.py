@@ -1,4 +1,4 @@
-"""Mixtures whose parameters are known, from the user or from scikit-learn's class, and back."""
+"""Conversions: from given parameters, and from and to scikit-learn's class."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Self = TypeVar("Self", bound=BaseEstimator)
 
 _OURS = ("labels_", "known_parts_", "n_samples_seen_")
 _SHARED_ATTRIBUTES = [name for name in PERSISTENT_ATTRIBUTES if name not in _OURS]
-"""Fitted attributes that scikit-learn's class has, too."""
+"""Fitted attributes that scikit-learn's class has as well."""
 
 
 def from_parameters(
@@ -39,10 +39,10 @@ def from_parameters(
     covariance_type: CovarianceType = "full",
     **params: Any,
 ) -> Self:
-    """Return a fitted estimator with these parameters.
+    """Return a fitted estimator with the given parameters.
 
-    It predicts, scores and samples. Refitted with ``warm_start``, where the class has it, or
-    by :meth:`partial_fit`, it starts from them, and keeps those that `fixed` names.
+    It can predict, score and sample. :meth:`partial_fit`, or :meth:`fit` with ``warm_start`` where
+    the class has it, starts from these parameters, and keeps the parts that `fixed` names.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def from_parameters(
         Covariances, of shape (K, D, D) for 'full', (D, D) for 'tied', (K, D) for 'diag' and
         (K,) for 'spherical'.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
-        What the covariances are.
+        The structure of the covariances.
     **params : dict
         Further parameters of the estimator.
 
@@ -68,7 +68,7 @@ def from_parameters(
         If the weights are not probabilities, a shape does not fit, or a covariance is not
         symmetric and positive definite.
     TypeError
-        If `params` hold the number of components, or something that is no parameter.
+        If `params` hold the number of components, or a name that is not a parameter.
 
     Examples
     --------
@@ -92,8 +92,8 @@ def from_parameters(
     factors, usable = structure.precisions_cholesky(as_tensor(checked)[None], components)
     if not usable.all():
         msg = (
-            f"The {structure.name} covariances are positive definite only to rounding, and "
-            "cannot be inverted: add something to their variances."
+            f"The {structure.name} covariances are positive definite only up to rounding, and "
+            "cannot be inverted: increase their variances."
         )
         raise ValueError(msg)
     mixture = cls(
@@ -114,12 +114,12 @@ def from_parameters(
 
 
 def from_sklearn(cls: type[Self], mixture: ScikitLearnMixture) -> Self:
-    """Return a fitted estimator with the parameters of scikit-learn's, without a refit.
+    """Return a fitted estimator with the parameters of scikit-learn's class, without refitting.
 
     Parameters
     ----------
     mixture : sklearn.mixture.GaussianMixture
-        Fitted.
+        A fitted mixture.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def from_sklearn(cls: type[Self], mixture: ScikitLearnMixture) -> Self:
     NotFittedError
         If `mixture` is not fitted.
     TypeError
-        If it is of another class.
+        If `mixture` is of another class.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def from_sklearn(cls: type[Self], mixture: ScikitLearnMixture) -> Self:
             f"{kind.__module__}.{kind.__qualname__}."
         )
         raise TypeError(msg)
-    # A fit that failed may have left some attributes, but not the last of them.
+    # A failed fit may have set some attributes, but not these two, the last ones.
     check_is_fitted(mixture, ["precisions_cholesky_", "covariances_"])
     # A subclass may have parameters of its own.
     names = ScikitLearnMixture().get_params()
@@ -158,10 +158,9 @@ def from_sklearn(cls: type[Self], mixture: ScikitLearnMixture) -> Self:
 
 
 def to_sklearn(self) -> ScikitLearnMixture:
-    """Return scikit-learn's class with the fitted parameters, without a refit.
+    """Return scikit-learn's class with the fitted parameters, without refitting.
 
-    A model that was fitted here can so be served where torch is not installed, and converted
-    to ONNX.
+    It can be served where torch is not installed, and converted to ONNX.
 
     Returns
     -------
@@ -186,14 +185,12 @@ def to_sklearn(self) -> ScikitLearnMixture:
             f"or refit with one of {', '.join(map(repr, SCIKIT_LEARN_TYPES))}."
         )
         raise ValueError(msg)
-    params = self._scikit_learn_parameters()
     # Where torch is not installed, a parameter that is a tensor could not be unpickled.
-    mixture = ScikitLearnMixture(
-        **{
-            name: np.asarray(v.detach().cpu()) if isinstance(v, Tensor) else v
-            for name, v in params.items()
-        }
-    )
+    params = {
+        name: np.asarray(value.detach().cpu()) if isinstance(value, Tensor) else value
+        for name, value in self._scikit_learn_parameters().items()
+    }
+    mixture = ScikitLearnMixture(**params)
     _copy_attributes(self, mixture)
     mixture.precisions_ = self.precisions_
     return mixture

@@ -1,4 +1,4 @@
-"""What a user passes to `fit`, as rows that a fit can read."""
+"""Checks of the data passed to `fit`, and the row source that a fit reads."""
 
 from __future__ import annotations
 
@@ -17,18 +17,9 @@ from sklearn_torch_gmm.rows.source import RowSource
 
 @dataclass(frozen=True)
 class FitData:
-    """The data of a fit.
+    """The data of a fit: ``X``, checked if in memory, and its ``rows`` of positive weight.
 
-    Attributes
-    ----------
-    X : object
-        Checked rows in memory, or what is read in pieces.
-    rows : RowSource
-        Those of weight.
-    sample_weight : object
-        As the user gave it.
-    dtype : numpy.dtype
-        Of fitted attributes.
+    The weights are as the user passed them; ``dtype`` is that of the fitted attributes.
     """
 
     X: Any
@@ -46,20 +37,9 @@ class FitData:
 def read_data(
     estimator: BaseEstimator, X: Any, sample_weight: Any, *, keep_all: bool = False
 ) -> FitData:
-    """Check data, and remember their features on the estimator.
+    """Check data ``[N, D]`` and weights ``[N]``, and record the features on the estimator.
 
-    Parameters
-    ----------
-    estimator : BaseEstimator
-    X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-    sample_weight : array-like of shape (N,), True or None
-    keep_all : bool, default=False
-        Whether rows of weight zero stay where they are.
-
-    Raises
-    ------
-    ValueError
-        If the data or the weights are not usable.
+    With ``keep_all``, samples of weight zero stay in the data.
     """
     if is_read_in_pieces(X):
         rows = source_of(X, sample_weight, keep_all=keep_all)

@@ -1,4 +1,4 @@
-"""The fitted attributes: how a result becomes them, and what else they can be turned into."""
+"""The fitted attributes: set from the result of a fit, and converted to other forms."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from sklearn_torch_gmm._estimator.answers import inference_of
 from sklearn_torch_gmm._estimator.fit_data import FitData
+from sklearn_torch_gmm._estimator.inference import inference_of
 from sklearn_torch_gmm._estimator.outcome import check_representable
 from sklearn_torch_gmm._estimator.validation import rows_of
 from sklearn_torch_gmm.core.covariance import get_structure
@@ -25,14 +24,17 @@ from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
+_PARAMETERS = ("weights_", "means_", "covariances_", "precisions_cholesky_")
+"""Attributes for the fields of :class:`MixtureParameters`, in their order."""
+
 
 def keep_result(
     mixture: BaseEstimator, result: FitResult, settings: FitSettings, data: FitData
 ) -> None:
-    """Set all fitted attributes to what a fit has led to."""
+    """Set all fitted attributes from the result of a fit."""
     X = data.X
     set_parameters(mixture, result.parameters, data.dtype)
-    remember_known_parts(mixture, settings, goes_on=settings.start.previous is not None)
+    remember_known_parts(mixture, settings, continues=settings.start.previous is not None)
     mixture.n_samples_seen_ = data.total_weight
     mixture.converged_ = result.converged
     mixture.lower_bounds_ = result.lower_bounds
@@ -43,46 +45,52 @@ def keep_result(
     elif isinstance(X, np.ndarray):
         mixture.labels_ = mixture.predict(X)
     else:
-        # Labels of a stream that were kept would be as large as what did not fit.
+        # The labels of a stream may not fit in memory, as the stream itself may not.
         mixture.__dict__.pop("labels_", None)
 
 
 def set_parameters(mixture: BaseEstimator, parameters: MixtureParameters, dtype: Any) -> None:
-    """Set weights, means, covariances and their factors to those of the first mixture.
+    """Set weights, means, covariances and precision factors from a batch of one mixture.
 
-    Raises
-    ------
-    UnrepresentableParameterError
-        If ``dtype`` cannot hold a variance.
+    UnrepresentableParameterError is raised if ``dtype`` cannot hold a variance.
     """
     structure, sizes = get_structure(mixture.covariance_type), parameters.means.shape[-2:]
     check_representable(structure.variances(parameters.covariances[0], *sizes), dtype)
 
-    def array(values: Tensor) -> np.ndarray[Any, Any]:
-        # What an M-step returns may have the components along the last axis of memory.
-        return values.numpy().astype(dtype, order="C")
-
-    mixture.weights_ = array(parameters.weights[0])
-    mixture.means_ = array(parameters.means[0])
-    mixture.covariances_ = array(parameters.covariances[0])
-    mixture.precisions_cholesky_ = array(parameters.precisions_cholesky[0])
+    for name, values in zip(_PARAMETERS, parameters.tensors(), strict=True):
+        # An M-step may return tensors with the components along the last axis of memory.
+        setattr(mixture, name, values[0].numpy().astype(dtype, order="C"))
 
 
-def remember_known_parts(mixture: BaseEstimator, settings: FitSettings, *, goes_on: bool) -> None:
-    """Set `known_parts_` to the fixed parts that the user gave."""
-    given = getattr(mixture, "known_parts_", ()) if goes_on else settings.start.given_parts
+def remember_known_parts(mixture: BaseEstimator, settings: FitSettings, *, continues: bool) -> None:
+    """Set `known_parts_` to the fixed parts that the user gave, in this or an earlier fit."""
+    given = getattr(mixture, "known_parts_", ()) if continues else settings.start.given_parts
     mixture.known_parts_ = [p for p in PARTS if p in given and p in settings.fixed]
 
 
 def fitted_parameters(mixture: BaseEstimator) -> MixtureParameters:
-    """Return the fitted attributes as tensors in float64, of one mixture."""
-    arrays = (
-        mixture.weights_,
-        mixture.means_,
-        mixture.covariances_,
-        mixture.precisions_cholesky_,
-    )
-    return MixtureParameters(*(as_tensor(a).double().unsqueeze(0) for a in arrays))
+    """Return the fitted attributes as float64 tensors, a batch of one mixture."""
+    arrays = (getattr(mixture, name) for name in _PARAMETERS)
+    return MixtureParameters(*(as_tensor(array).double().unsqueeze(0) for array in arrays))
+
+
+def check_can_continue(
+    mixture: BaseEstimator, sizes: tuple[int, int], reason: str, requirement: str, remedy: str
+) -> None:
+    """Raise ValueError unless the fitted attributes have the ``sizes`` K and D to continue from.
+
+    The message names the ``reason`` to continue, the parameters behind the ``requirement``, and a
+    ``remedy``.
+    """
+    means, covariances = mixture.means_.shape, mixture.covariances_.shape
+    required = get_structure(mixture.covariance_type).covariance_shape(*sizes)
+    if means != sizes or covariances != required:
+        msg = (
+            f"{reason} continues from means of shape {means} and covariances of shape "
+            f"{covariances}, but {requirement} and covariance_type={mixture.covariance_type!r} "
+            f"require covariances of shape {required}. {remedy}"
+        )
+        raise ValueError(msg)
 
 
 def precisions_of(mixture: BaseEstimator) -> npt.NDArray[Any]:
@@ -95,7 +103,7 @@ def precisions_of(mixture: BaseEstimator) -> npt.NDArray[Any]:
 
 
 def factors_of(mixture: BaseEstimator, precisions: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return `precisions_cholesky_` for precisions in the shape of `covariances_`."""
+    """Return the Cholesky factors of precisions, in the shape of `covariances_`."""
     precisions = np.asarray(precisions)
     structure = get_structure(mixture.covariance_type)
     factors = structure.precisions_cholesky_from_precisions(as_tensor(precisions).double())

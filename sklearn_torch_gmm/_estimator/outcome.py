@@ -1,4 +1,4 @@
-"""What a fit leaves behind: everything or nothing, and warnings that name what was done."""
+"""The outcome of a fit: rollback after an error, warnings, and a check of its parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sklearn_torch_gmm.exceptions import EmptyComponentWarning, UnrepresentableP
 
 @contextmanager
 def as_before_on_failure(estimator: BaseEstimator) -> Iterator[None]:
-    """Leave an estimator as it was where the block raises, an interruption included."""
+    """Restore the attributes of an estimator if the block raises, also by an interruption."""
     before = dict(vars(estimator))
     try:
         yield
@@ -35,44 +35,30 @@ def as_before_on_failure(estimator: BaseEstimator) -> Iterator[None]:
 def warn_of_outcome(
     mixture: BaseEstimator, result: FitResult, settings: FitSettings, *, stacklevel: int = 3
 ) -> None:
-    """Warn the caller of `fit` of what may make the result worse than expected.
-
-    Parameters
-    ----------
-    mixture : BaseGaussianMixture
-        Gives the words of the warning that the fit did not converge.
-    result : FitResult
-    settings : FitSettings
-    stacklevel : int, default=3
-        How far above is whom to warn.
-    """
+    """Warn of empty components, a falling likelihood and a fit that did not converge."""
     warn_of_empty(result.empty, settings.fixed, stacklevel=stacklevel + 1)
-    _warn_of_fall(result.fall, settings.regularization.name, stacklevel=stacklevel + 1)
+    if result.fall:
+        (before, after), regularization = result.fall, settings.regularization.name
+        warnings.warn(
+            f"The mean log-likelihood fell from {before:.10g} to {after:.10g} nats, by more than "
+            f"rounding and {regularization} explain: the covariances are too ill-conditioned for "
+            f"the arithmetic. Scale the features alike, or increase {regularization}.",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )
     if settings.loop.max_iter != 0 and not result.converged:
         advice = mixture._vocabulary.convergence_advice
         warnings.warn(advice, ConvergenceWarning, stacklevel=stacklevel)
 
 
 def warn_of_empty(components: list[int], fixed: frozenset[Part], *, stacklevel: int = 3) -> None:
-    """Tell of components that kept their means because they had no rows."""
+    """Warn of components that kept their means because they had no samples."""
     if components:
         kept = "covariance" if "covariances" in fixed else "has the variance of the data"
         warnings.warn(
             f"Components {components} lost all their rows; each keeps its last mean and {kept}. "
-            "Try fewer components or another start.",
+            "Try fewer components or another initialization.",
             EmptyComponentWarning,
-            stacklevel=stacklevel,
-        )
-
-
-def _warn_of_fall(bounds: list[float], regularization_name: str, *, stacklevel: int) -> None:
-    if bounds:
-        before, after = bounds
-        warnings.warn(
-            f"The mean log-likelihood fell from {before:.10g} to {after:.10g} nats, by more than "
-            f"rounding and {regularization_name} explain: the covariances are too ill-conditioned "
-            f"for the arithmetic. Scale the features alike, or increase {regularization_name}.",
-            ConvergenceWarning,
             stacklevel=stacklevel,
         )
 
@@ -93,6 +79,8 @@ def check_representable(variances: Tensor, dtype: Any) -> None:
         if math.sqrt(largest) / scale < math.sqrt(np.finfo(dtype).max):
             msg += f"divide them by {scale:.0e}."
         else:
-            # It has collapsed beside others, whose variances would be too large then.
-            msg += f"regularize: {power_of_ten(1e-6 * largest):.0e} would do."
+            # The component has collapsed, and scaling it up would overflow the variances of the
+            # others. The default reg_covar for data of unit variance is 1e-6; twice as much would
+            # often be the same power of ten.
+            msg += f"regularize: {power_of_ten(1e-6 * largest):.0e} is sufficient."
         raise UnrepresentableParameterError(msg)

@@ -1,4 +1,7 @@
-"""Checks of starting parameters that a user gives, with scikit-learn's messages."""
+"""Validation of starting parameters given by the user, with scikit-learn's messages.
+
+Each function returns the checked value, and raises ValueError if it cannot be used.
+"""
 
 from __future__ import annotations
 
@@ -22,57 +25,39 @@ def check_shape(values: FloatArray, shape: tuple[int, ...], name: str) -> None:
 
 
 def check_weights(weights: Any, num_components: int) -> FloatArray:
-    """Return component probabilities ``[K]`` as floats.
-
-    Raises
-    ------
-    ValueError
-        If they are not probabilities that sum to one.
-    """
+    """Return component probabilities ``[K]``, which must sum to one, as floats."""
     checked = check_floats(weights, "weights")
     check_shape(checked, (num_components,), "weights")
     if (checked < 0.0).any() or (checked > 1.0).any():
-        # scikit-learn's message has the two the wrong way round; programs match on it as it is.
+        # scikit-learn's message swaps the two values; programs match on it as it is.
         msg = (
             "The parameter 'weights' should be in the range [0, 1], but got max value "
             f"{checked.min():.5f}, min value {checked.max():.5f}"
         )
         raise ValueError(msg)
     total = checked.sum()
-    if abs(1.0 - float(total)) > (1e-6 if checked.dtype == np.float32 else 1e-8):
+    if abs(1.0 - float(total)) > _tolerance(checked):
         msg = f"The parameter 'weights' should be normalized, but got sum(weights) = {total:.5f}"
         raise ValueError(msg)
     return checked
 
 
 def check_means(means: Any, shape: tuple[int, int] | None = None) -> FloatArray:
-    """Return means ``[K, D]`` as floats.
-
-    Raises
-    ------
-    ValueError
-        If they have another shape.
-    """
+    """Return means ``[K, D]`` as floats."""
     checked = check_floats(means, "means")
-    if shape is None and checked.ndim != 2:
-        msg = f"The parameter 'means' should have the shape of (K, D), but got {checked.shape}"
-        raise ValueError(msg)
     if shape is not None:
         check_shape(checked, shape, "means")
+    elif checked.ndim != 2:
+        msg = f"The parameter 'means' should have the shape of (K, D), but got {checked.shape}"
+        raise ValueError(msg)
     return checked
 
 
 def check_positive_definite(
-    values: Any, num_components: int, num_features: int, structure: CovarianceStructure, what: str
+    values: Any, num_components: int, num_features: int, structure: CovarianceStructure, kind: str
 ) -> FloatArray:
-    """Return covariances or precisions, as ``what`` says, as floats.
-
-    Raises
-    ------
-    ValueError
-        If they have another shape, or are not symmetric and positive definite.
-    """
-    name = f"{structure.name} {what}"
+    """Return symmetric positive definite matrices of a kind, 'covariance' or 'precision'."""
+    name = f"{structure.name} {kind}"
     checked = check_floats(values, name, allow_nd=True)
     check_shape(checked, structure.covariance_shape(num_components, num_features), name)
     if structure.has_independent_features:
@@ -80,57 +65,47 @@ def check_positive_definite(
             msg = f"'{name}' should be positive"
             raise ValueError(msg)
         return checked
-    tolerance = (1e-6 if checked.dtype == np.float32 else 1e-8) * float(np.abs(checked).max())
+    tolerance = _tolerance(checked) * float(np.abs(checked).max())
     is_symmetric = np.allclose(checked, np.swapaxes(checked, -2, -1), atol=tolerance)
-    in_units = as_tensor(_in_units_of_their_widths(checked))
-    smallest = structure.smallest_eigenvalues(in_units, num_components)
+    smallest = structure.smallest_eigenvalues(as_tensor(_standardized(checked)), num_components)
     if not is_symmetric or not (smallest > 0.0).all():
         msg = f"'{name}' should be symmetric, positive-definite"
         raise ValueError(msg)
     return checked
 
 
-def _in_units_of_their_widths(matrices: FloatArray) -> npt.NDArray[np.float64]:
-    """Return matrices of the same signature, whose eigenvalues the units of features don't spread.
+def _tolerance(values: FloatArray) -> float:
+    # scikit-learn's values: eight times the rounding unit of float32, and in float64 what is left
+    # after rounding to eight decimals. Twice as much would accept the same input in practice.
+    return 1e-6 if values.dtype == np.float32 else 1e-8
 
-    In the given units the smallest may be less than the rounding of the largest.
+
+def _standardized(matrices: FloatArray) -> npt.NDArray[np.float64]:
+    """Scale features to unit variance, which keeps the signs of the eigenvalues.
+
+    If features differ in their units, the smallest eigenvalue of the original matrix may be less
+    than the rounding error of the largest.
     """
     matrices = matrices.astype(np.float64)
     variances = np.diagonal(matrices, axis1=-2, axis2=-1)
-    widths = np.sqrt(np.where(variances > 0.0, variances, 1.0))
-    return matrices / widths[..., :, None] / widths[..., None, :]
+    deviations = np.sqrt(np.where(variances > 0.0, variances, 1.0))
+    return matrices / deviations[..., :, None] / deviations[..., None, :]
 
 
 def check_fixed(fixed: Sequence[Any]) -> frozenset[Part]:
-    """Return the parts of a mixture that shall stay as they start.
-
-    Raises
-    ------
-    ValueError
-        If one is none.
-    """
+    """Return the parts of a mixture that EM keeps as they start."""
     is_list = isinstance(fixed, (list, tuple))
-    strange = [name for name in fixed if name not in PARTS] if is_list else [fixed]
-    if strange:
-        msg = f"'fixed' names the parts that stay, of {PARTS}, but got {strange[0]!r}."
+    unknown = [name for name in fixed if name not in PARTS] if is_list else [fixed]
+    if unknown:
+        msg = f"'fixed' must name parts of {PARTS}, but got {unknown[0]!r}."
         raise ValueError(msg)
     return frozenset(fixed)
 
 
 def check_strategy(strategy: Any, num_components: int, name: str) -> Any:
-    """Return the name of a start or a function as it is, labels and responsibilities as arrays.
+    """Return labels ``[N]`` or responsibilities ``[N, K]`` as arrays, other strategies unchanged.
 
-    Parameters
-    ----------
-    strategy : str, callable, labels [N] or responsibilities [N, K]
-    num_components : int
-    name : str
-        What the face calls it.
-
-    Raises
-    ------
-    ValueError
-        If an array is neither.
+    ``name`` is that of the parameter in the public class.
     """
     if isinstance(strategy, str) or callable(strategy):
         return strategy
@@ -150,18 +125,12 @@ def check_strategy(strategy: Any, num_components: int, name: str) -> Any:
 
 
 def check_labels(labels: npt.NDArray[Any], num_components: int) -> npt.NDArray[np.int64]:
-    """Return labels ``[N]`` as whole numbers.
-
-    Raises
-    ------
-    ValueError
-        If they are not whole numbers from 0 to K − 1.
-    """
-    whole = labels.astype(np.int64)
-    if (whole != labels).any() or (whole < 0).any() or (whole >= num_components).any():
+    """Return labels ``[N]`` as integers from 0 to K − 1."""
+    integers = labels.astype(np.int64)
+    if (integers != labels).any() or (integers < 0).any() or (integers >= num_components).any():
         msg = (
-            f"Labels to start from must be whole numbers from 0 to {num_components - 1}, got "
+            f"Labels to start from must be integers from 0 to {num_components - 1}, got "
             f"values from {labels.min():g} to {labels.max():g}."
         )
         raise ValueError(msg)
-    return whole
+    return integers

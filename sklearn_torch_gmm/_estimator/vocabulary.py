@@ -1,4 +1,4 @@
-"""The words of a public class, and what they mean to a fit."""
+"""The parameter names of a public class, and the settings that its parameters stand for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn_torch_gmm.em.settings import FitSettings
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Names of the parameters that shared code needs, and the warning of a fit without end."""
+    """Names of the parameters that shared code needs, and the advice if a fit did not converge."""
 
     components: str
     start: str
@@ -20,7 +20,7 @@ class Vocabulary:
 
 
 def starts_from_array(mixture: BaseEstimator) -> bool:
-    """Whether the start holds something for each row of the data, with weight or without."""
+    """Whether the start holds a value for each sample, those of weight zero included."""
     start = getattr(mixture, mixture._vocabulary.start)
     return not (isinstance(start, str) or callable(start))
 
@@ -28,6 +28,6 @@ def starts_from_array(mixture: BaseEstimator) -> bool:
 def settings_of(
     mixture: BaseEstimator, num_features: int, random_state: np.random.RandomState
 ) -> FitSettings:
-    """Check the parameters against the data, or raise ValueError; return what they mean."""
+    """Return the settings of a fit, or raise ValueError if parameters do not match the data."""
     settings: FitSettings = mixture._fit_settings(num_features, random_state)
     return settings

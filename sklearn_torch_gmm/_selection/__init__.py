@@ -1,1 +1,1 @@
-"""What a search among many mixtures fits, compares and answers."""
+"""Model selection: fits of many mixtures, their table of results, and cross-validation."""

@@ -1,4 +1,4 @@
-"""What an estimator that has chosen a mixture can be asked: the mixture answers."""
+"""Inference with the mixture that a search has chosen."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_torch_gmm._estimator import answers
+from sklearn_torch_gmm._estimator import inference
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm.core.covariance import CovarianceType
 
-Question = TypeVar("Question", bound=Callable[..., Any])
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def _asked_of_best(question: Question) -> Question:
-    """Return a method that asks the chosen mixture; it has the signature of the question."""
+def _delegated(method: Method) -> Method:
+    """Return a method that calls the same method of the chosen mixture, with its signature."""
 
-    @wraps(question)
-    def ask(self: ChosenMixture, *args: Any, **kwargs: Any) -> Any:
-        return question(self._best, *args, **kwargs)
+    @wraps(method)
+    def delegate(self: ChosenMixture, *args: Any, **kwargs: Any) -> Any:
+        return method(self._best, *args, **kwargs)
 
-    return cast(Question, ask)
+    return cast(Method, delegate)
 
 
 class ChosenMixture:
-    """Hands questions on to `best_estimator_`."""
+    """Delegates inference to `best_estimator_`."""
 
     best_estimator_: BaseGaussianMixture
     n_components_: int
@@ -38,7 +38,7 @@ class ChosenMixture:
 
     @property
     def labels_(self) -> npt.NDArray[np.int64]:
-        """Most probable component of each row in the fit, for an array or a tensor."""
+        """Most probable component of each sample in the fit, for an array or a tensor."""
         labels: npt.NDArray[np.int64] = self._best.labels_
         return labels
 
@@ -57,31 +57,10 @@ class ChosenMixture:
         check_is_fitted(self)
         return self.best_estimator_
 
-    predict = _asked_of_best(answers.predict)
-    predict_proba = _asked_of_best(answers.predict_proba)
-    score_samples = _asked_of_best(answers.score_samples)
-    score = _asked_of_best(answers.score)
-    bic = _asked_of_best(answers.bic)
-    aic = _asked_of_best(answers.aic)
-
-    def sample(self, n_samples: int = 1) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """Draw rows from the chosen mixture.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            N, the number of rows.
-
-        Returns
-        -------
-        X : ndarray of shape (N, D)
-            Component by component.
-        y : ndarray of shape (N,)
-            The component of each row.
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is less than 1.
-        """
-        return self._best.sample(n_samples)
+    predict = _delegated(inference.predict)
+    predict_proba = _delegated(inference.predict_proba)
+    score_samples = _delegated(inference.score_samples)
+    score = _delegated(inference.score)
+    bic = _delegated(inference.bic)
+    aic = _delegated(inference.aic)
+    sample = _delegated(inference.sample)

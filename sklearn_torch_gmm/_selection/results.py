@@ -1,9 +1,9 @@
-"""Many mixtures for the same data: what is fitted, and what is known of it afterwards."""
+"""The fits of a search: their settings, their table of results, and the choice among them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils import check_random_state
+from torch import Tensor
 
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.fit_data import FitData
@@ -23,7 +24,8 @@ from sklearn_torch_gmm.em.restarts import Restart
 from sklearn_torch_gmm.em.results import first_of_best
 from sklearn_torch_gmm.em.settings import FitSettings
 
-Restarts = Sequence[Sequence[Restart]]
+Fits = Sequence[Sequence[Restart]]
+"""The restarts of each candidate."""
 
 CRITERIA = ("bic", "aic", "icl")
 
@@ -31,12 +33,11 @@ CRITERIA = ("bic", "aic", "icl")
 def settings_of_all(
     candidates: Sequence[BaseGaussianMixture], num_features: int
 ) -> list[FitSettings]:
-    """Return the settings of fits to the same rows; they draw from one random state."""
+    """Return the settings of fits to the same samples, which share one random state."""
     random_state = check_random_state(candidates[0].random_state)
     settings = [settings_of(candidate, num_features, random_state) for candidate in candidates]
     return [
-        replace(member, goes_on_without=True, components_name="max_components")
-        for member in settings
+        replace(one, goes_on_without=True, components_name="max_components") for one in settings
     ]
 
 
@@ -51,58 +52,35 @@ def criteria(
 ) -> dict[str, float]:
     """Return the information criteria by name; smaller is better.
 
-    Parameters
-    ----------
-    log_likelihood : float
-        Σ w log p(x), in nats.
-    log_certainty : float
-        Σ w log max_k r_k, in nats.
-    parameters : int
-    total_weight : float
-        Σ w.
+    They depend on the log-likelihood Σ w log p(x) and the certainty Σ w log max_k r_k in nats, the
+    number of free parameters, and the total weight Σ w.
     """
     bic = -2.0 * log_likelihood + parameters * math.log(total_weight)
     aic = -2.0 * log_likelihood + 2.0 * parameters
     return {"bic": bic, "aic": aic, "icl": bic - 2.0 * log_certainty}
 
 
-def kept_start(restarts: Sequence[Restart]) -> int | None:
-    """Return the position of the start that a fit by itself would keep, None if all failed."""
-    good = [restart for restart in restarts if restart.error is None]
-    if not good:
+def best_restart(restarts: Sequence[Restart]) -> int | None:
+    """Return the position of the restart that a single fit would keep, None if all failed."""
+    succeeded = [restart for restart in restarts if restart.error is None]
+    if not succeeded:
         return None
-    best = first_of_best(good)
+    best = first_of_best(succeeded)
     return next(i for i, restart in enumerate(restarts) if restart is best)
 
 
 def results_table(
-    candidates: Sequence[BaseGaussianMixture],
-    restarts: Restarts,
-    num_features: int,
-    total_weight: float,
+    candidates: Sequence[BaseGaussianMixture], fits: Fits, num_features: int, total_weight: float
 ) -> dict[str, npt.NDArray[Any]]:
-    """Return one row for each candidate and start, as a dictionary of columns."""
-    rows = list(_rows(candidates, restarts, num_features, total_weight))
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    for name in ("covariance_type", "error"):
-        columns[name] = columns[name].astype(object)
-    return columns
-
-
-def _rows(
-    candidates: Sequence[BaseGaussianMixture],
-    restarts: Restarts,
-    num_features: int,
-    total_weight: float,
-) -> Iterator[dict[str, Any]]:
-    for candidate, starts in zip(candidates, restarts, strict=True):
-        kept = kept_start(starts)
+    """Return a dictionary of columns with one row for each restart of each candidate."""
+    rows: list[dict[str, Any]] = []
+    for candidate, restarts in zip(candidates, fits, strict=True):
+        kept = best_restart(restarts)
         parameters = num_parameters(candidate, num_features)
-        for number, restart in enumerate(starts):
+        for number, restart in enumerate(restarts):
             log_likelihood = total_weight * restart.log_likelihood
             log_certainty = total_weight * restart.certainty
-            error = restart.error
-            yield {
+            row = {
                 "n_components": candidate.n_clusters,
                 "covariance_type": candidate.covariance_type,
                 "start": number,
@@ -114,17 +92,22 @@ def _rows(
                 "n_iter": len(restart.lower_bounds),
                 "converged": restart.converged,
                 "seconds": restart.seconds,
-                "error": "" if error is None else error_text(error),
+                "error": "" if restart.error is None else error_text(restart.error),
             }
+            rows.append(row)
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    for name in ("covariance_type", "error"):
+        columns[name] = columns[name].astype(object)
+    return columns
 
 
 def error_text(error: ValueError) -> str:
-    """Return what the table says of an error."""
+    """Return the table's entry for an error."""
     return f"{type(error).__name__}: {error}"
 
 
 def row_of_best(results: Mapping[str, npt.NDArray[Any]], criterion: str) -> int:
-    """Return the row of the likeliest start that has the best criterion; the first of equals."""
+    """Return the first row with the smallest criterion among the restarts that are kept."""
     values, _ = values_of(results, criterion)
     return int(np.nanargmin(np.where(results["is_kept"], values, math.nan)))
 
@@ -132,7 +115,7 @@ def row_of_best(results: Mapping[str, npt.NDArray[Any]], criterion: str) -> int:
 def values_of(
     results: Mapping[str, npt.NDArray[Any]], criterion: str
 ) -> tuple[npt.NDArray[np.float64], str]:
-    """Return what is to be small, and its name."""
+    """Return the values to minimize, and their name."""
     if criterion in CRITERIA:
         return results[criterion], criterion.upper()
     return -results["mean_test_score"], "held-out negative log-likelihood"
@@ -141,31 +124,21 @@ def values_of(
 def with_parameters(
     candidate: BaseGaussianMixture, restart: Restart, dtype: np.dtype[Any]
 ) -> BaseGaussianMixture:
-    """Return a candidate that can answer for checked rows, which have no names of features."""
+    """Return a candidate for inference on validated data, without feature names."""
     mixture: BaseGaussianMixture = candidate.clone()
     set_parameters(mixture, restart.parameters, dtype)
     return mixture
 
 
-def remember_features(mixture: BaseGaussianMixture, estimator: Any) -> None:
-    """Copy what an estimator knows of its features."""
-    for name in ("n_features_in_", "feature_names_in_"):
-        if hasattr(estimator, name):
-            setattr(mixture, name, getattr(estimator, name))
-
-
-# -- stability ------------------------------------------------------------------------------------
-
-
 def mean_agreement(
-    candidates: Sequence[BaseGaussianMixture], restarts: Restarts, data: FitData
+    candidates: Sequence[BaseGaussianMixture], fits: Fits, data: FitData
 ) -> list[float]:
-    """Return the mean adjusted Rand index of each candidate's starts; NaN for less than two."""
+    """Return each candidate's mean adjusted Rand index of two restarts; NaN for fewer than two."""
     means = []
-    for candidate, starts in zip(candidates, restarts, strict=True):
+    for candidate, restarts in zip(candidates, fits, strict=True):
         labels = [
-            np.asarray(_labels(with_parameters(candidate, restart, data.dtype), data.X))
-            for restart in starts
+            _labels(with_parameters(candidate, restart, data.dtype), data.X)
+            for restart in restarts
             if restart.error is None
         ]
         indices = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
@@ -173,23 +146,16 @@ def mean_agreement(
     return means
 
 
-def _labels(mixture: BaseGaussianMixture, X: Any) -> Any:
+def _labels(mixture: BaseGaussianMixture, X: Any) -> npt.NDArray[np.int64]:
     labels = mixture.predict(X)
-    return labels.cpu() if hasattr(labels, "cpu") else labels
-
-
-# -- progress -------------------------------------------------------------------------------------
+    return np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
 
 
 class Printer:
-    """Prints a line for each candidate that is done, with the best so far.
+    """Prints a line for each fit that is done, with the best fit so far.
 
-    Parameters
-    ----------
-    candidates : sequence of GaussianMixture
-    data : FitData
-    criterion : str
-        One that the likelihood before the last M-step tells: that of the mixture is found later.
+    Only AIC and BIC are printed, since they follow from the likelihood before the last M-step; the
+    other criteria are computed after all fits are done.
     """
 
     def __init__(
@@ -198,30 +164,28 @@ class Printer:
         self._candidates = candidates
         self._data = data
         self._criterion = criterion if criterion == "aic" else "bic"
-        self._told: set[int] = set()
+        self._printed: set[int] = set()
         self._best = (math.inf, "none")
 
-    def members_done(self, restarts: Mapping[int, Sequence[Restart]]) -> None:
-        """Tell of the members that were not done before."""
-        for position, starts in restarts.items():
-            if position not in self._told:
-                self._told.add(position)
-                self._tell(self._candidates[position], starts)
+    def fits_done(self, fits: Mapping[int, Sequence[Restart]]) -> None:
+        """Print the fits, by position, that were not done before."""
+        for position, restarts in fits.items():
+            if position not in self._printed:
+                self._printed.add(position)
+                self._print(self._candidates[position], restarts)
 
-    def _tell(self, candidate: BaseGaussianMixture, restarts: Sequence[Restart]) -> None:
-        name = f"{candidate.covariance_type}, n_components={candidate.n_clusters}"
-        count = f"[{len(self._told)}/{len(self._candidates)}]"
-        kept = kept_start(restarts)
+    def _print(self, candidate: BaseGaussianMixture, restarts: Sequence[Restart]) -> None:
+        outcome = f"{candidate.covariance_type}, n_components={candidate.n_clusters}"
+        kept = best_restart(restarts)
         if kept is None:
-            print(f"{count} {name}: failed; best so far: {self._best[1]}")
-            return
-        best, weight = restarts[kept], self._data.total_weight
-        parameters = num_parameters(candidate, self._data.rows.num_features)
-        value = criteria(weight * best.lower_bound, 0.0, parameters, weight)[self._criterion]
-        found = f"{name}, {self._criterion}={value:.2f}"
-        self._best = min(self._best, (value, found))
-        state = "converged" if best.converged else "did not converge"
-        print(
-            f"{count} {found}, {state} in {len(best.lower_bounds)} iterations; "
-            f"best so far: {self._best[1]}"
-        )
+            outcome += ": failed"
+        else:
+            best, weight = restarts[kept], self._data.total_weight
+            parameters = num_parameters(candidate, self._data.rows.num_features)
+            value = criteria(weight * best.lower_bound, 0.0, parameters, weight)[self._criterion]
+            outcome += f", {self._criterion}={value:.2f}"
+            self._best = min(self._best, (value, outcome))
+            state = "converged" if best.converged else "did not converge"
+            outcome += f", {state} in {len(best.lower_bounds)} iterations"
+        count = f"[{len(self._printed)}/{len(self._candidates)}]"
+        print(f"{count} {outcome}; best so far: {self._best[1]}")

@@ -1,4 +1,4 @@
-"""Parts of a mixture that stay as they start, in all that either face can do with them."""
+"""Fixed parts of a mixture, in all methods of both classes."""
 
 from itertools import chain, combinations
 
@@ -273,7 +273,7 @@ def test_kinds_of_collections(kind):
 @pytest.mark.parametrize(
     ("fixed", "message"),
     [
-        (("mean",), r"'fixed' names the parts that stay, of .*'means'.*got 'mean'"),
+        (("mean",), r"'fixed' must name parts of .*'means'.*got 'mean'"),
         (["weights", 3], "got 3"),
         ("means", "'fixed' parameter .* must be an instance of 'tuple' or an instance of 'list'"),
         (None, "'fixed' parameter"),

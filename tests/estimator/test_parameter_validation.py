@@ -115,7 +115,7 @@ def test_real_numbers(X, estimator, name, value):
     + [(GaussianMixtureIC, name) for name in ("min_components", "max_components", "batch_size")],
 )
 def test_truth_values_are_no_numbers(X, estimator, name):
-    """Where scikit-learn takes them for 0 and 1, so does the face that stands in for it."""
+    """The drop-in class treats them as 0 and 1 where scikit-learn does."""
     message = rf"The '{name}' parameter .* Got True instead"
     assert_refused(estimator, X, {name: True}, message, InvalidParameterError)
 
@@ -145,8 +145,8 @@ BOTH = [Documented, DropIn]
         (ESTIMATORS, {"random_state": np.random.default_rng(0)}, "'random_state' parameter"),
         (BOTH, {"covariance_type": ["full"]}, r"'covariance_type' .* Got \['full'\]"),
         (BOTH, {"fixed": "means"}, "'fixed' parameter .* Got 'means'"),
-        (BOTH, {"fixed": ("mean",)}, "'fixed' names .*'means'.* got 'mean'"),
-        (BOTH, {"fixed": (["means"],)}, r"'fixed' names .* got \['means'\]"),
+        (BOTH, {"fixed": ("mean",)}, "'fixed' must name .*'means'.* got 'mean'"),
+        (BOTH, {"fixed": (["means"],)}, r"'fixed' must name .* got \['means'\]"),
         (BOTH, {"trainer_params": {3: 4}}, "trainer_params holds 3"),
         ([Documented], {"init_strategy": []}, "init_strategy must .* 0 sample"),
         ([Documented], {"init_strategy": [["a"]] * 60}, "init_strategy must .* 'a'"),
@@ -168,7 +168,7 @@ BOTH = [Documented, DropIn]
         ([DropIn], {"precisions_init": [[[1.0, 2.0], [2.0, 1.0]]]}, "positive-definite"),
         ([DropIn], {"precisions_init": [EYE * 1j]}, "full precision must be .*Complex data"),
         ([DropIn], {"warm_start": 1}, "'warm_start' parameter .* Got 1"),
-        ([DropIn], {"trainer_params": {"max_epochs": 3}}, "use max_iter alone"),
+        ([DropIn], {"trainer_params": {"max_epochs": 3}}, "use only max_iter"),
         ([GaussianMixtureIC], {"covariance_type": []}, r"covariance_type must .* got \[\]"),
         ([GaussianMixtureIC], {"covariance_type": [["full"]]}, "covariance_type must hold some of"),
         ([GaussianMixtureIC], {"criterion": ["bic"]}, r"'criterion' parameter .* Got \['bic'\]"),
@@ -179,7 +179,7 @@ BOTH = [Documented, DropIn]
         ([GaussianMixtureIC], {"criterion": "cv", "cv": [(1,)]}, "cv must be a number of folds"),
         ([GaussianMixtureIC], {"criterion": "cv", "cv": [("a", "b")]}, "cv must be a number of"),
         ([GaussianMixtureIC], {"criterion": "cv", "cv": [([0, 1], [])]}, "cv must be a number of"),
-        ([GaussianMixtureIC], {"criterion": "cv", "cv": [([0], [60])]}, "of the 60 rows"),
+        ([GaussianMixtureIC], {"criterion": "cv", "cv": [([0], [60])]}, "of the 60 samples"),
         ([GaussianMixtureIC], {"criterion": "cv", "cv": [([0], [1], [2])]}, "cv must be a number"),
     ],
 )
@@ -361,8 +361,8 @@ def test_data(X, estimator, kind):
         ("covariances", [EYE, -EYE], "'full covariance' should be symmetric, positive-definite"),
         ("covariances", [EYE, [[1, 0.1], [0, 1]]], "'full covariance' should be symmetric"),
         ("covariance_type", ["full"], r"Unknown covariance type \['full'\]"),
-        ("fixed", "means", "'fixed' names .* got 'means'"),
-        ("fixed", None, "'fixed' names .* got None"),
+        ("fixed", "means", "'fixed' must name .* got 'means'"),
+        ("fixed", None, "'fixed' must name .* got None"),
         ("colour", 3, "'colour'"),
     ],
 )

@@ -402,7 +402,7 @@ def test_parameters_are_checked(face):
 @pytest.mark.parametrize("wrap", [lambda d: d, DataLoader], ids=["dataset", "loader"])
 def test_datasets_are_for_fit(face, wrap):
     rows = wrap(TensorDataset(torch.tensor(clusters(10))))
-    with pytest.raises(TypeError, match=r"partial_fit takes a batch of rows, .* got a"):
+    with pytest.raises(TypeError, match=r"partial_fit takes one batch, .* got a"):
         make(face).partial_fit(rows)
 
 

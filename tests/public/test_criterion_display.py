@@ -29,7 +29,7 @@ def fitted(**options):
 
 
 @pytest.mark.parametrize("criterion", ["bic", "aic", "icl", "cv"])
-def test_each_line_is_a_covariance_type_and_each_point_its_likeliest_start(ax, criterion):
+def test_each_line_is_a_covariance_type_and_each_point_its_best_initialization(ax, criterion):
     search = fitted(criterion=criterion)
     display = CriterionDisplay.from_estimator(search, ax=ax)
     assert [line.get_label() for line in display.lines_] == ["tied", "diag"]

@@ -1,4 +1,4 @@
-"""The documented face."""
+"""The class for users of torch and Lightning."""
 
 import copy
 import inspect

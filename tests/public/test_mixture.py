@@ -1,4 +1,4 @@
-"""The drop-in face against scikit-learn's class: the same answers, warnings, errors and prints."""
+"""The drop-in class against scikit-learn's: the same results, warnings, errors and output."""
 
 import inspect
 import os
@@ -302,7 +302,7 @@ def test_a_fit_that_did_not_converge_is_warned_of_in_the_same_words(X):
 
 
 def test_max_epochs_is_max_iter(X):
-    with pytest.raises(ValueError, match=r"max_epochs=5 .*max_iter=100.*max_iter alone"):
+    with pytest.raises(ValueError, match=r"max_epochs=5 .*max_iter=100.*only max_iter"):
         GaussianMixture(trainer_params={"max_epochs": 5}).fit(X)
 
 

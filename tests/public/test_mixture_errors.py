@@ -1,4 +1,4 @@
-"""What the drop-in face refuses: what scikit-learn's class refuses, with the same errors."""
+"""Errors of the drop-in class, which are those of scikit-learn's class."""
 
 import re
 

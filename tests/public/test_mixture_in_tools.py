@@ -1,4 +1,4 @@
-"""The drop-in face where scikit-learn's tools, and programs built on them, hold a mixture."""
+"""The drop-in class in scikit-learn's tools, and in programs built on them."""
 
 import pickle
 

@@ -183,7 +183,7 @@ def test_features_that_are_not_there(features, message):
 
 def test_a_single_feature():
     mixture = make(FACES[0], 2, random_state=0).fit(X[:, :1])
-    with pytest.raises(ValueError, match=r"no feature 1: the mixture has 1\. A picture needs two"):
+    with pytest.raises(ValueError, match=r"no feature 1: the mixture has 1\. A plot needs two"):
         MixtureDisplay.from_estimator(mixture)
 
 
@@ -215,7 +215,7 @@ def test_what_cannot_be_drawn():
     with pytest.raises(TypeError, match="pass its best_estimator_"):
         MixtureDisplay.from_estimator(GaussianMixtureIC(1, 2, random_state=0).fit(X))
     mixture.fit(X)
-    with pytest.raises(TypeError, match="rows in memory, not a DataLoader"):
+    with pytest.raises(TypeError, match="samples in memory, not a DataLoader"):
         MixtureDisplay.from_estimator(mixture, DataLoader(torch.tensor(X)))
     with pytest.raises(ValueError, match="3 features"):
         MixtureDisplay.from_estimator(mixture, X[:, :2])
@@ -277,9 +277,9 @@ def test_contours_and_ellipses_of_one_colour(ax):
     assert display.ellipses_[0][0].get_linewidth() == 3
 
 
-def test_a_feature_against_itself_is_no_picture():
+def test_a_feature_against_itself_is_not_plotted():
     mixture = make(FACES[0], 2, random_state=0).fit(X)
-    with pytest.raises(ValueError, match="two different ones"):
+    with pytest.raises(ValueError, match="two different features"):
         MixtureDisplay.from_estimator(mixture, features=(2, -1))
 
 

@@ -95,7 +95,7 @@ def test_each_fit_is_that_of_the_drop_in_with_the_same_seed(X, start, weighted):
 
 
 @pytest.mark.parametrize("kind", ["whole", "batches", "weights", "processes"])
-def test_each_member_is_the_drop_in_fitted_alone(X, kind):
+def test_each_fit_is_the_drop_in_fitted_separately(X, kind):
     """All of them, the labels included, where the table holds one number of each."""
     weights = np.random.default_rng(1).integers(0, 4, size=240) if kind == "weights" else None
     options = {"n_init": 2, "batch_size": 31 if kind == "batches" else None}
@@ -109,18 +109,18 @@ def test_each_member_is_the_drop_in_fitted_alone(X, kind):
     rows = ArrayRows(*weighted_rows(X, weights))
     results = fit_sweep(rows, selection.settings_of_all(candidates, 3))
     for candidate, starts in zip(candidates, results, strict=True):
-        kept = starts[selection.kept_start(starts)]
+        kept = starts[selection.best_restart(starts)]
         alone = candidate.clone().set_params(trainer_params=None).fit(X, sample_weight=weights)
         assert len(kept.lower_bounds) == alone.n_iter_
         assert kept.converged == alone.converged_
         np.testing.assert_allclose(kept.lower_bounds, alone.lower_bounds_, rtol=1e-10)
-        member = candidate.clone()
-        set_parameters(member, kept.parameters, X.dtype)
+        mixture = candidate.clone()
+        set_parameters(mixture, kept.parameters, X.dtype)
         for name in PARAMETERS:
             np.testing.assert_allclose(
-                getattr(member, name), getattr(alone, name), rtol=1e-9, atol=1e-9
+                getattr(mixture, name), getattr(alone, name), rtol=1e-9, atol=1e-9
             )
-        np.testing.assert_array_equal(member.predict(X), alone.labels_)
+        np.testing.assert_array_equal(mixture.predict(X), alone.labels_)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -158,8 +158,8 @@ def test_the_smallest_criterion_wins(X, criterion):
         starts.setdefault((row["covariance_type"], row["n_components"]), []).append(row)
     for rows in starts.values():
         assert [row["start"] for row in rows] == [0, 1]
-        (likeliest,) = (row for row in rows if row["is_kept"])
-        assert likeliest["lower_bound"] >= max(row["lower_bound"] for row in rows) - 1e-9
+        (best,) = (row for row in rows if row["is_kept"])
+        assert best["lower_bound"] >= max(row["lower_bound"] for row in rows) - 1e-9
     assert all(row["seconds"] > 0 for row in rows_of(search))
 
 

@@ -34,8 +34,8 @@ def X():
         ({"min_components": 0}, "The 'min_components' parameter"),
         ({"init_params": [0, 1]}, "The 'init_params' parameter"),
         ({"max_iter": 0}, "The 'max_iter' parameter"),
-        ({"trainer_params": {"max_epochs": 3}}, "use max_iter alone"),
-        ({"criterion": "cv", "cv": KFold(2), "max_components": 200}, "a fit has 120 rows"),
+        ({"trainer_params": {"max_epochs": 3}}, "use only max_iter"),
+        ({"criterion": "cv", "cv": KFold(2), "max_components": 200}, "a fit has 120 samples"),
     ],
 )
 def test_bad_parameters(X, options, message):
@@ -51,7 +51,7 @@ def test_more_components_than_rows_of_a_stream(X):
 
 
 def test_held_out_likelihood_needs_rows_in_memory(X):
-    with pytest.raises(ValueError, match=r"criterion='cv' needs rows in memory.*not a Stream"):
+    with pytest.raises(ValueError, match=r"criterion='cv' needs samples in memory.*not a Stream"):
         search_for(criterion="cv").fit(Stream(X))
 
 

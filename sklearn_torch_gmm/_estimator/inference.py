@@ -1,7 +1,7 @@
-"""The answers of a fitted mixture about rows of any kind, and rows drawn from it.
+"""Predicting, scoring and sampling with a fitted mixture.
 
-The public functions are methods: the classes bind them. They need the fitted attributes only, and
-for arrays and tensors never Lightning.
+The functions with a `self` are methods, which the public classes bind. They use only the fitted
+attributes, and never Lightning for arrays and tensors.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from sklearn_torch_gmm.rows.tensors import as_tensor
 
 
 def predict(self, X: Any) -> Any:
-    """Return the most probable component of each row.
+    """Return the most probable component of each sample.
 
     Parameters
     ----------
     X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-        Rows, of any kind that :meth:`fit` takes.
+        Samples, in any form that :meth:`fit` accepts.
 
     Returns
     -------
@@ -48,16 +48,16 @@ def predict(self, X: Any) -> Any:
     >>> mixture.predict([[0.5], [3.0]])
     array([0, 1])
     """
-    return _ask(self, "labels", X)
+    return _evaluate(self, "labels", X)
 
 
 def predict_proba(self, X: Any) -> Any:
-    """Return p(component | x) of each row.
+    """Return the responsibilities p(component | x) for each sample.
 
     Parameters
     ----------
     X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-        Rows, of any kind that :meth:`fit` takes.
+        Samples, in any form that :meth:`fit` accepts.
 
     Returns
     -------
@@ -71,16 +71,16 @@ def predict_proba(self, X: Any) -> Any:
     array([[0.5  , 0.5  ],
            [0.018, 0.982]])
     """
-    return _ask(self, "responsibilities", X)
+    return _evaluate(self, "responsibilities", X)
 
 
 def score_samples(self, X: Any) -> Any:
-    """Return the log-density of each row; it is larger than zero where the density exceeds 1.
+    """Return the log-density of each sample; it is positive where the density exceeds 1.
 
     Parameters
     ----------
     X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-        Rows, of any kind that :meth:`fit` takes.
+        Samples, in any form that :meth:`fit` accepts.
 
     Returns
     -------
@@ -94,26 +94,26 @@ def score_samples(self, X: Any) -> Any:
     >>> mixture.score_samples([[0.0], [2.0]]).round(3)
     array([-1.612, -2.919])
     """
-    return _ask(self, "log_densities", X)
+    return _evaluate(self, "log_densities", X)
 
 
 def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-    """Return the mean log-density of the rows; larger is better.
+    """Return the mean log-density of the samples; larger is better.
 
     Parameters
     ----------
     X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-        Rows, of any kind that :meth:`fit` takes.
+        Samples, in any form that :meth:`fit` accepts.
     y : Ignored
         Not used, present for API consistency by convention.
     sample_weight : array-like of shape (N,) or True, default=None
-        Weights of the rows in the mean. True: each item of a stream or a ``DataLoader`` is a
-        pair whose second member is the weight.
+        Weights of the samples in the mean. True: each item of a stream or a ``DataLoader`` is a
+        pair whose second element is the weight.
 
     Returns
     -------
     score : float
-        In nats per row.
+        In nats per sample.
 
     Examples
     --------
@@ -132,16 +132,16 @@ def bic(self, X: Any, sample_weight: Any = None) -> float:
     Parameters
     ----------
     X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-        Rows, of any kind that :meth:`fit` takes.
+        Samples, in any form that :meth:`fit` accepts.
     sample_weight : array-like of shape (N,) or True, default=None
-        Weights of the rows, as in :meth:`score`: an integer stands for the row repeated, N for
-        their sum.
+        Weights of the samples, as in :meth:`score`: an integer weight stands for that many copies
+        of the sample, and N is the sum of the weights.
 
     Returns
     -------
     bic : float
         −2 log p(X) + log(N) · number of free parameters. Schwarz (1978). Parts of the mixture
-        that were given and stayed fixed have none.
+        that were given and kept fixed have no free parameters.
 
     Examples
     --------
@@ -160,15 +160,16 @@ def aic(self, X: Any, sample_weight: Any = None) -> float:
     Parameters
     ----------
     X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
-        Rows, of any kind that :meth:`fit` takes.
+        Samples, in any form that :meth:`fit` accepts.
     sample_weight : array-like of shape (N,) or True, default=None
-        Weights of the rows, as in :meth:`score`: an integer stands for the row repeated.
+        Weights of the samples, as in :meth:`score`: an integer weight stands for that many copies
+        of the sample.
 
     Returns
     -------
     aic : float
         −2 log p(X) + 2 · number of free parameters. Akaike (1974). Parts of the mixture that
-        were given and stayed fixed have none.
+        were given and kept fixed have no free parameters.
 
     Examples
     --------
@@ -181,15 +182,57 @@ def aic(self, X: Any, sample_weight: Any = None) -> float:
     return -2.0 * total + self._n_parameters() * 2
 
 
+def sample(self, n_samples: int = 1) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Draw samples from the fitted mixture, with the random numbers that scikit-learn draws.
+
+    Parameters
+    ----------
+    n_samples : int, default=1
+        N, the number of samples.
+
+    Returns
+    -------
+    X : ndarray of shape (N, D)
+        Sorted by component.
+    y : ndarray of shape (N,)
+        The component of each sample.
+
+    Raises
+    ------
+    ValueError
+        If `n_samples` is less than 1.
+
+    Examples
+    --------
+    >>> from sklearn_torch_gmm.mixture import GaussianMixture
+    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> X, y = mixture.sample(3)
+    >>> X.shape, y.shape
+    ((3, 1), (3,))
+    """
+    check_is_fitted(self)
+    # scikit-learn accepts 3.0, too.
+    if not isinstance(n_samples, (int, float, np.number)) or n_samples % 1 != 0:
+        msg = f"Invalid value for 'n_samples': must be an integer, got {n_samples!r}."
+        raise ValueError(msg)
+    if n_samples < 1:
+        msg = (
+            f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one "
+            "sample."
+        )
+        raise ValueError(msg)
+    return draw(self, int(n_samples))
+
+
 def draw(
     mixture: BaseEstimator, num_rows: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Draw rows ``[N, D]`` and their components ``[N]``, with scikit-learn's random numbers."""
+    """Draw samples ``[N, D]`` and their components ``[N]`` as scikit-learn does."""
     random_state = check_random_state(mixture.random_state)
-    given = np.asarray(mixture.weights_)
-    weights = given.astype(np.float64)
-    if given.dtype != np.float64:
-        # They sum to one in their own type only, which NumPy may refuse.
+    probabilities = np.asarray(mixture.weights_)
+    weights = probabilities.astype(np.float64)
+    if probabilities.dtype != np.float64:
+        # float32 weights sum to one only in float32; NumPy may reject their sum in float64.
         weights /= weights.sum()
     counts = random_state.multinomial(num_rows, weights)
     parts = [
@@ -203,19 +246,18 @@ def draw(
 def _draw_component(
     mixture: BaseEstimator, random_state: np.random.RandomState, component: int, num_rows: int
 ) -> np.ndarray[Any, Any]:
-    components, features = mixture.means_.shape
     structure, mean = get_structure(mixture.covariance_type), mixture.means_[component]
-    covariances = as_tensor(mixture.covariances_)
+    covariances, sizes = as_tensor(mixture.covariances_), mixture.means_.shape
     if structure.has_independent_features:
-        variances = structure.variances(covariances, components, features)[component].numpy()
-        noise = random_state.standard_normal(size=(num_rows, features))
+        variances = structure.variances(covariances, *sizes)[component].numpy()
+        noise = random_state.standard_normal(size=(num_rows, sizes[1]))
         return np.asarray(mean + noise * np.sqrt(variances))
-    matrix = structure.matrices(covariances, components, features)[component].numpy()
+    matrix = structure.matrices(covariances, *sizes)[component].numpy()
     return random_state.multivariate_normal(mean, matrix, num_rows)
 
 
 def inference_of(mixture: BaseEstimator, device: torch.device | None = None) -> Inference:
-    """Return the fitted mixture on a device: that of its trainer unless another is given."""
+    """Return the fitted mixture on a device, by default the one that its trainer uses."""
     params = getattr(mixture, "trainer_params", None) or {}
     device = device or device_for(params)
     dtype = arithmetic_dtype(device, params.get("precision"))
@@ -226,40 +268,6 @@ def inference_of(mixture: BaseEstimator, device: torch.device | None = None) -> 
     return Inference(weights, means, factors, get_structure(mixture.covariance_type))
 
 
-def _ask(mixture: BaseEstimator, question: str, X: Any) -> Any:
-    """Answer a question that :class:`Inference` knows, for rows of any kind."""
-    check_is_fitted(mixture)
-    if is_read_in_pieces(X):
-        answers, num_rows = _answers(mixture, question, X, None, in_order=True)
-        return _joined((answer for answer, *_ in answers), num_rows)
-    X = validate_rows(mixture, X, reset=False)
-    # A tensor is answered where it is, anything else where the trainer would work.
-    rows = rows_of(X)
-    device = rows.device if isinstance(X, Tensor) else None
-    return like_input(getattr(inference_of(mixture, device), question)(rows), X)
-
-
-def _total_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tuple[float, float]:
-    """Return Σ w log p(x) and Σ w."""
-    if is_stream(X) or (sample_weight is None and is_read_in_pieces(X)):
-        answers, _ = _answers(mixture, "log_densities", X, sample_weight, in_order=False)
-        sums = [_weighted_sum(*answer) for answer in answers]
-        weight = sum(weight for _, weight in sums)
-        check_total(weight)
-        return math.fsum(total for total, _ in sums), weight
-    log_densities = mixture.score_samples(X)
-    num_rows = log_densities.shape[0]
-    if sample_weight is None:
-        # The sum of a mean: the same rounding as scikit-learn's.
-        return float(log_densities.mean()) * num_rows, float(num_rows)
-    weights = validate_weights(sample_weight, num_rows)
-    if isinstance(log_densities, Tensor):
-        log_densities = log_densities.cpu().numpy()
-    # Zero times the density of a row that is infinitely far away would not be a number.
-    kept = weights > 0
-    return float(weights[kept] @ log_densities[kept]), float(weights.sum())
-
-
 def num_estimated_parameters(mixture: BaseEstimator) -> int:
     """Return the number of parameters that were estimated from data."""
     components, features = mixture.means_.shape
@@ -267,10 +275,44 @@ def num_estimated_parameters(mixture: BaseEstimator) -> int:
     return num_free_parameters(get_structure(mixture.covariance_type), components, features, known)
 
 
-def _answers(
-    mixture: BaseEstimator, question: str, X: Any, sample_weight: Any, *, in_order: bool
+def _evaluate(mixture: BaseEstimator, quantity: str, X: Any) -> Any:
+    """Evaluate a method of :class:`Inference`, named by ``quantity``, on data in any form."""
+    check_is_fitted(mixture)
+    if is_read_in_pieces(X):
+        batches, num_rows = _evaluate_batches(mixture, quantity, X, None, in_order=True)
+        return _concatenate((values for values, *_ in batches), num_rows)
+    X = validate_rows(mixture, X, reset=False)
+    # A tensor is evaluated on its own device, all else on the device of the trainer.
+    rows = rows_of(X)
+    device = rows.device if isinstance(X, Tensor) else None
+    return like_input(getattr(inference_of(mixture, device), quantity)(rows), X)
+
+
+def _total_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tuple[float, float]:
+    """Return Σ w log p(x) and Σ w."""
+    if is_stream(X) or (sample_weight is None and is_read_in_pieces(X)):
+        batches, _ = _evaluate_batches(mixture, "log_densities", X, sample_weight, in_order=False)
+        sums = [_weighted_sum(*batch) for batch in batches]
+        weight = sum(weight for _, weight in sums)
+        check_total(weight)
+        return math.fsum(total for total, _ in sums), weight
+    log_densities = mixture.score_samples(X)
+    num_rows = log_densities.shape[0]
+    if sample_weight is None:
+        # The mean times N, not the sum, rounds as scikit-learn does.
+        return float(log_densities.mean()) * num_rows, float(num_rows)
+    weights = validate_weights(sample_weight, num_rows)
+    if isinstance(log_densities, Tensor):
+        log_densities = log_densities.cpu().numpy()
+    # 0 * -inf would be NaN; a sample of weight zero contributes 0.
+    kept = weights > 0
+    return float(weights[kept] @ log_densities[kept]), float(weights.sum())
+
+
+def _evaluate_batches(
+    mixture: BaseEstimator, quantity: str, X: Any, sample_weight: Any, *, in_order: bool
 ) -> tuple[Iterator[tuple[Tensor, ...]], int | None]:
-    """Answers and weights, if any, batch by batch; and for how many rows if that is known."""
+    """Return batches of values with their weights, if any, and the number of rows, if known."""
     source = source_of(X, sample_weight)
     if source.num_features != mixture.means_.shape[1]:
         msg = (
@@ -278,17 +320,18 @@ def _answers(
             f"{mixture.means_.shape[1]} features as input."
         )
         raise ValueError(msg)
-    ask = getattr(inference_of(mixture), question)
-    # Workers that share a stream give its rows in another order than it does.
-    in_turn = in_order and is_stream(X)
-    num_workers = min(mixture.num_workers, 1) if in_turn else mixture.num_workers
+    evaluate = getattr(inference_of(mixture), quantity)
+    # Several workers that share a stream would return its rows out of order.
+    num_workers = mixture.num_workers
+    if in_order and is_stream(X):
+        num_workers = min(num_workers, 1)
 
-    def answers() -> Iterator[tuple[Tensor, ...]]:
+    def values() -> Iterator[tuple[Tensor, ...]]:
         with source.batches(mixture.batch_size, num_workers) as batches:
             for rows, *weights in batches.finite():
-                yield ask(rows.cpu()), *(w.cpu() for w in weights)
+                yield evaluate(rows.cpu()), *(w.cpu() for w in weights)
 
-    return answers(), source.num_rows
+    return values(), source.num_rows
 
 
 def _weighted_sum(values: Tensor, weights: Tensor | None = None) -> tuple[float, float]:
@@ -299,17 +342,19 @@ def _weighted_sum(values: Tensor, weights: Tensor | None = None) -> tuple[float,
     return (values * weights).sum().item(), weights.sum().item()
 
 
-def _joined(answers: Iterator[Tensor], num_rows: int | None) -> npt.NDArray[Any]:
-    """All answers as one array, which grows where it stands if their number is not known."""
-    first = next(answers).numpy()
+def _concatenate(batches: Iterator[Tensor], num_rows: int | None) -> npt.NDArray[Any]:
+    """Return all batches as one array, grown in place unless the number of rows is known."""
+    first = next(batches).numpy()
     result = np.empty((num_rows or 0, *first.shape[1:]), first.dtype)
     filled = 0
-    for answer in chain([first], (answer.numpy() for answer in answers)):
-        place = slice(filled, filled + len(answer))
-        if place.stop > len(result):
-            result.resize((place.stop + len(result) // 8, *result.shape[1:]), refcheck=False)
-        result[place] = answer
-        filled = place.stop
+    for batch in chain([first], (batch.numpy() for batch in batches)):
+        end = filled + len(batch)
+        if end > len(result):
+            # An eighth in reserve keeps the copies linear in N; twice that would leave up to a
+            # quarter of the memory unused before the last resize.
+            result.resize((end + len(result) // 8, *result.shape[1:]), refcheck=False)
+        result[filled:end] = batch
+        filled = end
     if num_rows is not None and filled != num_rows:
         msg = f"Expected {num_rows} rows, and {filled} could be read."
         raise ValueError(msg)

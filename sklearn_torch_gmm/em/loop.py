@@ -65,7 +65,7 @@ def run(job: Job) -> list[list[Restart]]:
             while not iterations.is_finished:
                 iterate(iterations, batches)
                 if job.progress is not None:
-                    job.progress.members_done(iterations.finished_fits())
+                    job.progress.fits_done(iterations.finished_fits())
         except NonFiniteLikelihoodError as failure:
             raise batches.nonfinite_error() or failure from None
         finally:

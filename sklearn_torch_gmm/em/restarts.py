@@ -110,7 +110,7 @@ class Starts:
 class SweepProgress(Protocol):
     """Is told how the fit of many mixtures goes."""
 
-    def members_done(self, restarts: Mapping[int, Sequence[Restart]]) -> None:
+    def fits_done(self, restarts: Mapping[int, Sequence[Restart]]) -> None:
         """Tell what became of the starts of all members that are done, by their position."""
 
 

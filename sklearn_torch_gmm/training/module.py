@@ -198,7 +198,7 @@ class EMModule(pl.LightningModule):
         if outcome is Outcome.FINISHED:
             self._stop()
         if job.progress is not None and self.trainer.global_rank == 0:
-            job.progress.members_done(iterations.finished_fits())
+            job.progress.fits_done(iterations.finished_fits())
         if self.trainer.callbacks or self.trainer.loggers:  # type: ignore[attr-defined]
             # Where nothing sees it, logging would take most of a small iteration.
             # A mean, as metrics are by default, would be one in single precision.

@@ -249,7 +249,7 @@ class TellsDone:
     def __init__(self):
         self.numbers = []
 
-    def members_done(self, restarts):
+    def fits_done(self, restarts):
         self.numbers.append(len(restarts))
 
 

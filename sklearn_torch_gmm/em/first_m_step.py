@@ -97,7 +97,7 @@ class Labels(Assignment):
 
 @dataclass(frozen=True)
 class SingleRows(Assignment):
-    """Each component starts at one row, given by ``indices [K]``; the other rows do not count."""
+    """Each component starts at one row of ``indices [K]``; the other rows are not assigned."""
 
     indices: npt.NDArray[np.integer[Any]]
 

@@ -137,7 +137,7 @@ class Fit:
     def m_step(self, moments: Moments) -> Tensor:
         """Do the M-step; return a :class:`StepReport` as one vector, which the host need not await.
 
-        Parts that the host reads one by one would each wait for the device.
+        One vector is one transfer; several transfers would each wait for the device.
         """
         assert self._e_step is not None
         bounds = self._e_step.log_likelihood(moments) / moments.counts.sum(-1)

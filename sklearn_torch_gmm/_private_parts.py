@@ -1,8 +1,8 @@
-"""Private parts of scikit-learn, torch and NumPy that this package uses: all, and only here.
+"""The only uses of private parts of scikit-learn, torch and NumPy in this package.
 
-Each has a test in ``tests/project/test_private_parts.py`` that says what breaks when a version no
-longer has it. Lightning's are in :mod:`sklearn_torch_gmm.training.private_parts`, since nothing
-else may import Lightning.
+Each has a test in ``tests/project/test_private_parts.py`` that fails when a version no longer has
+it. Lightning's private parts are in :mod:`sklearn_torch_gmm.training.private_parts`, since no other
+package may import Lightning.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader
 __all__ = ["Interval", "InvalidParameterError", "StrOptions", "check_matplotlib_support"]
 
 GLOBAL_RANDOM_STATE: np.random.RandomState = np.random.mtrand._rand
-"""What ``numpy.random.seed`` seeds, and ``check_random_state(None)`` returns."""
+"""The state that ``numpy.random.seed`` seeds, and that ``check_random_state(None)`` returns."""
 
 
 def validate_parameters(estimator: BaseEstimator) -> None:
-    """Hold an estimator's parameters against its constraints, with scikit-learn's messages."""
+    """Check an estimator's parameters against its constraints, with scikit-learn's messages."""
     estimator._validate_params()
 
 
@@ -38,11 +38,11 @@ def persistent_iterator(loader: DataLoader[Any]) -> Any:
 
 
 def forget_iterator(loader: DataLoader[Any]) -> None:
-    """Let a loader whose workers were ended start new ones when it is iterated again."""
+    """Let a loader whose workers have ended start new ones when it is iterated again."""
     loader._iterator = None
 
 
 def end_workers(iterator: Any) -> None:
-    """End the processes of a loader's iterator, also where a traceback still refers to it."""
+    """End the processes of a loader's iterator, even while a traceback still refers to it."""
     if hasattr(iterator, "_shutdown_workers"):
         iterator._shutdown_workers()

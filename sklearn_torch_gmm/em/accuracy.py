@@ -1,4 +1,4 @@
-"""Which E-step the digits allow: the fast one, or the exact one."""
+"""The choice between the fast and the exact E-step, from bounds on the rounding error."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from sklearn_torch_gmm.em.report import StepReport
 
 
 class Accuracy:
-    """Decides, from bounds on rounding, how exact the next pass of a fit has to be.
+    """Decides how exact the next pass of a fit has to be.
 
     Parameters
     ----------
     structure : CovarianceStructure
     data : KnownData
     components_in_pass : int
-        Of all mixtures that would share the moments T(x) of a row, those of this fit included.
+        Components of all mixtures that would share T(x), including those of this fit.
 
     Attributes
     ----------
     is_wide : bool
-        Whether moments of a row are so many that every pass is exact.
+        Whether T(x) has so many entries that every pass is exact.
     needs_exact : bool
-        Whether the next pass works with differences to the means.
+        Whether the next pass works with residuals, the differences of rows to the means.
     about : Tensor [R, K, D] or None
-        What the moments of the next exact pass are about; None: the means.
+        Points that the moments of the next exact pass are taken about; None for the means.
     """
 
     def __init__(
@@ -62,45 +62,45 @@ class Accuracy:
             return parameters.weights.new_full(parameters.weights.shape[:1], math.inf)
         largest = self._largest
         if largest is None:
-            largest = largest_moments(self._data.extents, self._structure)
+            largest = largest_moments(self._data.max_deviations, self._structure)
             self._largest = largest if self._data.knows_all else None
         errors = cancellation(mixtures.natural, largest)
         if self._structure.has_pooled_scatter:
             factors = parameters.precisions_cholesky
-            errors = errors + cancellation_of_scatter(factors, self._data.extents)
+            errors = errors + cancellation_of_scatter(factors, self._data.max_deviations)
         return errors
 
     def errors_of_new_rows(self, mixtures: Mixtures) -> Tensor | None:
-        """The same after a fast pass that has seen rows for the first time, otherwise None."""
+        """:meth:`errors` after a fast pass that read rows for the first time, otherwise None."""
         return None if self.needs_exact or self._data.knows_all else self.errors(mixtures)
 
     def drifts(self, parameters: MixtureParameters, about: Tensor) -> Tensor | None:
-        """Relative rounding errors ``[R]`` of covariances that an exact pass has led to."""
+        """Relative rounding errors ``[R]`` of covariances after an exact pass, otherwise None."""
         if not self.needs_exact:
             return None
         return cancellation_of_moments(parameters, about, self._structure)
 
     def must_repeat(self, report: StepReport, found: MixtureParameters) -> bool:
-        """Whether the pass has turned out to have lost digits; the next one then keeps them."""
+        """Whether the pass has lost too much precision; the next pass then avoids the loss."""
         if not self.needs_exact and not self._are_tolerated(report.errors):
             self.needs_exact = True
             return True
         if self.needs_exact and self.about is None and not self._are_tolerated(report.drifts):
-            # Moments about the means that this pass has found have the digits that it lost.
+            # Moments about the means that this pass has found do not cancel.
             self.about = found.means
             return True
         self.about = None
         return False
 
     def look_ahead(self, errors: Sequence[float]) -> None:
-        """Choose the next pass by the errors that the fast one may have."""
+        """Choose the next pass from the bounds on the error of a fast one."""
         self.needs_exact = not self._are_tolerated(errors)
 
     def allows_fast_scores(self, mixtures: Mixtures) -> bool:
-        """Whether the fast E-step finds likelihoods as exact as predictions are."""
+        """Whether the fast E-step computes likelihoods to the precision of predictions."""
         errors: list[float] = self.errors(mixtures).tolist()
         return all(error <= TOLERATED_ERROR_OF_ANSWERS for error in errors)
 
     def _are_tolerated(self, errors: Sequence[float]) -> bool:
-        # Not "greater than": a bound that is NaN is not tolerated either.
+        # Not `any(error > ...)`: a bound that is NaN is not tolerated either.
         return all(error <= TOLERATED_ERROR[self._data.centre.dtype] for error in errors)

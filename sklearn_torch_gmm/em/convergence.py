@@ -1,4 +1,4 @@
-"""Whether the restarts of a fit go on: bounds, the test of convergence, falls of the likelihood."""
+"""The end of EM: convergence, the number of iterations, and unexplained falls of the likelihood."""
 
 from __future__ import annotations
 
@@ -15,21 +15,14 @@ from sklearn_torch_gmm.em.settings import FitSettings
 
 
 class Convergence:
-    """Follows the likelihood of the restarts of a fit.
-
-    Parameters
-    ----------
-    settings : FitSettings
-    dtype : torch.dtype
-        Of the arithmetic.
-    """
+    """Follows the likelihood of the restarts of a fit, in arithmetic of type ``dtype``."""
 
     def __init__(self, settings: FitSettings, dtype: torch.dtype) -> None:
         self._settings = settings
         self._dtype = dtype
         self._last_step: tuple[MixtureParameters, Tensor] | None = None
 
-    def goes_on(self, restart: Restart) -> bool:
+    def continues(self, restart: Restart) -> bool:
         """Whether another iteration follows."""
         done, loop = len(restart.lower_bounds), self._settings.loop
         if restart.error is not None or (restart.converged and done >= loop.min_iter):
@@ -39,18 +32,18 @@ class Convergence:
     def test(
         self, mixtures: Mixtures, bounds: Sequence[float], failures: Mapping[int, ValueError]
     ) -> list[int]:
-        """Note the bounds of an iteration, and return the places of the R mixtures that go on."""
-        going_on = []
+        """Record the bounds of an iteration; return which of the R mixtures continue."""
+        continuing = []
         for place, (index, bound) in enumerate(zip(mixtures.active, bounds, strict=True)):
             restart = mixtures.restarts[index]
             restart.error = failures.get(place)
             if restart.error is None:
-                self._note(restart, bound)
-            if self.goes_on(restart):
-                going_on.append(place)
-        return going_on
+                self._record(restart, bound)
+            if self.continues(restart):
+                continuing.append(place)
+        return continuing
 
-    def _note(self, restart: Restart, bound: float) -> None:
+    def _record(self, restart: Restart, bound: float) -> None:
         settings = self._settings
         before = restart.lower_bounds or [settings.start.previous_lower_bound]
         change = bound - before[-1]
@@ -59,10 +52,10 @@ class Convergence:
             settings.progress.iteration(len(restart.lower_bounds), change)
         restart.converged = abs(change) < settings.loop.tolerance or settings.is_all_fixed
 
-    def note_falls(
+    def record_falls(
         self, mixtures: Mixtures, bounds: Sequence[float], before: MixtureParameters
     ) -> None:
-        """Look for bounds, which are those before the M-step, that are less than the last ones."""
+        """Record bounds that are less than the last ones, under parameters before the M-step."""
         if self._last_step is None:
             return
         last, counts = self._last_step
@@ -78,19 +71,12 @@ class Convergence:
                 restart.fall = [restart.lower_bound, bound]
 
     def remember_step(
-        self, before: MixtureParameters, counts: Tensor, going_on: Sequence[int]
+        self, before: MixtureParameters, counts: Tensor, continuing: Sequence[int]
     ) -> None:
-        """Keep what the next falls are explained by, of the mixtures that go on.
+        """Keep parameters before the M-step and its counts ``[R, K]``, which explain later falls.
 
-        Parameters
-        ----------
-        before : MixtureParameters
-            Of R mixtures, before the M-step.
-        counts : Tensor [R, K]
-            From which the step came.
-        going_on : sequence of int
-            Some of the R places.
+        Only the mixtures that continue, given by their R places, are kept.
         """
-        if 0 < len(going_on) < len(counts):
-            before, counts = before.select(going_on), counts[list(going_on)]
+        if 0 < len(continuing) < len(counts):
+            before, counts = before.select(continuing), counts[list(continuing)]
         self._last_step = before, counts

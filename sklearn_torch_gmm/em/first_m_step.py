@@ -21,29 +21,24 @@ from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 CHUNK_ROWS = 2**14
+"""Most rows of a chunk: twice as many were no faster for [400k, 4], and take twice the memory."""
 
 CHUNK_VALUES = 2**21
-"""Numbers that a chunk of rows may become: 16 MiB, unless that is too few rows."""
+"""Most numbers that a chunk of rows becomes, unless that leaves too few rows. It bounds the memory
+of a start, 16 MiB; twice as many take twice that."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows that a start is taken from.
-
-    Attributes
-    ----------
-    rows : Tensor [M, D]
-    weights : Tensor [M]
-        float64.
-    """
+    """The ``rows [M, D]`` that a start is taken from, and their ``weights [M]`` in float64."""
 
     rows: Tensor
     weights: Tensor
 
     def chunks(self, values_per_row: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Consecutive rows in float64, their weights, and where they stand.
+        """Places of consecutive rows, the rows in float64, and their weights.
 
-        As many of them as can become ``values_per_row`` numbers each.
+        The size of a chunk leaves room for ``values_per_row`` numbers for each row.
         """
         # With fewer rows than features, writing the sums would be most of the work.
         least = max(LEAST_ROWS, self.rows.shape[1])
@@ -57,12 +52,12 @@ class Sample:
         return self.evenly_spaced().mean(0)
 
     def evenly_spaced(self, at_most: int = 10_000) -> Tensor:
-        """At most so many of the rows, in float64."""
+        """At most this many of the rows, in float64."""
         return self.rows[:: -(-self.rows.shape[0] // at_most)].double()
 
 
 class Assignment(ABC):
-    """Which component each row starts in."""
+    """The component, or the shares of the components, that each row starts in."""
 
     @abstractmethod
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
@@ -71,13 +66,9 @@ class Assignment(ABC):
 
 @dataclass(frozen=True)
 class Labels(Assignment):
-    """Each row belongs to one component.
+    """Each row belongs to one component: ``labels [M]``.
 
-    Attributes
-    ----------
-    labels : array [M]
-    means : Tensor [K, D] or None
-        Kept as they are; the covariances are then the scatter about them.
+    Given ``means [K, D]`` stay as they are; the covariances are then the scatter about them.
     """
 
     labels: npt.NDArray[np.integer[Any]]
@@ -87,39 +78,33 @@ class Labels(Assignment):
         structure, components = settings.structure, settings.num_components
         labels = as_tensor(self.labels).long()
 
-        def members(place: slice, weights: Tensor) -> Tensor:
+        def shares_of(place: slice, weights: Tensor) -> Tensor:
             return _one_hot(labels[place], components) * weights
 
         means = self.means
         if means is None:
-            means = _weighted_means(sample, components, members)
-        # The differences of a row to its own mean alone: every other product would be zero.
+            means = _weighted_means(sample, components, shares_of)
+        # Only the residual of a row about its own mean: every other product would be zero.
         moments = _empty_moments(means, structure)
         for place, rows, weights in sample.chunks(components + _values_per_row(means, structure)):
             x = (rows - means[labels[place]]).T
-            _add(moments, x, members(place, weights), weights, structure)
+            _add(moments, x, shares_of(place, weights), weights, structure)
         if self.means is not None:
-            # Given means stay: what the rows would move them by is part of the scatter.
+            # Given means stay: the shift that the rows would cause is part of the scatter.
             moments.first(means.shape[1]).zero_()
-        centre = means.unsqueeze(0)
-        return _parameters(moments, centre, centre, settings)
+        return _m_step(moments, means, settings)
 
 
 @dataclass(frozen=True)
 class SingleRows(Assignment):
-    """Each component starts at one row; the other rows belong to none.
-
-    Attributes
-    ----------
-    indices : array [K]
-    """
+    """Each component starts at one row of ``indices [K]``; the other rows are not assigned."""
 
     indices: npt.NDArray[np.integer[Any]]
 
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
         structure = settings.structure
         chosen = sample.rows[as_tensor(self.indices)].double()
-        # As in scikit-learn: a weight that is never zero, against division by it.
+        # As in scikit-learn, which adds 10 eps to every weight so as not to divide by zero.
         count = 1.0 + 10 * torch.finfo(torch.float64).eps
         scatter = None
         if structure.has_pooled_scatter:
@@ -139,10 +124,7 @@ class SingleRows(Assignment):
 class RandomResponsibilities(Assignment):
     """Each row belongs to every component by a random share.
 
-    Parameters
-    ----------
-    random_state : RandomState
-        The shares are drawn while they are used, and drawn again for each estimate.
+    The shares ``[M, K]`` are never stored: they are drawn again for each estimate.
     """
 
     def __init__(self, random_state: np.random.RandomState) -> None:
@@ -152,7 +134,7 @@ class RandomResponsibilities(Assignment):
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
         structure, components = settings.structure, settings.num_components
         self.random_state.set_state(self._before)
-        # Random shares put all means near the middle, so one centre serves them all.
+        # Random shares put all means near the middle, so one centre is sufficient.
         centre = sample.middle()
         means = centre.expand(components, -1)
         moments = _empty_moments(means, structure)
@@ -161,17 +143,12 @@ class RandomResponsibilities(Assignment):
             shares = torch.from_numpy(self.random_state.uniform(size=size))
             shares *= (weights / shares.sum(1)).unsqueeze(-1)
             _add(moments, (rows - centre).T, shares.T, weights, structure)
-        return _parameters(moments, centre, means.unsqueeze(0), settings)
+        return _m_step(moments, means, settings)
 
 
 @dataclass(frozen=True)
 class Responsibilities(Assignment):
-    """Each row belongs to every component by a given share.
-
-    Attributes
-    ----------
-    shares : array [M, K]
-    """
+    """Each row belongs to every component by a given share: ``shares [M, K]``."""
 
     shares: npt.NDArray[np.floating[Any]]
 
@@ -179,51 +156,50 @@ class Responsibilities(Assignment):
         structure, components = settings.structure, settings.num_components
         shares = as_tensor(self.shares).double()
 
-        def members(place: slice, weights: Tensor) -> Tensor:
+        def shares_of(place: slice, weights: Tensor) -> Tensor:
             return shares[place].T * weights
 
-        means = _weighted_means(sample, components, members)
+        means = _weighted_means(sample, components, shares_of)
         num_features = means.shape[1]
         moments = _empty_moments(means, structure)
         for place, rows, weights in sample.chunks(means.numel()):
-            differences = (rows.T - means.unsqueeze(-1)).unsqueeze(0)
-            responsibilities = members(place, weights).unsqueeze(0)
+            residuals = (rows.T - means.unsqueeze(-1)).unsqueeze(0)
+            responsibilities = shares_of(place, weights).unsqueeze(0)
             moments.counts.add_(responsibilities.sum(-1))
-            second = structure.centred_second_moments(differences, responsibilities)
+            second = structure.centred_second_moments(residuals, responsibilities)
             if moments.scatter is None:
                 moments.second(num_features).add_(second)
             else:
                 moments.scatter.add_(second)
-        centre = means.unsqueeze(0)
-        return _parameters(moments, centre, centre, settings)
+        return _m_step(moments, means, settings)
 
 
-def _parameters(
-    moments: Moments, centre: Tensor, previous_means: Tensor, settings: FitSettings
-) -> MStepResult:
+def _m_step(moments: Moments, means: Tensor, settings: FitSettings) -> MStepResult:
+    """An M-step from moments about ``means [K, D]``."""
+    means, regularization = means.unsqueeze(0), settings.regularization
     return m_step(
         moments,
-        centre,
-        previous_means,
+        means,
+        means,
         settings.structure,
-        settings.regularization.amount,
-        keep_rounding=settings.regularization.keep_rounding,
+        regularization.amount,
+        keep_rounding=regularization.keep_rounding,
     )
 
 
 def _weighted_means(
-    sample: Sample, num_components: int, members: Callable[[slice, Tensor], Tensor]
+    sample: Sample, num_components: int, shares_of: Callable[[slice, Tensor], Tensor]
 ) -> Tensor:
-    """Mean ``[K, D]`` of the members ``[K, n]`` of each component; the middle where it has none.
+    """Means ``[K, D]`` of the rows by their shares ``[K, n]``; the middle for empty components.
 
-    To the rounding of the largest member; what is subtracted from it later refines it.
+    They are exact to the rounding of the largest row; the moments about them correct the rest.
     """
     centre = sample.middle()
-    # About zero: about the middle, a row far away would cost the digits of all the others.
+    # About zero: about the middle, a row far away would cost the precision of all the others.
     sums = centre.new_zeros(num_components, centre.shape[0])
     counts = centre.new_zeros(num_components, 1)
     for place, rows, weights in sample.chunks(num_components + centre.shape[0]):
-        shares = members(place, weights)
+        shares = shares_of(place, weights)
         sums.addmm_(shares, rows)
         counts += shares.sum(1, keepdim=True)
     return torch.where(counts > 0, sums / counts, centre)
@@ -239,7 +215,7 @@ def _empty_moments(means: Tensor, structure: CovarianceStructure) -> Moments:
 
 
 def _values_per_row(means: Tensor, structure: CovarianceStructure) -> int:
-    """How many numbers :func:`_add` writes for a row, with ``means [K, D]``."""
+    """Return how many numbers :func:`_add` writes for a row, given ``means [K, D]``."""
     length = structure.num_moments(means.shape[1])
     return means.numel() if is_wide(length, means.numel()) else length
 
@@ -247,7 +223,7 @@ def _values_per_row(means: Tensor, structure: CovarianceStructure) -> int:
 def _add(
     moments: Moments, x: Tensor, shares: Tensor, weights: Tensor, structure: CovarianceStructure
 ) -> None:
-    """Add centred rows ``x [D, n]`` of such weights, with weighted ``shares [K, n]``."""
+    """Add residuals ``x [D, n]`` with ``weights [n]`` and weighted ``shares [K, n]``."""
     num_features, num_rows = x.shape
     length = structure.num_moments(num_features)
     if moments.scatter is None and is_wide(length, shares.shape[0] * num_features):

@@ -1,11 +1,11 @@
-"""One fit between the passes over the data: its E-step, its M-step, its test."""
+"""One fit between the passes over the data: its E-step, its M-step, its test of convergence."""
 
 from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,42 +24,31 @@ from sklearn_torch_gmm.em.convergence import Convergence
 from sklearn_torch_gmm.em.failures import find_unusable, not_finite
 from sklearn_torch_gmm.em.known_data import KnownData
 from sklearn_torch_gmm.em.mixtures import Mixtures
-from sklearn_torch_gmm.em.report import ScoreReport, StepReport
+from sklearn_torch_gmm.em.report import StepReport
 from sklearn_torch_gmm.em.restarts import Restart
 from sklearn_torch_gmm.em.settings import FitSettings
 
 
 class Outcome(enum.Enum):
-    """What an iteration led to."""
+    """The result of an iteration."""
 
-    GOES_ON = enum.auto()
+    CONTINUES = enum.auto()
     FINISHED = enum.auto()
-    """Nothing is left to do."""
     REPEAT = enum.auto()
-    """The pass has turned out to have lost digits: the iteration is to be done again, exactly."""
+    """The pass has lost too much precision: the iteration is repeated, exactly."""
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """What an M-step starts from.
-
-    Attributes
-    ----------
-    e_step : EStep
-    before : MixtureParameters
-    moments : Moments
-        Summed over all rows.
-    bounds : Tensor [R]
-        Mean log-likelihood of the rows under `before`.
-    errors : Tensor [R] or None
-        Rounding errors that the E-step may have had, if its rows were seen for the first time.
-    """
+class _Pass(NamedTuple):
+    """The input of an M-step; it is kept in case the step or the whole pass is repeated."""
 
     e_step: EStep
     before: MixtureParameters
     moments: Moments
+    """Summed over all rows."""
     bounds: Tensor
+    """Mean log-likelihood ``[R]`` of the rows under `before`."""
     errors: Tensor | None
+    """Bounds ``[R]`` on the error of the E-step, if its rows were seen for the first time."""
 
 
 class Fit:
@@ -75,16 +64,7 @@ class Fit:
     data : KnownData
     workspace : Workspace
     components_in_pass : int
-        Of all mixtures that would share the moments T(x) of a row, those of this fit included.
-
-    Attributes
-    ----------
-    mixtures : Mixtures
-        What is iterated.
-    accuracy : Accuracy
-        How exact it must be.
-    convergence : Convergence
-        Whether it has converged.
+        Components of all mixtures that would share T(x), including those of this fit.
     """
 
     def __init__(
@@ -104,18 +84,19 @@ class Fit:
         self.convergence = Convergence(settings, data.centre.dtype)
         self._data = data
         self._workspace = workspace
-        # What is done for them is a third of the operations, and hardly ever needed.
+        # Handling them is a third of the operations of an M-step, and hardly ever needed.
         self._has_rare_cases = False
         self._e_step: EStep | None = None
         self._pass: _Pass | None = None
         self._result: MStepResult | None = None
-        self.mixtures.activate([i for i, r in enumerate(restarts) if self.convergence.goes_on(r)])
-        if self.mixtures.active:
+        active = [i for i, restart in enumerate(restarts) if self.convergence.continues(restart)]
+        self.mixtures.activate(active)
+        if active:
             self.accuracy.look_ahead(self.accuracy.errors(self.mixtures).tolist())
 
     @property
     def is_finished(self) -> bool:
-        """Whether no restart takes part in passes to come."""
+        """Whether no restart takes part in later passes."""
         return not self.mixtures.active
 
     @property
@@ -147,23 +128,21 @@ class Fit:
                 structure,
                 self._workspace,
                 natural=mixtures.natural,
-                extents=None if data.knows_all else data.extents,
+                extents=None if data.knows_all else data.max_deviations,
                 scatter=data.scatter,
                 with_certainty=with_certainty,
             )
         return self._e_step
 
     def m_step(self, moments: Moments) -> Tensor:
-        """Do the M-step, and return a packed :class:`StepReport`; the host need not wait."""
+        """Do the M-step; return a :class:`StepReport` as one vector, which the host need not await.
+
+        One vector is one transfer; several transfers would each wait for the device.
+        """
         assert self._e_step is not None
         bounds = self._e_step.log_likelihood(moments) / moments.counts.sum(-1)
-        self._pass = _Pass(
-            self._e_step,
-            self.mixtures.parameters,
-            moments,
-            bounds,
-            self.accuracy.errors_of_new_rows(self.mixtures),
-        )
+        errors = self.accuracy.errors_of_new_rows(self.mixtures)
+        self._pass = _Pass(self._e_step, self.mixtures.parameters, moments, bounds, errors)
         return self._update(self._pass)
 
     def _update(self, done: _Pass) -> Tensor:
@@ -186,26 +165,24 @@ class Fit:
         if done.errors is not None:
             errors = torch.maximum(errors, done.errors)
         drifts = self.accuracy.drifts(result.parameters, done.e_step.centre)
-        return StepReport.pack(
-            done.bounds,
-            errors,
-            errors if drifts is None else drifts,
-            result.usable.all(-1),
-            done.moments.counts.amin(-1),
-        )
+        drifts = errors if drifts is None else drifts
+        usable, fewest = result.usable.all(-1), done.moments.counts.amin(-1)
+        # In the order of StepReport.
+        return torch.cat([done.bounds, errors, drifts, usable, fewest])
 
-    def test(self, report: StepReport) -> Outcome:
-        """Test each mixture for convergence.
+    def test(self, numbers: Sequence[float]) -> Outcome:
+        """Test each mixture for convergence, given the vector that :meth:`m_step` returned.
 
         Raises
         ------
         IllDefinedCovarianceError
-            If a covariance is not positive definite after regularization, unless the fit goes on
-            without the restart.
+            If a covariance is not positive definite after regularization, unless the fit
+            continues without the restart.
         NonFiniteLikelihoodError
             If a log-likelihood is not finite, with the same exception.
         """
         assert self._pass is not None
+        report = StepReport.unpack(numbers)
         if any(count < FEW_ROWS for count in report.fewest) and not self._has_rare_cases:
             self._has_rare_cases = True
             report = StepReport.unpack(self._update(self._pass).tolist())
@@ -215,16 +192,16 @@ class Fit:
             mixtures.update(done.before)
             return Outcome.REPEAT
         failures = self._failures(report, self._result)
-        self.convergence.note_falls(mixtures, report.bounds, done.before)
-        going_on = self.convergence.test(mixtures, report.bounds, failures)
-        self.accuracy.look_ahead([report.errors[place] for place in going_on])
-        self.convergence.remember_step(done.before, done.moments.counts, going_on)
-        if len(going_on) < len(report.bounds):
-            mixtures.keep(going_on)
-        return Outcome.GOES_ON if going_on else Outcome.FINISHED
+        self.convergence.record_falls(mixtures, report.bounds, done.before)
+        continuing = self.convergence.test(mixtures, report.bounds, failures)
+        self.accuracy.look_ahead([report.errors[place] for place in continuing])
+        self.convergence.remember_step(done.before, done.moments.counts, continuing)
+        if len(continuing) < len(report.bounds):
+            mixtures.keep(continuing)
+        return Outcome.CONTINUES if continuing else Outcome.FINISHED
 
     def _failures(self, report: StepReport, result: MStepResult) -> dict[int, ValueError]:
-        """Errors by place; raised unless the fit goes on without the restarts."""
+        """Errors by place; raised unless the fit continues without the restarts."""
         failures: dict[int, ValueError] = {
             place: not_finite(bound)
             for place, bound in enumerate(report.bounds)
@@ -233,18 +210,15 @@ class Fit:
         negligible = negligible_weight(self._data.centre.dtype)
         if not all(report.usable) or any(count <= negligible for count in report.fewest):
             if not failures:
-                self._remember_empty(result.empty)
-            failures = {**failures, **find_unusable(result, self.settings, beside=failures)}
+                for place, component in result.empty.nonzero().tolist():
+                    self.mixtures.restarts[self.mixtures.active[place]].empty.add(component)
+            failures = {**failures, **find_unusable(result, self.settings, excluded=failures)}
         if failures and not self.settings.goes_on_without:
             raise failures[min(failures)]
         return failures
 
-    def _remember_empty(self, empty: Tensor) -> None:
-        for place, component in empty.nonzero().tolist():
-            self.mixtures.restarts[self.mixtures.active[place]].empty.add(component)
-
     def charge(self, seconds: float) -> None:
-        """Share the time of a pass among the mixtures that take part in it."""
+        """Divide the time of a pass among the mixtures that take part in it."""
         active = self.mixtures.active
         for index in active:
             self.mixtures.restarts[index].seconds += seconds / len(active)
@@ -252,7 +226,7 @@ class Fit:
     # -- the pass after the last iteration --------------------------------------------------------
 
     def begin_scoring(self) -> EStep | None:
-        """Begin a pass that finds the likelihood of the parameters that the last M-step found."""
+        """Begin the pass that computes the likelihood under the final parameters."""
         restarts = self.mixtures.restarts
         self.mixtures.activate([i for i, restart in enumerate(restarts) if restart.error is None])
         if self.is_finished:
@@ -261,17 +235,18 @@ class Fit:
         return self._begin(exact=not is_fast, with_certainty=True)
 
     def score(self, moments: Moments) -> Tensor:
-        """Return a packed :class:`ScoreReport`; the host need not wait."""
+        """Return the means of log p(x), then of log max_k r_k, as one vector ``[2 R]``."""
         assert self._e_step is not None
         assert moments.certainty is not None
         total = moments.counts.sum(-1)
         log_likelihoods = self._e_step.log_likelihood(moments)
-        return ScoreReport.pack(log_likelihoods / total, moments.certainty / total)
+        return torch.cat([log_likelihoods / total, moments.certainty / total])
 
-    def note_scores(self, report: ScoreReport) -> None:
-        """Remember the scores of the mixtures."""
-        scores = zip(report.log_likelihoods, report.certainties, strict=True)
-        for index, (log_likelihood, certainty) in zip(self.mixtures.active, scores, strict=True):
+    def record_scores(self, numbers: Sequence[float]) -> None:
+        """Record the scores of the mixtures, given the vector that :meth:`score` returned."""
+        active = self.mixtures.active
+        scores = zip(numbers[: len(active)], numbers[len(active) :], strict=True)
+        for index, (log_likelihood, certainty) in zip(active, scores, strict=True):
             restart = self.mixtures.restarts[index]
             restart.log_likelihood, restart.certainty = log_likelihood, certainty
             if not math.isfinite(log_likelihood):
@@ -281,14 +256,14 @@ class Fit:
     # -- for checkpoints and other processes ------------------------------------------------------
 
     def results(self) -> list[Restart]:
-        """What became of the restarts, in float64 on the CPU."""
+        """The restarts, with parameters in float64 on the CPU."""
         self.mixtures.put_back()
         for restart in self.mixtures.restarts:
             restart.parameters = restart.parameters.to("cpu", torch.float64)
         return self.mixtures.restarts
 
     def state(self) -> dict[str, Any]:
-        """What goes on from iteration to iteration."""
+        """The state that is carried from iteration to iteration."""
         self.mixtures.put_back()
         return {
             "covariance_type": self.settings.covariance_type,

@@ -1,8 +1,7 @@
-"""K-means, scikit-learn's, for one start or for many side by side.
+"""scikit-learn's K-means, for one start or for many side by side.
 
 A run on few rows hardly gains from a second thread, which waits at the end of each iteration. Many
-starts keep all cores busy with one run each, and draw the random numbers that they would draw one
-after another.
+starts keep all cores busy with one run each, and draw the same random numbers as one after another.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from itertools import islice
 from threading import Event
 from typing import Any
@@ -30,24 +28,26 @@ from sklearn_torch_gmm.em.threads import libraries, one_blas_thread, one_openmp_
 from sklearn_torch_gmm.rows.source import StartingRows
 
 BYTES_SIDE_BY_SIDE = 2**28
-"""What runs side by side may take together. Where a single run takes that much, it has rows enough
-for all cores."""
+"""Memory that runs side by side may take together, 256 MiB; with twice as much, up to twice as many
+run at once. A single run that takes this much has enough rows for all cores."""
 
 LARGEST_OF_ONE_BLAS_THREAD = 2**18
-"""Multiplications of a product up to which OpenBLAS wakes no other thread."""
+"""Multiplications of a product up to which OpenBLAS itself wakes no other thread."""
 
 LARGEST_OF_ONE_THREAD = 2**21
-"""Multiplications of an iteration up to which one thread of OpenMP is enough."""
+"""Multiplications of an iteration up to which one thread of OpenMP is enough, by measurement: with
+more threads, waiting for them would take longer than the work that they save."""
 
-NUMBERS_BESIDE_A_ROW = 16
-"""Numbers for each row that a run keeps beside its copy of the rows, most of them while it picks
-the first means."""
+EXTRA_NUMBERS_PER_ROW = 16
+"""Numbers for each row that a run keeps in addition to its copy of the rows, most of them while it
+picks the first means."""
 
 
 def squarable(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return rows whose squared distances neither overflow when summed nor vanish, for K-means.
+    """Return rows whose squared distances neither overflow when summed nor underflow.
 
-    Others are multiplied by a power of two, which leaves their digits, and the clusters, alone.
+    Other rows are multiplied by a power of two, which changes neither their precision nor the
+    clusters.
     """
     limits = np.finfo(rows.dtype)
     largest = max(float(rows.max()), -float(rows.min()))
@@ -83,7 +83,7 @@ def kmeans_plusplus_indices(
 @contextmanager
 def _threads_for(data: StartingRows, num_components: int) -> Iterator[None]:
     with ExitStack() as limits:
-        # K-means++ looks at so many rows for each mean that it picks; K-means itself takes one
+        # K-means++ considers this many rows for each mean that it picks; K-means itself takes one
         # thread of BLAS.
         candidates = 2 + int(math.log(num_components))
         if data.rows.size * candidates > LARGEST_OF_ONE_BLAS_THREAD:
@@ -96,21 +96,14 @@ def _threads_for(data: StartingRows, num_components: int) -> Iterator[None]:
 def kmeans_side_by_side(
     data: StartingRows, runs: Sequence[tuple[int, np.random.RandomState]]
 ) -> Generator[Labels]:
-    """Clusters of several runs, each as :func:`kmeans` finds them one after another.
+    """Clusters of several runs in order, each as :func:`kmeans` finds them one after another.
 
-    Parameters
-    ----------
-    data : StartingRows
-    runs : sequence of (int, RandomState)
-        What each run gives :func:`kmeans`. Those with one random state draw from it in turn.
-
-    Yields
-    ------
-    Labels
-        In the order of ``runs``. An iterator that is not exhausted needs to be closed.
+    A run is the number of components and a random state; runs with the same state draw from it in
+    turn. A generator that is not exhausted needs to be closed.
     """
     cores = torch.get_num_threads()
-    workers = min(cores, len(runs), BYTES_SIDE_BY_SIDE // _bytes_of_a_run(data))
+    bytes_per_row = data.rows.itemsize * (data.rows.shape[1] + EXTRA_NUMBERS_PER_ROW)
+    workers = min(cores, len(runs), BYTES_SIDE_BY_SIDE // (bytes_per_row * len(data.rows)))
     if workers < 2:
         for num_components, random_state in runs:
             yield kmeans(data, num_components, random_state)
@@ -119,19 +112,19 @@ def kmeans_side_by_side(
     has_drawn: dict[int, Event] = {}
     waiting: deque[Future[Labels]] = deque()
     todo = iter(runs)
-    # Found here once: where libraries are looked for, threads may wait for each other.
+    # Found here once: where libraries are looked up, threads may wait for each other.
     libraries("openmp")
     pool = ThreadPoolExecutor(workers)
 
     def submit(num_components: int, random_state: np.random.RandomState) -> None:
         run = _Run(data, num_components, random_state, has_drawn.get(id(random_state)))
         has_drawn[id(random_state)] = run.has_drawn
-        labels = partial(run.labels, cores // workers, get_config())
-        waiting.append(pool.submit(copy_context().run, labels))
+        threads, config = cores // workers, get_config()
+        waiting.append(pool.submit(copy_context().run, run.labels, threads, config))
 
     with one_blas_thread():
         try:
-            # One more than can run: the labels of all would be many.
+            # One run more than the workers take, not all: their labels would fill the memory.
             for run in islice(todo, workers + 1):
                 submit(*run)
             while waiting:
@@ -144,39 +137,29 @@ def kmeans_side_by_side(
 
 @dataclass
 class _Run:
-    """One of several runs, in a thread of its own.
-
-    Attributes
-    ----------
-    data : StartingRows
-    num_components : int
-    random_state : RandomState
-    may_draw : Event or None
-        Tells that the run before has drawn its numbers.
-    """
+    """One of several runs, in a thread of its own."""
 
     data: StartingRows
     num_components: int
     random_state: np.random.RandomState
     may_draw: Event | None
-
-    def __post_init__(self) -> None:
-        self.has_drawn = Event()
+    """Set once the run before has drawn its numbers from the same random state."""
+    has_drawn: Event = field(default_factory=Event)
 
     def labels(self, num_threads: int, config: dict[str, Any]) -> Labels:
-        """Clusters of K-means; OpenMP has so many threads for this thread alone."""
+        """Clusters of K-means, with this many threads of OpenMP for the current thread."""
         model = KMeans(n_clusters=self.num_components, n_init=1, init=self._first_means)
         try:
             with config_context(**config), libraries("openmp").limit(limits=num_threads):
                 return Labels(model.fit(self.data.rows, sample_weight=self.data.weights).labels_)
         finally:
-            # Nobody shall wait for a run that has failed.
+            # Other runs must not wait for a run that has failed.
             self.has_drawn.set()
 
     def _first_means(
         self, rows: npt.NDArray[Any], num_components: int, random_state: Any
     ) -> npt.NDArray[Any]:
-        """What K-means picks by itself, when it is this run's turn."""
+        """The means that K-means would pick by itself, once it is this run's turn."""
         if self.may_draw is not None:
             self.may_draw.wait()
         means, _ = kmeans_plusplus(
@@ -184,9 +167,3 @@ class _Run:
         )
         self.has_drawn.set()
         return means  # type: ignore[no-any-return]
-
-
-def _bytes_of_a_run(data: StartingRows) -> int:
-    num_rows, num_features = data.rows.shape
-    size: int = data.rows.itemsize * num_rows * (num_features + NUMBERS_BESIDE_A_ROW)
-    return size

@@ -1,4 +1,4 @@
-"""What the passes over the data have found out about them."""
+"""Facts about the data that earlier passes have collected."""
 
 from __future__ import annotations
 
@@ -9,21 +9,13 @@ from torch import Tensor
 
 @dataclass
 class KnownData:
-    """What all mixtures know of the data that they are fitted to.
-
-    Attributes
-    ----------
-    centre : Tensor [D]
-        A point near the middle.
-    extents : Tensor [D]
-        Distances from it that rows are known to reach in each feature.
-    knows_all : bool
-        Whether the extents are those of all rows.
-    scatter : Tensor [1, D, D] or None
-        Σ (x − c)(x − c)ᵀ over all rows, for structures that share it.
-    """
+    """Facts about the data that all mixtures fitted to them share."""
 
     centre: Tensor
-    extents: Tensor
+    """A point ``[D]`` near the middle."""
+    max_deviations: Tensor
+    """Maximum absolute deviations ``[D]`` from the centre, over the rows seen so far."""
     knows_all: bool = False
+    """Whether the maximum absolute deviations are those over all rows."""
     scatter: Tensor | None = None
+    """Σ (x − c)(x − c)ᵀ ``[1, D, D]`` over all rows, for structures that pool it."""

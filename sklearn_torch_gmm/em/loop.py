@@ -18,36 +18,20 @@ from sklearn_torch_gmm.rows.source import CPU, Batches, RowSource
 
 @dataclass(frozen=True)
 class Job:
-    """What a loop is asked to do.
-
-    Attributes
-    ----------
-    rows : RowSource
-    fits : sequence of FitSettings
-        What is fitted in the same passes: one fit with all its restarts, or many. They share
-        everything that is not about a mixture.
-    find_starts : callable
-        Returns the starts; of several processes one calls it.
-    scores : bool
-        Whether a last pass finds the likelihood of the parameters that the last M-step found.
-    progress : SweepProgress or None
-        Is told which fits are done.
-    """
+    """The work of a loop: one fit with all its restarts, or many fits in the same passes."""
 
     rows: RowSource
     fits: Sequence[FitSettings]
+    """They share all settings that do not concern a single mixture."""
     find_starts: Callable[[], Starts]
+    """Called in one process only."""
     scores: bool = False
+    """Whether a last pass computes the likelihood under the final parameters."""
     progress: SweepProgress | None = None
 
 
 def run(job: Job) -> list[list[Restart]]:
-    """Iterate until all fits have converged or done their iterations.
-
-    Returns
-    -------
-    list of list of Restart
-        What became of the restarts of each fit.
+    """Iterate until all fits have converged or done their iterations; return their restarts.
 
     Raises
     ------

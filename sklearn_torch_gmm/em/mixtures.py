@@ -1,4 +1,4 @@
-"""The mixtures of a fit that iterate, stacked so that one operation serves them all."""
+"""The active mixtures of a fit, stacked so that one operation updates all of them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sklearn_torch_gmm.em.restarts import Restart
 
 
 class Mixtures:
-    """The parameters of all restarts of a fit that take part in the passes to come.
+    """The parameters of all restarts of a fit that take part in later passes.
 
     Parameters
     ----------
     restarts : list of Restart
     structure : CovarianceStructure
     centre : Tensor [D]
-        What natural parameters are about; its device and type are those of the arithmetic.
+        Point that natural parameters refer to, on the device and in the type of the arithmetic.
     has_natural : bool
-        Whether natural parameters are wanted. They are as many numbers as the parameters, and only
+        Whether natural parameters are kept. They take as much memory as the parameters, and only
         the fast E-step needs them.
 
     Attributes
@@ -30,9 +30,9 @@ class Mixtures:
     active : list of int
         Positions of the restarts that take part.
     parameters : MixtureParameters
-        Of these R restarts.
+        Parameters of these R restarts.
     natural : Tensor [R, K, 1 + P]
-        Their natural parameters, if wanted.
+        Their natural parameters, if kept.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Mixtures:
         self._has_natural = has_natural
 
     def activate(self, positions: Sequence[int]) -> None:
-        """Let these restarts take part, from the parameters that they have."""
+        """Let these restarts take part, from their current parameters."""
         self.active = list(positions)
         if self.active:
             found = [self.restarts[position].parameters for position in self.active]
@@ -60,7 +60,7 @@ class Mixtures:
             self.update(MixtureParameters.stack([p.to(device, dtype) for p in found]))
 
     def update(self, parameters: MixtureParameters) -> None:
-        """Give the restarts that take part new parameters."""
+        """Give the active restarts new parameters."""
         self.parameters = parameters
         if self._has_natural:
             self.natural = self._structure.natural_parameters(
@@ -70,7 +70,7 @@ class Mixtures:
             )
 
     def keep(self, kept: Sequence[int]) -> None:
-        """Let only those at some of the R places go on."""
+        """Deactivate all but these of the R places."""
         if not kept:
             self.put_back()
             self.active = []
@@ -83,7 +83,7 @@ class Mixtures:
         self.update(self.parameters.select(kept))
 
     def put_back(self) -> None:
-        """Hand the restarts that take part their parameters, as views."""
+        """Return their parameters to the active restarts, as views."""
         if self.active:
             parts = zip(*(values.split(1) for values in self.parameters.tensors()), strict=True)
             for index, own in zip(self.active, parts, strict=True):

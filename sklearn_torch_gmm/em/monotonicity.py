@@ -1,14 +1,13 @@
-"""Whether the likelihood rose, as EM promises.
+"""The largest fall of the likelihood that regularization and rounding explain.
 
-An M-step maximizes Q, and the mean log-likelihood rises by no less than Q does. With A_k added to
-the covariance of component k, which is what regularization does, the step maximizes
-Q − ½ Σ_k π_k tr(A_k Σ_k⁻¹) instead, whatever the responsibilities. So the likelihood may fall, by
+An M-step maximizes Q, and the mean log-likelihood rises by no less than Q does. Regularization adds
+A_k to the covariance of component k; whatever the responsibilities, the step then maximizes
+Q − ½ Σ_k π_k tr(A_k Σ_k⁻¹) instead. So the likelihood may fall, by at most
 
     ½ Σ_k π_k tr(A_k (Σ_k⁻¹ − Σ_k'⁻¹))
 
-at the most, where Σ_k' are the new covariances and π_k the shares of the rows, which are the new
-weights unless these are fixed. A fall beyond that and beyond rounding means that the arithmetic has
-lost the likelihood.
+where Σ_k' are the new covariances and π_k the shares of the rows, which are the new weights unless
+these are fixed. A fall beyond that and beyond rounding is an error of the arithmetic.
 """
 
 from __future__ import annotations
@@ -21,31 +20,28 @@ from sklearn_torch_gmm.core.rounding import TOLERATED_ERROR
 from sklearn_torch_gmm.em.settings import FitSettings
 
 ERROR_FACTOR = 4.0
-"""The bound on the error of a log-density leaves out the rounding of the natural parameters."""
+"""Margin for the rounding of the natural parameters, which the bound on the error of a log-density
+leaves out: it was seen to add a factor of up to 2.5."""
 
 SILENT_ROUNDING = 1e-3
-"""A fall beyond this many nats is told even where ill-conditioned covariances explain it."""
+"""A fall beyond this many nats is reported even where ill-conditioned covariances explain it. It is
+the default convergence threshold: EM does not count smaller changes."""
 
 
 def rounding_of_sums(likelihood: float, dtype: torch.dtype) -> float:
-    """By how much two mean log-likelihoods, in nats, may differ under the same parameters."""
+    """Largest difference of two mean log-likelihoods, in nats, under the same parameters."""
     of_densities = 2 * ERROR_FACTOR * TOLERATED_ERROR[dtype]
+    # A sum of a million terms is rounded to about eps times the root of their number: 1000 eps.
     return of_densities + 1000 * torch.finfo(dtype).eps * abs(likelihood)
 
 
 def explained_fall(
     before: MixtureParameters, after: MixtureParameters, counts: Tensor, settings: FitSettings
 ) -> Tensor:
-    """Fall of the mean log-likelihood ``[R]``, in nats, that an M-step may lead to.
+    """Largest fall ``[R]`` of the mean log-likelihood, in nats, that an M-step may cause.
 
-    By what is added to the covariances, and by the rounding of the parameters.
-
-    Parameters
-    ----------
-    before, after : MixtureParameters
-    counts : Tensor [R, K]
-        Weight of each component in rows, from which the step came.
-    settings : FitSettings
+    Two causes add up: the regularization of the covariances, and the rounding of the parameters.
+    ``counts [R, K]`` are the weights of the components, in rows, that the step started from.
     """
     structure, sizes = settings.structure, after.means.shape[-2:]
     # Not the weights after the step: they may be fixed.
@@ -63,7 +59,7 @@ def explained_fall(
 
 
 def _rounding(parameters: MixtureParameters, precisions: Tensor, settings: FitSettings) -> Tensor:
-    """By how much rounded means and covariances change log-densities ``[R, K]``, to first order."""
+    """Change of log-densities ``[R, K]`` by rounded means and covariances, to first order."""
     structure = settings.structure
     sizes = parameters.means.shape[1:]
     epsilon = torch.finfo(parameters.means.dtype).eps

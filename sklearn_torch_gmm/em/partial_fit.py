@@ -24,16 +24,10 @@ def update_mixture(
     parameters: MixtureParameters | None,
     step_size: float,
 ) -> FitResult:
-    """Move ``parameters`` towards a batch of rows, where the rows are.
+    """Move ``parameters`` towards a batch of rows, on the device that holds the rows.
 
-    Parameters
-    ----------
-    rows : ArrayRows
-    settings : FitSettings
-    parameters : MixtureParameters or None
-        None: a start is taken from the rows first.
-    step_size : float
-        1 forgets everything before.
+    Without parameters, a start is taken from the rows first. A ``step_size`` of 1 forgets all
+    earlier batches.
 
     Raises
     ------
@@ -43,7 +37,7 @@ def update_mixture(
         If the log-likelihood is not finite.
     """
     if parameters is None:
-        # Several starts would need a common measure, and the batches to come are not known.
+        # Several starts would need a common measure, and later batches are not known yet.
         starts = find_starts(rows, [replace(settings, num_init=1)])
         parameters = starts.restarts[0][0].parameters
     device = rows.rows.device

@@ -1,4 +1,4 @@
-"""All starts of a fit, and what the loop has to know of the data before its first pass."""
+"""All restarts of a fit, and the facts about the data that EM needs before its first pass."""
 
 from __future__ import annotations
 
@@ -28,38 +28,26 @@ from sklearn_torch_gmm.rows.source import RowSource
 
 @dataclass
 class Restart:
-    """What becomes of one start.
-
-    Attributes
-    ----------
-    parameters : MixtureParameters
-        Of one mixture, ``[1, ...]``; after the last M-step.
-    lower_bounds : list of float
-        Mean log-likelihood before each M-step, in nats.
-    converged : bool
-    empty : set of int
-        Components that lost all their rows.
-    fall : list of float
-        The first two mean log-likelihoods of which the later one is less by more than rounding and
-        regularization explain; empty if there are none.
-    error : ValueError or None
-        Why it takes no further part.
-    log_likelihood, certainty : float
-        Means of log p(x) and log max_k r_k over the rows under the parameters, in nats, where they
-        were asked for.
-    seconds : float
-        Its share of the time that the starts and the passes over the data took.
-    """
+    """One run of EM from one start."""
 
     parameters: MixtureParameters
+    """One mixture, ``[1, ...]``, after the last M-step."""
     lower_bounds: list[float] = field(default_factory=list)
+    """Mean log-likelihood before each M-step, in nats."""
     converged: bool = False
     empty: set[int] = field(default_factory=set)
+    """Components that lost all their rows."""
     fall: list[float] = field(default_factory=list)
+    """The first two consecutive mean log-likelihoods that fall by more than rounding and
+    regularization explain; empty if there are no such two."""
     error: ValueError | None = None
+    """The reason why it takes no further part."""
     log_likelihood: float = math.nan
+    """Mean of log p(x) over the rows under `parameters`, in nats, if a last pass computed it."""
     certainty: float = math.nan
+    """Mean of log max_k r_k in the same way."""
     seconds: float = 0.0
+    """Its share of the time that the starts and the passes over the data took."""
 
     @property
     def lower_bound(self) -> float:
@@ -78,70 +66,55 @@ class Restart:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Restart:
         """Return the inverse of :meth:`to_plain`."""
-        return cls(
-            **{
-                **plain,
-                "parameters": MixtureParameters(*plain["parameters"]),
-                "empty": set(plain["empty"]),
-                "error": error_from_plain(plain["error"]),
-            }
-        )
+        converted = {
+            "parameters": MixtureParameters(*plain["parameters"]),
+            "empty": set(plain["empty"]),
+            "error": error_from_plain(plain["error"]),
+        }
+        return cls(**{**plain, **converted})
 
 
 @dataclass(frozen=True)
 class Starts:
-    """Where EM begins.
-
-    Attributes
-    ----------
-    restarts : list of list of Restart
-        For each member its starts; the parameters are float64, on the CPU.
-    centre : Tensor [D]
-        A point near the middle of the data.
-    extents : Tensor [D]
-        Distances from it that rows are known to reach in each feature.
-    """
+    """The restarts of each fit before the first iteration, in float64 on the CPU."""
 
     restarts: list[list[Restart]]
     centre: Tensor
-    extents: Tensor
+    """A point ``[D]`` near the middle of the data."""
+    max_deviations: Tensor
+    """Maximum absolute deviations ``[D]`` from the centre, over evenly spaced rows."""
 
 
 class SweepProgress(Protocol):
-    """Is told how the fit of many mixtures goes."""
+    """Receives the progress of many fits in the same passes."""
 
     def fits_done(self, restarts: Mapping[int, Sequence[Restart]]) -> None:
-        """Tell what became of the starts of all members that are done, by their position."""
+        """Receive the restarts of all fits that are done, by the position of the fit."""
 
 
-def find_starts(rows: RowSource, members: Sequence[FitSettings]) -> Starts:
-    """Draw the starts of each member, one after another.
+def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
+    """Draw the starts of each fit, one after another.
 
-    Parameters
-    ----------
-    rows : RowSource
-    members : sequence of FitSettings
-        Fits to the same rows, with one `random_state`. Each number of components begins with the
-        same random numbers, as it would by itself; members that differ in their covariances alone
-        share the assignments of rows to components.
+    The fits are to the same rows, with one `random_state`. Each number of components begins with
+    the same random numbers, as it would in a fit of its own; fits that differ only in their
+    covariances share the assignments of rows to components.
 
     Raises
     ------
     ValueError
         If there are fewer rows than components.
     IllDefinedCovarianceError
-        If a covariance is not positive definite after regularization, unless the fit goes on
+        If a covariance is not positive definite after regularization, unless the fit continues
         without the start.
     """
-    random_state = members[0].random_state
-    components = max(member.num_components for member in members)
-    data = rows.starting_rows(components, random_state)
-    # A stream tells its length only now.
-    check_number_of_rows(len(data.rows), components, members[0].components_name)
+    components = max(settings.num_components for settings in fits)
+    data = rows.starting_rows(components, fits[0].random_state)
+    # The length of a stream is not known earlier.
+    check_number_of_rows(len(data.rows), components, fits[0].components_name)
     sample = sample_of(data)
     centre = sample.middle()
-    restarts: list[list[Restart]] = [[] for _ in members]
-    draws = list(_draws(members))
+    restarts: list[list[Restart]] = [[] for _ in fits]
+    draws = list(_draws(fits))
     begin = perf_counter()
     with closing(shared_starts(data, [alike for _, alike in draws])) as starts:
         for (positions, alike), found in zip(draws, starts, strict=True):
@@ -149,34 +122,34 @@ def find_starts(rows: RowSource, members: Sequence[FitSettings]) -> Starts:
                 restarts[position].append(restart)
     # Starts that are found side by side have no time of their own.
     seconds = (perf_counter() - begin) / sum(map(len, restarts))
-    for member_restarts in restarts:
-        for restart in member_restarts:
+    for own in restarts:
+        for restart in own:
             restart.seconds = seconds
     raise_if_all_failed(restarts)
-    extents = (sample.evenly_spaced() - centre).abs().amax(0)
-    return Starts(restarts, centre, extents)
+    max_deviations = (sample.evenly_spaced() - centre).abs().amax(0)
+    return Starts(restarts, centre, max_deviations)
 
 
-def _draws(members: Sequence[FitSettings]) -> Iterator[tuple[list[int], list[FitSettings]]]:
-    """The positions and settings of the members that share a start, start after start."""
+def _draws(fits: Sequence[FitSettings]) -> Iterator[tuple[list[int], list[FitSettings]]]:
+    """The positions and settings of the fits that share a start, start after start."""
     by_size: dict[int, list[int]] = {}
-    for position, member in enumerate(members):
-        by_size.setdefault(member.num_components, []).append(position)
+    for position, settings in enumerate(fits):
+        by_size.setdefault(settings.num_components, []).append(position)
     for number, positions in enumerate(by_size.values()):
-        random_state = members[0].random_state
+        random_state = fits[0].random_state
         if number > 0:
             random_state = deepcopy(random_state)
-        alike = [replace(members[position], random_state=random_state) for position in positions]
+        alike = [replace(fits[position], random_state=random_state) for position in positions]
         yield from repeat((positions, alike), alike[0].num_init)
 
 
 def _restarts(
-    found: list[MStepResult] | ValueError, members: Sequence[FitSettings]
+    found: list[MStepResult] | ValueError, alike: Sequence[FitSettings]
 ) -> Iterator[Restart]:
     if isinstance(found, ValueError):
-        yield from (Restart(MixtureParameters.none(), error=found) for _ in members)
+        yield from (Restart(MixtureParameters.none(), error=found) for _ in alike)
         return
-    for result, settings in zip(found, members, strict=True):
+    for result, settings in zip(found, alike, strict=True):
         failure = find_unusable(result, settings).get(0)
         if failure is not None and not settings.goes_on_without:
             raise failure
@@ -184,7 +157,7 @@ def _restarts(
 
 
 def raise_if_all_failed(restarts: Sequence[Sequence[Restart]]) -> None:
-    """Raise the error of the first start if no start is left."""
-    errors = [restart.error for member in restarts for restart in member]
+    """Raise the error of the first restart if all of them have failed."""
+    errors = [restart.error for own in restarts for restart in own]
     if errors[0] is not None and None not in errors:
         raise errors[0]

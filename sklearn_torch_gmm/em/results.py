@@ -1,4 +1,4 @@
-"""What a fit has found, and which of its starts is kept."""
+"""The result of a fit, and the choice of the restart that is kept."""
 
 from __future__ import annotations
 
@@ -11,22 +11,10 @@ from sklearn_torch_gmm.em.restarts import Restart
 
 @dataclass(frozen=True)
 class FitResult:
-    """The best of the starts.
-
-    Attributes
-    ----------
-    parameters : MixtureParameters
-        Of one mixture, ``[1, ...]``, float64, on the CPU.
-    lower_bounds : list of float
-        Mean log-likelihood before each M-step, in nats.
-    converged : bool
-    empty : list of int
-        Components that lost all their rows.
-    fall : list of float
-        Two mean log-likelihoods of which the later one should not be less, or nothing.
-    """
+    """The result of the best restart; the fields are those of :class:`Restart`."""
 
     parameters: MixtureParameters
+    """One mixture, ``[1, ...]``, in float64 on the CPU."""
     lower_bounds: list[float]
     converged: bool
     empty: list[int]
@@ -34,7 +22,7 @@ class FitResult:
 
     @classmethod
     def of(cls, restart: Restart) -> FitResult:
-        """Return what a fit that keeps this start has found."""
+        """Return the result of a fit that keeps this restart."""
         return cls(
             restart.parameters,
             restart.lower_bounds,
@@ -45,11 +33,13 @@ class FitResult:
 
 
 def first_of_best(restarts: Sequence[Restart]) -> Restart:
-    """The likeliest; of those that differ by rounding only, the first.
+    """The first restart whose likelihood is the largest up to rounding.
 
-    Starts often find one mixture, with its components in different orders. Which of them is kept
-    shall not depend on the processor, the number of threads or the size of the batches.
+    Restarts often find the same mixture, with its components in different orders. The choice among
+    them must not depend on the processor, the number of threads or the size of the batches.
     """
     largest = max(restart.lower_bound for restart in restarts)
+    # A million terms summed in different orders differ by about eps times the root of a million,
+    # 2e-13. Twice the bound would still tell any two mixtures apart that differ by more.
     least = largest - 1e-12 * max(1.0, abs(largest))
     return next(restart for restart in restarts if restart.lower_bound >= least)

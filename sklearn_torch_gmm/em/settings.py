@@ -1,4 +1,4 @@
-"""What a face asks of a fit, as plain values."""
+"""The settings of a fit, as plain values."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ StartFunction = Callable[[npt.NDArray[Any], int, np.random.RandomState], npt.Arr
 
 
 class Progress(Protocol):
-    """Is told how a fit goes."""
+    """Receives the progress of a fit."""
 
     def start(self, index: int) -> None:
-        """Start number ``index`` begins."""
+        """Restart number ``index`` begins."""
 
     def iteration(self, number: int, change: float) -> None:
-        """An iteration is done; ``change`` is that of the mean log-likelihood, in nats."""
+        """An iteration is done and has changed the mean log-likelihood by ``change`` nats."""
 
     def end(self, lower_bound: float, converged: bool) -> None:
-        """The start is done."""
+        """The restart is done."""
 
 
 def _make_ints(settings: object, *names: str) -> None:
@@ -41,41 +41,33 @@ def _make_ints(settings: object, *names: str) -> None:
 
 @dataclass(frozen=True)
 class StartSettings:
-    """Where EM starts.
-
-    Attributes
-    ----------
-    strategy : str, callable or array
-        A name in :data:`~sklearn_torch_gmm.em.strategies.STRATEGIES`; a function
-        ``f(X, num_components, random_state)`` that returns means ``[K, D]`` or labels ``[N]``;
-        labels ``[N]``, or responsibilities ``[N, K]``.
-    nearest_means : array [K, D] or None
-        Taken as K-means centroids in place of a strategy.
-    weights, means, precisions : array or None
-        Replace what the strategy finds: ``[K]``, ``[K, D]`` and the shape of the covariances.
-    previous : MixtureParameters or None
-        Goes on from these instead of starting anew.
-    previous_lower_bound : float
-        Mean log-likelihood that the first iteration is compared with.
-    """
+    """The initial parameters of EM."""
 
     strategy: str | StartFunction | npt.NDArray[Any] = "kmeans"
+    """A name in :data:`~sklearn_torch_gmm.em.strategies.STRATEGIES`, a function, labels ``[N]`` or
+    responsibilities ``[N, K]``."""
     nearest_means: FloatArray | None = None
+    """K-means centroids ``[K, D]``, used in place of a strategy."""
     weights: FloatArray | None = None
+    """Weights ``[K]`` that replace the result of the strategy, like the means and precisions."""
     means: FloatArray | None = None
+    """``[K, D]``"""
     precisions: FloatArray | None = None
+    """In the shape of the covariances."""
     previous: MixtureParameters | None = None
+    """Parameters to continue from, instead of a new start."""
     previous_lower_bound: float = -np.inf
+    """Mean log-likelihood that the first iteration is compared with."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left to find in the data."""
+        """Whether all initial parameters are given."""
         given = (self.weights, self.means, self.precisions)
         return self.previous is not None or all(value is not None for value in given)
 
     @property
     def given_parts(self) -> frozenset[Part]:
-        """Parts that are not found in the data, where nothing goes on from an earlier fit."""
+        """Parts that the user gave, where the fit does not continue an earlier one."""
         means = self.means if self.nearest_means is None else self.nearest_means
         given = zip(PARTS, (self.weights, means, self.precisions), strict=True)
         return frozenset(part for part, value in given if value is not None)
@@ -83,97 +75,64 @@ class StartSettings:
 
 @dataclass(frozen=True)
 class Regularization:
-    """What is added to covariances, and what becomes of components that have hardly any rows.
-
-    Attributes
-    ----------
-    amount : float
-        Added once to each variance.
-    name : str
-        What the class calls it, for messages.
-    keep_empty : bool
-        Whether a component without rows keeps its mean even where no regularization would give it
-        a covariance.
-    keep_rounding : bool
-        Whether a component of a few equal rows has the variance that rounding gives it in
-        scikit-learn, where features are independent.
-    """
+    """The regularization of covariances, and the treatment of components with hardly any rows."""
 
     amount: float = 1e-6
+    """Added once to each variance."""
     name: str = "covariance_regularization"
+    """The name of the amount in the estimator's class, for messages."""
     keep_empty: bool = True
+    """Whether a component without rows keeps its mean even where no regularization would give it
+    a covariance."""
     keep_rounding: bool = False
+    """Whether a component of a few equal rows has the variance that rounding gives it in
+    scikit-learn, where features are independent."""
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long to iterate, and how the rows reach the loop.
-
-    Attributes
-    ----------
-    max_iter : int or None
-        Largest number of iterations; -1: no limit, None: the trainer's own.
-    tolerance : float
-        EM stops when the mean log-likelihood changes by less than this, in nats.
-    batch_size : int or None
-        Rows a batch; None: all rows are one batch.
-    num_workers : int
-        Workers of the loader for a ``Dataset``.
-    trainer_params : mapping
-        Keyword arguments of ``pytorch_lightning.Trainer``.
-    """
+    """The number of iterations, and the way the rows reach the loop."""
 
     max_iter: int | None = 100
+    """Largest number of iterations; -1: no limit, None: the trainer's own limit."""
     tolerance: float = 1e-3
+    """EM stops when the mean log-likelihood changes by less than this, in nats."""
     batch_size: int | None = None
+    """Rows per batch; None: all rows are one batch."""
     num_workers: int = 0
+    """Workers of the loader for a ``Dataset``."""
     trainer_params: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of ``pytorch_lightning.Trainer``."""
 
     def __post_init__(self) -> None:
         _make_ints(self, "max_iter", "batch_size", "num_workers")
 
     @property
     def min_iter(self) -> int:
-        """Smallest number of iterations, by the trainer's epochs and steps."""
+        """Smallest number of iterations, from the trainer's minimal epochs and steps."""
         return max(self.trainer_params.get(name) or 0 for name in ("min_epochs", "min_steps"))
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to fit.
-
-    Attributes
-    ----------
-    num_components : int
-        K.
-    covariance_type : str
-    start : StartSettings
-    random_state : RandomState
-    num_init : int
-        R, the number of starts; the best result is kept.
-    regularization : Regularization
-    loop : LoopSettings
-    fixed : frozenset of str
-        Parts that stay as they start.
-    components_name : str
-        What the class calls the number of components, for messages.
-    progress : Progress or None
-        Is told how the fit goes; the starts then run one after another.
-    goes_on_without : bool
-        Whether a start that fails is recorded, and the others go on.
-    """
+    """The settings of one fit: K components of one covariance type."""
 
     num_components: int
     covariance_type: CovarianceType
     start: StartSettings
     random_state: np.random.RandomState
     num_init: int = 1
+    """Number R of restarts; the best result is kept."""
     regularization: Regularization = Regularization()
     loop: LoopSettings = LoopSettings()
     fixed: frozenset[Part] = frozenset()
+    """Parts that keep their initial values."""
     components_name: str = "n_components"
+    """The name of the number of components in the estimator's class, for messages."""
     progress: Progress | None = None
+    """Receives the progress of the fit; the restarts then run one after another."""
     goes_on_without: bool = False
+    """Whether a restart that fails is recorded, and the others continue."""
 
     def __post_init__(self) -> None:
         _make_ints(self, "num_components", "num_init")
@@ -185,5 +144,5 @@ class FitSettings:
 
     @property
     def is_all_fixed(self) -> bool:
-        """Whether an iteration can change nothing."""
+        """Whether no iteration can change a parameter."""
         return len(self.fixed) == len(PARTS)

@@ -1,8 +1,8 @@
-"""Starting parameters.
+"""Initial parameters.
 
 A strategy assigns rows to components; one M-step turns the assignment into parameters. K-means and
-its seeding are scikit-learn's, with the same random numbers in the same order, so that a seed
-starts both libraries from the same place.
+its seeding are scikit-learn's, with the same random numbers in the same order, so that a seed gives
+both libraries the same initial parameters.
 """
 
 from __future__ import annotations
@@ -28,11 +28,7 @@ from sklearn_torch_gmm.em.first_m_step import (
     Sample,
     SingleRows,
 )
-from sklearn_torch_gmm.em.kmeans import (
-    kmeans,
-    kmeans_plusplus_indices,
-    kmeans_side_by_side,
-)
+from sklearn_torch_gmm.em.kmeans import kmeans, kmeans_plusplus_indices, kmeans_side_by_side
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.em.threads import threads_for_iteration
 from sklearn_torch_gmm.rows.source import StartingRows
@@ -44,17 +40,16 @@ Strategy = Callable[[StartingRows, int, np.random.RandomState], Assignment]
 def kmeans_plusplus_rows(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> SingleRows:
-    """Rows that K-means++ picks, each the only row of its component."""
+    """The rows that K-means++ picks, each the only row of its component."""
     return SingleRows(kmeans_plusplus_indices(data, num_components, random_state))
 
 
 def kmeans_plusplus_clusters(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> Labels:
-    """Rows that K-means++ picks; the other rows belong to the nearest of them."""
-    return nearest_means(
-        data, data.rows[kmeans_plusplus_indices(data, num_components, random_state)]
-    )
+    """The rows that K-means++ picks; the other rows belong to the nearest of them."""
+    picked = kmeans_plusplus_indices(data, num_components, random_state)
+    return nearest_means(data, data.rows[picked])
 
 
 def random_rows(
@@ -62,9 +57,8 @@ def random_rows(
 ) -> SingleRows:
     """Random rows, each the only row of its component."""
     chances = None if data.weights is None else data.weights / data.weights.sum()
-    return SingleRows(
-        random_state.choice(len(data.rows), size=num_components, replace=False, p=chances)
-    )
+    picked = random_state.choice(len(data.rows), size=num_components, replace=False, p=chances)
+    return SingleRows(picked)
 
 
 def random_responsibilities(
@@ -81,8 +75,8 @@ STRATEGIES: dict[str, Strategy] = {
     "random": random_responsibilities,
     "random_from_data": random_rows,
 }
-"""Starts by name. PyCave's 'kmeans++' and scikit-learn's 'k-means++' differ in what becomes of the
-rows that were not picked."""
+"""Strategies by name. PyCave's 'kmeans++' and scikit-learn's 'k-means++' differ in the treatment of
+the rows that were not picked."""
 
 
 def nearest_means(data: StartingRows, means: npt.NDArray[Any]) -> Labels:
@@ -95,28 +89,22 @@ def nearest_means(data: StartingRows, means: npt.NDArray[Any]) -> Labels:
 def shared_starts(
     data: StartingRows, draws: Sequence[Sequence[FitSettings]]
 ) -> Generator[list[MStepResult] | ValueError]:
-    """Start after start, each for members that differ in their covariances alone.
+    """Start after start, each for fits that differ only in their covariances.
 
-    Each member gets what it would get by itself; the rows are assigned to components once. Where
-    that fails and the members go on without the start: the error.
-
-    Parameters
-    ----------
-    data : StartingRows
-    draws : sequence of sequences of FitSettings
-        The members of each start. Starts with one ``random_state`` draw from it in turn.
+    The rows are assigned to components once for all of them, and each fit gets the result that it
+    would get by itself. An assignment that fails is returned as an error if the fits continue
+    without the start. Starts with one ``random_state`` draw from it in turn.
 
     Raises
     ------
     ValueError
-        If what a callable returns has neither the shape of means nor that of labels.
+        If a callable returns an array of neither the shape of means nor that of labels.
     """
-    settings = draws[0][0]
-    start = settings.start
+    start = draws[0][0].start
     if start.previous is not None:
         yield from ([_taken_as_given(start.previous)] for _ in draws)
     elif start.is_complete:
-        yield from ([_taken_as_given(_given(member)) for member in alike] for alike in draws)
+        yield from ([_taken_as_given(_given(fit)) for fit in alike] for alike in draws)
     elif len(draws) > 1 and start.nearest_means is None and _is_kmeans(start.strategy):
         runs = [(alike[0].num_components, alike[0].random_state) for alike in draws]
         with closing(kmeans_side_by_side(data, runs)) as found:
@@ -128,12 +116,12 @@ def shared_starts(
 
 
 def _assigned_start(
-    data: StartingRows, members: Sequence[FitSettings]
+    data: StartingRows, alike: Sequence[FitSettings]
 ) -> list[MStepResult] | ValueError:
     try:
-        return _estimate(_assign(data, members[0]), data, members)
+        return _estimate(_assign(data, alike[0]), data, alike)
     except ValueError as failure:
-        if members[0].goes_on_without:
+        if alike[0].goes_on_without:
             return failure
         raise
 
@@ -144,17 +132,17 @@ def _is_kmeans(strategy: object) -> bool:
 
 @torch.inference_mode()
 def _estimate(
-    assignment: Assignment, data: StartingRows, members: Sequence[FitSettings]
+    assignment: Assignment, data: StartingRows, alike: Sequence[FitSettings]
 ) -> list[MStepResult]:
-    """Parameters of each member from one assignment of the rows."""
-    sample, start = sample_of(data), members[0].start
-    results = []
-    for member in members:
-        num_moments = 1 + member.structure.num_moments(sample.rows.shape[1])
-        with threads_for_iteration(sample.rows.shape[0] * member.num_components * num_moments):
-            result = assignment.estimate(sample, member)
-        given = _with_given_parts(result.parameters, member)
-        usable = result.usable if start.precisions is None else torch.ones_like(result.usable)
+    """Parameters of each fit from one assignment of the rows."""
+    sample, results = sample_of(data), []
+    for fit in alike:
+        num_moments = 1 + fit.structure.num_moments(sample.rows.shape[1])
+        with threads_for_iteration(sample.rows.shape[0] * fit.num_components * num_moments):
+            result = assignment.estimate(sample, fit)
+        given = _with_given_parts(result.parameters, fit)
+        has_precisions = fit.start.precisions is not None
+        usable = torch.ones_like(result.usable) if has_precisions else result.usable
         results.append(replace(result, parameters=given, usable=usable))
     return results
 
@@ -177,12 +165,12 @@ def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
     if not callable(strategy):
         if len(strategy) != num_rows:
             msg = (
-                f"The array to start from has {len(strategy)} rows, and the start is taken from "
+                f"The array to start from has {len(strategy)} rows, but the start is taken from "
                 f"{num_rows} rows of the data."
             )
             raise ValueError(msg)
         return Responsibilities(strategy) if strategy.ndim == 2 else Labels(strategy)
-    # The rows may be the user's own array.
+    # Read-only: the rows may be the user's own array.
     rows = data.rows.view()
     rows.flags.writeable = False
     answer = np.asarray(strategy(rows, components, settings.random_state))
@@ -202,10 +190,6 @@ def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
     raise ValueError(f"{msg}.")
 
 
-def _double(values: npt.NDArray[Any]) -> Tensor:
-    return as_tensor(values.astype(np.float64, copy=False)).unsqueeze(0)
-
-
 def _taken_as_given(parameters: MixtureParameters) -> MStepResult:
     everything = torch.ones_like(parameters.weights, dtype=torch.bool)
     return MStepResult(parameters, usable=everything, empty=~everything)
@@ -216,17 +200,19 @@ def _given(settings: FitSettings) -> MixtureParameters:
 
 
 def _with_given_parts(parameters: MixtureParameters, settings: FitSettings) -> MixtureParameters:
-    """Put what the user gave in the place of what the strategy found."""
+    """Replace the results of the strategy by the parameters that the user gave."""
     start, structure = settings.start, settings.structure
+    given: dict[str, Tensor] = {}
     if start.weights is not None:
-        parameters = replace(parameters, weights=_double(start.weights))
+        given["weights"] = _double(start.weights)
     if start.means is not None:
-        parameters = replace(parameters, means=_double(start.means))
+        given["means"] = _double(start.means)
     if start.precisions is not None:
         factors = structure.precisions_cholesky_from_precisions(_double(start.precisions))
-        parameters = replace(
-            parameters,
-            precisions_cholesky=factors,
-            covariances=structure.covariances(factors),
-        )
-    return parameters
+        given["precisions_cholesky"] = factors
+        given["covariances"] = structure.covariances(factors)
+    return replace(parameters, **given)
+
+
+def _double(values: npt.NDArray[Any]) -> Tensor:
+    return as_tensor(values.astype(np.float64, copy=False)).unsqueeze(0)

@@ -1,15 +1,16 @@
-"""One thread for NumPy's BLAS, or for OpenMP, where more would be in the way.
+"""One thread for NumPy's BLAS, or for OpenMP, where more threads would slow each other down.
 
-OpenBLAS's threads go on spinning for some 30 ms after a product. Those of torch, which come next,
+OpenBLAS's threads keep spinning for some 30 ms after a product. torch's threads, which run next,
 then share their cores with them: a fit of 2,000 rows took two and a half times as long.
 
-BLAS has one number of threads for the whole process. scikit-learn's K-means sets it to one and puts
-back what it has found: of two runs at once, the later one finds one, and may put that back last.
-Here one thread sets it for all, and puts back what there was when the last of them is done.
+BLAS has one number of threads for the whole process. scikit-learn's K-means sets it to one and
+restores the value that it has found: of two concurrent runs, the later one finds one, and may
+restore that last. Here one thread sets it for all, and restores the original value when the last
+of them is done.
 
-OpenMP has a number of threads for each thread. scikit-learn and torch may have an OpenMP each,
-whose threads go on spinning after their work and then share their cores with those of the other,
-and with OpenBLAS's. What is too little to be shared out had better wait for none of them.
+OpenMP has a number of threads for each thread. scikit-learn and torch may each have an OpenMP of
+their own, whose threads keep spinning after their work and then compete for cores with the other's
+and with OpenBLAS's. Work that is too small to be divided is faster without any of them.
 """
 
 from __future__ import annotations
@@ -30,31 +31,26 @@ _keeper: _Keeper | None = None
 
 @cache
 def libraries(kind: str) -> ThreadpoolController:
-    """The loaded libraries for ``"blas"`` or ``"openmp"``, which take a while to find.
+    """The loaded libraries for ``"blas"`` or ``"openmp"``; finding them takes a while.
 
-    A limit of all libraries would put back the numbers of those, too, that it does not change.
+    A limit of all libraries would also restore the numbers that it does not change.
     """
     return ThreadpoolController().select(user_api=kind)
 
 
 def threads_for_iteration(multiplications: int) -> AbstractContextManager[None]:
-    """Limit OpenMP to one thread for iterations that share nothing out.
+    """Limit OpenMP to one thread if a pass over the rows takes few multiplications.
 
-    LAPACK wakes threads for the smallest matrix. Where those of NumPy's BLAS are still spinning,
-    each of its calls may then wait 5 ms.
-
-    Parameters
-    ----------
-    multiplications : int
-        Of a pass over the rows.
+    LAPACK wakes threads even for the smallest matrix. While NumPy's BLAS threads are still
+    spinning, each of its calls may then wait 5 ms.
     """
     return one_openmp_thread() if multiplications < SMALL_PRODUCT else nullcontext()
 
 
 @contextmanager
 def one_openmp_thread() -> Iterator[None]:
-    """Limit OpenMP to one thread, for what this thread does."""
-    # What `limit` does beside this takes as long as a small iteration.
+    """Limit OpenMP to one thread for the work of the current thread."""
+    # The other steps of `limit` take as long as a small iteration.
     before = [(one, one.get_num_threads()) for one in libraries("openmp").lib_controllers]
     for one, _ in before:
         one.set_num_threads(1)
@@ -67,7 +63,7 @@ def one_openmp_thread() -> Iterator[None]:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Limit BLAS to one thread, as long as anybody wants it so."""
+    """Limit BLAS to one thread until the last concurrent user of this context is done."""
     global _users, _keeper
     with _lock:
         if _keeper is None:
@@ -84,7 +80,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 class _Keeper:
-    """A thread that does nothing else: some libraries obey only who set their number before."""
+    """A thread that only holds the limit: some libraries let no other thread change it back."""
 
     def __init__(self) -> None:
         self._is_set, self._is_over = threading.Event(), threading.Event()
@@ -98,6 +94,6 @@ class _Keeper:
             self._is_over.wait()
 
     def end(self) -> None:
-        """Put back what there was."""
+        """Restore the number of threads."""
         self._is_over.set()
         self._thread.join()

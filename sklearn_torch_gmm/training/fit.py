@@ -1,4 +1,4 @@
-"""Rows and settings in, parameters out: the choice of the loop, and what surrounds it."""
+"""Fits from rows and settings: the choice of the loop, and the context that it runs in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sklearn_torch_gmm.training.quiet import quiet_lightning
 CheckpointPath = str | PathLike[str] | None
 
 PLAIN_PARAMS = frozenset({"accelerator", "devices", "min_epochs", "precision"})
-"""Parameters of the trainer that ask nothing of a trainer, beside `max_epochs`."""
+"""Parameters, in addition to `max_epochs`, that the plain loop can follow without a trainer."""
 
 CALLBACKS_GROUP = "pytorch_lightning.callbacks_factory"
 """The entry point by which installed packages add callbacks to every trainer."""
@@ -34,14 +34,9 @@ CALLBACKS_GROUP = "pytorch_lightning.callbacks_factory"
 def fit_mixture(
     rows: RowSource, settings: FitSettings, ckpt_path: CheckpointPath = None
 ) -> FitResult:
-    """Fit a mixture from ``settings.num_init`` starts and keep that of the largest likelihood.
+    """Fit a mixture from ``settings.num_init`` starts; keep the restart of largest likelihood.
 
-    Parameters
-    ----------
-    rows : RowSource
-    settings : FitSettings
-    ckpt_path : str, path or None
-        A checkpoint of an earlier run, after whose last iteration to go on.
+    With the checkpoint of an earlier run, the fit continues after its last iteration.
 
     Raises
     ------
@@ -59,11 +54,11 @@ def fit_mixture(
                 for index in range(len(restarts)):
                     settings.progress.start(index)
             return FitResult.of(restarts[-1])
-        # A checkpoint is of one run.
+        # A checkpoint holds all restarts of one run, so they cannot run one after another.
         if settings.progress is None or ckpt_path is not None:
             restarts = _run_at_once(rows, settings, ckpt_path)
         elif settings.loop.trainer_params.get("callbacks"):
-            restarts = _run_and_tell(rows, settings, settings.progress)
+            restarts = _run_and_report(rows, settings, settings.progress)
         else:
             restarts = _run_one_by_one(rows, settings, settings.progress)
     return FitResult.of(first_of_best(restarts))
@@ -72,19 +67,10 @@ def fit_mixture(
 def fit_sweep(
     rows: RowSource, fits: Sequence[FitSettings], progress: SweepProgress | None = None
 ) -> list[list[Restart]]:
-    """Fit many mixtures in the same passes over the data.
+    """Fit many mixtures in the same passes over the data; return the restarts of each fit.
 
-    Parameters
-    ----------
-    rows : RowSource
-    fits : sequence of FitSettings
-        With one `random_state`; they share everything that is not about a mixture.
-    progress : SweepProgress or None
-
-    Returns
-    -------
-    list of list of Restart
-        What became of the restarts of each fit, with the likelihood of its parameters.
+    The fits have one `random_state` and share all settings that do not concern a single mixture.
+    The restarts hold the likelihood under their final parameters.
 
     Raises
     ------
@@ -96,10 +82,10 @@ def fit_sweep(
         restarts = _run(job)
     scores = [r.log_likelihood for starts in restarts for r in starts if r.error is None]
     if any(map(math.isnan, scores)):
-        # What was compared then would be the time that a mixture has had.
+        # A comparison of unfinished mixtures would depend on the time that each has had.
         msg = (
-            "The trainer stopped before all mixtures were done, and there is nothing to compare. "
-            "Leave out what stops it, such as max_time, max_steps or a callback, in trainer_params."
+            "The trainer stopped before all mixtures were done, so they cannot be compared. Remove "
+            "the cause, such as max_time, max_steps or a callback, from trainer_params."
         )
         raise ValueError(msg)
     return restarts
@@ -113,10 +99,10 @@ def _run_at_once(
     return restarts
 
 
-def _run_and_tell(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:
-    """All restarts in the same passes, and their progress afterwards.
+def _run_and_report(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:
+    """All restarts in the same passes, with their progress reported afterwards.
 
-    To callbacks they are one fit: what has been seen of one restart would count in the next.
+    Callbacks must see one fit: restarts one after another would share the state of a callback.
     """
     restarts = _run_at_once(rows, replace(settings, progress=None))
     for index, restart in enumerate(restarts):
@@ -130,7 +116,7 @@ def _run_and_tell(rows: RowSource, settings: FitSettings, progress: Progress) ->
 
 
 def _run_one_by_one(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:
-    """Each restart by itself, so that its progress can be told in order."""
+    """Each restart by itself, so that progress is reported in order."""
     starts = find_starts(rows, [settings])
     restarts = []
     for index, start in enumerate(starts.restarts[0]):
@@ -145,7 +131,7 @@ def _run_one_by_one(rows: RowSource, settings: FitSettings, progress: Progress) 
 
 
 def _run(job: Job, ckpt_path: CheckpointPath = None) -> list[list[Restart]]:
-    """Run the plain loop where a trainer would add nothing to it, Lightning's elsewhere."""
+    """Run the plain loop where a trainer is not needed, Lightning's elsewhere."""
     settings = job.fits[0]
     is_plain = (
         ckpt_path is None
@@ -161,9 +147,9 @@ def _run(job: Job, ckpt_path: CheckpointPath = None) -> list[list[Restart]]:
 
 
 def asks_nothing_of_a_trainer(trainer_params: Mapping[str, Any]) -> bool:
-    """Whether the parameters say only what the plain loop does: one CPU, so many iterations.
+    """Whether the parameters ask only for one CPU and a number of iterations.
 
-    A value that is not certain to be one of these is Lightning's to take or to refuse.
+    Lightning decides about any value that is not certain to mean this.
     """
     accelerator = trainer_params.get("accelerator", "auto")
     return (
@@ -178,7 +164,7 @@ def asks_nothing_of_a_trainer(trainer_params: Mapping[str, Any]) -> bool:
 
 @cache
 def _packages_add_callbacks() -> bool:
-    """Whether an installed package adds callbacks to every trainer; a look at all takes a while."""
+    """Whether an installed package adds callbacks to every trainer; the search takes a while."""
     return len(entry_points(group=CALLBACKS_GROUP)) > 0
 
 
@@ -186,8 +172,8 @@ def _packages_add_callbacks() -> bool:
 def lightning_loop() -> ModuleType:
     """Return the module that runs fits on Lightning.
 
-    Its import takes two seconds, for which predictions and plain fits do not wait. It draws from
-    Python's random numbers, and would move the sequence of a program that has seeded them.
+    Its import takes two seconds, which predictions and plain fits do not need. It draws from
+    Python's random numbers, so the state of a program that has seeded them is restored.
     """
     state = random.getstate()
     from sklearn_torch_gmm.training import lightning_loop as module

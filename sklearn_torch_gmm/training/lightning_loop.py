@@ -13,36 +13,26 @@ from sklearn_torch_gmm.training.trainer import make_trainer, run_trainer
 
 
 def run(job: Job, ckpt_path: str | PathLike[str] | None = None) -> list[list[Restart]]:
-    """Iterate as :func:`sklearn_torch_gmm.em.loop.run` does, on what the trainer offers.
+    """Iterate as :func:`sklearn_torch_gmm.em.loop.run` does, on the devices of a trainer.
 
-    Parameters
-    ----------
-    job : Job
-    ckpt_path : str, path or None
-        A checkpoint of an earlier run, after whose last iteration to go on.
-
-    Raises
-    ------
-    IllDefinedCovarianceError
-        If a covariance is not positive definite after regularization.
-    NonFiniteLikelihoodError
-        If a log-likelihood is not finite.
-    TypeError, ValueError
-        If the trainer refuses a parameter, or the checkpoint is of another mixture.
+    It raises the same errors; in addition, TypeError or ValueError if the trainer refuses a
+    parameter, and ValueError if the checkpoint is of another mixture. A run with a checkpoint
+    continues after its last iteration.
     """
     settings = job.fits[0].loop
-    # With a pass for the scores, and fits that repeat different iterations, the fits end it.
+    # The fits end the run themselves if a pass for the scores follows, since they may repeat
+    # different iterations.
     max_epochs = -1 if job.scores else settings.max_iter
     trainer = make_trainer(settings.trainer_params, max_epochs=max_epochs)
     if trainer.world_size > 1:
         job.rows.check_shared()
     starts = None
-    # A checkpoint makes a start needless. Of several processes that are there already, one finds
-    # the starts; before new ones begin, this one does.
-    if ckpt_path is None and (trainer.world_size == 1 or starts_processes(trainer)):
-        starts = job.find_starts()
+    # A checkpoint replaces the starts. Of several processes that already exist, the first finds
+    # the starts later; processes that are yet to be started receive them from this one.
     if ckpt_path is not None:
         check_file(ckpt_path)
+    elif trainer.world_size == 1 or starts_processes(trainer):
+        starts = job.find_starts()
     module = EMModule(job, starts)
     try:
         run_trainer(trainer, module, ckpt_path)

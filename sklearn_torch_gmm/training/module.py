@@ -34,31 +34,26 @@ from sklearn_torch_gmm.training.trainer import must_stop
 
 @dataclass
 class _EpochProgress:
-    """How far this process is with the rows of an epoch."""
+    """The part of an epoch that this process has read."""
 
     rows_read: int = 0
     has_first_batch: bool = False
-    """Lightning goes on during an epoch that was broken off."""
+    """False where Lightning resumes in the middle of an interrupted epoch."""
 
 
 class EMModule(pl.LightningModule):
-    """Carries :class:`~sklearn_torch_gmm.em.iterations.Iterations` through Lightning's loop.
+    """Runs :class:`~sklearn_torch_gmm.em.iterations.Iterations` in Lightning's loop.
 
     A training step adds a batch to the moments. The end of an epoch sums the moments over the
-    processes, does the M-step and tests for convergence.
-
-    Parameters
-    ----------
-    job : Job
-    starts : Starts or None
-        None: the first of the processes finds them, and the others are told.
+    processes, does the M-step and tests for convergence. Without ``starts``, the first of the
+    processes finds them and broadcasts them to the others.
 
     Attributes
     ----------
-    iterations : Iterations
-        From the start of the fit on.
+    iterations : Iterations or None
+        Set when the fit starts.
     failure : ValueError or None
-        What ended the fit in every process.
+        The error that ended the fit in every process.
     """
 
     def __init__(self, job: Job, starts: Starts | None) -> None:
@@ -66,7 +61,7 @@ class EMModule(pl.LightningModule):
         self.automatic_optimization = False
         self.iterations: Iterations | None = None
         self.failure: ValueError | None = None
-        # Distributed strategies refuse a module that has nothing to train.
+        # Distributed strategies refuse a module without parameters.
         self._anchor = nn.Parameter(torch.zeros(()))
         self._job = job
         self._starts = starts
@@ -76,7 +71,7 @@ class EMModule(pl.LightningModule):
         self._batches: Batches | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return an optimizer that changes nothing; Lightning warns without one."""
+        """Return an optimizer without effect; Lightning warns if there is none."""
         return torch.optim.SGD([self._anchor], lr=0.0)
 
     def train_dataloader(self) -> Any:
@@ -89,9 +84,9 @@ class EMModule(pl.LightningModule):
         return OneLoader(self._batches)
 
     def close(self) -> None:
-        """End the processes that read for this one, and give back what only the passes need.
+        """End the processes that read for this one, and free the memory of the passes.
 
-        Module and trainer know each other: what they hold would stay until Python looks for cycles.
+        Module and trainer refer to each other: they would keep it until Python collects cycles.
         """
         if self._batches is not None:
             self._batches.close()
@@ -99,22 +94,22 @@ class EMModule(pl.LightningModule):
             self.iterations.release()
 
     def setup(self, stage: str) -> None:
-        """Compute with one thread where more would wait for those of the parent."""
+        """Compute with one thread in a forked process."""
         if is_in_forked_process(self.trainer):
-            # OpenMP takes the parent's threads for its own, and they do not exist here.
+            # OpenMP would wait for the parent's threads, which do not exist here.
             torch.set_num_threads(1)
 
     def on_fit_start(self) -> None:
-        """Take the starts, or what a checkpoint holds, to the device."""
+        """Move the starts, or the state of a checkpoint, to the device."""
         if self.trainer.world_size > 1:
             communicate_between_epochs_only(self.trainer)
         settings = self._job.fits[0].loop
         if settings.max_iter is None:
-            # The trainer's own limit.
+            # None stands for the trainer's own limit.
             own = replace(settings, max_iter=self.trainer.max_epochs)
             fits = [replace(fit, loop=own) for fit in self._job.fits]
             self._job = replace(self._job, fits=fits)
-        # Lightning counts the steps of optimizers: it would go on forever for the least of them.
+        # Lightning counts the steps of optimizers: it would wait indefinitely for `min_steps`.
         loop = self.trainer.fit_loop
         loop.min_epochs, loop.epoch_loop.min_steps = settings.min_iter, None
         try:
@@ -125,16 +120,16 @@ class EMModule(pl.LightningModule):
                         starts, self._job.fits, self.device, scores=self._job.scores
                     )
             else:
-                self._go_on(self._restored)
+                self._resume(self._restored)
         except ValueError as failure:
             self._fail(failure)
 
-    def _go_on(self, state: dict[str, Any]) -> None:
+    def _resume(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         check_state(state, self._job.fits, self._job.rows.num_features)
         self.iterations = Iterations.from_state(state, self._job.fits, self.device)
         self._allow_more_epochs(self._repeats)
-        # The mixtures count their iterations; an epoch that was broken off is none.
+        # The mixtures count their own iterations; an interrupted epoch would count as one here.
         self.trainer.fit_loop.max_epochs = -1
         if self.iterations.is_finished:
             self._stop()
@@ -153,8 +148,8 @@ class EMModule(pl.LightningModule):
         assert self.iterations is not None
         counts_steps = self.trainer.checkpoint_callbacks or self.trainer.max_steps != -1
         if counts_steps and self.trainer.is_last_batch:
-            # Lightning counts the steps of optimizers, saves nothing before the first of them, and
-            # ends the epoch, too, with the last of `max_steps`.
+            # Lightning counts the steps of optimizers, saves no checkpoint before the first, and
+            # ends the epoch as soon as `max_steps` are done.
             self.optimizers().step()  # type: ignore[union-attr]
         with self._threads():
             self.iterations.add(*batch)
@@ -164,11 +159,11 @@ class EMModule(pl.LightningModule):
     @torch.inference_mode()
     def on_train_epoch_end(self) -> None:
         """Do the M-step and test for convergence."""
-        rows_read, is_broken_off = self._rows_of_all()
-        if is_broken_off:
-            # A part of the rows is no iteration.
+        rows_read, is_interrupted = self._rows_of_all()
+        if is_interrupted:
+            # A pass over a part of the rows is not an iteration.
             return
-        failure = self._other_rows(rows_read)
+        failure = self._wrong_number_of_rows(rows_read)
         if failure is not None:
             self._fail(failure)
             return
@@ -181,7 +176,7 @@ class EMModule(pl.LightningModule):
             self._fail(error)
 
     def _threads(self) -> AbstractContextManager[None]:
-        """The threads that an iteration takes in the plain loop."""
+        """The same limit of threads as in the plain loop."""
         assert self.iterations is not None
         assert self._batches is not None
         num_rows = self._batches.resident_rows or sys.maxsize
@@ -200,13 +195,13 @@ class EMModule(pl.LightningModule):
         if job.progress is not None and self.trainer.global_rank == 0:
             job.progress.fits_done(iterations.finished_fits())
         if self.trainer.callbacks or self.trainer.loggers:  # type: ignore[attr-defined]
-            # Where nothing sees it, logging would take most of a small iteration.
-            # A mean, as metrics are by default, would be one in single precision.
+            # Only then, since logging would take most of a small iteration. The reduction is a
+            # maximum, since Lightning's mean would be in single precision.
             nll = torch.tensor(-iterations.latest_bound, dtype=torch.float64, device="cpu")
             self.log("nll", nll, prog_bar=True, reduce_fx="max", rank_zero_only=True)
 
     def _allow_more_epochs(self, repeats: int) -> None:
-        """Let iterations that are done twice count once."""
+        """Let repeated iterations count once."""
         loop = self.trainer.fit_loop
         if loop.max_epochs is not None and loop.max_epochs >= 0:
             loop.max_epochs += repeats
@@ -214,41 +209,42 @@ class EMModule(pl.LightningModule):
             loop.epoch_loop.max_steps += repeats
 
     def _rows_of_all(self) -> tuple[int, bool]:
-        """How many rows all processes have read in the pass, and whether it was broken off."""
+        """The number of rows that all processes have read, and whether the pass is incomplete."""
         trainer = self.trainer
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        is_broken_off = not self._epoch.has_first_batch
+        is_interrupted = not self._epoch.has_first_batch
         if callbacks:
-            is_broken_off |= must_stop(trainer) and not trainer.is_last_batch
-        # Rows that are certain, in a pass that nobody can break off: nothing needs to be sent.
+            is_interrupted |= must_stop(trainer) and not trainer.is_last_batch
+        # Without callbacks no pass is interrupted: a known number of rows need not be exchanged.
         is_known = self._job.rows.rows_a_pass is None and not callbacks
         if trainer.world_size == 1 or is_known:
-            return self._epoch.rows_read, is_broken_off
-        numbers = [float(self._epoch.rows_read), float(is_broken_off)]
+            return self._epoch.rows_read, is_interrupted
+        numbers = [float(self._epoch.rows_read), float(is_interrupted)]
         together = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         self._over_processes(together, "sum")
         return int(together[0].item()), together[1].item() > 0
 
-    def _other_rows(self, rows_read: int) -> ValueError | None:
-        """An error if the pass has not given the rows that there were before."""
+    def _wrong_number_of_rows(self, rows_read: int) -> ValueError | None:
+        """Return an error if the pass has not read as many rows as there were before."""
         expected, limit = self._job.rows.rows_a_pass, self.trainer.limit_train_batches
-        # As a whole number, 1 is one batch.
+        # 1.0 is the share of all batches; the integer 1 would be one batch.
         takes_all = isinstance(limit, float) and limit == 1.0
         if expected is None or not takes_all or rows_read == expected:
             return None
         return ValueError(
             f"The data gave {expected} rows once, and {rows_read} when they were read again. EM "
-            "reads all rows once an iteration: each pass must begin anew, and give the same ones."
+            "reads all rows once per iteration: each pass must start over and give the same rows."
         )
 
     def _nonfinite_error(self) -> ValueError | None:
-        """Which row of the data is not finite, if one is; in each of several processes."""
+        """Return, in every process, an error that names the row that is not finite, if any."""
         assert self._batches is not None
         error = self._batches.nonfinite_error()
         messages = [None if error is None else str(error)]
         if self.trainer.world_size > 1:
             if error is not None:
-                messages[0] = f"{error} Those of process {self.trainer.global_rank} are meant."
+                rank = self.trainer.global_rank
+                messages[0] = f"{error} Rows and batches are counted within process {rank}."
             found = messages * self.trainer.world_size
             torch.distributed.all_gather_object(found, messages[0])
             messages = found
@@ -260,24 +256,16 @@ class EMModule(pl.LightningModule):
         self._stop()
 
     def _stop(self) -> None:
-        """Let no epoch follow: the mixtures themselves know how many iterations are wanted."""
+        """Let no epoch follow: the mixtures themselves count their iterations."""
         self.trainer.fit_loop.min_epochs = None
         self.trainer.should_stop = True
 
     def results(self) -> list[list[Restart]]:
-        """What became of the starts of each member.
-
-        Raises
-        ------
-        IllDefinedCovarianceError
-            If a covariance is not positive definite after regularization.
-        NonFiniteLikelihoodError
-            If a log-likelihood is not finite.
-        """
+        """Return the restarts of each fit, or raise the error that ended the fit."""
         if self.failure is not None:
             raise self.failure
         if self.iterations is None:
-            # The fit took place in processes of its own, and came back as a state.
+            # The fit ran in processes of its own, which returned its state.
             assert self._restored is not None
             self.iterations = Iterations.from_state(
                 self._restored, self._job.fits, torch.device("cpu")
@@ -287,7 +275,11 @@ class EMModule(pl.LightningModule):
     # -- several processes ------------------------------------------------------------------------
 
     def _agreed_starts(self) -> Starts:
-        """The starts that the first process found, and what it learned on the way, in each."""
+        """Return, in every process, the starts that the first process found.
+
+        The size of the data and the random state, which that process has also changed, go with
+        them.
+        """
         starts: Starts | ValueError | None = None
         if self.trainer.global_rank == 0:
             try:
@@ -315,7 +307,7 @@ class EMModule(pl.LightningModule):
         torch.distributed.all_reduce(values, op=operation[how])
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return what a checkpoint and the parent of spawned processes need."""
+        """Return the state that a checkpoint and the parent of spawned processes need."""
         state = self._restored if self.iterations is None else self.iterations.state()
         return {
             "iterations": state,
@@ -327,7 +319,7 @@ class EMModule(pl.LightningModule):
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`get_extra_state` returned."""
+        """Continue from the value of :meth:`get_extra_state`."""
         self._restored = state["iterations"]
         self._repeats = state["repeats"]
         if self._job.rows.num_rows is None:

@@ -1,7 +1,7 @@
-"""Private parts of Lightning that this package uses: all of them, and only here.
+"""The only uses of private parts of Lightning in this package.
 
-Each has a test in ``tests/training/test_private_parts.py`` that says what breaks when a version of
-Lightning no longer has it. Those of other libraries are in :mod:`sklearn_torch_gmm._private_parts`.
+Each has a test in ``tests/training/test_private_parts.py`` that fails when a version of Lightning
+no longer has it. Those of other libraries are in :mod:`sklearn_torch_gmm._private_parts`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from sklearn_torch_gmm.training.quiet import quiet_lightning
 
 
 class QuietTrainer(pl.Trainer):
-    """A trainer that is quiet in the processes that it starts, too.
+    """A trainer that is also quiet in the processes that it starts.
 
-    A new process knows nothing of the context that the fit was called in.
+    A new process does not inherit the context that the fit was called in.
     """
 
     def _fit_impl(self, *args: Any, **kwargs: Any) -> None:
@@ -33,9 +33,9 @@ class QuietTrainer(pl.Trainer):
 
 
 class OneLoader(CombinedLoader):
-    """``batches`` as Lightning wants them, without the collection that it would search for more.
+    """A single loader in the form that Lightning's loops need, which is a collection of loaders.
 
-    Its parent's constructor makes an object whose class torch has deprecated, and so warns; a
+    The parent's constructor warns, since it creates an object whose class torch has deprecated; a
     filter would not always help, since other threads may be changing the filters.
     """
 
@@ -52,19 +52,19 @@ class OneLoader(CombinedLoader):
 
 
 class TidyLauncher(_MultiProcessingLauncher):
-    """Starts processes, and leaves none of them behind, no folder and no variable.
+    """Starts processes, and removes all of them afterwards, with their folder and their port.
 
-    Lightning's launcher keeps the port of the processes in the environment, where those of other
-    fits would meet at it, and the folder through which the first process hands over its state.
+    Lightning's launcher leaves the port in the environment, where the processes of other fits would
+    use it too, and the folder through which the first process returns its state.
     """
 
     def launch(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run the function in each of the processes."""
+        """Run the function in each process."""
         with variable_as_before("MASTER_PORT"):
             return super().launch(function, *args, **kwargs)
 
     def kill(self, signum: Any) -> None:
-        """Send a signal to the processes, and wait for those that it cannot but end."""
+        """Send a signal to the processes, and wait for them if it is sure to end them."""
         super().kill(signum)
         if signum == getattr(signal, "SIGKILL", None):
             for process in self.procs:
@@ -77,30 +77,30 @@ class TidyLauncher(_MultiProcessingLauncher):
 
 
 def leave_nothing_behind(trainer: pl.Trainer) -> None:
-    """Let a trainer that starts processes of its own start them so."""
+    """Give a trainer that starts processes a :class:`TidyLauncher`."""
     strategy, launcher = trainer.strategy, trainer.strategy.launcher
-    # One for other hardware is of a class of its own.
+    # Launchers for other hardware are of other classes.
     if isinstance(strategy, ParallelStrategy) and type(launcher) is _MultiProcessingLauncher:
         strategy._launcher = TidyLauncher(strategy, launcher._start_method)
 
 
 def starts_processes(trainer: pl.Trainer) -> bool:
-    """Whether the fit takes place in new processes, while this one waits for them."""
+    """Whether the fit runs in new processes, while this one waits for them."""
     return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
 
 
 def is_in_forked_process(trainer: pl.Trainer) -> bool:
-    """Whether the fit takes place in a copy of another process, without that one's threads."""
+    """Whether the fit runs in a forked process, without the threads of its parent."""
     launcher = trainer.strategy.launcher
-    # Lightning calls fit for notebooks what is forked.
+    # Lightning calls forked processes compatible with notebooks.
     return isinstance(launcher, _MultiProcessingLauncher) and launcher.is_interactive_compatible
 
 
 def communicate_between_epochs_only(trainer: pl.Trainer) -> None:
     """Let the processes of a fit read different numbers of batches.
 
-    Lightning wraps the module for gradients, of which there are none, and tells of signals before
-    each batch: processes with more batches than others would wait for them forever.
+    Lightning wraps the module to exchange gradients, which EM does not have, and broadcasts signals
+    before each batch: a process with more batches than others would wait for them indefinitely.
     """
     strategy, loop = trainer.strategy, trainer.fit_loop.epoch_loop
     strategy.model = strategy.lightning_module

@@ -1,4 +1,4 @@
-"""What Lightning changes for the whole process, put back as the caller had it."""
+"""Process-wide state that Lightning changes, restored to the caller's values."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 SWITCHES = frozenset({"deterministic", "benchmark"})
-"""Parameters with which the making of a trainer sets switches of torch's, for good."""
+"""Parameters with which the construction of a trainer sets switches of torch permanently."""
 
 
 @contextmanager
 def variable_as_before(name: str) -> Iterator[None]:
-    """Put back a variable of the environment, which need not be there."""
+    """Restore an environment variable, or its absence."""
     before = os.environ.get(name)
     try:
         yield
@@ -28,7 +28,7 @@ def variable_as_before(name: str) -> Iterator[None]:
 
 @contextmanager
 def switches_as_before(trainer_params: Mapping[str, Any]) -> Iterator[None]:
-    """Put back the switches of torch's that a trainer with these parameters sets."""
+    """Restore the switches of torch that a trainer with these parameters sets."""
     if SWITCHES.isdisjoint(trainer_params):
         yield
         return

@@ -1,8 +1,8 @@
-"""Silence Lightning's chatter while a fit of ours runs, in this context only.
+"""Silence Lightning's messages while a fit of this package runs, in its context only.
 
-Fits run in threads, beside fits of the user's own. Switching levels or filters for the process
-would race and reach too far, so the filters that are put in place look at a context variable, and
-are taken out again by the last fit that needs them.
+Fits run in threads, next to the user's own runs of Lightning. Changing levels or filters of the
+process would race and affect those too, so the installed filters depend on a context variable, and
+the last fit that needs them removes them.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class _InQuietContext(type):
 
 
 class _QuietWarning(Warning, metaclass=_InQuietContext):
-    """Every category of warnings, where Lightning is to be silent; no category elsewhere.
+    """A category that contains every warning in a quiet context, and no warning elsewhere.
 
-    Its parts have the types that all filters have, since scikit-learn copies the filters of the
-    caller into the threads of a parallel search.
+    The filters with it are ordinary filters otherwise, since scikit-learn copies the filters of
+    the caller into the threads of a parallel search.
     """
 
 
 _log_filter = _QuietFilter()
 _warning_filters: tuple[tuple[Any, ...], ...] = (
-    # What is said of callbacks and checkpoints is about something that the user asked for.
+    # Not from callbacks and checkpoints: those warnings are about something the user asked for.
     (
         "ignore",
         None,
@@ -60,7 +60,7 @@ _warning_filters: tuple[tuple[Any, ...], ...] = (
         ),
         0,
     ),
-    # The one as it is whenever a fit goes on, the other about steps that change nothing.
+    # The first is raised whenever a fit continues, the second concerns steps without effect.
     (
         "ignore",
         re.compile(
@@ -80,7 +80,7 @@ _users = 0
 def _install() -> None:
     for name in _LOGGERS:
         logger = logging.getLogger(name)
-        # A new list: another thread may be walking the old one.
+        # A new list: another thread may be iterating over the old one.
         logger.filters = [*logger.filters, _log_filter]
 
 
@@ -92,7 +92,7 @@ def _uninstall() -> None:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep what Lightning tells of itself in this thread from being seen."""
+    """Suppress Lightning's information messages and warnings in this context."""
     global _users
     token = _is_quiet.set(True)
     with _lock:
@@ -100,7 +100,7 @@ def quiet_lightning() -> Iterator[None]:
         if _users == 1:
             _install()
         filters = warnings.filters
-        # A `catch_warnings` somewhere may have put another list in place since the last fit.
+        # A `catch_warnings` elsewhere may have installed another list since the last fit.
         for entry in _warning_filters:
             if entry not in filters:
                 filters.insert(0, entry)  # type: ignore[attr-defined]

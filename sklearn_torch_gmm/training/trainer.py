@@ -1,4 +1,4 @@
-"""A quiet ``pytorch_lightning.Trainer`` from ``trainer_params``, and one run of it."""
+"""Construction and one run of a quiet ``pytorch_lightning.Trainer``."""
 
 from __future__ import annotations
 
@@ -27,64 +27,59 @@ QUIET_DEFAULTS: dict[str, Any] = {
     "enable_checkpointing": False,
     "enable_model_summary": False,
 }
-"""One device and no output unless asked: a call inside a grid search must not start processes."""
+"""One device and no output by default: a fit inside a grid search must not start processes."""
 
-_ASKED_BY: dict[type[pl.Callback], str] = {
+_IMPLIED_BY: dict[type[pl.Callback], str] = {
     Checkpoint: "enable_checkpointing",
     ProgressBar: "enable_progress_bar",
 }
-"""What a callback of the user's asks for; Lightning refuses it beside such a default."""
+"""Parameters that a callback of this class implies; Lightning refuses it without them."""
 
 
 def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int | None) -> pl.Trainer:
-    """Build a trainer.
+    """Return a trainer with these keyword arguments of ``pytorch_lightning.Trainer``.
 
-    Parameters
-    ----------
-    trainer_params : mapping
-        Keyword arguments of ``pytorch_lightning.Trainer``; they override the defaults.
-    max_epochs : int or None
-        Largest number of iterations, unless ``trainer_params`` names it; None: Lightning's own.
+    They override the defaults and ``max_epochs``, the largest number of iterations, which is
+    Lightning's own if it is None.
 
     Raises
     ------
     TypeError
-        If the trainer has no such parameter, or one has a value of another type than it declares.
+        If the trainer does not have a parameter, or declares another type for its value.
     ValueError
         If the trainer refuses a value.
     """
     check_trainer_params(trainer_params)
-    asked = _asked_by_callbacks(trainer_params.get("callbacks"))
-    params: dict[str, Any] = {**QUIET_DEFAULTS, **asked, "max_epochs": max_epochs, **trainer_params}
-    # Lightning asks for Python's own numbers.
+    implied = _implied_by(as_list(trainer_params.get("callbacks")))
+    params: dict[str, Any] = QUIET_DEFAULTS | implied | {"max_epochs": max_epochs, **trainer_params}
+    # Lightning accepts only Python's own numbers.
     params = {n: v.item() if isinstance(v, np.generic) else v for n, v in params.items()}
-    # The module chooses the arithmetic itself. Lightning's plugin would set torch's default type
-    # for the whole process while a step runs.
+    # EM chooses the arithmetic itself. Lightning's plugin would set torch's default type for the
+    # whole process while a step runs.
     params.pop("precision", None)
     if params["accelerator"] == "auto":
         params["accelerator"] = automatic_accelerator()
-    # Lightning's sampler repeats rows to even out the ranks; ours never does.
+    # Lightning's sampler repeats rows so that all ranks have the same number; EM needs each once.
     params["use_distributed_sampler"] = False
     with refusals(trainer_params):
         return _made(params)
 
 
-def _asked_by_callbacks(callbacks: pl.Callback | Sequence[pl.Callback] | None) -> dict[str, bool]:
-    given = as_list(callbacks)
+def _implied_by(callbacks: Sequence[pl.Callback]) -> dict[str, bool]:
     return {
         name: True
-        for kind, name in _ASKED_BY.items()
-        if any(isinstance(callback, kind) for callback in given)
+        for kind, name in _IMPLIED_BY.items()
+        if any(isinstance(callback, kind) for callback in callbacks)
     }
 
 
 def _made(params: Mapping[str, Any]) -> pl.Trainer:
     params = dict(params)
     if params.get("callbacks") is not None:
-        # Lightning appends to what it is given.
+        # A copy, since Lightning appends to the list.
         params["callbacks"] = as_list(params["callbacks"])
     if _is_one_process(params) and not params.get("plugins"):
-        # Otherwise a job under SLURM is taken for one of many nodes, and waits for the others.
+        # Otherwise Lightning takes a job under SLURM for one of many nodes, and waits for them.
         params["plugins"] = [LightningEnvironment()]
     trainer = QuietTrainer(**params)
     leave_nothing_behind(trainer)
@@ -92,33 +87,26 @@ def _made(params: Mapping[str, Any]) -> pl.Trainer:
 
 
 def must_stop(trainer: pl.Trainer) -> bool:
-    """Whether the fit is over, or the process has been told to end."""
+    """Whether the fit is over, or a signal asks the process to end."""
     return trainer.should_stop or trainer.received_sigterm
 
 
 def run_trainer(
     trainer: pl.Trainer, module: pl.LightningModule, ckpt_path: str | PathLike[str] | None = None
 ) -> None:
-    """Fit, and leave nothing behind that the caller did not ask for.
+    """Fit, and restore gradients and the signal handler of the caller.
 
-    Parameters
-    ----------
-    trainer : pytorch_lightning.Trainer
-    module : pytorch_lightning.LightningModule
-    ckpt_path : str, path or None
-        A checkpoint to go on from.
+    A KeyboardInterrupt is raised as it came; Lightning would turn it into the end of the process.
 
     Raises
     ------
-    KeyboardInterrupt
-        As it came; Lightning alone would end the process.
     ValueError
-        If the trainer refuses a parameter that it looks at only now.
+        If the trainer refuses a parameter that it checks only now.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
     try:
-        # Lightning turns gradients on and leaves them on; here they return to the caller's choice.
+        # Lightning turns gradients on and leaves them on; this restores the caller's choice.
         with torch.set_grad_enabled(torch.is_grad_enabled()):
             trainer.fit(module, ckpt_path=None if ckpt_path is None else str(ckpt_path))
     except SystemExit as error:

@@ -1,8 +1,8 @@
-"""Whether Lightning's trainer can take what the user wants to hand to it.
+"""Checks of the parameters that the user passes to Lightning's trainer.
 
-Lightning looks at some values when a trainer is made, at others in the midst of a fit, and says so
-in errors of several kinds. Here they are held against the types that the trainer declares, and what
-it refuses itself is an error that names `trainer_params`.
+Lightning checks some values when a trainer is constructed, others during a fit, and raises errors
+of several types. Here values are compared with the types that the trainer declares, and its own
+refusals become errors that name `trainer_params`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _NUMBERS: dict[type, type] = {int: Integral, float: Real}
 
 
 def check_trainer_params(params: Mapping[Any, Any]) -> None:
-    """Hold parameters against what the trainer declares, and against what EM needs.
+    """Check parameters against the declarations of the trainer and the needs of EM.
 
     Raises
     ------
     TypeError
-        If the trainer does not know a name, or declares a value as of another type.
+        If the trainer does not know a name, or declares another type for a value.
     ValueError
         If a plugin would choose the arithmetic.
     """
@@ -43,10 +43,10 @@ def check_trainer_params(params: Mapping[Any, Any]) -> None:
         )
         raise TypeError(msg)
     for name, value in params.items():
-        # The arithmetic is ours, and so is what it may be.
+        # EM chooses the arithmetic itself, and checks `precision` where it does.
         if name != "precision" and value is not None and not _is_a(value, hints[name]):
             msg = (
-                f"trainer_params holds {name}={value!r}, and pytorch_lightning.Trainer declares it "
+                f"trainer_params holds {name}={value!r}, but pytorch_lightning.Trainer declares it "
                 f"as {_name(hints[name])}."
             )
             raise TypeError(msg)
@@ -54,12 +54,12 @@ def check_trainer_params(params: Mapping[Any, Any]) -> None:
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a new list of what the trainer takes one or several of."""
+    """Return a new list of a value, or values, that the trainer takes one or several of."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _check_plugins(plugins: Any) -> None:
-    """Raise ValueError for a plugin that would hand over rows of another type than they have."""
+    """Raise ValueError for a plugin that would convert rows to another type."""
     for plugin in as_list(plugins):
         if isinstance(plugin, Precision):
             msg = (
@@ -71,12 +71,9 @@ def _check_plugins(plugins: Any) -> None:
 
 @contextmanager
 def refusals(params: Mapping[str, Any]) -> Iterator[None]:
-    """Name the parameters in what the trainer says of them when it is made.
+    """Turn any error of the trainer's construction into a ValueError that names the parameters.
 
-    Raises
-    ------
-    ValueError
-        For an error of any kind, except that a package is missing.
+    An ImportError stays as it is: a package is missing.
     """
     try:
         yield
@@ -92,22 +89,23 @@ def _declared() -> dict[str, Any]:
     try:
         hints = get_type_hints(pl.Trainer.__init__)
     except NameError:
-        # Types that Lightning imports for checkers alone.
+        # Some annotations name types that Lightning imports only for type checkers.
         hints = {}
     names = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
     return {name: hints.get(name, object) for name in names}
 
 
 def _is_a(value: Any, hint: Any) -> bool:
-    origin, members = get_origin(hint), get_args(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return any(_is_a(value, member) for member in members)
+        return any(_is_a(value, argument) for argument in arguments)
     if origin is Literal:
-        return value in members
+        return value in arguments
     if origin is dict:
         return isinstance(value, dict)
     if origin is not None:
-        return isinstance(value, (list, tuple)) and all(_is_a(item, members[0]) for item in value)
+        is_sequence = isinstance(value, (list, tuple))
+        return is_sequence and all(_is_a(item, arguments[0]) for item in value)
     if hint is Path:
         return isinstance(value, os.PathLike)
     if hint is bool:

@@ -26,7 +26,7 @@ def test_the_remedy_in_the_message_works(covariance_type, scale):
     message = str(caught.value)
     assert "ill-defined empirical covariance" in message
     assert re.search(r"Component \d has weight 0\.5 and a covariance whose smallest", message)
-    remedy = float(re.search(r"covariance_regularization=(\S+) would do", message).group(1))
+    remedy = float(re.search(r"covariance_regularization=(\S+) is sufficient", message).group(1))
     assert remedy < scale**2
     mixture = GaussianMixture(2, covariance_regularization=remedy, **params).fit(X)
     assert np.isfinite(mixture.means_).all()

@@ -197,7 +197,7 @@ def settings_for(X, **kwargs):
 
 @pytest.fixture
 def taken(monkeypatch):
-    """The kinds of steps that the first member has taken."""
+    """The kinds of steps that the first fit has taken."""
     taken = []
     begin = Iterations.begin_e_step
 

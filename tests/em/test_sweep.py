@@ -35,13 +35,13 @@ def settings_for(components, covariance_type, random_state, start="random_from_d
     )
 
 
-def members_for(sizes=(1, 2, 4), types=TYPES, seed=0, **options):
+def fits_for(sizes=(1, 2, 4), types=TYPES, seed=0, **options):
     random_state = np.random.RandomState(seed)
     return [settings_for(k, name, random_state, **options) for name in types for k in sizes]
 
 
-def assert_same_as_alone(X, members, results, weights=None):
-    for settings, restarts in zip(members, results, strict=True):
+def assert_same_as_alone(X, fits, results, weights=None):
+    for settings, restarts in zip(fits, results, strict=True):
         own = settings_for(
             settings.num_components,
             settings.covariance_type,
@@ -60,27 +60,27 @@ def assert_same_as_alone(X, members, results, weights=None):
 
 
 @pytest.mark.parametrize("start", ["kmeans", "k-means++", "random", "random_from_data"])
-def test_each_member_ends_as_it_would_alone(X, start):
-    members = members_for(start=start)
-    results = fit_sweep(ArrayRows(X), members)
-    assert_same_as_alone(X, members, results)
+def test_each_fit_ends_as_it_would_alone(X, start):
+    fits = fits_for(start=start)
+    results = fit_sweep(ArrayRows(X), fits)
+    assert_same_as_alone(X, fits, results)
     numbers = {len(restart.lower_bounds) for restarts in results for restart in restarts}
     assert len(numbers) > 3
     assert max(numbers) <= 30
 
 
-def test_weights_count_for_each_member(X):
+def test_weights_count_for_each_fit(X):
     weights = np.random.default_rng(1).uniform(0.1, 2.0, size=300)
-    members = members_for()
-    results = fit_sweep(ArrayRows(X, weights), members)
-    assert_same_as_alone(X, members, results, weights)
+    fits = fits_for()
+    results = fit_sweep(ArrayRows(X, weights), fits)
+    assert_same_as_alone(X, fits, results, weights)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_scores_are_those_of_the_last_parameters(X, weighted):
     weights = np.random.default_rng(1).uniform(0.1, 2.0, size=300) if weighted else None
-    members = members_for(sizes=[3], types=["full"], max_iter=2)
-    (restarts,) = fit_sweep(ArrayRows(X, weights), members)
+    fits = fits_for(sizes=[3], types=["full"], max_iter=2)
+    (restarts,) = fit_sweep(ArrayRows(X, weights), fits)
     for restart in restarts:
         probabilities, means, covariances, _ = (p[0] for p in restart.parameters.tensors())
         joint = np.array(
@@ -99,7 +99,7 @@ def test_scores_are_those_of_the_last_parameters(X, weighted):
         assert restart.seconds > 0
 
 
-def test_a_member_that_repeats_an_iteration_leaves_the_others_alone(monkeypatch):
+def test_a_fit_that_repeats_an_iteration_leaves_the_others_alone(monkeypatch):
     """Narrow components beside a far row: exact for two of them, fast for one wide one."""
     rng = np.random.default_rng(0)
     X = 1e-3 * rng.normal(size=(20_001, 2))
@@ -112,8 +112,8 @@ def test_a_member_that_repeats_an_iteration_leaves_the_others_alone(monkeypatch)
         passes.append({m.settings.num_components: type(s).__name__ for m, s in iterations._in_pass})
 
     monkeypatch.setattr(Iterations, "begin_e_step", spy)
-    members = members_for(sizes=(1, 2), types=["full"], max_iter=3, num_init=1)
-    results = fit_sweep(ArrayRows(X), members)
+    fits = fits_for(sizes=(1, 2), types=["full"], max_iter=3, num_init=1)
+    results = fit_sweep(ArrayRows(X), fits)
     kinds = {kind for one in passes for kind in one.values()}
     assert kinds == {"FastEStep", "ExactEStep"}
     for (restart,) in results:
@@ -126,12 +126,12 @@ def collapsing(X):
     return np.vstack([X, np.zeros((200, 3)) + 20.0])
 
 
-def test_a_member_that_fails_is_recorded_and_the_others_go_on(X):
+def test_a_fit_that_fails_is_recorded_and_the_others_go_on(X):
     X = collapsing(X)
-    members = members_for(
+    fits = fits_for(
         sizes=(1, 3), types=["full", "tied"], start="kmeans", regularization=0.0, keep_empty=False
     )
-    results = fit_sweep(ArrayRows(X), members)
+    results = fit_sweep(ArrayRows(X), fits)
     errors = [[type(restart.error) for restart in restarts] for restarts in results]
     none, failed = [type(None)] * 3, [IllDefinedCovarianceError] * 3
     assert errors == [none, failed, none, none]
@@ -141,16 +141,16 @@ def test_a_member_that_fails_is_recorded_and_the_others_go_on(X):
 
 
 def test_all_fail_with_the_error_of_the_first(X):
-    members = members_for(
+    fits = fits_for(
         sizes=(2, 3), types=["full"], start="kmeans", regularization=0.0, keep_empty=False
     )
     rows = np.repeat(X[:3], 10, axis=0)
     with pytest.raises(IllDefinedCovarianceError, match="Component 0 has weight"):
-        fit_sweep(ArrayRows(rows), members)
+        fit_sweep(ArrayRows(rows), fits)
 
 
-def test_a_likelihood_that_is_not_finite_is_the_error_of_its_member(X):
-    members = [
+def test_a_likelihood_that_is_not_finite_is_the_error_of_its_fit(X):
+    fits = [
         fit_settings(
             components,
             "diag",
@@ -164,7 +164,7 @@ def test_a_likelihood_that_is_not_finite_is_the_error_of_its_member(X):
         )
         for components, mean in [(1, 1e200), (2, 0.0)]
     ]
-    (far,), (near,) = fit_sweep(ArrayRows(X), members)
+    (far,), (near,) = fit_sweep(ArrayRows(X), fits)
     assert isinstance(far.error, NonFiniteLikelihoodError)
     assert near.error is None
     assert np.isfinite(near.log_likelihood)
@@ -184,15 +184,15 @@ def test_a_state_goes_on_where_it_was(X, stopped_after):
         return iterations
 
     def fresh():
-        members = members_for()
-        return members, Iterations(
-            find_starts(ArrayRows(X), members), members, torch.device("cpu"), scores=True
+        fits = fits_for()
+        return fits, Iterations(
+            find_starts(ArrayRows(X), fits), fits, torch.device("cpu"), scores=True
         )
 
     whole = iterate(fresh()[1], 200)
-    members, stopped = fresh()
+    fits, stopped = fresh()
     state = iterate(stopped, stopped_after).state()
-    resumed = iterate(Iterations.from_state(state, members, torch.device("cpu")), 200)
+    resumed = iterate(Iterations.from_state(state, fits, torch.device("cpu")), 200)
     assert whole.is_finished
     assert resumed.is_finished
     for actual, expected in zip(resumed.results(), whole.results(), strict=True):
@@ -202,18 +202,18 @@ def test_a_state_goes_on_where_it_was(X, stopped_after):
             assert one.converged == other.converged
 
 
-def test_a_start_that_cannot_be_found_is_the_error_of_its_members(X):
+def test_a_start_that_cannot_be_found_is_the_error_of_its_fits(X):
     def rows_of_few(rows, components, random_state):
         if components > 2:
             raise ValueError("only two of them")
         return rows[:components]
 
-    members = members_for(types=["full", "tied"], start=rows_of_few, num_init=1)
-    results = fit_sweep(ArrayRows(X), members)
+    fits = fits_for(types=["full", "tied"], start=rows_of_few, num_init=1)
+    results = fit_sweep(ArrayRows(X), fits)
     errors = [str(restart.error) for (restart,) in results]
     assert errors == ["None", "None", "only two of them"] * 2
     with pytest.raises(ValueError, match="only two of them"):
-        fit_sweep(ArrayRows(X), members_for(sizes=[3, 4], start=rows_of_few))
+        fit_sweep(ArrayRows(X), fits_for(sizes=[3, 4], start=rows_of_few))
     own = settings_for(3, "full", np.random.RandomState(0), rows_of_few, goes_on_without=False)
     with pytest.raises(ValueError, match="only two of them"):
         fit_mixture(ArrayRows(X), own)
@@ -225,17 +225,17 @@ class Stops(pl.Callback):
 
 
 def test_a_trainer_that_stops_early_leaves_nothing_to_compare(X):
-    members = members_for(trainer_params={"callbacks": [Stops()]})
+    fits = fits_for(trainer_params={"callbacks": [Stops()]})
     with pytest.raises(ValueError, match=r"stopped before all mixtures were done.*trainer_params"):
-        fit_sweep(ArrayRows(X), members)
+        fit_sweep(ArrayRows(X), fits)
 
 
 def test_the_memory_of_a_pass_does_not_grow_with_the_number_of_mixtures(X):
     """Beside sums and parameters: the logits of no more than a group of them."""
-    members = members_for(sizes=range(2, 31), types=["full"], num_init=2, max_iter=1)
-    assert sum(2 * member.num_components for member in members) > 3 * MOST_COMPONENTS
-    starts = find_starts(ArrayRows(X), members)
-    iterations = Iterations(starts, members, torch.device("cpu"), scores=True)
+    fits = fits_for(sizes=range(2, 31), types=["full"], num_init=2, max_iter=1)
+    assert sum(2 * fit.num_components for fit in fits) > 3 * MOST_COMPONENTS
+    starts = find_starts(ArrayRows(X), fits)
+    iterations = Iterations(starts, fits, torch.device("cpu"), scores=True)
     rows = torch.from_numpy(np.tile(X, (10, 1)))
     while not iterations.is_finished:
         iterations.begin_e_step()
@@ -245,7 +245,7 @@ def test_the_memory_of_a_pass_does_not_grow_with_the_number_of_mixtures(X):
     assert 0 < held <= chunk_bytes()
 
 
-class TellsDone:
+class RecordsDone:
     def __init__(self):
         self.numbers = []
 
@@ -253,10 +253,10 @@ class TellsDone:
         self.numbers.append(len(restarts))
 
 
-def test_progress_tells_which_members_are_done(X):
-    progress = TellsDone()
-    members = members_for()
-    fit_sweep(ArrayRows(X), members, progress)
+def test_progress_tells_which_fits_are_done(X):
+    progress = RecordsDone()
+    fits = fits_for()
+    fit_sweep(ArrayRows(X), fits, progress)
     assert progress.numbers == sorted(progress.numbers)
-    assert progress.numbers[0] < len(members)
-    assert progress.numbers[-1] == len(members)
+    assert progress.numbers[0] < len(fits)
+    assert progress.numbers[-1] == len(fits)

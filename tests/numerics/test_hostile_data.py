@@ -240,7 +240,7 @@ def test_the_regularization_that_an_error_names_works(
             message = str(error)
             parameter = "reg_covar" if face is DropIn else "covariance_regularization"
             assert re.search(r"Component \d+ has", message)
-            remedy = float(re.search(rf"{parameter}=(\S+) would do", message).group(1))
+            remedy = float(re.search(rf"{parameter}=(\S+) is sufficient", message).group(1))
             mixture = make(face, components, regularization=remedy, **options).fit(X)
             # scikit-learn's rounding, which the drop-in keeps, grows with the offset.
             if not (face is DropIn and offset > 0):

@@ -179,5 +179,5 @@ def test_means_that_move_far_are_seen_by_the_bound_of_the_moments():
         iterations.begin_e_step()
         iterations.add(case.rows)
         outcomes.append(iterations.test(iterations.m_step()).name)
-    assert outcomes == ["REPEAT", "GOES_ON"]
+    assert outcomes == ["REPEAT", "CONTINUES"]
     assert len(iterations.fits[0].mixtures.restarts[0].lower_bounds) == 1

@@ -135,9 +135,9 @@ def test_a_checkpoint_holds_plain_values_alone(X, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_components": 4}, r"holds means of shape \(3, 3\), and this fit has .* \(4, 3\)"),
-        ({"n_init": 2}, "holds starts 1, and this fit has starts 2"),
-        ({"covariance_type": "diag"}, "holds covariances of type full, and this fit has .* diag"),
+        ({"n_components": 4}, r"holds means of shape \(3, 3\), but this fit has .* \(4, 3\)"),
+        ({"n_init": 2}, "holds starts 1, but this fit has starts 2"),
+        ({"covariance_type": "diag"}, "holds covariances of type full, but this fit has .* diag"),
     ],
 )
 def test_a_checkpoint_of_another_fit_is_refused(X, tmp_path, options, message):
@@ -203,7 +203,7 @@ def test_a_killed_process(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"a text, and no checkpoint", b"PK\x03\x04 and no more"])
 def test_another_file_is_refused(X, tmp_path, content):
     (tmp_path / "other").write_bytes(content)
-    with pytest.raises(ValueError, match="no checkpoint that Lightning has saved"):
+    with pytest.raises(ValueError, match="not a checkpoint that Lightning has saved"):
         mixture().fit(X, ckpt_path=tmp_path / "other")
 
 
@@ -217,7 +217,7 @@ def test_types_of_covariances_with_equal_shapes_are_told_apart(X, tmp_path):
     options = {"n_components": 3, "random_state": 0}
     saved = checkpointing(tmp_path)
     mixture(**options, covariance_type="tied", trainer_params=saved).fit(X)
-    with pytest.raises(ValueError, match="of type tied, and this fit has covariances of type diag"):
+    with pytest.raises(ValueError, match="of type tied, but this fit has covariances of type diag"):
         mixture(**options, covariance_type="diag").fit(X, ckpt_path=tmp_path / "epoch=1.ckpt")
 
 
@@ -295,7 +295,7 @@ class Unwelcome:
 def test_nothing_in_a_checkpoint_is_run(X, tmp_path):
     content = {"state_dict": {"_extra_state": 1}, "more": Unwelcome(tmp_path / "made")}
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match="no checkpoint that Lightning has saved"):
+    with pytest.raises(ValueError, match="not a checkpoint that Lightning has saved"):
         mixture().fit(X, ckpt_path=tmp_path / "other.ckpt")
     assert not (tmp_path / "made").exists()
 

@@ -124,15 +124,15 @@ def test_both_loops_sweep_the_same_with_a_fit_that_fails(X, monkeypatch):
         start = StartSettings("kmeans")
         random_state = np.random.RandomState(0)
         options = {"goes_on_without": True, "regularization": 0.0, "num_init": 2}
-        members = [
+        fits = [
             fit_settings(components, name, start, random_state, **options)
             for name in TYPES
             for components in (1, 3)
         ]
-        return fit_sweep(ArrayRows(X), members)
+        return fit_sweep(ArrayRows(X), fits)
 
     plain, by_lightning = by_both_loops(monkeypatch, sweep)
-    errors = [restart.error for member in plain for restart in member]
+    errors = [restart.error for fit in plain for restart in fit]
     assert any(isinstance(error, IllDefinedCovarianceError) for error in errors)
     assert None in errors
     for one, other in zip(chain(*plain), chain(*by_lightning), strict=True):
@@ -146,7 +146,7 @@ def test_both_loops_sweep_the_same_with_a_fit_that_fails(X, monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "error", "words"),
     [
-        (np.ones((10, 3)), IllDefinedCovarianceError, "would do"),
+        (np.ones((10, 3)), IllDefinedCovarianceError, "is sufficient"),
         (1e200 * np.arange(30.0).reshape(10, 3), ValueError, "not finite|became"),
         (np.full((10, 3), np.nan), ValueError, "contains NaN or infinity: row 0 of batch 0"),
     ],

@@ -199,7 +199,7 @@ def test_a_row_that_turns_bad_in_one_process_ends_both(X):
                 X if self.times < 5 else np.where(np.arange(307)[:, None] == 251, np.nan, X)
             )
 
-    with pytest.raises(ValueError, match=r"row 25 of batch 2.* Those of process 1 are meant\."):
+    with pytest.raises(ValueError, match=r"row 25 of batch 2.* counted within process 1\."):
         fit(Spoiling(X), X, batch_size=50, convergence_tolerance=0, trainer_params=FORKED)
 
 

@@ -1,4 +1,4 @@
-"""The exact E-step, for data far from the centre relative to the width of a component."""
+"""The exact E-step, for data whose spread is large relative to a standard deviation."""
 
 from __future__ import annotations
 

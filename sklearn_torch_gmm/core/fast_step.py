@@ -156,7 +156,7 @@ class FastPass:
     def _kept(self, rows: Tensor) -> tuple[Tensor, Tensor | None, bool]:
         """The rows in the best layout, the kept (1, T(x)) ``[H, N]``, and whether it is filled.
 
-        Either the T(x) of all rows are kept or that of no rows, since part of it would save little.
+        The workspace keeps either the T(x) of all rows or of no row.
         """
         workspace, number = self._first.workspace, self._num_batches
         self._num_batches += 1

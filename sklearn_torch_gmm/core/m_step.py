@@ -95,7 +95,7 @@ def m_step(
         variances = structure.variances(covariances, components, num_features)
         spread = total_variances(weights, means, variances)
     if keep_means:
-        # An empty component is at its previous mean, whose distance may overflow when squared.
+        # An empty component does not move, even if its previous mean is far away.
         shifts = (previous_means - centre).where(~empty.unsqueeze(-1), deviations)
         moved = _moved(moments, shifts, deviations, structure)
         means = previous_means

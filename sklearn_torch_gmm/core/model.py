@@ -170,7 +170,7 @@ class GaussianMixtureModel(nn.Module):
         Returns
         -------
         Tensor [K, N]
-            In nats; components come first, the order in which they are computed.
+            In nats; components come first, which is the order of the computation.
 
         Raises
         ------

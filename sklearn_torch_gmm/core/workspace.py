@@ -11,7 +11,7 @@ from torch import Tensor
 from sklearn_torch_gmm.core import processor
 
 ACCELERATOR_CHUNK_BYTES = 256 * 2**20
-"""Working memory of a chunk of rows on accelerators, where calls are expensive and caches small.
+"""Working memory of a chunk of rows on accelerators, where calls are expensive and memory is fast.
 
 Half as much means twice the calls; twice as much is taken from the memory for the data.
 """

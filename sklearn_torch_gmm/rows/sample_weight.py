@@ -30,7 +30,7 @@ def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float6
     """
     if come_with_rows(sample_weight):
         msg = (
-            "sample_weight=True means that each item of an IterableDataset or a DataLoader is a "
+            "sample_weight=True says that each item of an IterableDataset or a DataLoader is a "
             "pair of rows and weights. Other data take an array with one weight for each row."
         )
         raise ValueError(msg)

@@ -250,7 +250,7 @@ def test_the_trainer_says_what_it_refuses(params):
 def test_sizes_of_samples(X, value):
     for estimator in ESTIMATORS:
         is_documented = estimator is Documented
-        message = "num_datapoints must be a whole" if is_documented else "Invalid value for 'n_sam"
+        message = "num_datapoints must be an int" if is_documented else "Invalid value for 'n_sam"
         with pytest.raises(ValueError, match=rf"{message}.*{re.escape(repr(value))}"):
             make(estimator).fit(X).sample(value)
     model = GaussianMixtureModel(GaussianMixtureModelConfig(2, 1))

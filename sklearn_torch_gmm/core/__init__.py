@@ -1,1 +1,1 @@
-"""The mathematics of Gaussian mixtures, on torch alone."""
+"""The mathematics of Gaussian mixtures, which needs only torch."""

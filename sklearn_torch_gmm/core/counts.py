@@ -1,4 +1,4 @@
-"""Numbers that a user asks for: truth values are none, though Python counts with them."""
+"""Checks of numeric arguments. A bool is not accepted, although Python treats it as an integer."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ from typing import Any
 
 
 def is_number(value: Any, kind: type) -> bool:
-    """Whether a value is a number of a kind in :mod:`numbers`, and no truth value."""
+    """Whether a value is of a type from :mod:`numbers` and not a bool."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def check_count(value: Any, name: str, least: int = 1) -> int:
-    """Return a number of at least ``least`` as an int.
-
-    Raises
-    ------
-    ValueError
-        If it is less, or no whole number.
-    """
+    """Return an integer of at least ``least`` as an int, or raise a ValueError."""
     if not is_number(value, Integral) or int(value) < least:
-        msg = f"{name} must be a whole number of at least {least}, got {value!r}."
+        msg = f"{name} must be an integer of at least {least}, got {value!r}."
         raise ValueError(msg)
     return int(value)

@@ -1,4 +1,4 @@
-"""Which device and which arithmetic, from what the user asked of the trainer."""
+"""The device and the floating-point type, derived from the parameters of the trainer."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _PRECISIONS: dict[Any, torch.dtype] = {
 }
 
 _CAPABILITIES_WITH_FAST_FLOAT64 = {(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)}
-"""Compute capabilities of the GPUs made for numerical work: half the rate of float32."""
+"""Compute capabilities of data-center GPUs, whose float64 rate is half that of float32.
+
+Other GPUs compute at 1/32 or 1/64 of that rate; a capability missing here means EM in float32.
+"""
 
 
 def automatic_accelerator() -> str:
-    """Return ``"cuda"`` where it is available, ``"cpu"`` elsewhere.
-
-    Never Apple's MPS: it has no float64.
-    """
+    """Return ``"cuda"`` if available, otherwise ``"cpu"``; not ``"mps"``, which lacks float64."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_for(trainer_params: Mapping[str, Any]) -> torch.device:
-    """Return the device that the trainer would compute on in one process.
+    """Return the device on which the trainer would compute in a single process.
 
-    Where that device is missing it is the CPU, or the first GPU in place of a later one: a model
-    that was fitted on a large machine predicts on a small one.
+    If that device is missing, fall back to the CPU, or to the first GPU instead of a later one, so
+    that a model fitted on a large machine can predict on a small one.
     """
     accelerator = trainer_params.get("accelerator", "auto")
     if accelerator in ("auto", "gpu"):
@@ -51,30 +51,28 @@ def device_for(trainer_params: Mapping[str, Any]) -> torch.device:
 def arithmetic_dtype(device: torch.device, precision: Any = None) -> torch.dtype:
     """Return the floating-point type for EM on a device.
 
-    float64 wherever it is fast: on CPUs, and on GPUs made for numerical work.
+    Without a ``precision`` it is float64 where that is fast: on CPUs and data-center GPUs.
 
     Raises
     ------
     ValueError
-        If ``precision`` is none that EM can work in.
+        If ``precision`` is not one of 64-true and 32-true.
     """
     if precision is not None:
         try:
             return _PRECISIONS[precision]
-        except (KeyError, TypeError):  # a list cannot be looked up
+        except (KeyError, TypeError):  # an unhashable value, such as a list
             msg = f"precision must be '64-true' or '32-true' for EM, got {precision!r}."
             raise ValueError(msg) from None
-    if device.type == "cpu":
-        return torch.float64
-    if device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        if capability in _CAPABILITIES_WITH_FAST_FLOAT64:
-            return torch.float64
-    return torch.float32
+    is_fast = device.type == "cpu" or (
+        device.type == "cuda"
+        and torch.cuda.get_device_capability(device) in _CAPABILITIES_WITH_FAST_FLOAT64
+    )
+    return torch.float64 if is_fast else torch.float32
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[Any]:
-    """Compute in the types of the operands, whatever ``torch.autocast`` the caller is in."""
+    """Compute in the types of the operands, even inside the caller's ``torch.autocast``."""
     if torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
@@ -82,7 +80,7 @@ def without_autocast(device_type: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def as_if_alone() -> Iterator[None]:
-    """Neither autocast nor create tensors on a default device, if the caller has set one."""
+    """Ignore the caller's autocast mode and default device."""
     has_default = torch.get_default_device().type != "cpu"
     on_cpu = torch.device("cpu") if has_default else nullcontext()
     with without_autocast("cpu"), without_autocast("cuda"), on_cpu:

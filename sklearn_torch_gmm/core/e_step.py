@@ -1,10 +1,10 @@
-"""What the E-steps have in common: a pass over the rows of several mixtures.
+"""The interface of the two E-steps: one pass over the rows for several mixtures.
 
-There are two with the same result. The fast one, in :mod:`~sklearn_torch_gmm.core.fast_step`,
-expands the square: two matrix products a chunk of rows. The exact one, in
-:mod:`~sklearn_torch_gmm.core.exact_step`, works with differences to the means and costs more; it is
-for data whose spread is so large against the width of a component that the expanded form loses its
-digits. :mod:`~sklearn_torch_gmm.core.rounding` tells which one is needed.
+Both compute the same sums. The fast one, in :mod:`~sklearn_torch_gmm.core.fast_step`, expands the
+square and takes two matrix products per chunk of rows. The exact one, in
+:mod:`~sklearn_torch_gmm.core.exact_step`, works with the residuals x − μ and costs more; it is for
+data whose spread is so large relative to the standard deviation of a component that the expanded
+form loses precision. The bounds in :mod:`~sklearn_torch_gmm.core.rounding` decide between them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,7 @@ from sklearn_torch_gmm.core.workspace import Workspace
 def normalize_(logits: Tensor) -> Tensor:
     """Turn joint log-densities ``[..., K, n]`` into responsibilities in place.
 
-    Returns
-    -------
-    Tensor [..., n]
-        The log-density of each row, in nats.
+    Returns the log-density ``[..., n]`` of each row, in nats.
     """
     largest = logits.amax(dim=-2, keepdim=True)
     total = logits.sub_(largest).exp_().sum(dim=-2, keepdim=True)
@@ -34,29 +31,18 @@ def normalize_(logits: Tensor) -> Tensor:
 
 
 class EStep(ABC):
-    """One pass over the rows under fixed parameters.
+    """One pass over the rows for R mixtures with fixed parameters.
 
-    Parameters
-    ----------
-    parameters : MixtureParameters
-        Of R mixtures.
-    centre : Tensor [D]
-        A point near the middle of the data.
-    structure : CovarianceStructure
-    workspace : Workspace
-        Memory that is reused from chunk to chunk and from iteration to iteration.
-    with_certainty : bool, default=False
-        Whether the moments tell how sure the assignment of the rows is.
-
-    Attributes
-    ----------
-    moments : Moments
-        The sums over the rows added so far.
+    ``centre [D]`` is a point near the middle of the data. The workspace's memory is reused from
+    chunk to chunk and from iteration to iteration. ``with_certainty`` asks for the certainty of the
+    assignments in :attr:`moments`.
     """
 
     moments: Moments
+    """The sums over the rows added so far."""
+
     centre: Tensor
-    """What the moments are about: ``[D]`` or ``[R, K, D]``."""
+    """The point ``[D]`` or points ``[R, K, D]`` about which the moments are taken."""
 
     def __init__(
         self,
@@ -82,28 +68,24 @@ class EStep(ABC):
 
     @abstractmethod
     def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Add the moments of ``rows [N, D]`` with weights ``[N]``, a chunk at a time."""
+        """Add the moments of ``rows [N, D]`` with weights ``[N]``, chunk by chunk."""
 
     @abstractmethod
     def log_likelihood(self, moments: Moments) -> Tensor:
-        """Σ log p(x) ``[R]``, in nats, from moments that may be summed over processes."""
+        """Σ log p(x) ``[R]``, in nats, from moments that may be sums over several processes."""
 
     def weigh(
         self, logits: Tensor, sample_weight: Tensor | None, restarts: slice = slice(None)
     ) -> None:
-        """Normalize logits into weighted responsibilities in place, and add the likelihood.
+        """Normalize logits into weighted responsibilities in place, and add the log-likelihood.
 
-        Parameters
-        ----------
-        logits : Tensor [T, r, K, n]
-        sample_weight : Tensor [T, n] or None
-        restarts : slice
-            Which r of the R mixtures they are of.
+        The ``logits [T, r, K, n]`` belong to the r mixtures in the slice ``restarts``; the weights
+        have the shape ``[T, n]``.
         """
         certainty = self.moments.certainty
         largest = None if certainty is None else logits.amax(-2)
         log_densities = normalize_(logits)
-        # The largest responsibility is the share of the largest term in the density.
+        # The largest responsibility is the largest term of the density divided by the density.
         log_shares = None if largest is None else largest.sub_(log_densities)
         if sample_weight is not None:
             by_mixture = sample_weight.to(logits.dtype).unsqueeze(1)

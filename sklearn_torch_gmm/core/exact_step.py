@@ -1,4 +1,4 @@
-"""The exact E-step, for data that lie far out against the width of a component."""
+"""The exact E-step, for data whose spread is large relative to a standard deviation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from sklearn_torch_gmm.core.workspace import LEAST_ROWS, Workspace
 
 
 class ExactEStep(EStep):
-    """Differences to the means before any product, moments about the means or near the next ones.
+    """Subtracts the means before any product.
 
-    Parameters
-    ----------
-    about : Tensor [R, K, D] or None
-        What the moments are about; None: the means of ``parameters``. Moments about points that are
-        many widths from the next means lose the digits of the covariances.
+    The moments are taken about the points ``about [R, K, D]``, by default the means of
+    ``parameters``. Points that lie many standard deviations from the means of the following M-step
+    would cost precision in its covariances.
     """
 
     def __init__(
@@ -51,8 +49,8 @@ class ExactEStep(EStep):
 
     @property
     def rows_per_chunk(self) -> int:
-        """How many rows are worked on at once."""
-        # Each chunk writes a matrix a component: with fewer rows that would be most of the work.
+        """Number of rows per chunk."""
+        # Each chunk writes a matrix for each component, which would dominate with fewer rows.
         independent = self.structure.has_independent_features
         least = 1 if independent else max(LEAST_ROWS, self.parameters.means.shape[-1])
         return self.workspace.rows_per_chunk(3 * self.parameters.means.numel(), least=least)
@@ -60,17 +58,17 @@ class ExactEStep(EStep):
     def _add_chunk(self, rows: Tensor, sample_weight: Tensor | None) -> None:
         mixture, moments, structure = self.parameters, self.moments, self.structure
         num_features = rows.shape[1]
-        # In one order: that of memory would decide how sums are rounded.
+        # Contiguous, because the memory layout would otherwise change how sums are rounded.
         x = rows.T.to(mixture.means.dtype).contiguous()
         logits = structure.joint_log_densities(
             x, mixture.weights, mixture.means, mixture.precisions_cholesky
         )
-        # In one lane.
+        # The leading dimension stands for a single lane.
         self.weigh(logits[None], None if sample_weight is None else sample_weight[None])
-        differences = x - self.centre.unsqueeze(-1)
+        residuals = x - self.centre.unsqueeze(-1)
         moments.counts.add_(logits.sum(-1))
-        moments.first(num_features).add_((differences @ logits.unsqueeze(-1)).squeeze(-1))
-        second = structure.centred_second_moments(differences, logits)
+        moments.first(num_features).add_((residuals @ logits.unsqueeze(-1)).squeeze(-1))
+        second = structure.centred_second_moments(residuals, logits)
         if moments.scatter is None:
             moments.second(num_features).add_(second)
         else:

@@ -1,7 +1,7 @@
-"""The fast E-step, of one mixture or of many in the same pass.
+"""The fast E-step, for one mixture or for many in the same pass.
 
-Mixtures of one covariance structure need the same moments T(x) of a row. However many there are,
-and of however many components, they are more rows of η in the same two products.
+Mixtures with the same covariance structure need the same moments T(x) of a row. Whatever their
+number and their sizes, they only add rows of η to the same two products.
 """
 
 from __future__ import annotations
@@ -19,27 +19,26 @@ from sklearn_torch_gmm.core.rounding import extents_of
 from sklearn_torch_gmm.core.workspace import Workspace, in_lanes, subtract_transposed
 
 SMALL_PRODUCT = 250_000
-"""Multiplications below which a product for each mixture costs no more than one for all."""
+"""Multiplications below which one product per mixture costs no more than one for all of them.
+
+Separate products round as if each mixture were fitted on its own. With twice the value, that would
+cost time for larger products.
+"""
 
 MOST_COMPONENTS = 256
-"""Components of all mixtures that are worked on at once; the others follow on the same T(x).
+"""Maximum number of components, over all mixtures, that are processed at once.
 
-A chunk of few features then has about four thousand rows on a processor, however many mixtures
-there are."""
+The other components follow on the same T(x). A chunk of few features thus has about four thousand
+rows on a CPU, however many mixtures there are; twice as many components would halve that number.
+"""
 
 
 class FastEStep(EStep):
-    """Two matrix products a chunk: log-densities η T(x), then the sums R T(x)ᵀ.
+    """Two matrix products per chunk: log-densities η T(x), then the sums R T(x)ᵀ.
 
-    Parameters
-    ----------
-    natural : Tensor [R, K, 1 + P]
-        Natural parameters about ``centre``.
-    extents : Tensor [D] or None
-        If given, grows to the largest distance of a row from the centre in each feature.
-    scatter : Tensor [1, D, D] or None
-        Where it is pooled: the sum over all rows if it is known from an earlier iteration; it does
-        not change between iterations.
+    ``natural [R, K, 1 + P]`` are the natural parameters about ``centre``. The ``extents [D]``, if
+    given, grow to the maximum absolute deviations of the rows from the centre. A pooled ``scatter
+    [1, D, D]`` is the same in all iterations, and not computed again if it is given.
     """
 
     def __init__(
@@ -75,13 +74,7 @@ class FastEStep(EStep):
 
 
 class _Part:
-    """Some of the mixtures of a step, and the parts of its tensors that are theirs.
-
-    Parameters
-    ----------
-    step : FastEStep
-    restarts : slice
-    """
+    """Some of the mixtures of a step, and their slices of its tensors."""
 
     def __init__(self, step: FastEStep, restarts: slice) -> None:
         self.step = step
@@ -94,19 +87,19 @@ class _Part:
 class FastPass:
     """The fast E-steps of mixtures of several sizes, in the same two products.
 
-    Rows lie along the last axis, where products with few components run fastest. A chunk of them
-    has a lane for each thread: every operation gives each thread the part of the chunk that its
-    core has in its cache from the operation before. In it, T(x) has H ≥ 1 + P rows, as many as make
-    the second product fast; the last ones hold anything, and their sums are dropped.
+    Rows lie along the last axis, where products with few components run fastest. A chunk has a lane
+    for each thread: in every operation, a thread gets the part of the chunk that its core still has
+    in its cache from the previous operation. T(x) is stored with a height H ≥ 1 + P that makes the
+    second product fast; the extra rows are arbitrary, and their sums are dropped.
 
     Parameters
     ----------
     steps : sequence of FastEStep
-        Of one structure, about one centre, with one workspace, and with the same extents and
+        Steps of one structure, about one centre, with one workspace, and with the same extents and
         scatter. Their moments become parts of one matrix.
     resident_rows : int, optional
-        How many rows there are, if those of each call of :meth:`add` are those of the same call in
-        the other passes that say so. What is known of few rows stays in the workspace.
+        Total number of rows, if the n-th call of :meth:`add` gets the same rows in each pass that
+        sets this. The workspace then keeps their T(x), if there is room, for the following passes.
     """
 
     def __init__(self, steps: Sequence[FastEStep], *, resident_rows: int | None = None) -> None:
@@ -126,17 +119,18 @@ class FastPass:
                 step.moments.sums = sums.unflatten(0, step.natural.shape[:2])
                 step.moments.scatter = first.moments.scatter
         self._length = self._natural.shape[1]
+        self._rows_of_large_product = SMALL_PRODUCT / (self._length * self._width)
         self._height = first.workspace.fast_length(self._length, self._width)
         self._resident_rows = resident_rows
         self._num_batches = 0
 
     @property
     def rows_per_chunk(self) -> int:
-        """How many rows are worked on at once: their T(x), and the logits of a group twice."""
+        """Number of rows per chunk, whose memory holds T(x) and two copies of a group's logits."""
         return self._first.workspace.rows_per_chunk(self._height + 2 * self._width)
 
     def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Add the moments of ``rows [N, D]`` with weights ``[N]`` to those of each step."""
+        """Add the moments of ``rows [N, D]`` with weights ``[N]`` to each step."""
         workspace = self._first.workspace
         rows, kept, is_known = self._kept(rows)
         height = self._height if kept is None else len(kept)
@@ -151,7 +145,7 @@ class FastPass:
                 self._write(rows[place].unflatten(0, (lanes, size)), features)
             weights = None if sample_weight is None else sample_weight[place].view(lanes, size)
             sums = self._sums.unsqueeze(0)
-            if lanes > 1 or (height > self._length and not self._is_small(size)):
+            if lanes > 1 or (height > self._length and size >= self._rows_of_large_product):
                 if scratch is None:
                     scratch = workspace.take_sums(lanes, len(self._sums), height)
                 sums = scratch[:lanes]
@@ -160,9 +154,9 @@ class FastPass:
             self._sums.add_(scratch[..., : self._length].sum(0))
 
     def _kept(self, rows: Tensor) -> tuple[Tensor, Tensor | None, bool]:
-        """The rows, in order for this pass; room for (1, T(x)) ``[H, N]``; whether it holds it.
+        """The rows in the best layout, the kept (1, T(x)) ``[H, N]``, and whether it is filled.
 
-        There is room for the T(x) of all rows or for none.
+        The workspace keeps either the T(x) of all rows or of no row.
         """
         workspace, number = self._first.workspace, self._num_batches
         self._num_batches += 1
@@ -177,16 +171,9 @@ class FastPass:
     def _chunks(self, num_rows: int) -> Iterator[tuple[slice, int]]:
         most = self._first.workspace.num_lanes
         if not self._first.workspace.fits(2 * most * self._sums.numel()):
-            # Sums of so many parameters for each lane would take more than the rows.
+            # Separate sums for each lane would take more memory than the rows.
             most = 1
         return in_lanes(num_rows, self.rows_per_chunk, most, self._rows_of_large_product)
-
-    @property
-    def _rows_of_large_product(self) -> float:
-        return SMALL_PRODUCT / (self._length * self._width)
-
-    def _is_small(self, num_rows: int) -> bool:
-        return num_rows < self._rows_of_large_product
 
     def _write(self, rows: Tensor, features: Tensor) -> None:
         """Write (1, T(x)) of ``rows [T, n, D]`` into ``features [T, H, n]``."""
@@ -195,7 +182,7 @@ class FastPass:
         first.structure.complete_moments(features[:, : self._length], num_features)
 
     def _add_chunk(self, features: Tensor, sample_weight: Tensor | None, sums: Tensor) -> None:
-        """Add to ``sums [T, K, H]`` those of ``features [T, H, n]``."""
+        """Add the sums over ``features [T, H, n]`` to ``sums [T, K, H]``."""
         first = self._first
         start = 0
         for group in self._groups:
@@ -203,10 +190,10 @@ class FastPass:
             self._add_group(group, slice(start, stop), features, sample_weight, sums)
             start = stop
         if first.collects_scatter or first.extents is not None:
-            self._learn(features[:, 1 : first.centre.shape[0] + 1], sample_weight)
+            self._collect(features[:, 1 : first.centre.shape[0] + 1], sample_weight)
 
-    def _learn(self, x: Tensor, sample_weight: Tensor | None) -> None:
-        """Find out about the data, of which these are rows ``[T, D, n]``, what is not known yet."""
+    def _collect(self, x: Tensor, sample_weight: Tensor | None) -> None:
+        """Collect the scatter and the extents, as far as unknown, from rows ``x [T, D, n]``."""
         first = self._first
         if first.collects_scatter:
             assert first.moments.scatter is not None
@@ -223,13 +210,13 @@ class FastPass:
         sample_weight: Tensor | None,
         sums: Tensor,
     ) -> None:
-        """Two products of ``features [T, H, n]`` for the mixtures of a group."""
+        """Do the two products of ``features [T, H, n]`` for the mixtures of a group."""
         moments = features[:, : self._length]
         lanes, length, num_rows = moments.shape
         logits = self._first.workspace.take("logits", lanes, place.stop - place.start, num_rows)
-        # A product for each mixture rounds as if the mixture were the only one; with much data one
-        # product for all is up to twice as fast.
-        is_small = lanes == 1 and self._is_small(num_rows)
+        # One product per mixture rounds as if the mixture were the only one; for large products,
+        # one for all of them is up to twice as fast.
+        is_small = lanes == 1 and num_rows < self._rows_of_large_product
         if not is_small:
             torch.bmm(self._natural[place].expand(lanes, -1, -1), moments, out=logits)
         sizes = [part.num_rows for part in group]
@@ -247,7 +234,7 @@ class FastPass:
 
 
 def _groups(steps: Sequence[FastEStep]) -> Iterator[list[_Part]]:
-    """Mixtures in order, in groups of no more components than can be worked on at once."""
+    """The mixtures in order, in groups of at most :data:`MOST_COMPONENTS` components."""
     group: list[_Part] = []
     room = MOST_COMPONENTS
     for step in steps:
@@ -257,7 +244,7 @@ def _groups(steps: Sequence[FastEStep]) -> Iterator[list[_Part]]:
             if components > room and group:
                 yield group
                 group, room = [], MOST_COMPONENTS
-            # A mixture by itself may have more.
+            # A single mixture may exceed the limit.
             stop = min(restarts, start + max(1, room // components))
             group.append(_Part(step, slice(start, stop)))
             room -= (stop - start) * components

@@ -1,8 +1,8 @@
-"""Parts of a mixture, and those that an M-step leaves as they are.
+"""The parts of a mixture, and an M-step that leaves some of them fixed.
 
-The parts of an M-step depend on each other in one way only: covariances are second moments about
-the means. So :func:`~sklearn_torch_gmm.core.m_step.m_step` is told whether to keep the means, and
-fixed weights and covariances replace what it finds.
+The parts depend on each other in one way only: covariances are second moments about the means. So
+:func:`~sklearn_torch_gmm.core.m_step.m_step` has an option to keep the means, and fixed weights and
+covariances simply replace its estimates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 
 Part = Literal["weights", "means", "covariances"]
-"""What a mixture consists of."""
+"""A group of parameters of a mixture."""
 
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -28,7 +28,7 @@ def num_free_parameters(
     num_features: int,
     known: Collection[Part] = (),
 ) -> int:
-    """Number of parameters that are estimated from data, where some parts are known."""
+    """Number of parameters estimated from the data if some parts are known."""
     numbers: dict[Part, int] = {
         "weights": num_components - 1,
         "means": num_components * num_features,
@@ -38,19 +38,11 @@ def num_free_parameters(
 
 
 def keep_parts(
-    result: MStepResult,
-    before: MixtureParameters,
-    fixed: Collection[Part],
+    result: MStepResult, before: MixtureParameters, fixed: Collection[Part]
 ) -> MStepResult:
-    """Put fixed weights and covariances back; means and weights do not depend on them.
+    """Restore the fixed weights and covariances of ``before``, on which nothing else depends.
 
-    Parameters
-    ----------
-    result : MStepResult
-        Of an M-step that kept the means, if they are fixed.
-    before : MixtureParameters
-        Holds the parts that stay.
-    fixed : collection of str
+    Fixed means must have been kept by the M-step itself.
     """
     weights, means, covariances, factors = result.parameters.tensors()
     usable = result.usable

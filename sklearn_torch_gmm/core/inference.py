@@ -1,4 +1,4 @@
-"""What a fitted mixture says of rows, in bounded memory."""
+"""Predictions of a fitted mixture in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,31 +22,38 @@ from sklearn_torch_gmm.core.workspace import (
 )
 
 TOLERATED_ERROR_OF_ANSWERS = 1e-9
-"""Rounding error of a log-density, in nats, up to which one product answers a chunk of rows."""
+"""Bound on the rounding error of a log-density, in nats, up to which chunks use one product.
+
+With twice the value, predictions may differ twice as much between the two methods.
+"""
 
 FEW_DIFFERENCES = 50_000
-"""For fewer differences of a row to a mean in a feature, of which ten cost as much as the density
-they lead to, the bound on the error costs more than the product saves."""
+"""Number of residuals of all rows below which the bound on the error costs more than it saves.
+
+A row has at least ten for each mean, since a density costs as much as ten residuals. With twice the
+value, data of up to twice the size would take the slower path.
+"""
 
 WIDE_RATIO_OF_ANSWERS = 2
-"""Moments of a row for each number in its differences to all means, from which on one product with
-the moments takes more time than one for each component with the differences."""
+"""Ratio of moments to residuals of a row from which on one product with the moments takes more time
+than one product per component with the residuals.
+
+It is less than :data:`~sklearn_torch_gmm.core.workspace.WIDE_RATIO`, since predictions do without
+the second product of an iteration.
+"""
 
 COST_OF_COEFFICIENTS = 8
-"""What η costs of rows with as many numbers as T(x) has, in the product that it is for."""
+"""Cost of computing η for the product, in multiples of a row with as many values as T(x).
+
+With twice the value, only twice as many rows would use the product.
+"""
 
 
 class Inference:
     """Labels, responsibilities and log-densities of rows under one mixture.
 
-    Parameters
-    ----------
-    weights : Tensor [K]
-        In the type and on the device of the arithmetic, as all of them.
-    means : Tensor [K, D]
-    precisions_cholesky : Tensor
-        In the shape of the covariance structure.
-    structure : CovarianceStructure
+    ``weights [K]``, ``means [K, D]`` and the factors, in the shape of the covariance structure,
+    have the dtype and the device of the arithmetic.
     """
 
     def __init__(
@@ -67,7 +74,7 @@ class Inference:
         result = torch.empty(rows.shape[0], dtype=torch.long, device=rows.device)
         with torch.inference_mode(), without_autocast(self._means.device.type):
             for place, joint in self._chunks(rows):
-                # The first of several, as by `argmax`, which takes several times as long.
+                # The first of equal maxima, as by `argmax`, which takes several times as long.
                 result[place] = joint.max(1).indices.flatten()
         return result
 
@@ -92,10 +99,10 @@ class Inference:
     def _chunks(
         self, rows: Tensor, *, with_common_term: bool = False
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Joint log-densities ``[T, K, n]`` of consecutive chunks of rows, and where they belong.
+        """Slices of consecutive rows, and their joint log-densities ``[T, K, n]``.
 
-        Each of T threads has a lane of consecutive rows, from one operation to the next. A term
-        that is common to all components changes neither labels nor responsibilities.
+        Each of T threads processes a lane of consecutive rows in every operation. A term common
+        to all components is left out for labels and responsibilities, which it does not change.
         """
         components, features = self._means.shape
         length = 1 + self._structure.num_moments(features)
@@ -122,38 +129,38 @@ class Inference:
                 yield from self._exact_chunks(chunk, place.start, with_common_term=with_common_term)
 
     def _are_few(self, num_rows: int) -> bool:
-        """Whether what one product needs would cost more than it saves for so many rows."""
+        """Whether preparing the product would cost more than it saves for this number of rows."""
         components, features = self._means.shape
         coefficients = COST_OF_COEFFICIENTS * self._structure.num_moments(features)
-        differences = num_rows * components * max(features, 10)
-        return differences < FEW_DIFFERENCES or num_rows * features < coefficients
+        residuals = num_rows * components * max(features, 10)
+        return residuals < FEW_DIFFERENCES or num_rows * features < coefficients
 
     def _exact_chunks(
         self, rows: Tensor, start: int, *, with_common_term: bool
     ) -> Iterator[tuple[slice, Tensor]]:
-        """The same, free of cancellation, of ``rows [N, D]`` of which the first is ``start``."""
-        # Where no product waits for them, rows of many means come one by one if need be.
+        """The same without cancellation, for ``rows [N, D]`` that begin at row ``start``."""
+        # Without matrix products, a chunk may be as small as one row if there are many means.
         least = 1 if self._structure.has_independent_features else LEAST_ROWS
         size = self._workspace.rows_per_chunk(3 * self._means.numel(), least=least)
         for first in range(0, rows.shape[0], size):
-            # The rows themselves: a centre subtracted from rows and means costs digits.
+            # No centre: subtracting one from rows and means would cost precision.
             part = rows[first : first + size].T.to(self._means)
             joint = self._structure.joint_log_densities(
                 part, self._weights, self._means, self._factors
             )
-            # A sum is finite only if each of its terms is.
+            # If the sum is finite, then so are all of its terms.
             if not math.isfinite(joint.sum().item()):
-                # Infinities of both signs in the sum that is a distance.
+                # NaN comes from distances that are sums of infinities of both signs.
                 joint.nan_to_num_(nan=-math.inf, neginf=-math.inf)
                 if not with_common_term:
                     self._decide_(joint, part)
             yield slice(start + first, start + first + part.shape[1]), joint.unsqueeze(0)
 
     def _decide_(self, joint: Tensor, x: Tensor) -> None:
-        """Give rows ``x [D, n]`` whose densities all vanish to the nearest component, in place."""
+        """Assign each of the rows ``x [D, n]`` without any density to its nearest component."""
         is_far = joint.amax(0) == -math.inf
         if is_far.any():
-            # So small that no square overflows, and a power of two.
+            # Small enough that no square overflows; a power of two scales without rounding.
             scale = torch.finfo(x.dtype).tiny * 2.0**22
             distances = self._structure.squared_distances(
                 scale * x[:, is_far], scale * self._means, self._factors
@@ -169,7 +176,7 @@ class Inference:
 
     @cached_property
     def _centre(self) -> Tensor:
-        """A mean of the mixture: a component without weight may be anywhere."""
+        """The mean of the mixture, in which components without weight do not count."""
         return self._weights @ self._means
 
     @cached_property
@@ -180,8 +187,8 @@ class Inference:
 
 
 def _log_sum_exp_(joint: Tensor) -> Tensor:
-    """Logarithm ``[..., n]`` of the sum of exponentials of ``joint [..., K, n]``, which is lost."""
-    # A row without density anywhere has the log-density −∞, not −∞ − −∞.
+    """Log-sum-exp ``[..., n]`` of ``joint [..., K, n]``, which is overwritten."""
+    # If all densities of a row vanish, its log-density is −∞, not the NaN of −∞ − −∞.
     largest = joint.amax(-2, keepdim=True).clamp_(min=torch.finfo(joint.dtype).min)
     total = joint.sub_(largest).exp_().sum(-2, keepdim=True)
     return total.log_().add_(largest).squeeze(-2)

@@ -1,7 +1,7 @@
-"""The M-step: from sufficient statistics to the parameters of maximum likelihood.
+"""The M-step: maximum-likelihood parameters from sufficient statistics.
 
 Source: Bishop, Pattern Recognition and Machine Learning (2006), section 9.2; the exponential-family
-form is equation (2.194) applied to the joint density of row and component.
+form is equation (2.194) applied to the joint density of a row and its component.
 """
 
 from __future__ import annotations
@@ -17,26 +17,24 @@ from sklearn_torch_gmm.core.parameters import MixtureParameters
 
 
 def negligible_weight(dtype: torch.dtype) -> float:
-    """Weight of a component, in rows, up to which it has none: the rounding of a single row."""
+    """Weight, in rows, up to which a component counts as empty: the rounding error of one row.
+
+    The factor 10 is that of scikit-learn, which adds 10 eps to the weights.
+    """
     return 10 * torch.finfo(dtype).eps
 
 
 @dataclass(frozen=True)
 class MStepResult:
-    """Parameters after an M-step, and what went wrong in it.
-
-    Attributes
-    ----------
-    parameters : MixtureParameters
-    usable : Tensor [R, K], bool
-        Components whose covariance is positive definite.
-    empty : Tensor [R, K], bool
-        Components without weight, which kept their last mean and got the data's variance.
-    """
+    """Parameters after an M-step, and flags of its degenerate components."""
 
     parameters: MixtureParameters
+
     usable: Tensor
+    """Bool ``[R, K]``: components whose covariance is positive definite."""
+
     empty: Tensor
+    """Bool ``[R, K]``: empty components, which keep their mean and get the total variance."""
 
 
 def m_step(
@@ -50,36 +48,30 @@ def m_step(
     keep_means: bool = False,
     rare_cases: bool = True,
 ) -> MStepResult:
-    """Maximum-likelihood parameters from moments; nothing here waits for the device.
+    """Maximum-likelihood parameters from moments, without synchronizing with the device.
+
+    Source: Bishop (2006), equations (9.24) to (9.27).
 
     Parameters
     ----------
     moments : Moments
-        Of R mixtures, summed over all rows.
+        Sums over all rows for R mixtures.
     centre : Tensor [D] or [R, K, D]
-        What the moments are about.
+        The point or points about which the moments are taken.
     previous_means : Tensor [R, K, D]
-        Means that components without weight keep, and all of them with ``keep_means``.
+        Means that empty components keep; with ``keep_means``, all components.
     structure : CovarianceStructure
     regularization : float
         Added once to each variance, in squared units of the data.
     keep_rounding : bool, default=False
-        Whether a component of a few equal rows has the variance that rounding gives it in
-        scikit-learn, where features are independent.
+        Whether a component of a few equal rows gets the variance that rounding gives it in
+        scikit-learn, if features are independent.
     keep_means : bool, default=False
-        Whether the means stay, and the covariances are the likeliest ones about them.
+        Whether the means stay, with maximum-likelihood covariances about them.
     rare_cases : bool, default=True
-        Whether components without weight, and those of a few equal rows, are looked after. What is
-        returned of a component of fewer than
-        :data:`~sklearn_torch_gmm.core.covariance.FEW_ROWS` rows is meaningless otherwise.
-
-    Returns
-    -------
-    MStepResult
-
-    Notes
-    -----
-    Bishop (2006), equations (9.24) to (9.27).
+        Whether empty components and components of a few equal rows are handled. If not, the result
+        for a component of fewer than :data:`~sklearn_torch_gmm.core.covariance.FEW_ROWS` rows is
+        meaningless.
     """
     _, components, num_features = previous_means.shape
     counts, negligible = moments.counts, negligible_weight(previous_means.dtype)
@@ -103,7 +95,7 @@ def m_step(
         variances = structure.variances(covariances, components, num_features)
         spread = total_variances(weights, means, variances)
     if keep_means:
-        # A component without weight is where it was, however far away that is.
+        # An empty component does not move, even if its previous mean is far away.
         shifts = (previous_means - centre).where(~empty.unsqueeze(-1), deviations)
         moved = _moved(moments, shifts, deviations, structure)
         means = previous_means
@@ -117,14 +109,14 @@ def m_step(
 def _moved(
     moments: Moments, shifts: Tensor, deviations: Tensor, structure: CovarianceStructure
 ) -> Moments:
-    """Moments whose second ones are about points that lie at ``shifts [R, K, D]`` from the centre.
+    """Moments with the second ones taken about points at ``shifts [R, K, D]`` from the centre.
 
     T₂ is quadratic: for N rows with the mean f, Σ T₂(x − d) = Σ T₂(x) + N (T₂(f − d) − T₂(f)). The
-    same holds for a pooled scatter, summed over the components.
+    same holds for a pooled scatter, which is a sum over the components.
     """
     counts, sums, scatter = moments.counts, moments.sums, moments.scatter
-    differences = torch.stack([deviations - shifts, deviations], dim=-1)
-    change = structure.centred_second_moments(differences, torch.stack([counts, -counts], dim=-1))
+    residuals = torch.stack([deviations - shifts, deviations], dim=-1)
+    change = structure.centred_second_moments(residuals, torch.stack([counts, -counts], dim=-1))
     if scatter is not None:
         return Moments(sums, moments.log_likelihood, scatter + change)
     before = sums[..., : -change.shape[-1]]
@@ -135,14 +127,10 @@ def _moved(
 def total_variances(weights: Tensor, means: Tensor, variances: Tensor) -> Tensor:
     """Variance of each feature ``[R, 1, D]`` under the mixtures, by the law of total variance.
 
-    Parameters
-    ----------
-    weights : Tensor [R, K]
-    means : Tensor [R, K, D]
-    variances : Tensor [R, K, D]
+    Takes ``weights [R, K]``, and ``means`` and ``variances [R, K, D]``.
     """
     shares = weights.unsqueeze(-1)
     overall = (shares * means).sum(-2, keepdim=True)
-    # The square of a distance may overflow: no share of that is none.
+    # The square of a distance may overflow, and 0 · inf is NaN; a zero share contributes 0.
     terms = torch.where(shares > 0, shares * (variances + (means - overall).square()), 0.0)
     return terms.sum(-2, keepdim=True)

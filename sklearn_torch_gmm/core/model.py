@@ -25,16 +25,16 @@ MODEL_FILE = "model.safetensors"
 
 @dataclass(frozen=True)
 class GaussianMixtureModelConfig:
-    """The sizes that determine a :class:`~sklearn_torch_gmm.GaussianMixtureModel`.
+    """The configuration of a :class:`~sklearn_torch_gmm.GaussianMixtureModel`.
 
     Parameters
     ----------
     num_components : int
         K, the number of Gaussian components.
     num_features : int
-        D, the number of features of a datapoint.
+        D, the number of features of a sample.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='diag'
-        How the covariance of a component may look.
+        The form of the components' covariances.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class GaussianMixtureModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_components", "num_features"):
-            # What NumPy counts with does not go into a file of JSON.
+            # As ints, since NumPy's integers cannot be written to JSON.
             object.__setattr__(self, name, check_count(getattr(self, name), name))
         get_structure(self.covariance_type)
 
@@ -57,15 +57,15 @@ class GaussianMixtureModelConfig:
 class GaussianMixtureModel(nn.Module):
     """A mixture of Gaussians whose parameters are buffers.
 
-    The module is differentiable in the data. It holds no trainable parameters:
-    expectation–maximization has no gradients.
+    The module is differentiable with respect to the data. It has no trainable parameters, since
+    expectation–maximization does not use gradients.
 
     Parameters
     ----------
     config : GaussianMixtureModelConfig
-        The sizes of the model.
+        The sizes and the covariance type of the model.
     dtype : torch.dtype, default=torch.float64
-        Type of the buffers, a floating-point one.
+        Floating-point type of the buffers.
 
     Attributes
     ----------
@@ -109,9 +109,9 @@ class GaussianMixtureModel(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(config, GaussianMixtureModelConfig):
-            msg = (  # type: ignore[unreachable]  # for those whose code isn't checked
+            msg = (  # type: ignore[unreachable]  # for callers without a type checker
                 f"config must be a GaussianMixtureModelConfig, got {config!r}: "
-                "GaussianMixtureModelConfig(num_components, num_features) makes one."
+                "GaussianMixtureModelConfig(num_components, num_features) creates one."
             )
             raise TypeError(msg)
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -128,11 +128,11 @@ class GaussianMixtureModel(nn.Module):
 
     @property
     def structure(self) -> CovarianceStructure:
-        """The covariance structure that the configuration names."""
+        """The covariance structure named in the configuration."""
         return get_structure(self.config.covariance_type)
 
     def extra_repr(self) -> str:
-        """Return what torch shows of the module between parentheses: its sizes.
+        """Return the configuration, which torch shows in the module's representation.
 
         Returns
         -------
@@ -141,7 +141,7 @@ class GaussianMixtureModel(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in asdict(self.config).items())
 
     def reset_parameters(self) -> None:
-        """Make all components the same standard normal distribution."""
+        """Set all components to the standard normal distribution, with equal weights."""
         with torch.no_grad():
             self.component_probs.fill_(1.0 / self.config.num_components)
             self.means.zero_()
@@ -154,39 +154,40 @@ class GaussianMixtureModel(nn.Module):
         return self._wide_covariances().to(self.precisions_cholesky.dtype)
 
     def _wide_covariances(self) -> Tensor:
-        # LAPACK has no types narrower than float32.
+        # LAPACK does not support types narrower than float32.
         dtype = torch.promote_types(self.precisions_cholesky.dtype, torch.float32)
         return self.structure.covariances(self.precisions_cholesky.to(dtype))
 
     def joint_log_densities(self, data: Tensor) -> Tensor:
-        """Log π_k + log N(x | μ_k, Σ_k) of each row and component.
+        """Log π_k + log N(x | μ_k, Σ_k) for each sample and component.
 
         Parameters
         ----------
         data : Tensor [N, D]
-            Rows.
+            Samples.
 
         Returns
         -------
         Tensor [K, N]
-            In nats; components come first, since that is how they are computed.
+            In nats; components come first, which is the order of the computation.
 
         Raises
         ------
         TypeError
-            If `data` is no tensor.
+            If `data` is not a tensor.
         ValueError
-            If it is not of shape (N, D).
+            If `data` does not have the shape (N, D).
         """
         if not isinstance(data, Tensor):
-            msg = (  # type: ignore[unreachable]  # for those whose code isn't checked
-                f"The module takes a Tensor, got a {type(data).__name__}: torch.as_tensor makes "
-                "one of an array. An estimator's predict_proba and score_samples take both."
+            msg = (  # type: ignore[unreachable]  # for callers without a type checker
+                f"The module takes a Tensor, got a {type(data).__name__}: torch.as_tensor converts "
+                "an array. An estimator's predict_proba and score_samples accept both."
             )
             raise TypeError(msg)
         if data.ndim != 2 or data.shape[1] != self.config.num_features:
             msg = (
-                f"Expected rows of shape (N, {self.config.num_features}), got {tuple(data.shape)}."
+                f"Expected samples of shape (N, {self.config.num_features}), got "
+                f"{tuple(data.shape)}."
             )
             raise ValueError(msg)
         return self.structure.joint_log_densities(
@@ -197,12 +198,12 @@ class GaussianMixtureModel(nn.Module):
         )
 
     def forward(self, data: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-responsibilities and log-densities of datapoints.
+        """Log-responsibilities and log-densities of samples.
 
         Parameters
         ----------
         data : Tensor [N, D]
-            Rows.
+            Samples.
 
         Returns
         -------
@@ -219,23 +220,23 @@ class GaussianMixtureModel(nn.Module):
     def sample(
         self, num_datapoints: int = 1, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw datapoints from the mixture.
+        """Draw samples from the mixture.
 
         Parameters
         ----------
         num_datapoints : int, default=1
-            N, the number of datapoints.
+            N, the number of samples.
         generator : torch.Generator, default=None
-            Source of the random numbers, on the module's device; None: the default generator.
+            Source of random numbers on the module's device; None: the default generator.
 
         Returns
         -------
         Tensor [N, D]
-            In random order of components.
+            Samples, with components in random order.
         """
         num_datapoints = check_count(num_datapoints, "num_datapoints")
-        # Searching the cumulative weights has none of the size limits of torch.multinomial.
-        # In float32, steps would be lost beside one, and more than 2^24 random numbers repeat.
+        # torch.multinomial has size limits; searching the cumulative weights does not. In float32,
+        # weights below eps would vanish in their sum, and more than 2^24 random numbers repeat.
         is_mps = self.component_probs.device.type == "mps"
         steps = self.component_probs.to(torch.float32 if is_mps else torch.float64).cumsum(0)
         uniform = torch.rand(

@@ -1,7 +1,6 @@
 """Sufficient statistics as sums over rows.
 
-Chunks, batches, processes and nodes are all one sum. That is what makes EM exact in every one of
-them.
+Chunks, batches, processes and nodes contribute to the same sum, so EM is exact for all of them.
 """
 
 from __future__ import annotations
@@ -14,31 +13,27 @@ from torch import Tensor
 
 @dataclass
 class Moments:
-    """Sums over rows x, relative to a centre c, under the responsibilities r of R mixtures.
+    """Sums over rows x relative to a centre c, under the responsibilities r of R mixtures.
 
-    The centre is one point for all components, or one for each, such as its previous mean: the sums
-    look the same.
-
-    Attributes
-    ----------
-    sums : Tensor [R, K, 1 + P]
-        Σ r (1, x − c, T₂(x − c)).
-    log_likelihood : Tensor [R]
-        Σ log p(x), in nats.
-    scatter : Tensor [1 or R, D, D] or None
-        Σ (x − c)(x − c)ᵀ over all components, where it is pooled.
-    certainty : Tensor [R] or None
-        Σ log max_k r_k, in nats: zero where each row surely belongs to one component.
+    The centre is either one point for all components or one point for each, such as its previous
+    mean; the sums have the same form.
     """
 
     sums: Tensor
+    """Σ r (1, x − c, T₂(x − c)): ``[R, K, 1 + P]``."""
+
     log_likelihood: Tensor
+    """Σ log p(x), in nats: ``[R]``."""
+
     scatter: Tensor | None = None
+    """Σ (x − c)(x − c)ᵀ over all components, if it is pooled: ``[1 or R, D, D]``."""
+
     certainty: Tensor | None = None
+    """Σ log max_k r_k, in nats: ``[R]``, zero if each row certainly belongs to one component."""
 
     @property
     def counts(self) -> Tensor:
-        """Σ r, the weight of each component in rows: ``[R, K]``."""
+        """Σ r, the total weight of each component: ``[R, K]``."""
         return self.sums[..., 0]
 
     def first(self, num_features: int) -> Tensor:
@@ -50,11 +45,11 @@ class Moments:
         return self.sums[..., num_features + 1 :]
 
     def pack(self, *, with_scatter: bool) -> Tensor:
-        """One vector of all sums, for one reduction over processes."""
+        """All sums as one vector, so that one reduction over the processes is sufficient."""
         return torch.cat([part.flatten() for part in self._parts(with_scatter)])
 
     def unpack(self, packed: Tensor) -> Moments:
-        """The inverse of :meth:`pack`; a scatter that was left out stays what it is here."""
+        """The inverse of :meth:`pack`; a scatter that was not packed is taken from ``self``."""
         with_scatter = packed.numel() > sum(part.numel() for part in self._parts(False))
         own = self._parts(with_scatter)
         parts = packed.split([part.numel() for part in own])

@@ -1,4 +1,4 @@
-"""Stepwise EM: parameters that follow the data batch by batch, without a second look at any.
+"""Stepwise EM: parameters that follow the data batch by batch, reading each batch once.
 
 Source: Cappé and Moulines, On-line expectation–maximization algorithm for latent data models
 (2009), equation (5); Liang and Klein, Online EM for unsupervised models (2009).
@@ -29,23 +29,22 @@ def stepwise_update(
     regularization: float,
     fixed: Collection[Part] = (),
 ) -> tuple[MStepResult, Tensor]:
-    """Move the expected moments a step towards those of a batch, then do an M-step.
+    """Move the expected moments a step towards the moments of a batch, then do an M-step.
 
     Parameters
     ----------
     parameters : MixtureParameters
-        Of R mixtures.
+        The R current mixtures.
     rows : Tensor [n, D]
     sample_weight : Tensor [n] or None
     step_size : float
-        γ in s ← (1 − γ) s + γ ŝ, where s are the expected moments of one row and ŝ those of the
-        batch; 1 forgets everything before.
+        γ in s ← (1 − γ) s + γ ŝ, where s are the expected moments of one row and ŝ the mean moments
+        of the batch; 1 discards all earlier data.
     structure : CovarianceStructure
     regularization : float
-        What the covariances of ``parameters`` hold, and those of the result will.
+        Part of the covariances in ``parameters``, and of the resulting ones.
     fixed : collection of str, default=()
-        Parts that stay as they are. What a component was expected to hold before is then taken
-        for its fixed weight.
+        Parts that stay unchanged. A component's fixed weight then serves as its expected weight.
 
     Returns
     -------
@@ -61,8 +60,8 @@ def stepwise_update(
     step.add(rows, sample_weight)
     batch = step.moments
     if step_size == 1:
-        # Nothing is known of the means as they were, and they may move by many widths: moments
-        # about the new ones keep the digits.
+        # The means may move by many standard deviations, and no earlier moments tie the sums to
+        # the old ones: a second pass about the new means keeps the precision.
         counts = batch.counts.unsqueeze(-1)
         about = torch.where(counts > 0, means + batch.first(num_features) / counts, means)
         step = ExactEStep(parameters, means, structure, step.workspace, about=about)
@@ -70,7 +69,7 @@ def stepwise_update(
         batch = step.moments
     total = batch.counts.sum(-1)
 
-    # Both are about the same means: nothing cancels, however far the data are from zero.
+    # Both are taken about the same means, so nothing cancels even if the data are far from zero.
     empirical = structure.regularize(parameters.covariances.clone(), -regularization)
     second = structure.second_moments_of(empirical, parameters.weights, num_features)
     known = Moments(batch.sums.new_zeros(batch.sums.shape), batch.log_likelihood)

@@ -1,7 +1,8 @@
-"""Memory that is taken once and used for every chunk of every iteration."""
+"""Working memory that is allocated once and reused for every chunk of every iteration."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator
 
 import torch
@@ -10,37 +11,55 @@ from torch import Tensor
 from sklearn_torch_gmm.core import processor
 
 ACCELERATOR_CHUNK_BYTES = 256 * 2**20
-"""Working memory of a chunk of rows where calls are dear and memory is wide."""
+"""Working memory of a chunk of rows on accelerators, where calls are expensive and memory is fast.
 
+Half as much means twice the calls; twice as much is taken from the memory for the data.
+"""
 
 LEAST_ROWS = 64
-"""Rows of a chunk, whatever they take: products with fewer are slow."""
+"""Minimum number of rows of a chunk: matrix products with fewer are slow.
+
+Twice as many need twice the memory where a single row takes more than its share of a chunk.
+"""
 
 WIDE_BYTES = 256 * 2**20
-"""What the moments of the fewest rows may take. Beyond, differences to the means take less memory,
-and, since products then wait for it, less time."""
+"""Memory limit for the moments of :data:`LEAST_ROWS` rows.
+
+Beyond it, working with the residuals takes less memory, and also less time, since matrix products
+then wait for memory.
+"""
 
 WIDE_RATIO = 12
-"""Moments of a row for each number in its differences to all means, from which on an iteration with
-differences takes less time: few components do little with what took long to write out."""
+"""Ratio of moments to residuals of a row from which on an iteration with residuals takes less time.
+
+With few components, T(x) is used only a few times after the effort of writing it. With twice the
+value, an iteration of [2k, 256] → 8, full, would take 75 instead of 62 ms (docs/speed.md).
+"""
 
 TRANSPOSED_BYTES = 2**19
-"""How much is transposed at once on a processor: what its nearer cache holds."""
+"""Amount of data transposed at once on a CPU, which fits into the L2 cache of a core.
 
+Transposing all rows at once makes an iteration 8 to 16 % slower, as would a value beyond the cache.
+"""
 
 KEPT_BYTES = 50 * 2**20
-"""Memory for what comes again in each iteration: the moments T(x) of few rows, or the rows
-themselves in the order that every pass wants. A search has a T(x) for each covariance type."""
+"""Memory for data needed in each iteration: the moments T(x) of few rows, or the rows by feature.
+
+A search keeps a T(x) for each covariance type, as long as there is room.
+"""
 
 KEPT_FOR_ONE_PURPOSE = 2**25
-"""Memory for one of them, and all that the fit of one mixture keeps: with the other working memory
-of a chunk that stays below 64 MB. More is read in no less time than moments are found again."""
+"""Memory for one of these, and thus for the fit of one mixture.
+
+Together with the other working memory of a chunk it stays below 64 MB. Reading more of it takes no
+less time than computing the moments again.
+"""
 
 
 def subtract_transposed(rows: Tensor, shift: Tensor, out: Tensor) -> None:
-    """Write ``rows [..., n, D]`` minus ``shift [D, 1]`` into ``out [..., D, n]``, in its type.
+    """Write ``rows [..., n, D]`` minus ``shift [D, 1]`` into ``out [..., D, n]``, in its dtype.
 
-    Centring, transposing and casting are one operation: many rows are never copied whole.
+    Centring, transposing and casting in one operation avoids copies of the data.
     """
     num_rows, num_features = rows.shape[-2:]
     size = num_rows
@@ -56,16 +75,10 @@ def subtract_transposed(rows: Tensor, shift: Tensor, out: Tensor) -> None:
 
 
 def is_wide(num_moments: int, num_differences: int, *, ratio: float = WIDE_RATIO) -> bool:
-    """Whether the moments of rows had better not be written out.
+    """Whether residuals are cheaper than moments.
 
-    Parameters
-    ----------
-    num_moments : int
-        P, how many numbers T(x) is.
-    num_differences : int
-        R K D, how many numbers the differences of a row to all means are.
-    ratio : float
-        Of the two, from which on differences take less time.
+    ``num_moments`` is 1 + P, the length of (1, T(x)); ``num_differences`` is R K D, the size of the
+    residuals of one row. From their ``ratio`` on, residuals take less time.
     """
     takes_much_memory = 8 * LEAST_ROWS * num_moments > WIDE_BYTES
     return takes_much_memory or num_moments > ratio * num_differences
@@ -74,39 +87,26 @@ def is_wide(num_moments: int, num_differences: int, *, ratio: float = WIDE_RATIO
 def in_lanes(
     num_rows: int, size: int, num_lanes: int, fewest: float = 0
 ) -> Iterator[tuple[slice, int]]:
-    """Places of consecutive rows, and how many lanes share each of them evenly.
+    """Slices of consecutive rows, and the number of lanes that share each of them evenly.
 
-    Parameters
-    ----------
-    num_rows : int
-    size : int
-        Rows of a chunk.
-    num_lanes : int
-        T, into how many a chunk is divided at most.
-    fewest : float
-        A chunk of fewer rows is not divided.
+    A chunk of at most ``size`` rows has up to ``num_lanes`` lanes, but only one if it has fewer
+    than ``fewest`` rows.
     """
     start = 0
     while start < num_rows:
         rows = min(size, num_rows - start)
         lanes = 1 if rows < fewest else max(1, min(num_lanes, rows // LEAST_ROWS))
-        # What is left over in the end is a chunk of its own.
+        # The remainder becomes a chunk of its own.
         rows -= rows % lanes
         yield slice(start, start + rows), lanes
         start += rows
 
 
 class Workspace:
-    """Named scratch tensors that grow as needed, and stay until they are released.
+    """Named scratch tensors that grow as needed and stay allocated until they are released.
 
-    Parameters
-    ----------
-    dtype : torch.dtype
-    device : torch.device
-    chunk_bytes : int, optional
-        Working memory of a chunk.
-    num_lanes : int, optional
-        T, how many parts of a chunk are worked on at once: those of torch's threads on a processor.
+    ``num_lanes`` is the number T of parts of a chunk that are processed at once: by default one for
+    each of torch's threads on a CPU, otherwise one.
     """
 
     def __init__(
@@ -131,15 +131,15 @@ class Workspace:
         self._promised: dict[Hashable, int] = {}
 
     def rows_per_chunk(self, values_per_row: int, *, least: int = LEAST_ROWS) -> int:
-        """How many rows fit into a chunk, with so many values kept for each, or else the least."""
+        """Number of rows that fit into a chunk, but not less than ``least``."""
         return max(least, self.chunk_bytes // (self.dtype.itemsize * values_per_row))
 
     def fits(self, num_values: int) -> bool:
-        """Whether so many values take no more memory than a chunk."""
+        """Whether this number of values takes at most the memory of a chunk."""
         return num_values * self.dtype.itemsize <= self.chunk_bytes
 
     def has_room(self, purpose: Hashable, num_bytes: int) -> bool:
-        """Whether so much may be kept for a purpose, beside what has been promised to others."""
+        """Whether so much memory may be kept for a purpose; the first answer for it is final."""
         if purpose not in self._promised:
             room = min(KEPT_FOR_ONE_PURPOSE, KEPT_BYTES - sum(self._promised.values()))
             fits = num_bytes <= room
@@ -147,22 +147,16 @@ class Workspace:
         return self._promised[purpose] > 0
 
     def keep(self, name: Hashable, *shape: int) -> tuple[Tensor, bool]:
-        """The tensor that is kept under a name, and whether it has been asked for before."""
+        """The tensor kept under a name, and whether it existed before."""
         is_known = name in self._kept
         if not is_known:
             self._kept[name] = torch.empty(shape, dtype=self.dtype, device=self.device)
         return self._kept[name], is_known
 
     def by_feature(self, number: int, rows: Tensor, num_rows: int) -> Tensor:
-        """Return ``rows [N, D]`` with each feature in one piece of memory, if they are few.
+        """Return ``rows [N, D]`` stored by feature, from a kept copy if memory permits.
 
-        Parameters
-        ----------
-        number : int
-            Which part of all rows they are.
-        rows : Tensor [N, D]
-        num_rows : int
-            How many rows there are in all.
+        They are the batch ``number`` of all ``num_rows`` rows.
         """
         if self.device.type != "cpu" or rows.stride(0) == 1:
             return rows
@@ -174,10 +168,8 @@ class Workspace:
         return self._kept[name]
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """The scratch tensor of that name in this shape; what it holds is left from earlier use."""
-        size = 1
-        for extent in shape:
-            size *= extent
+        """The scratch tensor of that name in this shape, uninitialized."""
+        size = math.prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or buffer.numel() < size:
             buffer = torch.empty(size, dtype=self.dtype, device=self.device)
@@ -185,19 +177,19 @@ class Workspace:
         return buffer[:size].view(shape)
 
     def fast_length(self, length: int, num_components: int) -> int:
-        """How many moments :meth:`add_product` adds fastest: ``length`` or a few more."""
+        """Number of moments, at least ``length``, for which :meth:`add_product` is fastest."""
         if not self.sums_by_component or self.dtype != torch.float64:
             return length
         return processor.fast_length(length, num_components)
 
     def new_sums(self, num_components: int, length: int) -> Tensor:
-        """Zeros ``[K, 1 + P]``, which lie in memory as :meth:`add_product` fills them fastest."""
+        """Zeros ``[K, 1 + P]`` in the memory layout that :meth:`add_product` fills fastest."""
         if self.sums_by_component:
             return torch.zeros(num_components, length, dtype=self.dtype, device=self.device)
         return torch.zeros(length, num_components, dtype=self.dtype, device=self.device).T
 
     def take_sums(self, num_lanes: int, num_components: int, length: int) -> Tensor:
-        """The same ``[T, K, 1 + P]`` in scratch memory, for each lane."""
+        """The same ``[T, K, 1 + P]`` for each lane, in scratch memory."""
         if self.sums_by_component:
             return self.take("sums", num_lanes, num_components, length).zero_()
         return self.take("sums", num_lanes, length, num_components).zero_().mT
@@ -210,7 +202,7 @@ class Workspace:
             sums.mT.baddbmm_(features, responsibilities.mT)
 
     def release(self) -> None:
-        """Give the memory back, whoever still knows this object."""
+        """Free the memory, even while this object is still referenced."""
         self._buffers.clear()
         self._kept.clear()
         self._promised.clear()

@@ -1,1 +1,1 @@
-"""Where rows come from, and how they reach the loop batch by batch."""
+"""Sources of rows, which pass them batch by batch to the EM loop."""

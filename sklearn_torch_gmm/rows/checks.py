@@ -1,4 +1,4 @@
-"""Array-likes that a user passes beside the data, as finite floats."""
+"""Conversion of array-like parameters to finite floats."""
 
 from __future__ import annotations
 
@@ -17,24 +17,18 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 
 def check_floats(values: Any, name: str, **options: Any) -> FloatArray:
-    """Return an array-like parameter as finite floats.
+    """Return an array-like or Tensor parameter as finite floats.
 
-    Parameters
-    ----------
-    values : array-like or Tensor
-    name : str
-        For messages.
-    **options : dict
-        For scikit-learn's ``check_array``.
+    ``name`` is used in messages, ``options`` are passed to scikit-learn's ``check_array``.
 
     Raises
     ------
     ValueError
-        If ``values`` are no finite, real numbers. Where NumPy would say so with a TypeError, it is
-        one, too.
+        If ``values`` are not finite real numbers. Where NumPy raises a TypeError, the error is an
+        instance of both classes.
     """
     if isinstance(values, Tensor):
-        # With scikit-learn's `array_api_dispatch`, `check_array` would keep it one.
+        # With scikit-learn's `array_api_dispatch`, `check_array` would return a tensor.
         values = values.detach().cpu().numpy()
     options = {"dtype": FLOAT_TYPES, "ensure_2d": False, "input_name": name, **options}
     try:

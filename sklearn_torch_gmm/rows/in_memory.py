@@ -1,11 +1,11 @@
-"""Rows of arrays and tensors: in memory, in a mapped file, or on a GPU."""
+"""Rows of arrays and tensors in memory, in a mapped file, or on a GPU."""
 
 from __future__ import annotations
 
 import logging
 import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +28,10 @@ from sklearn_torch_gmm.rows.source import (
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 MAPPED_BYTES = 2**28
-"""Mapped files up to this size are treated as memory: a start is taken from all of their rows."""
+"""Size up to which starts are computed from all rows of a mapped file, as if it were in memory.
+
+Initialization reads the file once; twice the size would double the time and the memory for it.
+"""
 
 _PAGE_BYTES = 4096
 
@@ -36,13 +39,7 @@ _logger = logging.getLogger(__name__)
 
 
 class ArrayRows(RowSource):
-    """Rows of an array, a memory map or a tensor.
-
-    Parameters
-    ----------
-    rows : ndarray or Tensor [N, D]
-    weights : ndarray [N], optional
-    """
+    """Rows ``[N, D]`` of an array, a memory map or a tensor, with weights ``[N]`` or without."""
 
     num_rows: int
 
@@ -67,28 +64,26 @@ class ArrayRows(RowSource):
         shard: Shard = WHOLE,
         device: torch.device = CPU,
     ) -> Batches:
-        place = slice(*shard.bounds(self.num_rows))
-        tensors = [self.rows[place]]
+        share = shard.rows(self.num_rows)
+        tensors = [self.rows[share.start : share.stop]]
         if self.weights is not None:
-            tensors.append(as_tensor(self.weights)[place])
+            tensors.append(as_tensor(self.weights)[share.start : share.stop])
         if device.type == "cuda" and self.rows.device.type == "cpu":
-            num_rows, row_bytes = tensors[0].shape[0], self.num_features * self.rows.itemsize
-            size = rows_a_batch(num_rows, row_bytes, _free_bytes(device))
+            row_bytes = self.num_features * self.rows.itemsize
+            size = rows_a_batch(len(share), row_bytes, _free_bytes(device))
             if size is None:
                 return SlicedBatches(*(t.to(device) for t in tensors), batch_size=batch_size)
             if batch_size is None:
                 _logger.info(
                     "%d rows take more than half of the device's free memory: they are sent in "
                     "batches of %d.",
-                    num_rows,
+                    len(share),
                     size,
                 )
-            return SlicedBatches(
-                *tensors, batch_size=batch_size or size, prepare=_pin, reads_ahead=True
-            )
+            return SlicedBatches(*tensors, batch_size=batch_size or size, prepare=_pin)
         if self.file is not None:
             size = batch_size or default_batch_size(self.num_features * self.rows.itemsize)
-            return SlicedBatches(*tensors, batch_size=size, prepare=_touch, reads_ahead=True)
+            return SlicedBatches(*tensors, batch_size=size, prepare=_touch)
         return SlicedBatches(*tensors, batch_size=batch_size)
 
     def starting_rows(
@@ -104,7 +99,7 @@ class ArrayRows(RowSource):
         return StartingRows(rows.detach().cpu().numpy(), weights)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Send another process the name of a mapped file, not what it holds."""
+        """Send the name of a mapped file to another process, not its content."""
         state = dict(self.__dict__)
         if self.file is not None:
             del state["rows"]
@@ -117,19 +112,17 @@ class ArrayRows(RowSource):
 
 
 class SlicedBatches(Batches):
-    """Views of consecutive rows; unlike a ``DataLoader``, nothing is copied.
+    """Views of consecutive rows; unlike a ``DataLoader``, this copies nothing.
 
     Parameters
     ----------
     rows : Tensor [N, D]
     *others : Tensor [N]
-        What belongs to the rows.
+        Further values for each row.
     batch_size : int or None
         None: all rows are one batch.
     prepare : callable, default=None
-        Is given each tensor of a batch before it is needed.
-    reads_ahead : bool, default=False
-        Whether a thread prepares the next batch meanwhile.
+        Applied by a thread to each tensor of the next batch.
     """
 
     def __init__(
@@ -137,24 +130,22 @@ class SlicedBatches(Batches):
         rows: Tensor,
         *others: Tensor,
         batch_size: int | None,
-        prepare: Any = None,
-        reads_ahead: bool = False,
+        prepare: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._tensors: tuple[Tensor, ...] = (rows, *others)
         self._num_rows = rows.shape[0]
         self._batch_size = batch_size or max(1, rows.shape[0])
         self._prepare = prepare
-        self._reads_ahead = reads_ahead
-        if not reads_ahead:
+        if prepare is None:
             self.resident_rows = self._num_rows
 
     def __len__(self) -> int:
         return max(1, math.ceil(self._num_rows / self._batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._reads_ahead:
-            return iter(ReadAhead(self._batch, len(self)))
-        return map(self._batch, range(len(self)))
+        if self._prepare is None:
+            return map(self._batch, range(len(self)))
+        return iter(ReadAhead(self._batch, len(self)))
 
     def close(self) -> None:
         # The rows may be a copy on a device.
@@ -167,7 +158,7 @@ class SlicedBatches(Batches):
 
 
 class MappedFile(NamedTuple):
-    """Where a mapped array is on disk."""
+    """The location of a mapped array on disk."""
 
     name: str
     dtype: str
@@ -176,12 +167,12 @@ class MappedFile(NamedTuple):
 
     @classmethod
     def behind(cls, array: npt.NDArray[Any]) -> MappedFile | None:
-        """Return the file that a C-contiguous array is mapped from, None for other arrays."""
+        """Return the file of a mapped C-contiguous array, None for other arrays."""
         owner: Any = array
         while isinstance(owner, np.ndarray) and not isinstance(owner.base, mmap.mmap):
             owner = owner.base
         name = getattr(owner, "filename", None)
-        # What is written to a copy on write is not in the file.
+        # Data written to a copy-on-write map are not in the file.
         is_private = getattr(owner, "mode", None) == "c"
         if name is None or is_private or not array.flags.c_contiguous:
             return None
@@ -194,10 +185,10 @@ class MappedFile(NamedTuple):
 
 
 def rows_a_batch(num_rows: int, row_bytes: int, free_bytes: int) -> int | None:
-    """How many rows to send to a device at once; None where it has room for all of them.
+    """Number of rows to send to a device at once, or None if all of them fit.
 
-    All of them may take half of the free memory. Of smaller batches there are up to three at a
-    time: one is worked on, one is under way, one is given back.
+    All rows may take half of the free memory, which leaves the rest for the computation. Smaller
+    batches take an eighth each: one is used, one is on its way and one is being released.
     """
     if num_rows * row_bytes <= free_bytes // 2:
         return None
@@ -209,12 +200,12 @@ def _free_bytes(device: torch.device) -> int:
 
 
 def _pin(tensor: Tensor) -> Tensor:
-    """Copy to where a GPU can read it by itself."""
+    """Copy to page-locked memory, from which a GPU reads asynchronously."""
     return tensor.pin_memory()
 
 
 def _touch(tensor: Tensor) -> Tensor:
-    """Have the pages of a mapped file read."""
+    """Read one value from each page of a mapped file, so that the system loads the pages."""
     if tensor.is_contiguous():
         tensor.view(-1)[:: max(1, _PAGE_BYTES // tensor.itemsize)].sum()
     return tensor

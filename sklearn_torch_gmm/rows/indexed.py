@@ -1,9 +1,9 @@
-"""Rows that are fetched by their numbers: map-style datasets, and arrays kept in a store."""
+"""Rows that are read by index: map-style datasets, and arrays in a store such as HDF5 or zarr."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from sklearn_torch_gmm.rows.item_weights import WeighedBatches
+from sklearn_torch_gmm.rows.item_weights import WeightedBatches
 from sklearn_torch_gmm.rows.items import as_floats, stack_rows, width_of_row
 from sklearn_torch_gmm.rows.read_ahead import LoadedBatches, ReadAhead, loader_of_batches
 from sklearn_torch_gmm.rows.sample_weight import relative_weights
@@ -23,25 +23,22 @@ from sklearn_torch_gmm.rows.source import (
     RowSource,
     Shard,
     StartingRows,
-    default_batch_size,
     sample_indices,
 )
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
-_VALUE_BYTES = 8
+_BLOCK_ROWS = 1024
+"""Number of consecutive rows of a store in which all sampled rows are read together.
 
-_NEIGHBOURS = 1024
-"""Sampled rows of a store that are no farther apart than this are read together."""
+Twice as many halve the number of reads, but may read more rows outside the sample.
+"""
 
 
 class DatasetRows(RowSource):
-    """Rows of a map-style ``Dataset``; an item is a row or a tuple whose first member is one.
+    """Rows of a map-style ``Dataset``, with weights ``[N]`` or without.
 
-    Parameters
-    ----------
-    dataset : torch.utils.data.Dataset
-        Where it has ``__getitems__``, batches are fetched by it.
-    weights : ndarray [N], optional
+    An item is a row or a tuple that begins with one. If the dataset has ``__getitems__``, batches
+    are read with it.
     """
 
     num_rows: int
@@ -64,21 +61,18 @@ class DatasetRows(RowSource):
         shard: Shard = WHOLE,
         device: torch.device = CPU,
     ) -> Batches:
-        size = batch_size or default_batch_size(self.num_features * _VALUE_BYTES)
-        order = _Ranges(*shard.bounds(self.num_rows), size)
-        fetch = _Fetch(self.dataset, self.weights, self.num_features)
-        return _SizedBatches(loader_of_batches(fetch, num_workers, device, order))
+        indices = shard.rows(self.num_rows)
+        parts = _IndexedBatches(self, indices, self._rows_per_batch(batch_size))
+        return _SizedBatches(loader_of_batches(parts, num_workers, device))
 
     def starting_rows(
         self, num_components: int, random_state: np.random.RandomState
     ) -> StartingRows:
         chosen = sample_indices(self.num_rows, num_components, random_state)
-        numbers = range(self.num_rows) if chosen is None else chosen.tolist()
-        fetch = _Fetch(self.dataset, self.weights, self.num_features)
-        size = default_batch_size(self.num_features * _VALUE_BYTES)
-        order = [numbers[i : i + size] for i in range(0, len(numbers), size)]
-        batches = LoadedBatches(loader_of_batches(fetch, 0, CPU, order))
-        rows, *weights = (torch.cat(members) for members in zip(*batches.finite(), strict=True))
+        indices = range(self.num_rows) if chosen is None else chosen.tolist()
+        parts = _IndexedBatches(self, indices, self._rows_per_batch(None))
+        batches = LoadedBatches(loader_of_batches(parts, 0, CPU))
+        rows, *weights = (torch.cat(tensors) for tensors in zip(*batches.finite(), strict=True))
         return StartingRows(rows.numpy(), *(w.numpy() for w in weights))
 
 
@@ -87,62 +81,52 @@ class _SizedBatches(LoadedBatches):
         return len(self._loader)
 
 
-class _Ranges:
-    """Consecutive numbers, batch by batch; an empty batch where there are none."""
+class _IndexedBatches(Dataset[Batch]):
+    """Batches of the rows of a dataset at ``indices``; an empty one if there are no indices."""
 
-    def __init__(self, first: int, behind: int, size: int) -> None:
-        self._first, self._behind, self._size = first, behind, size
+    def __init__(self, source: DatasetRows, indices: Sequence[int], batch_size: int) -> None:
+        self._source = source
+        self._indices = indices
+        self._batch_size = batch_size
 
     def __len__(self) -> int:
-        return max(1, math.ceil((self._behind - self._first) / self._size))
+        return max(1, math.ceil(len(self._indices) / self._batch_size))
 
-    def __iter__(self) -> Iterator[range]:
-        for index in range(len(self)):
-            start = self._first + index * self._size
-            yield range(start, min(start + self._size, self._behind))
-
-
-class _Fetch(Dataset[Batch]):
-    """Batches of a dataset, by the numbers of their rows."""
-
-    def __init__(
-        self, dataset: Dataset[Any], weights: npt.NDArray[np.float64] | None, num_features: int
-    ) -> None:
-        self._dataset = dataset
-        self._weights = weights
-        self._num_features = num_features
-
-    def __getitem__(self, numbers: Any) -> Batch:
-        if len(numbers) == 0:
-            rows = torch.empty(0, self._num_features, device="cpu")
+    def __getitem__(self, number: int) -> Batch:
+        start = number * self._batch_size
+        indices = self._indices[start : start + self._batch_size]
+        num_features, weights = self._source.num_features, self._source.weights
+        if len(indices) == 0:
+            rows = torch.empty(0, num_features, device="cpu")
         else:
-            rows = stack_rows(self._items(numbers), numbers, self._num_features)
-        if self._weights is None:
+            rows = stack_rows(self._items(indices), indices, num_features)
+        if weights is None:
             return (rows,)
-        return rows, torch.from_numpy(self._weights[np.asarray(numbers, dtype=np.int64)])
+        return rows, torch.from_numpy(weights[np.asarray(indices, dtype=np.int64)])
 
-    def _items(self, numbers: Any) -> Any:
-        fetch_many = getattr(self._dataset, "__getitems__", None)
+    def _items(self, indices: Sequence[int]) -> Any:
+        dataset = self._source.dataset
+        fetch_many = getattr(dataset, "__getitems__", None)
         try:
             if callable(fetch_many):
-                return fetch_many(list(numbers))
-            return [self._dataset[number] for number in numbers]
+                return fetch_many(list(indices))
+            return [dataset[index] for index in indices]
         except StopIteration as error:
-            # A loader would take it for the end of the rows.
-            msg = f"The dataset raised StopIteration for rows {numbers[0]} to {numbers[-1]}."
+            # A loader would interpret it as the end of the rows.
+            msg = f"The dataset raised StopIteration for rows {indices[0]} to {indices[-1]}."
             raise RuntimeError(msg) from error
 
 
 class StoreRows(RowSource):
-    """Rows of an array that is not in memory: of h5py, zarr, or like them.
+    """Rows of an array outside memory, such as one of h5py or zarr.
 
     Parameters
     ----------
     store : object
-        Has ``shape`` and gives rows for a slice, ``store[2:5]``.
+        Has a ``shape`` and returns rows for a slice, ``store[2:5]``.
     weights : ndarray [N], optional
     keep_all : bool, default=False
-        Whether rows of weight zero stay where they are.
+        Whether rows of weight zero are kept.
     """
 
     num_rows: int
@@ -160,7 +144,7 @@ class StoreRows(RowSource):
         self.store = store
         self.weights = weights
         self.keep_all = keep_all
-        self.num_rows, self.num_features = (int(extent) for extent in store.shape)
+        self.num_rows, self.num_features = map(int, store.shape)
         if self.num_rows == 0 or self.num_features == 0:
             msg = (
                 f"Found an array of shape {tuple(store.shape)} while a minimum of 1 sample(s) and "
@@ -175,33 +159,33 @@ class StoreRows(RowSource):
         shard: Shard = WHOLE,
         device: torch.device = CPU,
     ) -> Batches:
-        size = batch_size or default_batch_size(self.num_features * _VALUE_BYTES)
-        first, behind = shard.bounds(self.num_rows)
+        size = self._rows_per_batch(batch_size)
+        share = shard.rows(self.num_rows)
 
-        def read(index: int) -> Batch:
-            start = first + index * size
-            place = slice(start, min(start + size, behind))
+        def read(number: int) -> Batch:
+            indices = share[number * size : (number + 1) * size]
+            place = slice(indices.start, indices.stop)
             batch: Batch = (as_tensor(self._read(place)),)
             if self.weights is not None:
                 batch = (*batch, torch.from_numpy(self.weights[place]))
             return tuple(t.pin_memory() for t in batch) if device.type == "cuda" else batch
 
-        batches = ReadAhead(read, max(1, math.ceil((behind - first) / size)))
-        return batches if self.weights is None else WeighedBatches(batches, keep_all=self.keep_all)
+        batches = ReadAhead(read, max(1, math.ceil(len(share) / size)))
+        return batches if self.weights is None else WeightedBatches(batches, keep_all=self.keep_all)
 
     def starting_rows(
         self, num_components: int, random_state: np.random.RandomState
     ) -> StartingRows:
-        there = np.arange(self.num_rows)
+        candidates = np.arange(self.num_rows)
         if self.weights is not None and not self.keep_all:
-            there = np.flatnonzero(self.weights)
-        sample = sample_indices(len(there), num_components, random_state)
+            candidates = np.flatnonzero(self.weights)
+        sample = sample_indices(len(candidates), num_components, random_state)
         if sample is None:
             batches = self.batches(None).finite()
             rows, *others = (torch.cat(part).numpy() for part in zip(*batches, strict=True))
             return StartingRows(rows, *map(relative_weights, others))
-        chosen = there[sample]
-        groups = np.split(chosen, np.flatnonzero(np.diff(chosen // _NEIGHBOURS)) + 1)
+        chosen = candidates[sample]
+        groups = np.split(chosen, np.flatnonzero(np.diff(chosen // _BLOCK_ROWS)) + 1)
         parts = [self._read(slice(g[0], g[-1] + 1))[g - g[0]] for g in groups]
         weights = None if self.weights is None else relative_weights(self.weights[chosen])
         return StartingRows(np.concatenate(parts), weights)
@@ -211,10 +195,10 @@ class StoreRows(RowSource):
         if rows.shape != (place.stop - place.start, self.num_features):
             msg = (
                 f"Rows {place.start} to {place.stop - 1} have the shape {rows.shape}, although the "
-                f"shape of all rows is {tuple(self.store.shape)}."
+                f"shape of the whole array is {tuple(self.store.shape)}."
             )
             raise ValueError(msg)
         if rows.dtype.kind not in "fiub":
-            msg = f"The rows must be real numbers, got the type {rows.dtype}."
+            msg = f"The rows must be real numbers, got the dtype {rows.dtype}."
             raise ValueError(msg)
         return as_floats(rows).numpy()

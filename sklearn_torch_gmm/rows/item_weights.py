@@ -1,13 +1,13 @@
-"""Weights that come with the rows: the second member of each pair that a stream or a loader gives.
+"""Weights that come with the rows, as the second value of each pair from a stream or a loader.
 
-A second member is commonly a label. It is taken for a weight only where the user has said so, and
-then every item has to be a pair.
+Usually a second value is a label. It is interpreted as a weight only if the user has requested it,
+and then every item must be a pair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,48 +18,33 @@ from sklearn_torch_gmm.rows.source import Batch, Batches
 
 
 def weights_of_rows(items: Sequence[Any], numbers: Sequence[int]) -> Tensor:
-    """Weights ``[n]`` of pairs ``(row, weight)``.
-
-    Parameters
-    ----------
-    items : sequence
-    numbers : sequence of int
-        What to call the rows in a message.
+    """Weights ``[n]`` of pairs ``(row, weight)``, whose row ``numbers`` are used in messages.
 
     Raises
     ------
     ValueError
-        If an item is no pair, or its weight is not a finite number that is not negative.
+        If an item is not a pair, or its weight is not finite or negative.
     """
-    members = [
-        item[1] if _is_pair(item) else _raise_for_no_pair(item, f"item {number}")
-        for item, number in zip(items, numbers, strict=True)
-    ]
-    for member, number in zip(members, numbers, strict=True):
-        if np.ndim(member) != 0:
-            msg = f"The weight of row {number} must be one number, got {member!r}."
+    values = []
+    for item, number in zip(items, numbers, strict=True):
+        if not _is_pair(item):
+            _raise_for_no_pair(item, f"item {number}")
+        if np.ndim(item[1]) != 0:
+            msg = f"The weight of row {number} must be one number, got {item[1]!r}."
             raise ValueError(msg)
-    are_tensors = all(isinstance(member, Tensor) for member in members)
-    weights = as_floats(torch.stack(members) if are_tensors else np.array(members), "A weight")
+        values.append(item[1])
+    are_tensors = all(isinstance(value, Tensor) for value in values)
+    weights = as_floats(torch.stack(values) if are_tensors else np.array(values), "A weight")
     return _checked(weights.double(), lambda i: f"row {numbers[i]}")
 
 
 def weights_of_batch(item: Any, index: int, num_rows: int) -> Tensor:
-    """Weights ``[n]`` of a pair ``(rows, weights)``.
-
-    Parameters
-    ----------
-    item : object
-        What the loader gave.
-    index : int
-        What to call the batch in a message.
-    num_rows : int
-        n.
+    """Weights ``[n]`` of a pair ``(rows, weights)``, whose batch ``index`` is used in messages.
 
     Raises
     ------
     ValueError
-        If the item is no pair, or its second member no finite weights that are not negative.
+        If the item is not a pair, or its weights are not ``num_rows`` finite nonnegative numbers.
     """
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         _raise_for_no_pair(item, f"batch {index}")
@@ -74,12 +59,12 @@ def weights_of_batch(item: Any, index: int, num_rows: int) -> Tensor:
 
 
 def _is_pair(item: Any) -> bool:
-    # A row of two numbers may be a tuple, too.
+    # A tuple of two numbers may also be a row.
     return isinstance(item, (tuple, list)) and len(item) == 2 and np.ndim(item[0]) > 0
 
 
-def _raise_for_no_pair(item: Any, name: str) -> Any:
-    seen = f"{type(item).__name__}"
+def _raise_for_no_pair(item: Any, name: str) -> NoReturn:
+    seen = type(item).__name__
     if isinstance(item, (tuple, list)):
         seen += f" of {len(item)}"
     msg = (
@@ -90,7 +75,7 @@ def _raise_for_no_pair(item: Any, name: str) -> Any:
 
 
 def _checked(weights: Tensor, name_of: Callable[[int], str]) -> Tensor:
-    # Not "less than zero": what is not a number is no weight either.
+    # Not `weights < 0`, which would let NaN pass.
     wrong = ~((weights >= 0) & weights.isfinite())
     if wrong.any():
         first = int(wrong.nonzero()[0])
@@ -102,16 +87,10 @@ def _checked(weights: Tensor, name_of: Callable[[int], str]) -> Tensor:
     return weights
 
 
-class WeighedBatches(Batches):
-    """The rows of weight in batches, and their weights in a unit.
+class WeightedBatches(Batches):
+    """Drops rows of weight zero from batches ``(rows [n, D], weights [n])``, unless ``keep_all``.
 
-    Parameters
-    ----------
-    batches : Batches
-        Of ``(rows [n, D], weights [n])``.
-    unit : float, default=1.0
-    keep_all : bool, default=False
-        Whether rows of weight zero stay where they are.
+    Weights are divided by ``unit``.
     """
 
     def __init__(self, batches: Batches, unit: float = 1.0, *, keep_all: bool = False) -> None:
@@ -120,14 +99,14 @@ class WeighedBatches(Batches):
         self._keep_all = keep_all
 
     def __len__(self) -> int:
-        # As a loader does: a TypeError where the number of batches is not known.
+        # Like that of a loader, this raises a TypeError if the number of batches is unknown.
         return len(self._batches)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Batch]:
         return map(self._weigh, self._batches)
 
     def finite(self) -> Iterator[Batch]:
-        """Batches that were looked at before rows without weight were dropped."""
+        """The batches, checked before rows of weight zero are dropped."""
         return map(self._weigh, self._batches.finite())
 
     def close(self) -> None:

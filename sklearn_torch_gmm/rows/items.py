@@ -1,4 +1,4 @@
-"""What datasets, streams and loaders give, as rows; and messages that say which row is wrong."""
+"""Conversion of items of datasets, streams and loaders to rows, with messages that name the row."""
 
 from __future__ import annotations
 
@@ -13,17 +13,11 @@ from sklearn_torch_gmm.rows.tensors import as_tensor
 
 
 def width_of_row(item: Any) -> int:
-    """D, from the first item of a dataset or stream.
-
-    Raises
-    ------
-    ValueError
-        If the item is no row.
-    """
-    row = as_floats(_first_member(item))
+    """D, from the first item of a dataset or stream; raises a ValueError if it is not a row."""
+    row = as_floats(_row_of(item))
     if row.ndim != 1 or row.shape[0] == 0:
         msg = (
-            "A dataset's item must be a row of shape [D], or a tuple whose first member is one; "
+            "A dataset's item must be a row of shape [D], or a tuple that begins with one; "
             f"got shape {list(row.shape)}. For items that are batches of rows of shape [n, D], "
             "pass DataLoader(dataset, batch_size=None)."
         )
@@ -32,16 +26,9 @@ def width_of_row(item: Any) -> int:
 
 
 def stack_rows(items: Any, numbers: Sequence[int], num_features: int) -> Tensor:
-    """Return items as rows ``[n, D]``.
+    """Return items as rows ``[n, D]``, which messages call by their ``numbers``.
 
-    Parameters
-    ----------
-    items : sequence
-        Rows or tuples whose first member is one; or all rows as one array or tensor.
-    numbers : sequence of int
-        What to call the rows in a message.
-    num_features : int
-        D.
+    The items are rows or tuples that begin with one, or all rows as one array or tensor.
 
     Raises
     ------
@@ -51,7 +38,7 @@ def stack_rows(items: Any, numbers: Sequence[int], num_features: int) -> Tensor:
     if isinstance(items, tuple) and len(items) > 0 and np.ndim(items[0]) == 2:
         items = items[0]
     if not isinstance(items, (np.ndarray, Tensor)):
-        rows = [_first_member(item) for item in items]
+        rows = [_row_of(item) for item in items]
         try:
             if all(isinstance(row, np.ndarray) for row in rows):
                 items = np.stack(rows)
@@ -71,30 +58,22 @@ def stack_rows(items: Any, numbers: Sequence[int], num_features: int) -> Tensor:
 
 
 def rows_of_batch(item: Any, index: int, num_features: int | None = None) -> Tensor:
-    """Return what a loader gives as rows ``[n, D]``.
-
-    Parameters
-    ----------
-    item : Tensor [n, D], or a tuple or list whose first member is one
-    index : int
-        What to call the batch in a message.
-    num_features : int or None
-        D, where it is known.
+    """Return a loader's item as rows ``[n, D]``, which messages call batch ``index``.
 
     Raises
     ------
     ValueError
-        If the item is no batch of rows, or of another width.
+        If the item is not a batch of rows, or if D is given and different.
     """
-    member = item[0] if isinstance(item, (tuple, list)) and len(item) > 0 else item
+    values = item[0] if isinstance(item, (tuple, list)) and len(item) > 0 else item
     try:
-        rows = as_floats(member)
+        rows = as_floats(values)
     except ValueError:
         rows = torch.empty((), device="cpu")
     if rows.ndim != 2:
-        seen = f"shape {list(rows.shape)}" if isinstance(member, Tensor) else repr(type(member))
+        seen = f"shape {list(rows.shape)}" if isinstance(values, Tensor) else repr(type(values))
         msg = (
-            "A loader's batch must be rows of shape [n, D], or a tuple whose first member is; got "
+            "A loader's batch must be rows of shape [n, D], or a tuple that begins with them; got "
             f"{seen} in batch {index}."
         )
         raise ValueError(msg)
@@ -103,31 +82,25 @@ def rows_of_batch(item: Any, index: int, num_features: int | None = None) -> Ten
     return rows
 
 
-def _first_member(item: Any) -> Any:
-    """The row of an item: of a pair with a label, say; a row may itself be a list or a tuple."""
-    has_members = isinstance(item, (tuple, list)) and len(item) > 0
-    if has_members and isinstance(item[0], (np.ndarray, Tensor)) and item[0].ndim > 0:
-        return item[0]
-    if isinstance(item, tuple) and has_members and np.ndim(item[0]) > 0:
-        return item[0]
-    return item
+def _row_of(item: Any) -> Any:
+    """The row of an item, such as a pair with a label; a row may itself be a list or a tuple."""
+    if not isinstance(item, (tuple, list)) or len(item) == 0:
+        return item
+    first = item[0]
+    is_array = isinstance(first, (np.ndarray, Tensor))
+    begins_with_row = (is_array or isinstance(item, tuple)) and np.ndim(first) > 0
+    return first if begins_with_row else item
 
 
 def as_floats(values: Any, name: str = "A row") -> Tensor:
-    """Return real numbers as a tensor of a floating-point type.
-
-    Raises
-    ------
-    ValueError
-        If they are none.
-    """
-    # NumPy's type for Python's numbers has their precision, torch's has not.
+    """Return real numbers as a floating-point tensor, or raise a ValueError."""
+    # NumPy keeps the precision of Python's numbers, torch would convert them to float32.
     if not isinstance(values, Tensor):
         array = np.asarray(values)
         if array.dtype.kind not in "fiub":
             msg = f"{name} must be real numbers, got {type(values).__name__} of type {array.dtype}."
             raise ValueError(msg)
-        # torch has no type that is wider than float64.
+        # torch does not support types wider than float64.
         values = as_tensor(array if array.itemsize <= 8 else array.astype(np.float64))
     tensor: Tensor = values
     if tensor.is_complex():
@@ -135,7 +108,7 @@ def as_floats(values: Any, name: str = "A row") -> Tensor:
         raise ValueError(msg)
     if not tensor.is_floating_point():
         return tensor.double()
-    # Answers have the type of the rows, and NumPy does not know all narrow types.
+    # Results have the type of the rows, and NumPy does not support all narrow types.
     return tensor.detach() if tensor.itemsize >= 4 else tensor.detach().float()
 
 

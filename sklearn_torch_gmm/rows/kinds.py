@@ -1,4 +1,4 @@
-"""Data that is read piece by piece: which it is, and what reads it."""
+"""Detection of data that are read piece by piece, and the choice of their source."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sklearn_torch_gmm.rows.indexed import DatasetRows, StoreRows
-from sklearn_torch_gmm.rows.sample_weight import come_with_rows, validate_weights, weighted_subset
+from sklearn_torch_gmm.rows.sample_weight import come_with_rows, validate_weights, weighted_rows
 from sklearn_torch_gmm.rows.source import RowSource
 from sklearn_torch_gmm.rows.streams import LoaderRows, StreamRows
 from sklearn_torch_gmm.rows.tensors import has_known_shape
 
-_ARE_IN_MEMORY = ("__array_namespace__", "__dataframe__", "iloc")
+_IN_MEMORY_ATTRIBUTES = ("__array_namespace__", "__dataframe__", "iloc")
 
 
 def is_read_in_pieces(X: Any) -> bool:
@@ -23,33 +23,33 @@ def is_read_in_pieces(X: Any) -> bool:
 
 
 def is_stream(X: Any) -> bool:
-    """Whether only reading all of ``X`` tells the number of its rows."""
+    """Whether the number of rows of ``X`` is unknown before all have been read."""
     return isinstance(X, (DataLoader, IterableDataset))
 
 
 def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> RowSource:
-    """Return what reads the rows of ``X``, with their weights if there are any.
+    """Return the source of the rows of ``X``, with their weights if there are any.
 
     Parameters
     ----------
-    X : Dataset, DataLoader, or object with a shape that gives rows for a slice
+    X : Dataset, DataLoader, or object with a shape that returns rows for a slice
     sample_weight : array-like of shape (N,) or True, default=None
         True: each item of a stream or a loader is a pair of rows and weights.
     keep_all : bool, default=False
-        Whether rows of weight zero stay where they are.
+        Whether rows of weight zero are kept.
 
     Raises
     ------
     ValueError
-        If there are no rows, if they are not of one width, or if weights are not one for each; if
-        weights come in another way than the data can have them.
+        If there are no rows, if they differ in length, or if the weights do not match them in
+        number or in the way they are given.
     """
     if is_stream(X):
         weighted = come_with_rows(sample_weight)
         if sample_weight is not None and not weighted:
             pair = "(rows, weights)" if isinstance(X, DataLoader) else "(row, weight)"
             msg = (
-                f"The weights of a {type(X).__name__} come with its rows: let each item be a pair "
+                f"The weights of a {type(X).__name__} come with its rows: make each item a pair "
                 f"{pair}, and pass sample_weight=True, not a {type(sample_weight).__name__}."
             )
             raise ValueError(msg)
@@ -57,7 +57,7 @@ def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> R
             return LoaderRows(X, weighted=weighted, keep_all=keep_all)
         return StreamRows(X, weighted=weighted, keep_all=keep_all)
     if isinstance(X, Dataset):
-        return DatasetRows(*weighted_subset(X, sample_weight, keep_all=keep_all))
+        return DatasetRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
     if sample_weight is None:
         return StoreRows(X)
     weights = validate_weights(sample_weight, X.shape[0])
@@ -65,16 +65,13 @@ def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> R
 
 
 def _is_store(X: Any) -> bool:
-    """Whether ``X`` is like an array of h5py or zarr: rows are read when they are asked for."""
+    """Whether ``X`` is like an array of h5py or zarr, whose rows are read on demand."""
     if isinstance(X, np.memmap):
-        # Integers are turned into floating-point numbers, which have to be kept somewhere.
+        # Integers are converted to floats, which should not all be in memory at once.
         return X.dtype.kind in "iub"
     if isinstance(X, (np.ndarray, np.generic, Tensor)) or hasattr(X, "tocsr"):
         return False
-    if not hasattr(X, "shape") or not hasattr(X, "__getitem__"):
+    is_array_like = hasattr(X, "shape") and hasattr(X, "__getitem__")
+    if not is_array_like or any(hasattr(X, name) for name in _IN_MEMORY_ATTRIBUTES):
         return False
-    if any(hasattr(X, name) for name in _ARE_IN_MEMORY):
-        return False
-    if not hasattr(X, "__array__"):
-        return True
-    return hasattr(X, "chunks") and has_known_shape(X)
+    return not hasattr(X, "__array__") or (hasattr(X, "chunks") and has_known_shape(X))

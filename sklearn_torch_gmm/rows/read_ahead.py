@@ -1,11 +1,11 @@
-"""Reading while others compute: a thread that reads ahead, and processes that end when told."""
+"""Reading in parallel with the computation: a thread that reads ahead, and loader processes."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -17,43 +17,40 @@ from sklearn_torch_gmm.rows.source import Batch, Batches
 
 
 class ReadAhead(Batches):
-    """Batches that a thread reads while the one before is worked on.
+    """``num_batches`` batches, of which a thread reads the next one during the work on the last.
 
-    Parameters
-    ----------
-    read : callable
-        ``read(index)`` gives a batch.
-    count : int
-        Number of batches.
+    ``read(index)`` returns a batch.
     """
 
-    def __init__(self, read: Callable[[int], Batch], count: int) -> None:
+    def __init__(self, read: Callable[[int], Batch], num_batches: int) -> None:
         self._read = read
-        self._count = count
+        self._num_batches = num_batches
 
     def __len__(self) -> int:
-        return self._count
+        return self._num_batches
 
     def __iter__(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(1) as thread:
             coming = thread.submit(self._read, 0)
-            for index in range(1, self._count + 1):
+            for index in range(1, self._num_batches + 1):
                 batch = coming.result()
-                if index < self._count:
+                if index < self._num_batches:
                     coming = thread.submit(self._read, index)
                 yield batch
 
 
 class LoadedBatches(Batches):
-    """Batches of a ``DataLoader``, whose processes end with it.
+    """Batches of a ``DataLoader``, whose processes end when they are closed.
 
     Parameters
     ----------
     loader : DataLoader
     as_batch : callable, default=None
-        ``as_batch(item, index)`` makes a batch of what the loader gives.
+        ``as_batch(item, index)`` converts an item of the loader to a batch.
     every : tuple of int, default=(0, 1)
-        ``(i, n)`` takes batch i and every n-th after it.
+        ``(i, n)`` selects batch i and every n-th one after it.
+    empty : tuple of Tensor, default=None
+        The batch to yield if the loader yields no batch.
     """
 
     def __init__(
@@ -61,67 +58,62 @@ class LoadedBatches(Batches):
         loader: DataLoader[Any],
         as_batch: Callable[[Any, int], Batch] | None = None,
         every: tuple[int, int] = (0, 1),
+        empty: Batch | None = None,
     ) -> None:
         self._loader = loader
         self._as_batch = as_batch
         self._every = every
+        self._empty = empty
         self._iterators: list[Any] = []
 
     def __iter__(self) -> Iterator[Batch]:
         self.close(keep=persistent_iterator(self._loader))
         with as_if_alone():
-            # torch's loaders draw from the CPU's random numbers, on the default device.
+            # torch's loaders draw CPU random numbers, which fails on another default device.
             items = iter(self._loader)
         self._iterators.append(items)
         first, step = self._every
-        for index, item in enumerate(islice(items, first, None, step)):
-            yield item if self._as_batch is None else self._as_batch(item, first + index * step)
+        batches: Iterator[Batch] = islice(items, first, None, step)
+        if self._as_batch is not None:
+            batches = map(self._as_batch, batches, count(first, step))
+        if self._empty is not None:
+            yield next(batches, self._empty)
+        yield from batches
 
     def close(self, keep: Any = None) -> None:
-        """End the loader's processes, also where a traceback still refers to them."""
+        """End the loader's processes, even if a traceback still references them."""
         for iterator in self._iterators:
             if iterator is not keep:
                 end_workers(iterator)
         self._iterators = []
         if keep is None and persistent_iterator(self._loader) is not None:
-            # The loader may be the user's, who will want to iterate it again.
+            # The loader may belong to the user, who can then iterate it again.
             forget_iterator(self._loader)
 
 
 def loader_of_batches(
-    dataset: Dataset[Any], num_workers: int, device: torch.device, order: Iterable[Any] | None
+    dataset: Dataset[Any], num_workers: int, device: torch.device
 ) -> DataLoader[Any]:
-    """Return a loader of a dataset whose items are batches.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    num_workers : int
-    device : torch.device
-        Where the batches are needed.
-    order : iterable or None
-        Indices of the items; None for a dataset that is iterated.
-    """
+    """Return a loader of a dataset whose items are batches, to be used on ``device``."""
     return DataLoader(
         dataset,
         batch_size=None,
-        sampler=order,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
-        multiprocessing_context=_way_to_start() if num_workers > 0 else None,
-        collate_fn=_as_it_is,
+        multiprocessing_context=_start_method() if num_workers > 0 else None,
+        collate_fn=_unchanged,
         pin_memory=device.type == "cuda",
-        # A loader without a generator of its own draws from torch's random numbers.
+        # Without its own generator, a loader would advance torch's global random state.
         generator=torch.Generator(),
     )
 
 
-def _way_to_start() -> str | None:
-    """How workers are started, if not as Python does by itself."""
+def _start_method() -> str | None:
+    """The start method of the workers, or None for Python's default."""
     is_in_joblib = multiprocessing.get_start_method(allow_none=True) == "loky"
-    # In its processes joblib makes its own way the first choice, by which torch cannot start any.
+    # In its processes joblib sets its own start method, which torch does not support.
     return multiprocessing.get_all_start_methods()[0] if is_in_joblib else None
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch

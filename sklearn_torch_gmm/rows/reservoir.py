@@ -1,4 +1,4 @@
-"""A random sample of rows that come one after another, whatever their number and their batches."""
+"""A random sample of rows from a stream of unknown length."""
 
 from __future__ import annotations
 
@@ -9,27 +9,19 @@ import numpy.typing as npt
 
 
 class Reservoir:
-    """Keeps the rows with the smallest of random keys.
+    """Keeps the ``size`` rows with the smallest random keys.
 
-    The i-th row gets the i-th random number, so the sample depends on the seed and the order of
-    rows alone. No random number is drawn as long as all rows fit: what is drawn afterwards is then
-    the same as for rows in memory.
+    The i-th row gets the i-th random number, so the sample depends only on the seed and the order
+    of the rows, not on their batches. As long as all rows fit, no random number is drawn: the
+    numbers drawn afterwards are then the same as for rows in memory.
 
-    Parameters
-    ----------
-    size : int
-        Number of rows to keep.
-    random_state : RandomState
+    Source: Vitter, Random sampling with a reservoir, ACM TOMS 11 (1985). With a key for each row, a
+    batch takes only a few array operations.
 
     Attributes
     ----------
     seen : int
         Number of rows so far.
-
-    Notes
-    -----
-    Vitter, Random sampling with a reservoir, ACM TOMS 11 (1985); with a key for each row, a batch
-    of rows takes a few array operations.
     """
 
     def __init__(self, size: int, random_state: np.random.RandomState) -> None:
@@ -43,7 +35,7 @@ class Reservoir:
         self._largest_key = np.inf
 
     def add(self, rows: npt.NDArray[Any], weights: npt.NDArray[np.float64] | None = None) -> None:
-        """Take rows ``[n, D]``, and their weights ``[n]`` if they have any, into account."""
+        """Add rows ``[n, D]`` to the population, and their weights ``[n]`` if they have any."""
         before, self.seen = self.seen, self.seen + len(rows)
         if self.seen > self._size:
             if before <= self._size:
@@ -53,27 +45,28 @@ class Reservoir:
             rows = rows[chosen]
             weights = None if weights is None else weights[chosen]
             self._keys.append(keys[chosen])
-        # A copy: a view would keep all of its batch in memory.
+        # Copied, since a view would keep the whole batch in memory.
         self._rows.append(np.array(rows))
         if weights is not None:
             self._weights.append(np.array(weights))
         self._kept += len(rows)
+        # At twice the size, the cost of dropping rows is spread over as many new ones.
         if self._kept > 2 * self._size:
             self._drop()
 
     def rows(self) -> npt.NDArray[Any]:
-        """The sample ``[M, D]``, in the order in which its rows came."""
-        if self._kept > self._size:
-            self._drop()
+        """The sample ``[M, D]``, in the order of arrival."""
+        self._drop()
         return np.concatenate(self._rows)
 
     def weights(self) -> npt.NDArray[np.float64]:
         """The weights ``[M]`` of the sample."""
-        if self._kept > self._size:
-            self._drop()
+        self._drop()
         return np.concatenate(self._weights)
 
     def _drop(self) -> None:
+        if self._kept <= self._size:
+            return
         keys = np.concatenate(self._keys)
         kept = np.sort(np.argpartition(keys, self._size - 1)[: self._size])
         self._keys = [keys[kept]]

@@ -1,4 +1,4 @@
-"""Weights of rows: what they may be, and the form in which a fit takes them."""
+"""Validation of sample weights, and their normalization for a fit."""
 
 from __future__ import annotations
 
@@ -16,16 +16,12 @@ from sklearn_torch_gmm.rows.tensors import has_known_shape
 
 
 def come_with_rows(sample_weight: Any) -> bool:
-    """Whether the user has said that each item of the data is a pair (row, weight)."""
+    """Whether ``sample_weight`` is True: each item of the data is a pair (row, weight)."""
     return isinstance(sample_weight, (bool, np.bool_)) and bool(sample_weight)
 
 
 def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float64]:
-    """Check the weights ``[N]`` of rows.
-
-    Returns
-    -------
-    ndarray [N]
+    """Return the weights ``[N]`` of rows as an array.
 
     Raises
     ------
@@ -41,7 +37,7 @@ def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float6
     if isinstance(sample_weight, Tensor):
         sample_weight = sample_weight.detach().cpu().double().numpy()
     if not hasattr(sample_weight, "shape"):
-        # Of objects: lists of different lengths, too, have a shape then.
+        # As objects, since even lists of different lengths then have a shape.
         sample_weight = np.asarray(sample_weight, dtype=object)
     if not has_known_shape(sample_weight):
         sample_weight = np.asarray(sample_weight)
@@ -59,7 +55,7 @@ def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float6
 
 
 def check_total(total: float) -> None:
-    """Raise ValueError if weights that are not negative have no positive, finite sum."""
+    """Raise a ValueError if the sum of nonnegative weights is not positive and finite."""
     if not total > 0:
         msg = "sample_weight is zero for all rows: at least one must be positive."
         raise ValueError(msg)
@@ -69,7 +65,7 @@ def check_total(total: float) -> None:
 
 
 def total_weight(sample_weight: Any, num_rows: int) -> float:
-    """Return the sum of checked weights; rows without weights weigh one each."""
+    """Return the sum of checked weights, or N without weights."""
     if sample_weight is None:
         return float(num_rows)
     if isinstance(sample_weight, Tensor):
@@ -80,38 +76,25 @@ def total_weight(sample_weight: Any, num_rows: int) -> float:
 def weighted_rows(
     X: Any, sample_weight: Any, *, keep_all: bool = False
 ) -> tuple[Any, npt.NDArray[np.float64] | None]:
-    """Return the rows of weight, and their weights by :func:`relative_weights`.
+    """Return the rows of nonzero weight, and their :func:`relative_weights`.
 
-    Parameters
-    ----------
-    X : ndarray or Tensor [N, D]
-    sample_weight : array-like [N] or None
-    keep_all : bool, default=False
-        Whether rows of weight zero stay where they are.
+    ``X`` is an ndarray or Tensor ``[N, D]``, or a map-style Dataset. With ``keep_all``, rows of
+    weight zero are kept.
     """
     if sample_weight is None:
         return X, None
-    weights = validate_weights(sample_weight, X.shape[0])
-    kept = weights > 0
-    if not keep_all and not kept.all():
-        X, weights = X[torch.from_numpy(kept) if isinstance(X, Tensor) else kept], weights[kept]
+    weights = validate_weights(sample_weight, len(X))
+    kept = np.flatnonzero(weights > 0)
+    if not keep_all and kept.size < weights.size:
+        weights = weights[kept]
+        if isinstance(X, Dataset):
+            X = Subset(X, kept.tolist())
+        else:
+            X = X[torch.from_numpy(kept) if isinstance(X, Tensor) else kept]
     return X, relative_weights(weights)
 
 
-def weighted_subset(
-    dataset: Dataset[Any], sample_weight: Any, *, keep_all: bool = False
-) -> tuple[Dataset[Any], npt.NDArray[np.float64] | None]:
-    """Return the items of weight, and their weights by :func:`relative_weights`."""
-    if sample_weight is None:
-        return dataset, None
-    weights = validate_weights(sample_weight, len(dataset))  # type: ignore[arg-type]
-    kept = np.flatnonzero(weights > 0)
-    if not keep_all and kept.size < weights.size:
-        dataset, weights = Subset(dataset, kept.tolist()), weights[kept]
-    return dataset, relative_weights(weights)
-
-
 def relative_weights(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-    """Return weights with a mean of one, or None where all are equal."""
-    # A start draws other random numbers where the chances of the rows differ.
+    """Return weights with a mean of one, or None if all are equal."""
+    # Equal weights must not change the start, which draws differently if weights are given.
     return None if (weights == weights[0]).all() else weights / weights.mean()

@@ -1,8 +1,8 @@
-"""Where rows come from, and how they reach the loop.
+"""The interface between the data and the EM loop.
 
-Whatever the source, the loop sees batches: tuples of ``rows [n, D]`` or ``(rows, weights [n])``.
-No batch repeats or drops a row; sums over batches are exact. The size of a batch is thus free
-wherever the user has no wish, and each source chooses one that reads well.
+The loop sees batches from any source: tuples of ``rows [n, D]`` or ``(rows, weights [n])``. Each
+row is in exactly one batch, and sums over batches are exact. The user need not choose the size of a
+batch, since it does not change the result; each source has a default that reads well.
 """
 
 from __future__ import annotations
@@ -23,62 +23,61 @@ Batch = tuple[Tensor, ...]
 CPU = torch.device("cpu")
 
 SAMPLE_ROWS = 100_000
-"""Rows that a start is taken from where not all of them are in the host's memory."""
+"""Number of rows from which starts are computed if not all rows are in host memory.
+
+Twice as many double the time of the initialization and its memory.
+"""
 
 BATCH_BYTES = 2**25
-"""Size of a batch that nobody has asked for: large enough that the cost of a batch does not show,
-small enough that a few of them are nothing beside the libraries."""
+"""Default size of a batch: large enough to hide the overhead per batch.
+
+The few batches in memory at a time are small compared to the libraries; twice the size would double
+their memory.
+"""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The rows that one of several processes reads."""
+    """The share of the rows that one of several processes reads."""
 
     index: int
     count: int
 
-    def bounds(self, num_rows: int) -> tuple[int, int]:
-        """First row of the shard, and of the next: each row belongs to one of them."""
-        first, behind = (num_rows * (self.index + i) // self.count for i in (0, 1))
-        return first, behind
+    def rows(self, num_rows: int) -> range:
+        """Numbers of the rows in the shard; each row is in exactly one shard."""
+        return range(num_rows * self.index // self.count, num_rows * (self.index + 1) // self.count)
 
 
 WHOLE = Shard(0, 1)
 
 
 class StartingRows(NamedTuple):
-    """Rows in host memory that a start is taken from."""
+    """Rows in host memory from which starts are computed."""
 
     rows: npt.NDArray[Any]
     """``[M, D]``"""
 
     weights: npt.NDArray[np.float64] | None = None
-    """``[M]``, or None where all rows weigh the same."""
+    """``[M]``, or None if all weights are equal."""
 
 
 class Batches(ABC):
-    """The rows of a shard, in order, each time it is iterated.
+    """The rows of a shard, in the same order in each iteration.
 
-    It yields at least one batch, which may be empty: every process takes part in every epoch.
+    There is at least one batch, which may be empty, since every process takes part in every epoch.
     """
 
     resident_rows: int | None = None
-    """How many rows there are, if they are in memory, and in the same batches each time."""
+    """Number of rows, if they are in memory and in the same batches each time; otherwise None."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[Batch]: ...
 
     def finite(self) -> Iterator[Batch]:
-        """Batches that are looked at first.
-
-        Raises
-        ------
-        ValueError
-            If a row holds NaN or infinity.
-        """
+        """The batches; raises a ValueError at the first row that contains NaN or infinity."""
         before = 0
         for index, (rows, *others) in enumerate(self):
-            # A sum is not finite if one of its terms is not; only then is it worth a look at each.
+            # Rows are checked one by one only if their sum is not finite, which saves a pass.
             if not rows.sum(dtype=torch.float64).isfinite():
                 wrong = (~rows.isfinite().all(1)).nonzero()
                 if len(wrong) > 0:
@@ -92,7 +91,7 @@ class Batches(ABC):
             yield (rows, *others)
 
     def nonfinite_error(self) -> ValueError | None:
-        """The error of the first row that holds NaN or infinity, None if no row does."""
+        """The error for the first row that contains NaN or infinity, or None if all are finite."""
         try:
             for _ in self.finite():
                 pass
@@ -101,7 +100,7 @@ class Batches(ABC):
         return None
 
     def close(self) -> None:  # noqa: B027
-        """End the processes that read ahead, where there are any."""
+        """End the processes that read ahead, if any."""
 
     def __enter__(self) -> Batches:
         return self
@@ -111,28 +110,28 @@ class Batches(ABC):
 
 
 class RowSource(ABC):
-    """Rows of D features that can be read once an iteration."""
+    """Rows of D features that can be read in each iteration."""
 
     num_rows: int | None
-    """N, or None where only reading all of them tells."""
+    """N, or None before all rows of a stream have been read."""
 
     total_weight: float | None = None
-    """Σ w, where the rows come with weights of their own and have been read."""
+    """Σ w of weights that come with the rows, once all have been read."""
 
     num_features: int
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether all rows are in the memory that this processor works on."""
+        """Whether all rows are in host memory."""
         return False
 
     @property
     def rows_a_pass(self) -> int | None:
-        """How many rows each pass must give, where that is not certain."""
+        """The number of rows to expect from each pass, or None where it is certain."""
         return None
 
     def check_shared(self) -> None:  # noqa: B027
-        """Raise ValueError if several processes cannot share the rows, before any are read."""
+        """Raise a ValueError if several processes cannot share the rows, before reading any."""
 
     @abstractmethod
     def batches(
@@ -144,41 +143,38 @@ class RowSource(ABC):
     ) -> Batches:
         """Batches of the shard's rows.
 
-        Parameters
-        ----------
-        batch_size : int or None
-            None: the source chooses.
-        num_workers : int
-            Processes that read ahead, where the source can use them.
-        shard : Shard
-        device : torch.device
-            Where the rows will be needed. Batches may, but need not, be there already.
+        The source chooses the ``batch_size`` if it is None, and can use up to ``num_workers``
+        processes. Batches may, but need not, already be on the ``device`` that needs them.
         """
 
     @abstractmethod
     def starting_rows(
         self, num_components: int, random_state: np.random.RandomState
     ) -> StartingRows:
-        """All rows where they are few or in host memory, a random sample of them elsewhere."""
+        """All rows if they are few or in host memory, otherwise a random sample."""
+
+    def _rows_per_batch(self, batch_size: int | None) -> int:
+        """The given size, or the default for rows that may be of float64."""
+        return batch_size or default_batch_size(8 * self.num_features)
 
 
 def default_batch_size(row_bytes: int) -> int:
-    """How many rows of that size make a batch."""
+    """Number of rows of this size in a batch."""
     return max(1, BATCH_BYTES // max(1, row_bytes))
 
 
 def sample_size(num_components: int) -> int:
-    """How many rows a start is taken from."""
+    """Number of rows from which starts are computed."""
     return max(SAMPLE_ROWS, 256 * num_components)
 
 
 def sample_indices(
     num_rows: int, num_components: int, random_state: np.random.RandomState
 ) -> npt.NDArray[np.int64] | None:
-    """Sorted indices of a random sample, or None where it would be all rows."""
+    """Sorted indices of a random sample, or None if it would contain all rows."""
     size = sample_size(num_components)
     if num_rows <= size:
         return None
-    # Unlike `choice`, it takes no memory for the rows that it leaves out.
+    # Unlike `choice`, it needs no memory for the rows outside the sample.
     chosen = sample_without_replacement(num_rows, size, random_state=random_state)
     return np.sort(chosen).astype(np.int64)

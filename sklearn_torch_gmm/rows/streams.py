@@ -1,4 +1,4 @@
-"""Rows that can only be read one after another: iterable datasets and loaders."""
+"""Rows that can only be read in sequence, from iterable datasets and loaders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
-from sklearn_torch_gmm.rows.item_weights import WeighedBatches, weights_of_batch, weights_of_rows
+from sklearn_torch_gmm.rows.item_weights import WeightedBatches, weights_of_batch, weights_of_rows
 from sklearn_torch_gmm.rows.items import rows_of_batch, stack_rows, width_of_row
 from sklearn_torch_gmm.rows.read_ahead import LoadedBatches, loader_of_batches
 from sklearn_torch_gmm.rows.reservoir import Reservoir
@@ -31,23 +31,16 @@ from sklearn_torch_gmm.rows.source import (
     RowSource,
     Shard,
     StartingRows,
-    default_batch_size,
     sample_size,
 )
 
-_VALUE_BYTES = 8
-
 
 class _UnsizedRows(RowSource):
-    """Rows whose number only reading all of them tells.
+    """Rows whose number is unknown before all have been read.
 
-    Parameters
-    ----------
-    weighted : bool, default=False
-        Whether each item is a pair whose second member is the weight of the row or the weights of
-        the batch; otherwise a second member is ignored.
-    keep_all : bool, default=False
-        Whether rows of weight zero stay where they are.
+    If they are ``weighted``, each item is a pair whose second value is the weight of the row or the
+    weights of the batch; otherwise a second value is ignored. Rows of weight zero are dropped,
+    unless ``keep_all``.
     """
 
     num_rows: int | None = None
@@ -63,13 +56,13 @@ class _UnsizedRows(RowSource):
     def starting_rows(
         self, num_components: int, random_state: np.random.RandomState
     ) -> StartingRows:
-        """Read all rows, and keep a sample."""
+        """Read all rows, and return a sample."""
         reservoir = Reservoir(sample_size(num_components), random_state)
         self.total_weight, total = None, 0.0
         with self.batches(None) as batches:
-            for members in batches.finite():
-                reservoir.add(*(member.cpu().numpy() for member in members))
-                total += sum(weights.sum().item() for weights in members[1:])
+            for batch in batches.finite():
+                reservoir.add(*(values.cpu().numpy() for values in batch))
+                total += sum(weights.sum().item() for weights in batch[1:])
         self.num_rows = reservoir.seen
         if not self.weighted:
             return StartingRows(reservoir.rows())
@@ -78,28 +71,25 @@ class _UnsizedRows(RowSource):
         return StartingRows(reservoir.rows(), relative_weights(reservoir.weights()))
 
     def _with_mean_of_one(self, batches: Batches) -> Batches:
-        """Weights like those of rows in memory, once all have been read."""
+        """Divide the weights by their mean, as for rows in memory, once all have been read."""
         if not self.weighted:
             return batches
         unit = 1.0
         if self.total_weight is not None and self.num_rows is not None:
             unit = self.total_weight / self.num_rows
-        return WeighedBatches(batches, unit, keep_all=self.keep_all)
+        return WeightedBatches(batches, unit, keep_all=self.keep_all)
+
+    def _empty_batch(self) -> Batch:
+        rows = torch.empty(0, self.num_features, device="cpu")
+        return (rows, torch.empty(0, device="cpu")) if self.weighted else (rows,)
 
 
 class StreamRows(_UnsizedRows):
-    """Rows of an ``IterableDataset``; an item is a row or a tuple whose first member is one.
+    """Rows of an ``IterableDataset``; an item is a row or a tuple that begins with one.
 
-    A stream that has a method ``shard(num_shards, index)`` is asked by it for the part of a process
-    or a worker. Any other is dealt out row by row: each of several processes iterates it whole,
-    and one worker at most reads it.
-
-    Parameters
-    ----------
-    stream : IterableDataset
-        Gives the same rows each time it is iterated.
-    weighted, keep_all : bool, default=False
-        Whether an item is a pair of a row and its weight, and whether rows of weight zero stay.
+    The stream must yield the same rows in each iteration. If it has a method ``shard(num_shards,
+    index)``, each process and worker reads the shard that this returns. Otherwise the rows are
+    dealt out: each of several processes iterates the whole stream, with at most one worker.
     """
 
     def __init__(
@@ -109,7 +99,7 @@ class StreamRows(_UnsizedRows):
         self.stream = stream
         first = next(iter(stream), None)
         if first is None:
-            _raise_for_nothing("stream")
+            _raise_for_empty("stream")
         self.num_features = width_of_row(first)
 
     def batches(
@@ -119,45 +109,31 @@ class StreamRows(_UnsizedRows):
         shard: Shard = WHOLE,
         device: torch.device = CPU,
     ) -> Batches:
-        size = batch_size or default_batch_size(self.num_features * _VALUE_BYTES)
         if not _can_shard(self.stream):
             num_workers = min(num_workers, 1)
-        batches = _StreamBatches(self.stream, self.num_features, size, shard, self.weighted)
-        loader = loader_of_batches(batches, num_workers, device, None)
-        return self._with_mean_of_one(LoadedBatches(loader))
+        parts = _StreamBatches(self, self._rows_per_batch(batch_size), shard)
+        loader = loader_of_batches(parts, num_workers, device)
+        return self._with_mean_of_one(LoadedBatches(loader, empty=self._empty_batch()))
 
 
 class _StreamBatches(IterableDataset[Batch]):
     """Batches of the rows of a stream that belong to a process, and in it to a worker."""
 
-    def __init__(
-        self,
-        stream: IterableDataset[Any],
-        num_features: int,
-        batch_size: int,
-        shard: Shard,
-        weighted: bool,
-    ) -> None:
-        self._stream = stream
-        self._num_features = num_features
+    def __init__(self, source: StreamRows, batch_size: int, shard: Shard) -> None:
+        self._source = source
         self._batch_size = batch_size
         self._shard = shard
-        self._weighted = weighted
 
     def __iter__(self) -> Iterator[Batch]:
         items, numbers = self._share()
-        is_empty = True
         while part := list(islice(items, self._batch_size)):
-            is_empty = False
-            names = list(islice(numbers, len(part)))
-            rows = stack_rows(part, names, self._num_features)
-            yield (rows, weights_of_rows(part, names)) if self._weighted else (rows,)
-        if is_empty:
-            yield _nothing(self._num_features, self._weighted)
+            row_numbers = list(islice(numbers, len(part)))
+            rows = stack_rows(part, row_numbers, self._source.num_features)
+            yield (rows, weights_of_rows(part, row_numbers)) if self._source.weighted else (rows,)
 
     def _share(self) -> tuple[Iterator[Any], Iterator[int]]:
-        """The items that are read here, and their numbers."""
-        stream, shard = self._stream, self._shard
+        """The items of this process or worker, and their numbers."""
+        stream, shard = self._source.stream, self._shard
         worker = get_worker_info()
         if _can_shard(stream):
             if worker is not None:
@@ -172,17 +148,10 @@ class _StreamBatches(IterableDataset[Batch]):
 
 
 class LoaderRows(_UnsizedRows):
-    """Rows of a ``DataLoader``, in its batches and by its workers.
+    """Rows of a ``DataLoader``, in its batches and read by its workers.
 
-    Several processes take turns with the batches.
-
-    Parameters
-    ----------
-    loader : DataLoader
-        Gives batches of rows ``[n, D]``, or tuples whose first member is one.
-    weighted, keep_all : bool, default=False
-        Whether an item is a pair of a batch and the weights ``[n]`` of its rows, and whether rows
-        of weight zero stay.
+    It must yield batches of rows ``[n, D]``, or tuples that begin with them. Several processes take
+    turns with the batches.
     """
 
     def __init__(
@@ -193,7 +162,7 @@ class LoaderRows(_UnsizedRows):
         with LoadedBatches(loader, partial(_as_batch, weighted=weighted)) as batches:
             first = next(iter(batches), None)
         if first is None:
-            _raise_for_nothing("loader")
+            _raise_for_empty("loader")
         self.num_features = first[0].shape[1]
 
     def batches(
@@ -207,29 +176,30 @@ class LoaderRows(_UnsizedRows):
         loader, every = self.loader, (0, 1)
         if shard.count > 1:
             loader, every = self._share(shard)
-        nothing = _nothing(self.num_features, self.weighted)
-        return self._with_mean_of_one(_NeverNone(LoadedBatches(loader, as_batch, every), nothing))
+        batches = LoadedBatches(loader, as_batch, every, self._empty_batch())
+        return self._with_mean_of_one(batches)
 
     def check_shared(self) -> None:
-        """Raise ValueError if processes might not agree on the order of the rows."""
+        """Raise a ValueError if processes might not agree on the order of the rows."""
         if isinstance(self.loader.dataset, IterableDataset):
             return
-        batches = self.loader.batch_sampler
-        order: Any = self.loader.sampler if batches is None else batches
+        order: Any = self.loader.batch_sampler
+        if order is None:
+            order = self.loader.sampler
         if type(order) is BatchSampler:
             order = order.sampler
         is_sequence = isinstance(order, (list, tuple, range, np.ndarray, Tensor))
         if type(order) is not SequentialSampler and not is_sequence:
             msg = (
                 f"Several processes cannot share a DataLoader with a {type(order).__name__}: each "
-                "of them might see another order, and rows would be repeated or left out. Pass one "
-                "with shuffle=False; its batches are then dealt out, so that each row counts once. "
-                "The order of rows changes nothing."
+                "might see a different order, and rows would be repeated or left out. Pass one "
+                "with shuffle=False, whose batches are divided among the processes so that each "
+                "row counts once. The order of the rows does not change the result."
             )
             raise ValueError(msg)
 
     def _share(self, shard: Shard) -> tuple[DataLoader[Any], tuple[int, int]]:
-        """A loader of one process, and which of its batches to take."""
+        """A loader for one process, and the selection of its batches."""
         self.check_shared()
         loader, every = self.loader, (shard.index, shard.count)
         is_map = not isinstance(loader.dataset, IterableDataset)
@@ -252,7 +222,7 @@ class LoaderRows(_UnsizedRows):
 
 
 class _EveryNth:
-    """Every n-th of the batches of a sampler."""
+    """Every n-th batch of a sampler."""
 
     def __init__(self, sampler: Any, first: int, step: int) -> None:
         self._sampler, self._first, self._step = sampler, first, step
@@ -264,36 +234,17 @@ class _EveryNth:
         return islice(self._sampler, self._first, None, self._step)
 
 
-class _NeverNone(Batches):
-    """Batches, and an empty one where there are none."""
-
-    def __init__(self, batches: Batches, nothing: Batch) -> None:
-        self._batches = batches
-        self._nothing = nothing
-
-    def __iter__(self) -> Iterator[Batch]:
-        is_empty = True
-        for batch in self._batches:
-            is_empty = False
-            yield batch
-        if is_empty:
-            yield self._nothing
-
-    def close(self) -> None:
-        self._batches.close()
-
-
 def _can_shard(stream: IterableDataset[Any]) -> bool:
     return callable(getattr(stream, "shard", None))
 
 
 def _not_exhausted(items: Iterator[Any]) -> Iterator[Any]:
-    """Items of a stream that is known to have some."""
+    """The items of a stream that is known not to be empty."""
     for first in items:
         return chain([first], items)
     msg = (
-        "The stream gave rows once and none when it was iterated again. EM reads the rows once an "
-        "iteration: each call of the dataset's __iter__ must begin anew."
+        "The stream gave rows once and none when it was iterated again. EM reads all rows in each "
+        "iteration: each call of the dataset's __iter__ must start from the beginning."
     )
     raise ValueError(msg)
 
@@ -303,11 +254,6 @@ def _as_batch(item: Any, index: int, num_features: int | None = None, *, weighte
     return (rows, weights_of_batch(item, index, len(rows))) if weighted else (rows,)
 
 
-def _nothing(num_features: int, weighted: bool) -> Batch:
-    rows = torch.empty(0, num_features, device="cpu")
-    return (rows, torch.empty(0, device="cpu")) if weighted else (rows,)
-
-
-def _raise_for_nothing(what: str) -> NoReturn:
-    msg = f"Found a {what} with 0 sample(s) (rows) while a minimum of 1 is required."
+def _raise_for_empty(kind: str) -> NoReturn:
+    msg = f"Found a {kind} with 0 sample(s) (rows) while a minimum of 1 is required."
     raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""NumPy arrays and torch tensors on the same memory."""
+"""NumPy arrays and torch tensors that share memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def as_tensor(array: npt.ArrayLike) -> Tensor:
-    """Return a tensor on the memory of ``array``, read-only memory included, on the CPU.
+    """Return a CPU tensor that shares the memory of ``array``, even if that is read-only.
 
-    ``torch.from_numpy`` warns of read-only memory, once and for the whole process. Nothing here
-    writes to data, so the flag is hidden from it instead.
+    ``torch.from_numpy`` warns about read-only memory, once per process. Nothing here writes to the
+    data, so the flag is hidden from it.
     """
     array = np.asarray(array)
     if not array.flags.writeable:
@@ -22,13 +22,13 @@ def as_tensor(array: npt.ArrayLike) -> Tensor:
         interface["data"] = (interface["data"][0], False)
         array = np.asarray(_ArrayInterface(interface, array))
     if min(array.strides, default=0) < 0 or not array.dtype.isnative:
-        # A copy at any rate: an array of one row is contiguous, whatever its strides.
+        # `astype` always copies; an array of one row is contiguous whatever its strides.
         array = array.astype(array.dtype.newbyteorder("="), order="C")
     return torch.from_numpy(array)
 
 
 def has_known_shape(array: Any) -> bool:
-    """Whether its sizes are known: NaN stands for those of Dask's selections until it computes."""
+    """Whether no size is NaN, unlike the sizes of Dask's selections before they are computed."""
     return float not in map(type, array.shape)
 
 

@@ -50,7 +50,7 @@ def test_covariances_are_diagonal_unless_asked_otherwise():
 @pytest.mark.parametrize("value", [0, -1, 1.5, 2.0, "2", None], ids=repr)
 def test_error_for_a_size_names_it_and_what_was_seen(name, value):
     sizes = {"num_components": 3, "num_features": 2, name: value}
-    with pytest.raises(ValueError, match=f"{name} must be a whole number .* got {value!r}"):
+    with pytest.raises(ValueError, match=f"{name} must be an integer .* got {value!r}"):
         GaussianMixtureModelConfig(**sizes)
 
 

@@ -250,7 +250,7 @@ def test_the_trainer_says_what_it_refuses(params):
 def test_sizes_of_samples(X, value):
     for estimator in ESTIMATORS:
         is_documented = estimator is Documented
-        message = "num_datapoints must be a whole" if is_documented else "Invalid value for 'n_sam"
+        message = "num_datapoints must be an int" if is_documented else "Invalid value for 'n_sam"
         with pytest.raises(ValueError, match=rf"{message}.*{re.escape(repr(value))}"):
             make(estimator).fit(X).sample(value)
     model = GaussianMixtureModel(GaussianMixtureModelConfig(2, 1))
@@ -267,7 +267,7 @@ def test_sizes_of_samples_from_numpy(X):
 @pytest.mark.parametrize("name", ["num_components", "num_features"])
 @pytest.mark.parametrize("value", [0, 2.0, "2", None, True], ids=repr)
 def test_sizes_of_a_module(name, value):
-    with pytest.raises(ValueError, match=rf"{name} must be a whole number.* got {value!r}"):
+    with pytest.raises(ValueError, match=rf"{name} must be an integer.* got {value!r}"):
         GaussianMixtureModelConfig(**{"num_components": 1, "num_features": 1, name: value})
     config = GaussianMixtureModelConfig(np.int64(2), np.int32(3))
     assert [type(n) for n in (config.num_components, config.num_features)] == [int, int]

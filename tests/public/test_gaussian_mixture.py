@@ -431,6 +431,6 @@ class TestBadInput:
 
     def test_too_few_samples_asked(self, X):
         with pytest.raises(
-            ValueError, match="num_datapoints must be a whole number of at least 1, got 0"
+            ValueError, match="num_datapoints must be an integer of at least 1, got 0"
         ):
             GaussianMixture().fit(X).sample(0)

@@ -200,7 +200,7 @@ def test_levels_that_are_no_shares(levels):
 @pytest.mark.parametrize("resolution", [1, 0, -5, 2.5, "200", True])
 def test_resolutions_that_make_no_grid(resolution, ax):
     mixture = make(FACES[0], 2, random_state=0).fit(X)
-    message = f"grid_resolution must be a whole number of at least 2, got {resolution!r}"
+    message = f"grid_resolution must be an integer of at least 2, got {resolution!r}"
     with pytest.raises(ValueError, match=message):
         MixtureDisplay.from_estimator(mixture, ax=ax, density=True, grid_resolution=resolution)
     assert not ax.patches, "nothing is drawn before the error"

@@ -1,4 +1,4 @@
-"""Covariance structures: one class a file behind one registry."""
+"""Covariance structures: one class per file, and a registry of them."""
 
 from sklearn_torch_gmm.core.covariance.base import FEW_ROWS, CovarianceStructure
 from sklearn_torch_gmm.core.covariance.registry import (

@@ -1,12 +1,12 @@
-"""What a covariance structure has to know, and nothing about how the data arrive.
+"""The interface of a covariance structure, independent of how the data arrive.
 
-A structure is a stateless description: how a component's covariance is stored, which functions of a
-row its maximum-likelihood estimate needs, and how a density is computed from it. Everything else in
-the package works through this interface, so that a new structure is one new file. What it returns
-for each component always has the axis K, also where the components share one covariance.
+A structure is a stateless description: how a component's covariance is stored, which sufficient
+statistics its maximum-likelihood estimate needs, and how a density is computed from it. The rest of
+the package uses only this interface, so a new structure is one new file. Results for each component
+always have the axis K, even if the components share one covariance.
 
 Shapes: N samples, D features, K components, P moments, Q second-order moments, R restarts. ``...``
-stands for any leading dimensions, in practice ``[R]`` or none.
+stands for any leading dimensions, in practice ``[R]`` or no dimension.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from torch import Tensor
 LOG_2PI = math.log(2.0 * math.pi)
 
 FEW_ROWS = 4.5
-"""Rows of a component below which their rounding may be all that its variances consist of."""
+"""Weight of a component, in rows, below which its variances may consist only of rounding errors.
+
+From five rows on, the excess that scikit-learn gives them is itself lost in rounding; with twice
+the value, variances would be raised that scikit-learn leaves at zero.
+"""
 
 
 class CovarianceStructure(ABC):
@@ -38,11 +42,11 @@ class CovarianceStructure(ABC):
     """Whether all components share one covariance."""
 
     has_pooled_scatter: ClassVar[bool] = False
-    """Whether the estimate needs Σ x xᵀ ``[D, D]`` over all rows in place of Σ r T₂(x).
+    """Whether the estimate needs Σ x xᵀ ``[D, D]`` over all rows instead of Σ r T₂(x).
 
     Then T₂ is empty, and all components share one matrix. Its quadratic term, which cancels in the
-    responsibilities, is left out of the natural parameters; :meth:`common_log_densities` is that
-    term. The scatter, which no iteration changes, is computed once.
+    responsibilities, is not in the natural parameters but in :meth:`common_log_densities`. The
+    scatter is the same in all iterations and computed once.
     """
 
     has_independent_features: ClassVar[bool] = False
@@ -73,23 +77,24 @@ class CovarianceStructure(ABC):
         """Write T₂(x) ``[..., Q, n]`` of the rows ``x [..., D, n]`` into ``out``."""
 
     def complete_moments(self, moments: Tensor, num_features: int) -> None:
-        """Write 1 and T₂(x) around the rows x that stand in ``moments [..., 1 + P, n]``."""
+        """Write 1 and T₂(x) around the rows x that are already in ``moments [..., 1 + P, n]``."""
         moments[..., 0, :].fill_(1.0)
         x, second = moments[..., 1 : num_features + 1, :], moments[..., num_features + 1 :, :]
         self.write_second_moments(x, second)
 
     @abstractmethod
     def centred_second_moments(self, differences: Tensor, responsibilities: Tensor) -> Tensor:
-        """Σ_n r T₂(x − μ_k), from the differences x − μ_k themselves.
+        """Σ_n r T₂(x − μ_k), computed from the residuals x − μ_k themselves.
 
-        Of a component without responsibilities it may be NaN, since the square of a distance may
-        overflow; but not where the covariance is shared.
+        For a component without responsibilities it may be NaN, since the square of a distance may
+        overflow; a shared covariance must not become NaN.
 
         Parameters
         ----------
         differences : Tensor [..., K, D, n]
+            Residuals.
         responsibilities : Tensor [..., K, n]
-            Of any sign.
+            Weights of any sign.
 
         Returns
         -------
@@ -105,18 +110,18 @@ class CovarianceStructure(ABC):
         Parameters
         ----------
         counts : Tensor [..., K]
-            Σ r, the weight of each component in rows.
+            Σ r, the total weight of each component.
         deviations : Tensor [..., K, D]
-            New means relative to the point that the moments are about.
+            New means relative to the point about which the moments are taken.
         second : Tensor [..., K, Q]
             Σ r T₂(x) about that point.
         scatter : Tensor [..., D, D] or None
-            Σ x xᵀ about that point, if it is pooled.
+            Σ x xᵀ about that point, if pooled.
         """
 
     @abstractmethod
     def second_moments_of(self, covariances: Tensor, counts: Tensor, num_features: int) -> Tensor:
-        """Second moments about the means that :meth:`estimate` takes back to ``covariances``.
+        """Second moments about the means for which :meth:`estimate` returns ``covariances``.
 
         Parameters
         ----------
@@ -134,24 +139,24 @@ class CovarianceStructure(ABC):
     def single_row_covariances(
         self, rows: Tensor, count: float, data_scatter: Tensor | None
     ) -> Tensor:
-        """Unregularized covariances of components that hold one row each: zero, to rounding.
+        """Unregularized covariances of components of one row each: zero up to rounding.
 
-        With a small regularization the rounding decides which of the later iterations follow.
-        It is that of scikit-learn's formulas here, so that both start from the same numbers.
+        With a small regularization, the rounding determines the iterations that follow. So it is
+        that of scikit-learn's formulas, and both start from the same numbers.
 
         Parameters
         ----------
         rows : Tensor [K, D]
         count : float
-            The weight of each component in rows.
+            Weight of each component, in rows.
         data_scatter : Tensor [D, D] or None
-            Σ x xᵀ over all rows of the data, if it is pooled.
+            Σ x xᵀ over all rows of the data, if pooled.
         """
 
     # -- parameters -------------------------------------------------------------------------------
 
     def at_least_rounding(self, covariances: Tensor, means: Tensor, counts: Tensor) -> Tensor:
-        """Give components of a few equal rows the variance that they have in scikit-learn.
+        """Raise the variances of components of a few equal rows to scikit-learn's values.
 
         Parameters
         ----------
@@ -159,7 +164,7 @@ class CovarianceStructure(ABC):
             Unregularized.
         means : Tensor [..., K, D]
         counts : Tensor [..., K]
-            Weight of each component in rows.
+            Total weight of each component.
         """
         return covariances
 
@@ -173,7 +178,7 @@ class CovarianceStructure(ABC):
     ) -> tuple[Tensor, Tensor]:
         """Upper-triangular ``U`` with ``U Uᵀ = Σ⁻¹`` and a mask ``[..., K]`` of usable components.
 
-        What belongs to a component outside the mask is meaningless.
+        The factor of a component outside the mask is meaningless.
         """
 
     @abstractmethod
@@ -222,17 +227,17 @@ class CovarianceStructure(ABC):
 
     @abstractmethod
     def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        """Σ⁻¹ μ ``[..., K, D]``: what multiplies x in the log-density."""
+        """Σ⁻¹ μ ``[..., K, D]``, the coefficients of x in the log-density."""
 
     @abstractmethod
     def quadratic_coefficients(
         self, precisions_cholesky: Tensor, num_components: int, num_features: int
     ) -> Tensor:
-        """What multiplies T₂(x) in the log-density: ``[..., K, Q]``."""
+        """Coefficients ``[..., K, Q]`` of T₂(x) in the log-density."""
 
     @abstractmethod
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
-        """Give standard normal ``noise [n, D]`` the covariances of the components ``labels``."""
+        """Scale standard normal ``noise [n, D]`` to the covariances of components ``labels``."""
 
     def joint_log_densities(
         self, x: Tensor, weights: Tensor, means: Tensor, precisions_cholesky: Tensor
@@ -259,10 +264,10 @@ class CovarianceStructure(ABC):
         return torch.cat([constants.unsqueeze(-1), linear, quadratic], dim=-1)
 
     def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
-        """Term ``[..., 1, n]`` that :meth:`natural_parameters` leaves out, of ``x [..., D, n]``."""
+        """Term ``[..., 1, n]`` for ``x [..., D, n]`` that :meth:`natural_parameters` leaves out."""
         return 0.0
 
     def common_log_likelihood(self, precisions_cholesky: Tensor, scatter: Tensor) -> Tensor:
-        """Sum over the rows ``[...]`` of the term that :meth:`natural_parameters` leaves out."""
+        """Sum ``[...]`` over the rows of the term that :meth:`natural_parameters` leaves out."""
         precisions = self.precisions(precisions_cholesky)
         return -0.5 * (precisions * scatter).sum((-2, -1))

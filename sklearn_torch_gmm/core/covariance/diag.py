@@ -1,4 +1,4 @@
-"""Each component has independent features, with variances of its own."""
+"""Features are independent, and each component has its own variances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each component has a covariance matrix of its own."""
+"""Each component has its own covariance matrix."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class FullCovariance(MatrixCovariance):
         return precisions_cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def squared_distances(self, x: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        differences = x - means.unsqueeze(-1)
-        return (precisions_cholesky.mT @ differences).square().sum(-2)
+        residuals = x - means.unsqueeze(-1)
+        return (precisions_cholesky.mT @ residuals).square().sum(-2)
 
     def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
         whitened = precisions_cholesky.mT @ means.unsqueeze(-1)
@@ -85,7 +85,7 @@ class FullCovariance(MatrixCovariance):
         self, precisions_cholesky: Tensor, num_components: int, num_features: int
     ) -> Tensor:
         coefficients = pack_symmetric(self.precisions(precisions_cholesky)).neg_()
-        # The squares come first; any other x_i x_j stands for both of its places.
+        # The squares come first; each other product x_i x_j stands for two entries of the matrix.
         coefficients[..., :num_features].mul_(0.5)
         return coefficients
 

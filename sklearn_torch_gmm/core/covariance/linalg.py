@@ -1,4 +1,4 @@
-"""Small symmetric matrices: packing, and triangular factors in both directions."""
+"""Packing of small symmetric matrices, and triangular factors of them and of their inverses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 def symmetric_pairs(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Row and column indices of one entry of each symmetric pair, by cyclic distance.
 
-    First all (i, i), then all (i, i + 1), with i + 1 taken modulo ``size``, and so on. In this
-    order :func:`write_products` needs two operations, whatever the size.
+    All (i, i) are followed by all (i, i + 1), with i + 1 modulo ``size``, and so on. In this order
+    :func:`write_products` needs two operations for any size.
     """
-    # The cache outlives the mode of the first caller, whose tensors autograd could not use.
+    # The cache outlives the first caller, and autograd cannot use tensors of inference mode.
     with torch.inference_mode(mode=False):
         positions = torch.arange(size * (size + 1) // 2, device=device)
         rows = positions % size
@@ -41,29 +41,26 @@ def pack_symmetric(matrices: Tensor) -> Tensor:
 
 
 def unpack_symmetric(packed: Tensor, size: int) -> Tensor:
-    """Symmetric matrices ``[..., D, D]`` from what :func:`pack_symmetric` returned."""
+    """Symmetric matrices ``[..., D, D]`` from the result of :func:`pack_symmetric`."""
     order = _unpacking_order(size, packed.device)
     matrices: Tensor = packed[..., order].unflatten(-1, (size, size))
     return matrices
 
 
 def write_products(x: Tensor, out: Tensor) -> None:
-    """Write x_i x_j into ``out [..., D(D+1)/2, n]``, pairs ordered as in :func:`symmetric_pairs`.
+    """Write x_i x_j for ``x [..., D, n]`` into ``out [..., D(D+1)/2, n]``.
 
-    Parameters
-    ----------
-    x : Tensor [..., D, n]
-    out : Tensor [..., D(D+1)/2, n]
+    The pairs are ordered as in :func:`symmetric_pairs`.
     """
     size = x.shape[-2]
     half = size // 2
-    # With the first rows again at the end, the partners at each distance lie next to one another.
+    # With the first rows repeated at the end, the partners at each distance are adjacent.
     partners = torch.cat([x, x[..., :half, :]], dim=-2).unfold(-2, size, 1).mT
     distances = (size + 1) // 2
     whole = out[..., : distances * size, :].unflatten(-2, (distances, size))
     torch.mul(x.unsqueeze(-3), partners[..., :distances, :, :], out=whole)
     if size % 2 == 0:
-        # Half around the cycle each pair would come twice.
+        # At half the cycle, each pair would occur twice.
         rest = out[..., distances * size :, :]
         torch.mul(x[..., :half, :], partners[..., half, :half, :], out=rest)
 
@@ -75,27 +72,20 @@ def identity_like(matrices: Tensor) -> Tensor:
 
 
 def inverse_cholesky(covariances: Tensor) -> tuple[Tensor, Tensor]:
-    """``U = L⁻ᵀ`` of ``Σ = L Lᵀ``, so that ``U Uᵀ = Σ⁻¹``; and a mask of the factored ones.
+    """``U = L⁻ᵀ`` for ``Σ = L Lᵀ [..., D, D]``, so that ``U Uᵀ = Σ⁻¹``; and a mask of usable ones.
 
-    Parameters
-    ----------
-    covariances : Tensor [..., D, D]
-
-    Returns
-    -------
-    U : Tensor [..., D, D], upper triangular
-    usable : Tensor [...], bool
+    U is upper triangular; the mask ``[...]`` holds bools.
     """
     lower, info = torch.linalg.cholesky_ex(covariances)
     inverse = torch.linalg.solve_triangular(lower, identity_like(lower), upper=False)
-    # The variance of a feature given those before it, where that of a singular matrix is rounding:
-    # the factor then exists by chance, and a density from it is chance as well. Neither is an
-    # infinite variance greater than itself, nor NaN, which factors without complaint on some back
-    # ends and then reaches the diagonal.
+    # The squared diagonal holds the variance of each feature given the previous ones; for a
+    # singular matrix it is only rounding error: the factor exists by chance, and densities computed
+    # from it are random. The comparison also fails for an infinite variance and for NaN, which some
+    # back ends factor without an error. Twice the bound would refuse some usable matrices.
     variances = covariances.diagonal(dim1=-2, dim2=-1)
     rounding = 2.0 * covariances.shape[-1] ** 0.5 * torch.finfo(covariances.dtype).eps
     definite = (lower.diagonal(dim1=-2, dim2=-1).square() > rounding * variances).all(-1)
-    # Many features that nearly follow from one another: entries of the inverse may overflow.
+    # With many nearly dependent features, entries of the inverse may overflow.
     finite = inverse.abs().amax((-2, -1)) < math.inf
     return inverse.mT, (info == 0) & finite & definite
 

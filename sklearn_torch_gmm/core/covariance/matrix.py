@@ -1,4 +1,4 @@
-"""What the structures that store covariance matrices share."""
+"""The common base of the structures that store covariance matrices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn_torch_gmm.core.covariance.linalg import identity_like, upper_choles
 
 
 class MatrixCovariance(CovarianceStructure):
-    """Covariances are matrices ``[..., D, D]``, precisions are kept as triangular factors."""
+    """Covariances are matrices ``[..., D, D]``; precisions are stored as triangular factors."""
 
     def regularize(self, covariances: Tensor, amount: float) -> Tensor:
         covariances.diagonal(dim1=-2, dim2=-1).add_(amount)

@@ -1,4 +1,4 @@
-"""The one place that knows the covariance types by name; users may add their own."""
+"""The only place that knows the covariance types by name; users may register their own."""
 
 from __future__ import annotations
 
@@ -11,37 +11,31 @@ from sklearn_torch_gmm.core.covariance.spherical import SphericalCovariance
 from sklearn_torch_gmm.core.covariance.tied import TiedCovariance
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
-"""How the covariance of a component may look.
+"""The form of the components' covariances.
 
-- ``"full"``: each component has a covariance matrix of its own;
+- ``"full"``: each component has its own covariance matrix;
 - ``"tied"``: all components share one covariance matrix;
-- ``"diag"``: each component has a variance for each feature;
-- ``"spherical"``: each component has one variance.
+- ``"diag"``: each component has its own variance for each feature;
+- ``"spherical"``: each component has its own variance, the same for all features.
 """
 
 SCIKIT_LEARN_TYPES = ("full", "tied", "diag", "spherical")
-"""The types that scikit-learn has as well."""
+"""The types that scikit-learn supports."""
 
-STRUCTURES: dict[str, CovarianceStructure] = {
-    structure.name: structure
-    for structure in (
-        FullCovariance(),
-        TiedCovariance(),
-        DiagonalCovariance(),
-        SphericalCovariance(),
-    )
-}
+_BUILT_IN = (FullCovariance(), TiedCovariance(), DiagonalCovariance(), SphericalCovariance())
+
+STRUCTURES: dict[str, CovarianceStructure] = {structure.name: structure for structure in _BUILT_IN}
 
 
 def register_structure(structure: CovarianceStructure) -> None:
-    """Make a structure available as the ``covariance_type`` of its name, in this process.
+    """Make a structure available under its name as a ``covariance_type`` in this process.
 
-    Models with that type can be loaded only where it is registered.
+    Models of that type can be loaded only in processes where it is registered.
 
     Raises
     ------
     ValueError
-        If the name is taken.
+        If the name is already taken.
     """
     if structure.name in STRUCTURES:
         msg = f"The covariance type {structure.name!r} is taken: give the structure another name."
@@ -50,16 +44,16 @@ def register_structure(structure: CovarianceStructure) -> None:
 
 
 def get_structure(covariance_type: str) -> CovarianceStructure:
-    """Return the structure of that name.
+    """Return the structure of a name.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If the name is not registered.
     """
     try:
         return STRUCTURES[covariance_type]
-    except (KeyError, TypeError):  # a list cannot be looked up
+    except (KeyError, TypeError):  # an unhashable value, such as a list
         known = ", ".join(map(repr, STRUCTURES))
         msg = f"Unknown covariance type {covariance_type!r}: use one of {known}."
         raise ValueError(msg) from None

@@ -13,7 +13,7 @@ class TiedCovariance(MatrixCovariance):
     """One covariance ``[..., D, D]``; T₂(x) is empty.
 
     The quadratic term −½ xᵀ Σ⁻¹ x is common to all components: it cancels in the responsibilities,
-    and its sum over the rows is −½ tr(Σ⁻¹ Σ_n x xᵀ). So an iteration costs O(N D K).
+    and its sum over the rows is −½ tr(Σ⁻¹ Σ_n x xᵀ). An iteration thus costs only O(N D K).
     """
 
     name = "tied"
@@ -74,7 +74,7 @@ class TiedCovariance(MatrixCovariance):
         return eigenvalues[..., :1].expand(*covariances.shape[:-2], num_components)
 
     def fill_components(self, covariances: Tensor, chosen: Tensor, variances: Tensor) -> Tensor:
-        # The one covariance is everybody's: a component without rows changes nothing in it.
+        # An empty component does not change the covariance that it shares with the others.
         return covariances
 
     def log_determinants(
@@ -84,10 +84,10 @@ class TiedCovariance(MatrixCovariance):
         return diagonal.log().sum(-1, keepdim=True).expand(*diagonal.shape[:-1], num_components)
 
     def squared_distances(self, x: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        # Whitening rows and means apart would cost one product instead of K, and lose the digits
-        # of what they have in common.
-        differences = x - means.unsqueeze(-1)
-        return (precisions_cholesky.mT.unsqueeze(-3) @ differences).square().sum(-2)
+        # Whitening rows and means separately would take one product instead of K, but cancellation
+        # of their common offset would cost precision.
+        residuals = x - means.unsqueeze(-1)
+        return (precisions_cholesky.mT.unsqueeze(-3) @ residuals).square().sum(-2)
 
     def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
         return (means @ precisions_cholesky) @ precisions_cholesky.mT

@@ -1,4 +1,4 @@
-"""What the structures that store variances share."""
+"""The common base of the structures that store variances."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class VarianceCovariance(CovarianceStructure):
 
     @abstractmethod
     def pool(self, variances: Tensor) -> Tensor:
-        """Variances ``[..., K, D]`` in the shape of the covariances."""
+        """Reduce variances ``[..., K, D]`` to the shape of the covariances."""
 
     def at_least_rounding(self, covariances: Tensor, means: Tensor, counts: Tensor) -> Tensor:
-        # scikit-learn divides E[x²] and E[x] by counts that are larger by 10 eps, which leaves
-        # 10 eps μ² / count of an E[x²] - E[x]² that should be zero. With five rows or more that
-        # is lost in the rounding of the squares, two eps of them.
+        # scikit-learn divides E[x²] and E[x] by counts that are larger by 10 eps, so that an
+        # E[x²] - E[x]² that should be zero becomes 10 eps μ² / count. With five rows or more, that
+        # is lost in the rounding of the squares by 2 eps.
         excess = 10 * torch.finfo(means.dtype).eps * means.square() / counts.unsqueeze(-1)
         least = torch.where(counts.unsqueeze(-1) < FEW_ROWS, excess, 0.0)
         return torch.maximum(covariances, self.pool(least))

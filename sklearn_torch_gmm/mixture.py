@@ -10,11 +10,14 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.mixture import GaussianMixture as ScikitLearnMixture
+from sklearn.utils import Tags
 
 from sklearn_torch_gmm._estimator import inference
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fitted_state import check_can_continue, fitted_parameters
+from sklearn_torch_gmm._estimator.hooks import ONLY_OURS, open_to_hooks
 from sklearn_torch_gmm._estimator.starting_values import (
     check_fixed,
     check_means,
@@ -44,7 +47,7 @@ InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
 """
 
 
-class GaussianMixture(BaseGaussianMixture):
+class GaussianMixture(BaseGaussianMixture, ScikitLearnMixture):
     """Gaussian mixture with scikit-learn's parameters, random numbers and results.
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: with the same `random_state` it starts
@@ -171,7 +174,19 @@ default='kmeans'
             "Try different init parameters, or increase max_iter, "
             "tol, or check for degenerate data."
         ),
+        answers_as_scikit_learn=True,
     )
+
+    # A subclass may override whatever scikit-learn's methods of these names call.
+    fit = open_to_hooks(BaseGaussianMixture.fit)
+    fit_predict = open_to_hooks(BaseGaussianMixture.fit_predict)
+    partial_fit = open_to_hooks(BaseGaussianMixture.partial_fit)
+    predict = open_to_hooks(BaseGaussianMixture.predict)
+    predict_proba = open_to_hooks(BaseGaussianMixture.predict_proba)
+    score_samples = open_to_hooks(BaseGaussianMixture.score_samples)
+    score = open_to_hooks(BaseGaussianMixture.score)
+    bic = open_to_hooks(BaseGaussianMixture.bic)
+    aic = open_to_hooks(BaseGaussianMixture.aic)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseGaussianMixture._parameter_constraints,
@@ -230,12 +245,18 @@ default='kmeans'
         self.trainer_params = trainer_params
         self.fixed = fixed
 
+    def __sklearn_tags__(self) -> Tags:
+        # scikit-learn's class looks for init_params among names, and here it may be an array.
+        tags: Tags = super(ScikitLearnMixture, self).__sklearn_tags__()
+        tags.estimator_type = "clusterer"
+        return tags
+
     @classmethod
     def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
         return dict(params)
 
     def _scikit_learn_parameters(self) -> dict[str, Any]:
-        only_ours = {"batch_size", "num_workers", "trainer_params", "fixed"}
+        only_ours = set(ONLY_OURS)
         if not isinstance(self.init_params, str):
             # scikit-learn has neither functions nor arrays, which a fitted mixture does not need.
             only_ours.add("init_params")

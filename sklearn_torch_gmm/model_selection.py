@@ -16,7 +16,11 @@ from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import FitData, read_data
 from sklearn_torch_gmm._estimator.fitted_state import keep_result
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
-from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
+from sklearn_torch_gmm._estimator.outcome import (
+    as_before_on_failure,
+    level_of_caller,
+    warn_of_outcome,
+)
 from sklearn_torch_gmm._estimator.validation import given
 from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
 from sklearn_torch_gmm._selection import results as sweep
@@ -285,9 +289,9 @@ default='kmeans'
                 f"{len(errors)} of {len(results['error'])} fits failed, and only the others were "
                 f"compared; results_ holds the errors. The first is {errors[0]}",
                 FitFailedWarning,
-                stacklevel=3,
+                stacklevel=level_of_caller(),
             )
-        warn_of_outcome(best, result, settings[position], stacklevel=4)
+        warn_of_outcome(best, result, settings[position])
         self.best_estimator_ = best
         self.n_components_ = best.n_components
         self.covariance_type_ = best.covariance_type

@@ -20,10 +20,11 @@ PLACES = {
 """What an error must name: a component or a row by its number, or what is the matter with what."""
 
 REMEDY = (
-    r"would do|\btry\b|increase|decrease|divide|\bscale\b|leave (\w+ )?out|remove|impute|\buse\b"
+    r"would do|is sufficient|\btry\b|increase|decrease|divide|\bscale\b|leave (\w+ )?out|remove"
+    r"|impute|\buse\b"
     r"|must|should|at least|minimum|expected|one of|choose|transform|convert"
 )
-"""What an error must offer: a change that would do, or what would have been allowed."""
+"""What an error must offer: a change that is sufficient, or what would have been allowed."""
 
 _DISTANCES = ("whole_mean", "whole_variance", "group_weight", "group_mean", "group_covariance")
 

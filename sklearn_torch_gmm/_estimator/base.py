@@ -18,13 +18,14 @@ from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.utils import check_random_state
 
 from sklearn_torch_gmm._estimator import conversions, fitted_state, inference
-from sklearn_torch_gmm._estimator.binding import constructor
+from sklearn_torch_gmm._estimator.binding import computed, constructor
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import read_data
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
-from sklearn_torch_gmm._estimator.validation import given, like_input
+from sklearn_torch_gmm._estimator.spelling import check_names
+from sklearn_torch_gmm._estimator.validation import like_input
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, settings_of, starts_from_array
 from sklearn_torch_gmm._private_parts import validate_parameters
 from sklearn_torch_gmm._saving import estimators as saving
@@ -71,6 +72,10 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         "trainer_params": [dict, None],
         "random_state": ["random_state"],
     }
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        check_names(cls, kwargs)
+        return super().__new__(cls)
 
     # -- methods of the public classes ------------------------------------------------------------
 
@@ -168,17 +173,7 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
             If the data are sparse or not numeric, or `trainer_params` hold a parameter that the
             trainer does not have or declares with another type.
         """
-        validate_parameters(self)
-        with as_before_on_failure(self):
-            data = read_data(self, X, sample_weight, keep_all=starts_from_array(self))
-            rows = data.rows
-            if rows.num_rows is not None:
-                check_number_of_rows(rows.num_rows, self.n_clusters, self._vocabulary.components)
-            random_state = check_random_state(self.random_state)
-            settings = settings_of(self, rows.num_features, random_state)
-            result = fit_mixture(rows, settings, ckpt_path)
-            warn_of_outcome(self, result, settings)
-            fitted_state.keep_result(self, result, settings, data)
+        self._fit(X, sample_weight, ckpt_path)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
@@ -197,8 +192,26 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         -------
         labels : ndarray or Tensor of shape (N,), int64
         """
-        self.fit(X, **given(y=y, sample_weight=sample_weight))
-        return self.predict(X) if is_read_in_pieces(X) else like_input(as_tensor(self.labels_), X)
+        self._fit(X, sample_weight)
+        if is_read_in_pieces(X):
+            return self.predict(X)
+        return like_input(as_tensor(self.labels_), X, self._vocabulary)
+
+    def _fit(
+        self, X: Any, sample_weight: Any, ckpt_path: str | PathLike[str] | None = None
+    ) -> None:
+        """Fit; `fit` and `fit_predict` do not call each other, so that either may be overridden."""
+        validate_parameters(self)
+        with as_before_on_failure(self):
+            data = read_data(self, X, sample_weight, keep_all=starts_from_array(self))
+            rows = data.rows
+            if rows.num_rows is not None:
+                check_number_of_rows(rows.num_rows, self.n_clusters, self._vocabulary.components)
+            random_state = check_random_state(self.random_state)
+            settings = settings_of(self, rows.num_features, random_state)
+            result = fit_mixture(rows, settings, ckpt_path)
+            warn_of_outcome(self, result, settings)
+            fitted_state.keep_result(self, result, settings, data)
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, step_exponent: float = 0.7
@@ -250,6 +263,7 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     predict = inference.predict
     predict_proba = inference.predict_proba
     score_samples = inference.score_samples
+    component_log_densities = inference.component_log_densities
     score = inference.score
     bic = inference.bic
     aic = inference.aic
@@ -271,9 +285,9 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         if not hasattr(self, "precisions_cholesky_"):
             self.precisions_cholesky_ = fitted_state.factors_of(self, value)
 
-    @property
+    @computed
     def model_(self) -> GaussianMixtureModel:
-        """The fitted mixture as a torch module on the CPU, created at each access."""
+        """The fitted mixture as a torch module, on the CPU; a new one each time."""
         return fitted_state.torch_model(self)
 
     # -- conversions ------------------------------------------------------------------------------
@@ -284,7 +298,7 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
 
     # -- saving -----------------------------------------------------------------------------------
 
-    @property
+    @computed
     def persistent_attributes(self) -> list[str]:
         """Names of the fitted attributes that are saved if the estimator has them.
 

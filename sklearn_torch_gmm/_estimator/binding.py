@@ -1,9 +1,23 @@
-"""Functions of one module as class methods of a class in another."""
+"""Functions of one module as members of a class in another."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+
+Value = TypeVar("Value")
+
+
+class computed(Generic[Value]):
+    """A property that a subclass, or an instance, may replace by a value of its own."""
+
+    def __init__(self, function: Callable[[Any], Value]) -> None:
+        self.fget = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: object, owner: type) -> Value:
+        return cast(Value, self) if instance is None else self.fget(instance)
+
 
 if TYPE_CHECKING:
     P = ParamSpec("P")

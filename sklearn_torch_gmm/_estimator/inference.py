@@ -97,6 +97,31 @@ def score_samples(self, X: Any) -> Any:
     return _evaluate(self, "log_densities", X)
 
 
+def component_log_densities(self, X: Any) -> Any:
+    """Return log p(x | component) for each sample and component, without the weights.
+
+    It tells components apart also where :meth:`predict_proba` is zero or one to rounding.
+
+    Parameters
+    ----------
+    X : array-like, DataFrame, Tensor, Dataset, DataLoader or store of shape (N, D)
+        Samples, in any form that :meth:`fit` accepts.
+
+    Returns
+    -------
+    log_densities : ndarray or Tensor of shape (N, K)
+        log N(x | μ_k, Σ_k), in nats.
+
+    Examples
+    --------
+    >>> from sklearn_torch_gmm import GaussianMixture
+    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> mixture.component_log_densities([[0.0], [100.0]]).round().tolist()
+    [[-1.0, -9.0], [-5001.0, -4609.0]]
+    """
+    return _evaluate(self, "component_log_densities", X)
+
+
 def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
     """Return the mean log-density of the samples; larger is better.
 
@@ -285,7 +310,8 @@ def _evaluate(mixture: BaseEstimator, quantity: str, X: Any) -> Any:
     # A tensor is evaluated on its own device, all else on the device of the trainer.
     rows = rows_of(X)
     device = rows.device if isinstance(X, Tensor) else None
-    return like_input(getattr(inference_of(mixture, device), quantity)(rows), X)
+    values = getattr(inference_of(mixture, device), quantity)(rows)
+    return like_input(values, X, mixture._vocabulary)
 
 
 def _total_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tuple[float, float]:
@@ -298,12 +324,12 @@ def _total_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tu
         return math.fsum(total for total, _ in sums), weight
     log_densities = mixture.score_samples(X)
     num_rows = log_densities.shape[0]
+    if isinstance(log_densities, Tensor) and (log_densities.is_cpu or sample_weight is not None):
+        log_densities = log_densities.cpu().numpy()
     if sample_weight is None:
         # The mean times N, not the sum, rounds as scikit-learn does.
         return float(log_densities.mean()) * num_rows, float(num_rows)
     weights = validate_weights(sample_weight, num_rows)
-    if isinstance(log_densities, Tensor):
-        log_densities = log_densities.cpu().numpy()
     # 0 * -inf would be NaN; a sample of weight zero contributes 0.
     kept = weights > 0
     return float(weights[kept] @ log_densities[kept]), float(weights.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Iterator
@@ -32,11 +33,9 @@ def as_before_on_failure(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
-def warn_of_outcome(
-    mixture: BaseEstimator, result: FitResult, settings: FitSettings, *, stacklevel: int = 3
-) -> None:
+def warn_of_outcome(mixture: BaseEstimator, result: FitResult, settings: FitSettings) -> None:
     """Warn of empty components, a falling likelihood and a fit that did not converge."""
-    warn_of_empty(result.empty, settings.fixed, stacklevel=stacklevel + 1)
+    warn_of_empty(result.empty, settings.fixed)
     if result.fall:
         (before, after), regularization = result.fall, settings.regularization.name
         warnings.warn(
@@ -44,14 +43,14 @@ def warn_of_outcome(
             f"rounding and {regularization} explain: the covariances are too ill-conditioned for "
             f"the arithmetic. Scale the features alike, or increase {regularization}.",
             ConvergenceWarning,
-            stacklevel=stacklevel,
+            stacklevel=level_of_caller(),
         )
     if settings.loop.max_iter != 0 and not result.converged:
         advice = mixture._vocabulary.convergence_advice
-        warnings.warn(advice, ConvergenceWarning, stacklevel=stacklevel)
+        warnings.warn(advice, ConvergenceWarning, stacklevel=level_of_caller())
 
 
-def warn_of_empty(components: list[int], fixed: frozenset[Part], *, stacklevel: int = 3) -> None:
+def warn_of_empty(components: list[int], fixed: frozenset[Part]) -> None:
     """Warn of components that kept their means because they had no samples."""
     if components:
         kept = "covariance" if "covariances" in fixed else "has the variance of the data"
@@ -59,8 +58,17 @@ def warn_of_empty(components: list[int], fixed: frozenset[Part], *, stacklevel: 
             f"Components {components} lost all their rows; each keeps its last mean and {kept}. "
             "Try fewer components or another initialization.",
             EmptyComponentWarning,
-            stacklevel=stacklevel,
+            stacklevel=level_of_caller(),
         )
+
+
+def level_of_caller() -> int:
+    """The `stacklevel` at which a function that calls this warns the caller of the package."""
+    package, level = __name__.partition(".")[0], 0
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def check_representable(variances: Tensor, dtype: Any) -> None:

@@ -66,7 +66,7 @@ def update_with_batch(
             None if is_first else fitted_parameters(mixture),
             (weight / (seen + weight)) ** step_exponent,
         )
-        warn_of_empty(result.empty, settings.fixed, stacklevel=4)
+        warn_of_empty(result.empty, settings.fixed)
         dtype = numpy_dtype(X) if is_first else mixture.means_.dtype
         set_parameters(mixture, result.parameters, dtype)
         remember_known_parts(mixture, settings, continues=not is_first)

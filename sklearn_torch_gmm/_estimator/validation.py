@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from sklearn_torch_gmm._estimator.vocabulary import Vocabulary
 from sklearn_torch_gmm.rows.checks import FLOAT_TYPES
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -113,8 +115,15 @@ def rows_of(X: Any) -> Tensor:
     return X if isinstance(X, Tensor) else as_tensor(X)
 
 
-def like_input(result: Tensor, X: Any) -> Any:
-    """Return ``result`` as a tensor if the validated ``X`` is one, and as an array otherwise."""
-    if isinstance(X, Tensor):
-        return result.to(X.device)
-    return result.cpu().numpy()
+def like_input(result: Tensor, X: Any, vocabulary: Vocabulary) -> Any:
+    """Return ``result`` as a tensor if the validated ``X`` is one, and as an array otherwise.
+
+    scikit-learn gives an array for a tensor unless array API dispatch is on, and refuses tensors on
+    an accelerator, which ours come back as.
+    """
+    is_array = not isinstance(X, Tensor) or (
+        vocabulary.answers_as_scikit_learn
+        and X.device.type == "cpu"
+        and not get_config()["array_api_dispatch"]
+    )
+    return result.cpu().numpy() if is_array else result.to(X.device)

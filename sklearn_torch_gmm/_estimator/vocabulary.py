@@ -12,11 +12,22 @@ from sklearn_torch_gmm.em.settings import FitSettings
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Names of the parameters that shared code needs, and the advice if a fit did not converge."""
+    """What the shared code has to know of a public class.
+
+    Attributes
+    ----------
+    components, start : str
+        Names of the parameters for the number of components and for the initialization.
+    convergence_advice : str
+        The warning of a fit that did not converge.
+    answers_as_scikit_learn : bool
+        Whether a CPU tensor is answered with arrays while array API dispatch is off.
+    """
 
     components: str
     start: str
     convergence_advice: str
+    answers_as_scikit_learn: bool = False
 
 
 def starts_from_array(mixture: BaseEstimator) -> bool:

@@ -204,7 +204,7 @@ def save_attributes(self, path: PathLike) -> None:
 
 
 def load_attributes(self, path: PathLike) -> None:
-    """Take the fitted attributes from a directory; those of an earlier fit are dropped.
+    """Load the fitted attributes from a directory, replacing those of an earlier fit.
 
     Parameters
     ----------

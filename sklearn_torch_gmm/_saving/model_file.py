@@ -70,7 +70,7 @@ def write_model(
         msg = "A model is saved to a directory, and this is a file: give another path"
         raise NotADirectoryError(errno.ENOTDIR, msg, str(directory))
     if (directory / MODEL_FILE).exists():
-        # A file that is not a model is not ours to replace.
+        # Never overwrite a file that is not a saved model.
         found = _read(directory)
         if keep_other and set(found.parts) - set(parts):
             _check_class(found, class_name, directory)

@@ -23,7 +23,7 @@ _RANDOM_WORDS = 624
 
 
 def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return a value in terms of JSON, and put its arrays into ``tensors``.
+    """Encode a value as JSON, and put its arrays into ``tensors``.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def decode(content: Any, tensors: Mapping[str, Tensor], origin: str) -> Any:
 
 
 def _check_depth(content: Any, left: int) -> None:
-    """Raise ValueError for JSON that is nested more deeply than what :func:`encode` makes.
+    """Raise ValueError for JSON nested more deeply than :func:`encode` produces.
 
     Each level of a value is up to three levels of JSON, of a tagged list of pairs.
     """

@@ -8,7 +8,9 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from sklearn_torch_gmm._estimator import inference
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
@@ -18,11 +20,17 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _delegated(method: Method) -> Method:
-    """Return a method that calls the same method of the chosen mixture, with its signature."""
+    """Return a method that calls the same method of the chosen mixture, with its signature.
+
+    A search answers a tensor with a tensor, which scikit-learn's mixture does not.
+    """
 
     @wraps(method)
     def delegate(self: ChosenMixture, *args: Any, **kwargs: Any) -> Any:
-        return method(self._best, *args, **kwargs)
+        result = method(self._best, *args, **kwargs)
+        asks_with_tensor = isinstance(kwargs.get("X", args[0] if args else None), Tensor)
+        is_array = asks_with_tensor and isinstance(result, np.ndarray)
+        return torch.from_numpy(result) if is_array else result
 
     return cast(Method, delegate)
 
@@ -60,6 +68,7 @@ class ChosenMixture:
     predict = _delegated(inference.predict)
     predict_proba = _delegated(inference.predict_proba)
     score_samples = _delegated(inference.score_samples)
+    component_log_densities = _delegated(inference.component_log_densities)
     score = _delegated(inference.score)
     bic = _delegated(inference.bic)
     aic = _delegated(inference.aic)

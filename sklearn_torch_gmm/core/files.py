@@ -34,7 +34,7 @@ def check_regular_file(path: Path, *, follow_links: bool = False) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that readers, at any time, find the old one or the new one.
+    """Write a file so that readers always see either the old one or the new one.
 
     Several processes may write to one place: the last of them to be done stays.
     """
@@ -73,7 +73,7 @@ def sync_directory(path: Path) -> None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove what processes that were killed have left of their files."""
+    """Remove temporary files left behind by killed processes."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
         # Another process may remove it at the same time.
         with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from sklearn_torch_gmm.core.workspace import (
     subtract_transposed,
 )
 
-TOLERATED_ERROR_OF_ANSWERS = 1e-9
+TOLERATED_ERROR_OF_PREDICTIONS = 1e-9
 """Bound on the rounding error of a log-density, in nats, up to which chunks use one product.
 
 With twice the value, predictions may differ twice as much between the two methods.
@@ -34,7 +34,7 @@ A row has at least ten for each mean, since a density costs as much as ten resid
 value, data of up to twice the size would take the slower path.
 """
 
-WIDE_RATIO_OF_ANSWERS = 2
+WIDE_RATIO_OF_PREDICTIONS = 2
 """Ratio of moments to residuals of a row from which on one product with the moments takes more time
 than one product per component with the residuals.
 
@@ -74,7 +74,7 @@ class Inference:
         result = torch.empty(rows.shape[0], dtype=torch.long, device=rows.device)
         with torch.inference_mode(), without_autocast(self._means.device.type):
             for place, joint in self._chunks(rows):
-                # The first of equal maxima, as by `argmax`, which takes several times as long.
+                # Ties go to the first component, as with `argmax`, which is several times slower.
                 result[place] = joint.max(1).indices.flatten()
         return result
 
@@ -96,6 +96,19 @@ class Inference:
                 result[place] = joint.mT.flatten(0, 1)
         return result
 
+    def component_log_densities(self, rows: Tensor) -> Tensor:
+        """Log p(x | component), in nats, without the weights: ``[N, K]``."""
+        components = self._weights.shape[0]
+        result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
+        # From residuals: far from all components the product with T(x) would lose digits.
+        alike = Inference(
+            torch.ones_like(self._weights), self._means, self._factors, self._structure
+        )
+        with torch.inference_mode(), without_autocast(self._means.device.type):
+            for place, densities in alike._exact_chunks(rows, 0, with_common_term=True):
+                result[place] = densities.mT.flatten(0, 1)
+        return result
+
     def _chunks(
         self, rows: Tensor, *, with_common_term: bool = False
     ) -> Iterator[tuple[slice, Tensor]]:
@@ -106,7 +119,7 @@ class Inference:
         """
         components, features = self._means.shape
         length = 1 + self._structure.num_moments(features)
-        wide = is_wide(length, self._means.numel(), ratio=WIDE_RATIO_OF_ANSWERS)
+        wide = is_wide(length, self._means.numel(), ratio=WIDE_RATIO_OF_PREDICTIONS)
         if wide or self._are_few(rows.shape[0]):
             yield from self._exact_chunks(rows, 0, with_common_term=with_common_term)
             return
@@ -172,7 +185,7 @@ class Inference:
     def _is_safe(self, x: Tensor) -> bool:
         """Whether the log-densities of ``x [T, D, n]`` may be computed from moments."""
         largest = largest_moments(extents_of(x), self._structure)
-        return bool(cancellation(self._natural, largest) <= TOLERATED_ERROR_OF_ANSWERS)
+        return bool(cancellation(self._natural, largest) <= TOLERATED_ERROR_OF_PREDICTIONS)
 
     @cached_property
     def _centre(self) -> Tensor:

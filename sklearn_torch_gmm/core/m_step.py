@@ -17,7 +17,7 @@ from sklearn_torch_gmm.core.parameters import MixtureParameters
 
 
 def negligible_weight(dtype: torch.dtype) -> float:
-    """Weight, in rows, up to which a component counts as empty: the rounding error of one row.
+    """The total weight, in rows, up to which a component counts as empty: the rounding of one row.
 
     The factor 10 is that of scikit-learn, which adds 10 eps to the weights.
     """

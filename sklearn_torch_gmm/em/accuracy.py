@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.inference import TOLERATED_ERROR_OF_ANSWERS
+from sklearn_torch_gmm.core.inference import TOLERATED_ERROR_OF_PREDICTIONS
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.rounding import (
     TOLERATED_ERROR,
@@ -99,7 +99,7 @@ class Accuracy:
     def allows_fast_scores(self, mixtures: Mixtures) -> bool:
         """Whether the fast E-step computes likelihoods to the precision of predictions."""
         errors: list[float] = self.errors(mixtures).tolist()
-        return all(error <= TOLERATED_ERROR_OF_ANSWERS for error in errors)
+        return all(error <= TOLERATED_ERROR_OF_PREDICTIONS for error in errors)
 
     def _are_tolerated(self, errors: Sequence[float]) -> bool:
         # Not `any(error > ...)`: a bound that is NaN is not tolerated either.

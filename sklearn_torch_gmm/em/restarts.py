@@ -41,7 +41,7 @@ class Restart:
     """The first two consecutive mean log-likelihoods that fall by more than rounding and
     regularization explain; empty if there are no such two."""
     error: ValueError | None = None
-    """The reason why it takes no further part."""
+    """Why this restart was dropped, if it was."""
     log_likelihood: float = math.nan
     """Mean of log p(x) over the rows under `parameters`, in nats, if a last pass computed it."""
     certainty: float = math.nan

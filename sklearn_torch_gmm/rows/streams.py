@@ -239,7 +239,7 @@ def _can_shard(stream: IterableDataset[Any]) -> bool:
 
 
 def _not_exhausted(items: Iterator[Any]) -> Iterator[Any]:
-    """The items of a stream that is known not to be empty."""
+    """Iterate over a stream that is known to be non-empty."""
     for first in items:
         return chain([first], items)
     msg = (

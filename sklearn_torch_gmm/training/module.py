@@ -201,7 +201,7 @@ class EMModule(pl.LightningModule):
             self.log("nll", nll, prog_bar=True, reduce_fx="max", rank_zero_only=True)
 
     def _allow_more_epochs(self, repeats: int) -> None:
-        """Let repeated iterations count once."""
+        """Count a repeated iteration only once."""
         loop = self.trainer.fit_loop
         if loop.max_epochs is not None and loop.max_epochs >= 0:
             loop.max_epochs += repeats
@@ -256,7 +256,7 @@ class EMModule(pl.LightningModule):
         self._stop()
 
     def _stop(self) -> None:
-        """Let no epoch follow: the mixtures themselves count their iterations."""
+        """Prevent further epochs: the mixtures themselves count their iterations."""
         self.trainer.fit_loop.min_epochs = None
         self.trainer.should_stop = True
 

@@ -12,6 +12,7 @@ import os
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
@@ -39,7 +40,7 @@ def check_trainer_params(params: Mapping[Any, Any]) -> None:
     if unknown:
         msg = (
             f"trainer_params holds {', '.join(unknown)}, which pytorch_lightning.Trainer does not "
-            f"know. It takes: {', '.join(sorted(hints))}."
+            f"know. It takes: {', '.join(sorted(hints))}.{_suggestion(params, hints)}"
         )
         raise TypeError(msg)
     for name, value in params.items():
@@ -51,6 +52,13 @@ def check_trainer_params(params: Mapping[Any, Any]) -> None:
             )
             raise TypeError(msg)
     _check_plugins(params.get("plugins"))
+
+
+def _suggestion(params: Mapping[Any, Any], hints: Mapping[str, Any]) -> str:
+    """Names of the trainer that look like the unknown ones."""
+    unknown = [name for name in params if isinstance(name, str) and name not in hints]
+    near = [match for name in unknown for match in get_close_matches(name, hints, n=1)]
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def as_list(value: Any) -> list[Any]:

@@ -9,7 +9,13 @@ from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from tests.core import oracle
 from tests.core.oracle import Mixture
-from tests.core.steps import make_inference, make_parameters, tensor
+from tests.core.steps import (
+    as_parameters,
+    make_inference,
+    make_parameters,
+    mixture_of,
+    tensor,
+)
 
 METHODS = ["labels", "log_densities", "responsibilities"]
 
@@ -200,3 +206,24 @@ def test_differences_to_many_means_stay_within_the_memory_of_a_chunk(rng, monkey
     assert sum(sizes) == 3 * num_components
     # The differences, their squares, and one more.
     assert 3 * 8 * num_components * num_features * max(sizes) <= chunk_bytes
+
+
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+@pytest.mark.parametrize("num_rows", [7, 3000])
+def test_component_log_densities_are_those_of_scipy(rng, name, num_rows):
+    mixture, structure = mixture_of(rng, name), get_structure(name)
+    # Far out, where each responsibility is zero or one to rounding.
+    rows = 30.0 * rng.standard_normal((num_rows, 2))
+    inference = make_inference(as_parameters(name, mixture), structure)
+    expected = oracle.joint_log_densities(mixture, rows) - np.log(mixture.weights)[:, None]
+    found = inference.component_log_densities(tensor(rows))
+    np.testing.assert_allclose(found, expected.T, rtol=1e-10)
+
+
+def test_a_component_without_weight_has_a_density_of_its_own(rng):
+    mixture = mixture_of(rng, "full")
+    rows = rng.standard_normal((5, 2))
+    parameters = as_parameters("full", mixture._replace(weights=np.array([0.0, 0.5, 0.5])))
+    found = make_inference(parameters, get_structure("full")).component_log_densities(tensor(rows))
+    expected = oracle.joint_log_densities(mixture._replace(weights=np.ones(3)), rows)
+    np.testing.assert_allclose(found, expected.T, rtol=1e-10)

@@ -203,12 +203,18 @@ def test_a_fit_that_failed_is_not_fitted(X, face):
 
 
 @each_face
-@pytest.mark.parametrize(
-    "other", [None, BayesianGaussianMixture(), Documented(), DropIn(), Theirs], ids=repr
-)
+@pytest.mark.parametrize("other", [None, BayesianGaussianMixture(), Documented(), Theirs], ids=repr)
 def test_other_classes_are_refused(face, other):
     with pytest.raises(TypeError, match=r"takes a fitted sklearn.mixture.GaussianMixture, got a"):
         face.from_sklearn(other)
+
+
+@each_face
+def test_the_drop_in_is_one_of_scikit_learns(face):
+    with pytest.raises(NotFittedError):
+        face.from_sklearn(DropIn())
+    mixture = DropIn(2, random_state=0).fit(np.arange(20.0).reshape(10, 2))
+    np.testing.assert_array_equal(face.from_sklearn(mixture).means_, mixture.means_)
 
 
 # -- where torch is not installed, and beyond -----------------------------------------------------

@@ -120,7 +120,7 @@ def test_the_error_just_below_the_threshold_is_tolerable(name, dtype):
 def test_predictions_change_their_form_at_their_threshold(monkeypatch, name, side):
     factor = 0.99 if side == "below" else 1.01
     spread = spread_at(
-        name, factor * inference.TOLERATED_ERROR_OF_ANSWERS, which="bound_of_densities"
+        name, factor * inference.TOLERATED_ERROR_OF_PREDICTIONS, which="bound_of_densities"
     )
     case = Case(np.random.default_rng(0), name, spread)
     exact = []
@@ -138,7 +138,7 @@ def test_predictions_change_their_form_at_their_threshold(monkeypatch, name, sid
     normal = torch.distributions.Normal(case.parameters.means[0].unsqueeze(1), 1.0)
     expected = (normal.log_prob(case.rows).sum(-1) + np.log(0.5)).logsumexp(0)
     torch.testing.assert_close(
-        answers, expected, rtol=0, atol=ERROR_FACTOR * inference.TOLERATED_ERROR_OF_ANSWERS
+        answers, expected, rtol=0, atol=ERROR_FACTOR * inference.TOLERATED_ERROR_OF_PREDICTIONS
     )
 
 

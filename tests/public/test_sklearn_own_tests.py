@@ -18,9 +18,6 @@ import sklearn
 ROOT = Path(__file__).parents[1]
 
 REACHES_INTO_PRIVATE_PARTS = {
-    "test_gaussian_mixture_precisions_init": (
-        "calls the private methods _set_parameters and _initialize of the class"
-    ),
     "test_gaussian_mixture_all_init_does_not_estimate_gaussian_parameters": (
         "counts the calls of _estimate_gaussian_parameters, a private function of scikit-learn's "
         "module; what it is after, that a start which is given whole is not estimated, is tested "

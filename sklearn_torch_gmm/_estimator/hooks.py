@@ -1,0 +1,110 @@
+"""Subclasses that override what scikit-learn's mixture calls: its own methods then run.
+
+scikit-learn's methods call each other, and a subclass may stand in for any of them: with an
+`_m_step` that keeps the weights equal, an `_estimate_log_prob` of another density, a `fit_predict`
+that sorts the components. Which names are hooks of which method is read from the code of
+scikit-learn's class.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable, Iterator
+from functools import lru_cache, wraps
+from types import CodeType
+from typing import Any, TypeVar, cast
+
+from sklearn.base import BaseEstimator
+from sklearn.mixture import GaussianMixture as ScikitLearnMixture
+
+from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+ONLY_OURS = ("batch_size", "num_workers", "trainer_params", "fixed")
+"""Parameters that scikit-learn's class does not have; each asks for nothing by default."""
+
+FITS = ("fit", "fit_predict", "partial_fit")
+
+
+def open_to_hooks(method: Method) -> Method:
+    """Return a method that gives way to scikit-learn's where a subclass overrides a hook of it."""
+    name, signature = method.__name__, inspect.signature(method)
+
+    @wraps(method)
+    def either(self: BaseEstimator, *args: Any, **kwargs: Any) -> Any:
+        hooks = overridden_hooks(cast(Hashable, type(self)), name)
+        if not hooks:
+            return method(self, *args, **kwargs)
+        given = signature.bind(self, *args, **kwargs).arguments
+        _check_honoured(self, hooks, name, given)
+        known = _parameters_of(name)
+        own = {key: given[key] for key in given if key in known and key != "self"}
+        return getattr(ScikitLearnMixture, name)(self, **own)
+
+    return cast(Method, either)
+
+
+def _check_honoured(
+    mixture: BaseEstimator, hooks: tuple[str, ...], method: str, given: dict[str, Any]
+) -> None:
+    """Raise TypeError for what scikit-learn's methods do not know."""
+    own = getattr(ScikitLearnMixture, method, None)
+    strange = [method] if own is None else []
+    if own is not None:
+        known = inspect.signature(own).parameters
+        strange += [
+            name for name, value in given.items() if name not in known and value is not None
+        ]
+    if method in FITS:
+        strange += [name for name in ONLY_OURS if getattr(mixture, name)]
+        if not isinstance(mixture.init_params, str):
+            strange.append("an init_params that is not a name")
+    if is_read_in_pieces(given.get("X")):
+        strange.append(f"a {type(given['X']).__name__}")
+    if strange:
+        msg = (
+            f"{type(mixture).__name__} overrides {', '.join(hooks)}, so that scikit-learn's own "
+            f"methods run, which do not know {', '.join(strange)}: do without it, or without the "
+            "override."
+        )
+        raise TypeError(msg)
+
+
+def _parameters_of(method: str) -> set[str]:
+    """Names of the parameters of scikit-learn's method; none if it does not have the method."""
+    own = getattr(ScikitLearnMixture, method, None)
+    return set() if own is None else set(inspect.signature(own).parameters)
+
+
+@lru_cache(maxsize=512)
+def overridden_hooks(cls: Hashable, method: str) -> tuple[str, ...]:
+    """Names that scikit-learn's method calls on itself, and a subclass of ours overrides."""
+    assert isinstance(cls, type)
+    package = __name__.partition(".")[0]
+    ours = next(base for base in cls.__mro__ if base.__module__.partition(".")[0] == package)
+    before = cls.__mro__[: cls.__mro__.index(ours)]
+    # An update is a fit of its own, which scikit-learn does not have.
+    calling = "fit_predict" if method == "partial_fit" else method
+    hooks = _names_called_by(ScikitLearnMixture, calling) - {method}
+    return tuple(sorted(name for name in hooks if any(name in vars(base) for base in before)))
+
+
+def _names_called_by(owner: type, method: str) -> set[str]:
+    """Names of the methods that a class's method refers to, directly or by others of them."""
+    found: set[str] = set()
+    waiting = [method]
+    while waiting:
+        function = inspect.unwrap(getattr(owner, waiting.pop()))
+        for name in _names_in(function.__code__):
+            if name not in found and inspect.isfunction(getattr(owner, name, None)):
+                found.add(name)
+                waiting.append(name)
+    return found
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)

@@ -1,0 +1,68 @@
+"""Parameters under another name: that of the other class, of other libraries, or misspelt."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Hashable, Mapping
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any, cast
+
+_PAIRS = [
+    ("n_components", "num_components"),
+    ("tol", "convergence_tolerance"),
+    ("reg_covar", "covariance_regularization"),
+    ("n_init", "num_init"),
+    ("init_params", "init_strategy"),
+    ("means_init", "init_means"),
+]
+"""The same parameter in scikit-learn's class and in the documented one."""
+
+_OTHER_NAMES = {
+    **dict(_PAIRS),
+    **{ours: theirs for theirs, ours in _PAIRS},
+    "max_epochs": "max_iter",
+}
+
+_ADVICE = {
+    "max_iter": "pass trainer_params={'max_epochs': ...}",
+    "max_epochs": "pass trainer_params={'max_epochs': ...}",
+    "device": "pass trainer_params={'accelerator': 'cuda', 'devices': [0]}",
+    "n_jobs": "a fit uses torch's threads: see torch.set_num_threads",
+    "weights_init": "use sklearn_torch_gmm.mixture.GaussianMixture, or from_parameters",
+    "precisions_init": "use sklearn_torch_gmm.mixture.GaussianMixture, or from_parameters",
+    "warm_start": "use sklearn_torch_gmm.mixture.GaussianMixture, or partial_fit",
+}
+
+
+def check_names(cls: type, arguments: Mapping[str, Any]) -> None:
+    """Raise TypeError for the first keyword argument that a constructor does not take."""
+    names = _names_of(cast(Hashable, cls))
+    for name in arguments:
+        if names is not None and name not in names:
+            msg = f"{cls.__module__}.{cls.__qualname__} has no parameter {name!r}"
+            raise TypeError(f"{msg}: {_hint(name, names)}")
+
+
+def _hint(name: str, names: list[str]) -> str:
+    if _OTHER_NAMES.get(name) in names:
+        return f"it is {_OTHER_NAMES[name]} in this class"
+    return _ADVICE.get(name) or did_you_mean(name, names)
+
+
+def did_you_mean(name: str, names: list[str]) -> str:
+    """Return the names that look like one, or all of them."""
+    near = get_close_matches(name, names, n=2)
+    if near:
+        return f"did you mean {' or '.join(near)}"
+    return f"it takes {', '.join(names)}"
+
+
+@lru_cache(maxsize=64)
+def _names_of(cls: Hashable) -> list[str] | None:
+    """Names of keyword parameters; None for a constructor that takes any."""
+    assert callable(cls)
+    parameters = inspect.signature(cls).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters]

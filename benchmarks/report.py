@@ -59,7 +59,7 @@ half a second, after a first one that isn't counted. Threads are left at each li
 environment variables that select BLAS kernels are unset.
 
 The time of an iteration is (time of the longer fit − time of the shorter fit) / (difference of
-their iterations): what a fit costs once, such as checking the data or Lightning's start, is left
+their iterations): what a fit costs once, such as checking the data or finding the start, is left
 out, because it would depend on how many iterations a fit happens to take. The time of the longer
 fit divided by all of its iterations, that cost included, stands in brackets. The rows are drawn
 from a mixture with overlapping components, whose parameters, each mean moved by a third of its

@@ -34,12 +34,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
 InitStrategy = Literal["random", "kmeans", "kmeans++"]
-"""The initialization of EM.
-
-- ``"random"``: random responsibilities;
-- ``"kmeans"``: the clusters of K-means;
-- ``"kmeans++"``: the samples that K-means++ selects, with the samples nearest to each.
-"""
+"""Names of initializations of EM, which the class describes."""
 
 DEFAULT_MAX_EPOCHS = 100
 """PyCave's and scikit-learn's default; twice as many double the time of an unconverged fit."""
@@ -58,7 +53,7 @@ _SCIKIT_LEARN_STARTS = {"random": "random", "kmeans": "kmeans", "kmeans++": "k-m
 
 
 class GaussianMixture(BaseGaussianMixture):
-    """Gaussian mixture fitted by expectation–maximization on PyTorch Lightning.
+    """Gaussian mixture fitted by expectation–maximization, on PyTorch and Lightning.
 
     One epoch is one exact EM iteration, regardless of the number of batches and processes.
 

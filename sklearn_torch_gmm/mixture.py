@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Integral
 from time import perf_counter
 from typing import Any, ClassVar, Literal, get_args
 
@@ -26,7 +26,7 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_weights,
 )
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
-from sklearn_torch_gmm._private_parts import Interval, StrOptions
+from sklearn_torch_gmm._private_parts import StrOptions
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.em.settings import (
@@ -38,13 +38,7 @@ from sklearn_torch_gmm.em.settings import (
 )
 
 InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
-"""The initialization of EM.
-
-- ``"kmeans"``: the clusters of K-means;
-- ``"k-means++"``: the samples that K-means++ selects;
-- ``"random"``: random responsibilities;
-- ``"random_from_data"``: random samples.
-"""
+"""Names of initializations of EM, which the class describes."""
 
 
 class GaussianMixture(BaseGaussianMixture, ScikitLearnMixture):
@@ -189,19 +183,10 @@ default='kmeans'
     aic = open_to_hooks(BaseGaussianMixture.aic)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **ScikitLearnMixture._parameter_constraints,
         **BaseGaussianMixture._parameter_constraints,
         "n_components": [Numbers(Integral, 1)],
-        "tol": [Interval(Real, 0.0, None, closed="left")],
-        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
         "init_params": [StrOptions(set(get_args(InitParams))), callable, "array-like"],
-        "weights_init": ["array-like", None],
-        "means_init": ["array-like", None],
-        "precisions_init": ["array-like", None],
-        "warm_start": ["boolean"],
-        "verbose": ["verbose"],
-        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(

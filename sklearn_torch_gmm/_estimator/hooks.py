@@ -49,13 +49,10 @@ def _check_honoured(
     mixture: BaseEstimator, hooks: tuple[str, ...], method: str, given: dict[str, Any]
 ) -> None:
     """Raise TypeError for what scikit-learn's methods do not know."""
-    own = getattr(ScikitLearnMixture, method, None)
-    strange = [method] if own is None else []
-    if own is not None:
-        known = inspect.signature(own).parameters
-        strange += [
-            name for name, value in given.items() if name not in known and value is not None
-        ]
+    known = _parameters_of(method)
+    strange = [name for name, value in given.items() if name not in known and value is not None]
+    if not known:
+        strange = [method]
     if method in FITS:
         strange += [name for name in ONLY_OURS if getattr(mixture, name)]
         if not isinstance(mixture.init_params, str):

@@ -69,15 +69,21 @@ def write_model(
     if directory.exists() and not directory.is_dir():
         msg = "A model is saved to a directory, and this is a file: give another path"
         raise NotADirectoryError(errno.ENOTDIR, msg, str(directory))
+    # Before anything is made: it may find that the parts cannot be stored.
+    content = _content(class_name, parts)
+    if not directory.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        sync_directory(directory.parent)
     if (directory / MODEL_FILE).exists():
         # Never overwrite a file that is not a saved model.
         found = _read(directory)
         if keep_other and set(found.parts) - set(parts):
             _check_class(found, class_name, directory)
-            parts = {**found.parts, **parts}
-    elif not directory.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        sync_directory(directory.parent)
+            content = _content(class_name, {**found.parts, **parts})
+    replace_file(directory / MODEL_FILE, content)
+
+
+def _content(class_name: str, parts: Mapping[PartName, Part]) -> bytes:
     document: dict[str, Any] = {
         "class": class_name,
         "versions": {
@@ -93,7 +99,7 @@ def write_model(
         tensors.update({prefix + key: tensor for key, tensor in part.tensors.items()})
         if part.config is not None:
             document["config"] = part.config
-    replace_file(directory / MODEL_FILE, dump_tensors(tensors, document))
+    return dump_tensors(tensors, document)
 
 
 def read_model(directory: Path, class_name: str) -> dict[PartName, Part]:

@@ -23,15 +23,9 @@ _RANDOM_WORDS = 624
 
 
 def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Encode a value as JSON, and put its arrays into ``tensors``.
+    """Encode a value as JSON, and put its arrays, which may share its memory, into ``tensors``.
 
-    Parameters
-    ----------
-    value : object
-    name : str
-        What it is called, for messages and as the name of its array.
-    tensors : dict of str to Tensor
-        Gets the arrays. They may share memory with the value.
+    ``name`` is what messages and arrays call the value.
 
     Raises
     ------
@@ -117,16 +111,9 @@ def _encode_random_state(
 
 
 def decode(content: Any, tensors: Mapping[str, Tensor], origin: str) -> Any:
-    """Return the value that :func:`encode` expressed.
+    """Return the value that :func:`encode` expressed as parsed JSON, which names ``tensors``.
 
-    Parameters
-    ----------
-    content : object
-        Parsed JSON.
-    tensors : mapping of str to Tensor
-        The arrays.
-    origin : str
-        The file, for messages.
+    ``origin`` is the file, for messages.
 
     Raises
     ------

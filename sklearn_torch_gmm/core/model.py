@@ -269,7 +269,9 @@ class GaussianMixtureModel(nn.Module):
         """
         path = Path(path)
         if path.is_dir():
-            msg = f"{path} is a directory: give the name of a file, say {path / MODEL_FILE}."
+            # Not MODEL_FILE, which is the name of a saved estimator.
+            file = path / "mixture.safetensors"
+            msg = f"{path} is a directory: give the name of a file, for example {file}."
             raise IsADirectoryError(msg)
         document = {"config": asdict(self.config)}
         replace_file(path, dump_tensors(self.state_dict(), document))

@@ -60,7 +60,13 @@ def is_storable(tensor: Tensor) -> bool:
 
 
 def dump_tensors(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> bytes:
-    """Return tensors for which :func:`is_storable` holds, and JSON, as the content of a file."""
+    """Return tensors for which :func:`is_storable` holds, and JSON, as the content of a file.
+
+    Raises
+    ------
+    ValueError
+        If a file of this format cannot hold the document.
+    """
     # Tensors on the same memory are refused by the package, and views by its layout.
     own = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -69,7 +75,11 @@ def dump_tensors(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> 
     whole = {**document, "format_version": FORMAT_VERSION}
     whole["sha256"] = _checksum(own, whole)
     text = json.dumps(whole, allow_nan=False)
-    return bytes(safetensors.torch.save(own, {_DOCUMENT: text}))
+    try:
+        return bytes(safetensors.torch.save(own, {_DOCUMENT: text}))
+    except SafetensorError as error:
+        msg = f"Lists and texts of {len(text):,} bytes cannot be stored: use arrays ({error})."
+        raise ValueError(msg) from error
 
 
 def read_tensors(
@@ -123,7 +133,7 @@ def parse_tensors(content: bytes, origin: str) -> tuple[dict[str, Tensor], dict[
     length = int.from_bytes(content[:_LENGTH_BYTES], "little")
     metadata = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length]).get("__metadata__", {})
     if _DOCUMENT not in metadata:
-        msg = f"{origin} was not written by sklearn_torch_gmm: its header has no word of it."
+        msg = f"{origin} was not written by sklearn_torch_gmm: remove it, or give another path."
         raise ValueError(msg)
     document = _parse_json(metadata[_DOCUMENT], origin)
     version = document.get("format_version") if isinstance(document, dict) else None
@@ -162,13 +172,13 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _raise_damaged(origin: str, reason: str) -> NoReturn:
-    msg = f"{origin} is damaged: {reason}. Save the model again, or take the file from a backup."
+    msg = f"{origin} is damaged: {reason}. Remove it and save again, or take it from a backup."
     raise ValueError(msg)
 
 
 def _raise_foreign(origin: str, error: Exception) -> NoReturn:
     msg = (
-        f"{origin} is damaged, or was not written by sklearn_torch_gmm: {error}. Save the model "
-        "again; files of torch.save are read by torch.load."
+        f"{origin} is damaged, or was not written by sklearn_torch_gmm: {error}. Remove it and "
+        "save again; files of torch.save are read by torch.load."
     )
     raise ValueError(msg) from error

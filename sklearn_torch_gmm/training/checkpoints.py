@@ -34,6 +34,9 @@ def check_file(path: str | PathLike[str]) -> None:
 
 def check_state(state: dict[str, Any], fits: Sequence[FitSettings], num_features: int) -> None:
     """Raise ValueError if the state of a checkpoint does not belong to these fits."""
+    if "fits" not in state:
+        msg = "The checkpoint is of another version of sklearn_torch_gmm: fit without ckpt_path."
+        raise ValueError(msg)
     for fit, settings in zip(state["fits"], fits, strict=True):
         _check_fit(fit, settings, num_features)
 

@@ -146,6 +146,17 @@ def test_a_checkpoint_of_another_fit_is_refused(X, tmp_path, options, message):
         mixture(**options).fit(X, ckpt_path=tmp_path / "epoch=1.ckpt")
 
 
+def test_a_checkpoint_of_another_version_is_refused(X, tmp_path):
+    mixture(random_state=0, trainer_params=checkpointing(tmp_path)).fit(X)
+    path = tmp_path / "epoch=1.ckpt"
+    content = torch.load(path, weights_only=True)
+    state = content["state_dict"]["_extra_state"]["iterations"]
+    state["members"] = state.pop("fits")
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="of another version of sklearn_torch_gmm"):
+        mixture(random_state=0).fit(X, ckpt_path=path)
+
+
 @pytest.mark.parametrize("name", ["min_epochs", "min_steps"])
 def test_a_checkpoint_is_refused_however_many_iterations_there_should_be(X, tmp_path, name):
     mixture(random_state=0, trainer_params=checkpointing(tmp_path)).fit(X)

@@ -56,7 +56,7 @@ class CovarianceStructure(ABC):
 
     @abstractmethod
     def covariance_shape(self, num_components: int, num_features: int) -> tuple[int, ...]:
-        """Shape of the covariances, without leading dimensions."""
+        """Shape of the covariances, of one axis at least, without leading dimensions."""
 
     @abstractmethod
     def num_covariance_parameters(self, num_components: int, num_features: int) -> int:

@@ -11,13 +11,7 @@ from sklearn_torch_gmm.core.covariance.spherical import SphericalCovariance
 from sklearn_torch_gmm.core.covariance.tied import TiedCovariance
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
-"""The form of the components' covariances.
-
-- ``"full"``: each component has its own covariance matrix;
-- ``"tied"``: all components share one covariance matrix;
-- ``"diag"``: each component has its own variance for each feature;
-- ``"spherical"``: each component has its own variance, the same for all features.
-"""
+"""A matrix for each component, one for all, a variance for each feature, or one variance."""
 
 SCIKIT_LEARN_TYPES = ("full", "tied", "diag", "spherical")
 """The types that scikit-learn supports."""
@@ -34,9 +28,15 @@ def register_structure(structure: CovarianceStructure) -> None:
 
     Raises
     ------
+    TypeError
+        If it is not an instance of :class:`CovarianceStructure`.
     ValueError
         If the name is already taken.
     """
+    given: object = structure
+    if not isinstance(given, CovarianceStructure):
+        msg = f"{given!r} is not an instance of CovarianceStructure: pass one, not its class."
+        raise TypeError(msg)
     if structure.name in STRUCTURES:
         msg = f"The covariance type {structure.name!r} is taken: give the structure another name."
         raise ValueError(msg)
@@ -44,13 +44,7 @@ def register_structure(structure: CovarianceStructure) -> None:
 
 
 def get_structure(covariance_type: str) -> CovarianceStructure:
-    """Return the structure of a name.
-
-    Raises
-    ------
-    ValueError
-        If the name is not registered.
-    """
+    """Return the structure of a name; ValueError if it is not registered."""
     try:
         return STRUCTURES[covariance_type]
     except (KeyError, TypeError):  # an unhashable value, such as a list

@@ -74,6 +74,12 @@ def test_a_name_that_is_taken_is_refused(another, structure):
     assert before == STRUCTURES
 
 
+def test_a_class_in_place_of_a_structure_is_refused():
+    with pytest.raises(TypeError, match="pass one, not its class"):
+        register_structure(Another)
+    assert "another" not in STRUCTURES
+
+
 @pytest.mark.parametrize("face", FACES)
 def test_estimators_look_at_the_registry_when_they_are_fitted(face, request):
     mixture = make(face, 2, covariance_type="another", random_state=0)

@@ -29,19 +29,12 @@ _PARAMETER = "parameters."
 
 @dataclass(frozen=True)
 class Part:
-    """Values in terms of JSON, by name, and the tensors that they name.
-
-    Attributes
-    ----------
-    values : dict of str to object
-    tensors : dict of str to Tensor
-    config : dict or None
-        Of the torch module whose tensors are among them.
-    """
+    """Values in terms of JSON, by name, and the tensors that they name."""
 
     values: dict[str, Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
     config: dict[str, Any] | None = None
+    """Of the torch module whose tensors are among them."""
 
 
 def write_model(
@@ -49,15 +42,8 @@ def write_model(
 ) -> None:
     """Write parts of a model in one step: readers find the old model or the new one.
 
-    Parameters
-    ----------
-    directory : Path
-        Made if it is not there.
-    class_name : str
-        Of the estimator.
-    parts : mapping of str to Part
-    keep_other : bool
-        Whether a part that is there and not among them stays.
+    The directory is made if it is not there. With ``keep_other``, a part that is in it and not
+    among those given stays; of two processes that do so at once, one may put back an old part.
 
     Raises
     ------
@@ -103,15 +89,7 @@ def _content(class_name: str, parts: Mapping[PartName, Part]) -> bytes:
 
 
 def read_model(directory: Path, class_name: str) -> dict[PartName, Part]:
-    """Return the parts of a model.
-
-    Raises
-    ------
-    OSError
-        If there is no model.
-    ValueError
-        If it is of a newer format, of another class, or altered.
-    """
+    """Return the parts of a model; raises what the estimator's ``load`` documents."""
     if not directory.exists():
         msg = "There is no such directory: give the path that was saved to"
         raise FileNotFoundError(errno.ENOENT, msg, str(directory))

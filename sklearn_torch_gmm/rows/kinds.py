@@ -40,6 +40,8 @@ def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> R
 
     Raises
     ------
+    TypeError
+        If it is an AnnData, which has several tables.
     ValueError
         If there are no rows, if they differ in length, or if the weights do not match them in
         number or in the way they are given.
@@ -58,6 +60,12 @@ def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> R
         return StreamRows(X, weighted=weighted, keep_all=keep_all)
     if isinstance(X, Dataset):
         return DatasetRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
+    if hasattr(X, "obsm"):
+        msg = (
+            f"An {type(X).__name__} is not one table of rows: pass adata.X, or one of adata.obsm, "
+            "as adata.obsm['X_pca']."
+        )
+        raise TypeError(msg)
     if sample_weight is None:
         return StoreRows(X)
     weights = validate_weights(sample_weight, X.shape[0])

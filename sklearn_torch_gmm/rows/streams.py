@@ -15,6 +15,7 @@ from torch.utils.data import (
     DataLoader,
     IterableDataset,
     SequentialSampler,
+    WeightedRandomSampler,
     get_worker_info,
 )
 
@@ -158,6 +159,7 @@ class LoaderRows(_UnsizedRows):
         self, loader: DataLoader[Any], *, weighted: bool = False, keep_all: bool = False
     ) -> None:
         super().__init__(weighted=weighted, keep_all=keep_all)
+        _check_order(loader)
         self.loader = loader
         with LoadedBatches(loader, partial(_as_batch, weighted=weighted)) as batches:
             first = next(iter(batches), None)
@@ -252,6 +254,18 @@ def _not_exhausted(items: Iterator[Any]) -> Iterator[Any]:
 def _as_batch(item: Any, index: int, num_features: int | None = None, *, weighted: bool) -> Batch:
     rows = rows_of_batch(item, index, num_features)
     return (rows, weights_of_batch(item, index, len(rows))) if weighted else (rows,)
+
+
+def _check_order(loader: DataLoader[Any]) -> None:
+    """Raise a ValueError if each pass would have other rows, as drawn with replacement."""
+    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    if isinstance(sampler, WeightedRandomSampler) or getattr(sampler, "replacement", False):
+        msg = (
+            f"A DataLoader with a {type(sampler).__name__} draws other rows in each pass, and all "
+            "iterations need the same: pass weights of the rows as sample_weight, or draw once, "
+            "with Subset(dataset, list(sampler))."
+        )
+        raise ValueError(msg)
 
 
 def _raise_for_empty(kind: str) -> NoReturn:

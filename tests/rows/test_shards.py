@@ -11,7 +11,6 @@ from torch.utils.data import (
     RandomSampler,
     SequentialSampler,
     SubsetRandomSampler,
-    WeightedRandomSampler,
     get_worker_info,
 )
 
@@ -161,7 +160,6 @@ class BucketSampler(BatchSampler):
         lambda X: {"shuffle": True, "batch_size": None},
         lambda X: {"sampler": DistributedSampler(X, 2, 0)},
         lambda X: {"sampler": SubsetRandomSampler(range(len(X)))},
-        lambda X: {"sampler": WeightedRandomSampler(np.ones(len(X)), len(X))},
         lambda X: {"batch_sampler": BatchSampler(RandomSampler(X), 7, drop_last=False)},
         lambda X: {"batch_sampler": BucketSampler(SequentialSampler(X), 7, drop_last=False)},
     ],

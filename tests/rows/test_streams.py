@@ -1,12 +1,19 @@
 """Rows that do not lie in memory: each is read once an iteration, and the fit is the same."""
 
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from sklearn_torch_gmm import GaussianMixture
 from tests.rows.examples import (
@@ -192,12 +199,32 @@ def with_value(X, value):
             lambda X: loader(with_value(X, -np.inf), batch_size=100),
             "row 50 of batch 2, which is row 250 of those read",
         ),
+        (
+            lambda X: loader(X, sampler=WeightedRandomSampler(np.ones(307), 307)),
+            "a WeightedRandomSampler draws other rows in each pass",
+        ),
+        (
+            lambda X: loader(X, sampler=RandomSampler(X, replacement=True)),
+            "a RandomSampler draws other rows in each pass",
+        ),
         (lambda X: OneShot(X), "gave rows once and none when it was iterated again"),
     ],
 )
 def test_bad_data_are_refused(X, make, message):
     with pytest.raises(ValueError, match=message):
         GaussianMixture(2, random_state=0).fit(make(X))
+
+
+def test_annotated_data_are_told_from_a_store(X, start):
+    class AnnData(Store):
+        """As the package of that name has it: no rows for a slice, but another of its kind."""
+
+        obsm: ClassVar = {}
+
+    with pytest.raises(TypeError, match=r"An AnnData is not .*pass adata\.X"):
+        GaussianMixture(2).fit(AnnData(X))
+    with pytest.raises(TypeError, match=r"An AnnData is not .*pass adata\.X"):
+        fit(X, start).predict(AnnData(X))
 
 
 def test_a_row_that_turns_bad_later_is_named(X, start):

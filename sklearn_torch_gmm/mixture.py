@@ -17,7 +17,7 @@ from sklearn_torch_gmm._estimator import inference
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fitted_state import check_can_continue, fitted_parameters
-from sklearn_torch_gmm._estimator.hooks import ONLY_OURS, open_to_hooks
+from sklearn_torch_gmm._estimator.hooks import open_to_hooks
 from sklearn_torch_gmm._estimator.starting_values import (
     check_fixed,
     check_means,
@@ -26,7 +26,7 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_weights,
 )
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
-from sklearn_torch_gmm._private_parts import StrOptions
+from sklearn_torch_gmm._private_parts import StrOptions, parameter_names
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.em.settings import (
@@ -241,13 +241,12 @@ default='kmeans'
         return dict(params)
 
     def _scikit_learn_parameters(self) -> dict[str, Any]:
-        only_ours = set(ONLY_OURS)
+        # A subclass may have parameters of its own.
+        params = {name: getattr(self, name) for name in parameter_names(ScikitLearnMixture)}
         if not isinstance(self.init_params, str):
             # scikit-learn has neither functions nor arrays, which a fitted mixture does not need.
-            only_ours.add("init_params")
-        # A subclass may have parameters of its own.
-        names = set(GaussianMixture().get_params()) - only_ours
-        return {name: getattr(self, name) for name in names}
+            del params["init_params"]
+        return params
 
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         trainer_params = dict(self.trainer_params or {})

@@ -18,6 +18,7 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_positive_definite,
     check_weights,
 )
+from sklearn_torch_gmm._private_parts import parameter_names
 from sklearn_torch_gmm._saving.estimators import PERSISTENT_ATTRIBUTES
 from sklearn_torch_gmm.core.covariance import SCIKIT_LEARN_TYPES, CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import PARTS
@@ -151,7 +152,7 @@ def from_sklearn(cls: type[Self], mixture: ScikitLearnMixture) -> Self:
     # A failed fit may have set some attributes, but not these two, the last ones.
     check_is_fitted(mixture, ["precisions_cholesky_", "covariances_"])
     # A subclass may have parameters of its own.
-    names = ScikitLearnMixture().get_params()
+    names = parameter_names(ScikitLearnMixture)
     own = cls(**cls._own_parameters({name: getattr(mixture, name) for name in names}))
     _copy_attributes(mixture, own)
     return own

@@ -37,19 +37,23 @@ def open_to_hooks(method: Method) -> Method:
         if not hooks:
             return method(self, *args, **kwargs)
         given = signature.bind(self, *args, **kwargs).arguments
-        _check_honoured(self, hooks, name, given)
+        del given["self"]
         known = _parameters_of(name)
-        own = {key: given[key] for key in given if key in known and key != "self"}
+        _check_honoured(self, hooks, name, given, known)
+        own = {key: value for key, value in given.items() if key in known}
         return getattr(ScikitLearnMixture, name)(self, **own)
 
     return cast(Method, either)
 
 
 def _check_honoured(
-    mixture: BaseEstimator, hooks: tuple[str, ...], method: str, given: dict[str, Any]
+    mixture: BaseEstimator,
+    hooks: tuple[str, ...],
+    method: str,
+    given: dict[str, Any],
+    known: set[str],
 ) -> None:
     """Raise TypeError for what scikit-learn's methods do not know."""
-    known = _parameters_of(method)
     strange = [name for name, value in given.items() if name not in known and value is not None]
     if not known:
         strange = [method]

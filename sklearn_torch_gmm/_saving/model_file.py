@@ -55,17 +55,17 @@ def write_model(
     if directory.exists() and not directory.is_dir():
         msg = "A model is saved to a directory, and this is a file: give another path"
         raise NotADirectoryError(errno.ENOTDIR, msg, str(directory))
-    # Before anything is made: it may find that the parts cannot be stored.
-    content = _content(class_name, parts)
-    if not directory.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        sync_directory(directory.parent)
     if (directory / MODEL_FILE).exists():
         # Never overwrite a file that is not a saved model.
         found = _read(directory)
         if keep_other and set(found.parts) - set(parts):
             _check_class(found, class_name, directory)
-            content = _content(class_name, {**found.parts, **parts})
+            parts = {**found.parts, **parts}
+    # Before the directory is made: it may find that the parts cannot be stored.
+    content = _content(class_name, parts)
+    if not directory.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        sync_directory(directory.parent)
     replace_file(directory / MODEL_FILE, content)
 
 

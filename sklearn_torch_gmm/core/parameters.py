@@ -45,7 +45,7 @@ class MixtureParameters:
 
     @staticmethod
     def none() -> MixtureParameters:
-        """Empty placeholder."""
+        """The parameters of no mixture, where those of some are not known or not to be had."""
         return MixtureParameters(*(torch.empty(0) for _ in range(4)))
 
     @staticmethod

@@ -1,6 +1,7 @@
 """What breaks when scikit-learn, torch or NumPy no longer has a private part that we use."""
 
 from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from sklearn_torch_gmm import _private_parts as private
 
 
 class Estimator(BaseEstimator):
-    _parameter_constraints = {  # noqa: RUF012
+    _parameter_constraints: ClassVar = {
         "share": [private.Interval(Real, 0.0, 1.0, closed="left")],
         "kind": [private.StrOptions({"one", "two"})],
     }

@@ -19,10 +19,10 @@ from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
 from sklearn_torch_gmm.core.counts import check_count, is_number
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
+from sklearn_torch_gmm.em.estimation import Regularization
 from sklearn_torch_gmm.em.settings import (
     FitSettings,
     LoopSettings,
-    Regularization,
     StartFunction,
     StartSettings,
 )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
-from time import perf_counter
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from sklearn.utils import Tags
 from sklearn_torch_gmm._estimator import inference
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.drop_in import VOCABULARY, InitParams, Printer, trainer_params_of
 from sklearn_torch_gmm._estimator.fitted_state import check_can_continue, fitted_parameters
 from sklearn_torch_gmm._estimator.hooks import open_to_hooks
 from sklearn_torch_gmm._estimator.starting_values import (
@@ -25,20 +25,20 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_strategy,
     check_weights,
 )
-from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
+from sklearn_torch_gmm._estimator.vocabulary import starts_from_array
 from sklearn_torch_gmm._private_parts import StrOptions, parameter_names
+from sklearn_torch_gmm.bayesian_mixture import BayesianGaussianMixture
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import Part
+from sklearn_torch_gmm.em.estimation import Regularization
 from sklearn_torch_gmm.em.settings import (
     FitSettings,
     LoopSettings,
-    Regularization,
     StartFunction,
     StartSettings,
 )
 
-InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
-"""Names of initializations of EM, which the class describes."""
+__all__ = ["BayesianGaussianMixture", "GaussianMixture"]
 
 
 class GaussianMixture(BaseGaussianMixture, ScikitLearnMixture):
@@ -160,16 +160,7 @@ default='kmeans'
     12.0
     """
 
-    _vocabulary = Vocabulary(
-        components="n_components",
-        start="init_params",
-        convergence_advice=(
-            "Best performing initialization did not converge. "
-            "Try different init parameters, or increase max_iter, "
-            "tol, or check for degenerate data."
-        ),
-        answers_as_scikit_learn=True,
-    )
+    _vocabulary = VOCABULARY
 
     # A subclass may override whatever scikit-learn's methods of these names call.
     fit = open_to_hooks(BaseGaussianMixture.fit)
@@ -249,13 +240,6 @@ default='kmeans'
         return params
 
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
-        trainer_params = dict(self.trainer_params or {})
-        if "max_epochs" in trainer_params:
-            msg = (
-                f"trainer_params holds max_epochs={trainer_params['max_epochs']!r} in addition to "
-                f"max_iter={self.max_iter!r}, which has the same meaning: use only max_iter."
-            )
-            raise ValueError(msg)
         structure = get_structure(self.covariance_type)
         weights, means, precisions = self.weights_init, self.means_init, self.precisions_init
         if weights is not None:
@@ -304,41 +288,10 @@ default='kmeans'
                 tolerance=float(self.tol),
                 batch_size=self.batch_size,
                 num_workers=self.num_workers,
-                trainer_params=trainer_params,
+                trainer_params=trainer_params_of(self),
             ),
             fixed=check_fixed(self.fixed),
-            progress=_Printer(self.verbose, self.verbose_interval) if self.verbose else None,
+            progress=Printer(self.verbose, self.verbose_interval) if self.verbose else None,
         )
 
     sample = inference.sample
-
-
-class _Printer:
-    """Prints the same lines as scikit-learn."""
-
-    def __init__(self, verbose: int, interval: int) -> None:
-        self._prints_times = verbose >= 2
-        self._interval = interval
-        self._start_time = 0.0
-        self._last_time = 0.0
-
-    def start(self, index: int) -> None:
-        print(f"Initialization {index}")
-        self._start_time = self._last_time = perf_counter()
-
-    def iteration(self, number: int, change: float) -> None:
-        if number % self._interval != 0:
-            return
-        line = f"  Iteration {number}"
-        if self._prints_times:
-            now = perf_counter()
-            line += f"\t time lapse {now - self._last_time:.5f}s\t ll change {change:.5f}"
-            self._last_time = now
-        print(line)
-
-    def end(self, lower_bound: float, converged: bool) -> None:
-        line = f"Initialization {'converged' if converged else 'did not converge'}."
-        if self._prints_times:
-            elapsed = perf_counter() - self._start_time
-            line += f" time lapse {elapsed:.5f}s\t lower bound {lower_bound:.5f}."
-        print(line)

@@ -1,4 +1,4 @@
-"""The base class of both public mixtures.
+"""The base classes of the public mixtures.
 
 Parameters and fitting are here. Inference, conversions and saving are functions in modules of their
 own, with public docstrings, which the class binds as methods.
@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, clone
+from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 from sklearn.utils import check_random_state
+from torch import Tensor
 
 from sklearn_torch_gmm._estimator import conversions, fitted_state, inference
 from sklearn_torch_gmm._estimator.binding import computed, constructor
@@ -32,6 +34,7 @@ from sklearn_torch_gmm._saving import estimators as saving
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.core.model import GaussianMixtureModel
+from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.failures import check_number_of_rows
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
@@ -42,8 +45,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
-    """The implementation behind both public classes.
+class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
+    """The implementation behind all public mixtures, however their parameters are estimated.
 
     A public class adds its signature, its vocabulary and their translation into settings. Fitted
     attributes are NumPy arrays, so that a fitted estimator is small and can be loaded anywhere.
@@ -53,22 +56,23 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     batch_size: int | None
     num_workers: int
     random_state: int | np.random.RandomState | None
-    fixed: Sequence[Part]
     weights_: npt.NDArray[np.floating[Any]]
     means_: npt.NDArray[np.floating[Any]]
     covariances_: npt.NDArray[np.floating[Any]]
-    known_parts_: list[Part]
     precisions_cholesky_: npt.NDArray[np.floating[Any]]
     n_features_in_: int
     feature_names_in_: npt.NDArray[np.object_]
 
     _vocabulary: ClassVar[Vocabulary]
+    _counterpart: ClassVar[type[BaseEstimator]]
+    """scikit-learn's class for the same mixture."""
+    _persistent_attributes: ClassVar[tuple[str, ...]] = saving.PERSISTENT_ATTRIBUTES
+    """Fitted attributes that are saved."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "covariance_type": [covariance_types()],
         "batch_size": [Numbers(Integral, 1), None],
         "num_workers": [Numbers(Integral, 0)],
-        "fixed": [tuple, list],
         "trainer_params": [dict, None],
         "random_state": ["random_state"],
     }
@@ -83,14 +87,15 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         """Check the user's parameters against the data, and return the settings of the fit."""
 
-    @classmethod
-    @abstractmethod
-    def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Translate the parameters of scikit-learn's class into those of this class."""
+    def _keep_parameters(
+        self, parameters: MixtureParameters, settings: FitSettings, dtype: np.dtype[Any]
+    ) -> None:
+        """Set the fitted attributes that hold the parameters found by a fit."""
+        fitted_state.set_parameters(self, parameters, dtype)
 
-    @abstractmethod
-    def _scikit_learn_parameters(self) -> dict[str, Any]:
-        """Translate the parameters of this class into those of scikit-learn's class."""
+    def _log_weights(self) -> Tensor:
+        """What is added to the log-densities of the components, ``[K]``, in nats."""
+        return as_tensor(self.weights_).double().log()
 
     # -- parameters -------------------------------------------------------------------------------
 
@@ -213,6 +218,94 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
             warn_of_outcome(self, result, settings)
             fitted_state.keep_result(self, result, settings, data)
 
+    # -- inference --------------------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        # Other attributes, such as n_features_in_, do not make a mixture.
+        return hasattr(self, "means_")
+
+    predict = inference.predict
+    predict_proba = inference.predict_proba
+    score_samples = inference.score_samples
+    component_log_densities = inference.component_log_densities
+    score = inference.score
+
+    @property
+    def precisions_(self) -> np.ndarray[Any, Any]:
+        """Inverse covariances, in the shape of `covariances_`, computed at each access.
+
+        They follow from `precisions_cholesky_`; stored in addition, they would make a pickle larger
+        by half. Setting them computes the factors only if there are none yet, since a program that
+        reorders or scales the components sets both, in any order.
+        """
+        return fitted_state.precisions_of(self)
+
+    @precisions_.setter
+    def precisions_(self, value: npt.ArrayLike) -> None:
+        if not hasattr(self, "precisions_cholesky_"):
+            self.precisions_cholesky_ = fitted_state.factors_of(self, value)
+
+    @computed
+    def model_(self) -> GaussianMixtureModel:
+        """The fitted mixture as a torch module, on the CPU; a new one each time."""
+        return fitted_state.torch_model(self)
+
+    # -- conversions ------------------------------------------------------------------------------
+
+    from_sklearn = constructor(conversions.from_sklearn)
+    to_sklearn = conversions.to_sklearn
+
+    # -- saving -----------------------------------------------------------------------------------
+
+    @computed
+    def persistent_attributes(self) -> list[str]:
+        """Names of the fitted attributes that are saved if the estimator has them.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> "means_" in GaussianMixture().persistent_attributes
+        True
+        """
+        return list(self._persistent_attributes)
+
+    save = saving.save
+    load = constructor(saving.load)
+    save_parameters = saving.save_parameters
+    load_parameters = constructor(saving.load_parameters)
+    save_attributes = saving.save_attributes
+    load_attributes = saving.load_attributes
+
+
+class BaseGaussianMixture(BaseMixture):
+    """What maximum likelihood has in addition: updates, fixed parts, information criteria."""
+
+    fixed: Sequence[Part]
+    known_parts_: list[Part]
+
+    _counterpart = ScikitLearnMixture
+    _persistent_attributes = (*BaseMixture._persistent_attributes, "known_parts_")
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMixture._parameter_constraints,
+        "fixed": [tuple, list],
+    }
+
+    @classmethod
+    @abstractmethod
+    def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Translate the parameters of scikit-learn's class into those of this class."""
+
+    @abstractmethod
+    def _scikit_learn_parameters(self) -> dict[str, Any]:
+        """Translate the parameters of this class into those of scikit-learn's class."""
+
+    def _keep_parameters(
+        self, parameters: MixtureParameters, settings: FitSettings, dtype: np.dtype[Any]
+    ) -> None:
+        super()._keep_parameters(parameters, settings, dtype)
+        continues = settings.start.previous is not None
+        fitted_state.remember_known_parts(self, settings, continues=continues)
+
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, step_exponent: float = 0.7
     ) -> Self:
@@ -254,65 +347,8 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         update_with_batch(self, X, sample_weight, step_exponent)
         return self
 
-    # -- inference --------------------------------------------------------------------------------
-
-    def __sklearn_is_fitted__(self) -> bool:
-        # Other attributes, such as n_features_in_, do not make a mixture.
-        return hasattr(self, "means_")
-
-    predict = inference.predict
-    predict_proba = inference.predict_proba
-    score_samples = inference.score_samples
-    component_log_densities = inference.component_log_densities
-    score = inference.score
     bic = inference.bic
     aic = inference.aic
     # scikit-learn's own tests call this name.
     _n_parameters = inference.num_estimated_parameters
-
-    @property
-    def precisions_(self) -> np.ndarray[Any, Any]:
-        """Inverse covariances, in the shape of `covariances_`, computed at each access.
-
-        They follow from `precisions_cholesky_`; stored in addition, they would make a pickle larger
-        by half. Setting them computes the factors only if there are none yet, since a program that
-        reorders or scales the components sets both, in any order.
-        """
-        return fitted_state.precisions_of(self)
-
-    @precisions_.setter
-    def precisions_(self, value: npt.ArrayLike) -> None:
-        if not hasattr(self, "precisions_cholesky_"):
-            self.precisions_cholesky_ = fitted_state.factors_of(self, value)
-
-    @computed
-    def model_(self) -> GaussianMixtureModel:
-        """The fitted mixture as a torch module, on the CPU; a new one each time."""
-        return fitted_state.torch_model(self)
-
-    # -- conversions ------------------------------------------------------------------------------
-
     from_parameters = constructor(conversions.from_parameters)
-    from_sklearn = constructor(conversions.from_sklearn)
-    to_sklearn = conversions.to_sklearn
-
-    # -- saving -----------------------------------------------------------------------------------
-
-    @computed
-    def persistent_attributes(self) -> list[str]:
-        """Names of the fitted attributes that are saved if the estimator has them.
-
-        Examples
-        --------
-        >>> from sklearn_torch_gmm import GaussianMixture
-        >>> "means_" in GaussianMixture().persistent_attributes
-        True
-        """
-        return list(saving.PERSISTENT_ATTRIBUTES)
-
-    save = saving.save
-    load = constructor(saving.load)
-    save_parameters = saving.save_parameters
-    load_parameters = constructor(saving.load_parameters)
-    save_attributes = saving.save_attributes
-    load_attributes = saving.load_attributes

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
-from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -19,7 +18,6 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_weights,
 )
 from sklearn_torch_gmm._private_parts import parameter_names
-from sklearn_torch_gmm._saving.estimators import PERSISTENT_ATTRIBUTES
 from sklearn_torch_gmm.core.covariance import SCIKIT_LEARN_TYPES, CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import PARTS
 from sklearn_torch_gmm.rows.tensors import as_tensor
@@ -27,8 +25,7 @@ from sklearn_torch_gmm.rows.tensors import as_tensor
 Self = TypeVar("Self", bound=BaseEstimator)
 
 _OURS = ("labels_", "known_parts_", "n_samples_seen_")
-_SHARED_ATTRIBUTES = [name for name in PERSISTENT_ATTRIBUTES if name not in _OURS]
-"""Fitted attributes that scikit-learn's class has as well."""
+"""Fitted attributes that scikit-learn's classes do not have."""
 
 
 def from_parameters(
@@ -114,13 +111,13 @@ def from_parameters(
     return mixture
 
 
-def from_sklearn(cls: type[Self], mixture: ScikitLearnMixture) -> Self:
+def from_sklearn(cls: type[Self], mixture: BaseEstimator) -> Self:
     """Return a fitted estimator with the parameters of scikit-learn's class, without refitting.
 
     Parameters
     ----------
-    mixture : sklearn.mixture.GaussianMixture
-        A fitted mixture.
+    mixture : sklearn.mixture.GaussianMixture or BayesianGaussianMixture
+        A fitted mixture, of scikit-learn's class for the same mixture.
 
     Returns
     -------
@@ -142,30 +139,30 @@ def from_sklearn(cls: type[Self], mixture: ScikitLearnMixture) -> Self:
     >>> bool((ours.means_ == theirs.means_).all())
     True
     """
-    if not isinstance(mixture, ScikitLearnMixture):
+    if not isinstance(mixture, cls._counterpart):
         kind = type(mixture)
         msg = (
-            "from_sklearn takes a fitted sklearn.mixture.GaussianMixture, got a "
+            f"from_sklearn takes a fitted sklearn.mixture.{cls._counterpart.__name__}, got a "
             f"{kind.__module__}.{kind.__qualname__}."
         )
         raise TypeError(msg)
     # A failed fit may have set some attributes, but not these two, the last ones.
     check_is_fitted(mixture, ["precisions_cholesky_", "covariances_"])
     # A subclass may have parameters of its own.
-    names = parameter_names(ScikitLearnMixture)
+    names = parameter_names(cls._counterpart)
     own = cls(**cls._own_parameters({name: getattr(mixture, name) for name in names}))
     _copy_attributes(mixture, own)
     return own
 
 
-def to_sklearn(self) -> ScikitLearnMixture:
+def to_sklearn(self) -> BaseEstimator:
     """Return scikit-learn's class with the fitted parameters, without refitting.
 
     It can be served where torch is not installed, and converted to ONNX.
 
     Returns
     -------
-    mixture : sklearn.mixture.GaussianMixture
+    mixture : sklearn.mixture.GaussianMixture or BayesianGaussianMixture
 
     Raises
     ------
@@ -191,14 +188,15 @@ def to_sklearn(self) -> ScikitLearnMixture:
         name: np.asarray(value.detach().cpu()) if isinstance(value, Tensor) else value
         for name, value in self._scikit_learn_parameters().items()
     }
-    mixture = ScikitLearnMixture(**params)
+    mixture = self._counterpart(**params)
     _copy_attributes(self, mixture)
     mixture.precisions_ = self.precisions_
     return mixture
 
 
 def _copy_attributes(source: Any, target: Any) -> None:
-    for name in _SHARED_ATTRIBUTES:
-        if hasattr(source, name):
+    ours = source if hasattr(source, "_persistent_attributes") else target
+    for name in ours._persistent_attributes:
+        if name not in _OURS and hasattr(source, name):
             value = getattr(source, name)
             setattr(target, name, value.copy() if hasattr(value, "copy") else value)

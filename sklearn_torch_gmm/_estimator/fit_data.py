@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn_torch_gmm._estimator.validation import numpy_dtype, validate_rows
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces, source_of
-from sklearn_torch_gmm.rows.sample_weight import total_weight, weighted_rows
+from sklearn_torch_gmm.rows.sample_weight import come_with_rows, sum_of_weights, weighted_rows
 from sklearn_torch_gmm.rows.source import RowSource
 
 
@@ -31,7 +31,7 @@ class FitData:
     def total_weight(self) -> float:
         """Σ w, or N without weights, after the data have been read."""
         assert self.rows.num_rows is not None, "a fit reads all rows"
-        return self.rows.total_weight or total_weight(self.sample_weight, self.rows.num_rows)
+        return self.rows.total_weight or float(self.rows.num_rows)
 
 
 def read_data(
@@ -43,9 +43,17 @@ def read_data(
     """
     if is_read_in_pieces(X):
         rows = source_of(X, sample_weight, keep_all=keep_all)
+        _set_total_weight(rows, sample_weight)
         estimator.n_features_in_ = rows.num_features
         estimator.__dict__.pop("feature_names_in_", None)
         return FitData(X, rows, sample_weight, np.dtype(np.float64))
     X = validate_rows(estimator, X, reset=True, ensure_min_samples=2)
     in_memory = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
+    _set_total_weight(in_memory, sample_weight)
     return FitData(X, in_memory, sample_weight, numpy_dtype(X))
+
+
+def _set_total_weight(rows: RowSource, sample_weight: Any) -> None:
+    """Record the sum of weights that do not come with the rows."""
+    if sample_weight is not None and not come_with_rows(sample_weight):
+        rows.total_weight = sum_of_weights(sample_weight)

@@ -33,8 +33,7 @@ def keep_result(
 ) -> None:
     """Set all fitted attributes from the result of a fit."""
     X = data.X
-    set_parameters(mixture, result.parameters, data.dtype)
-    remember_known_parts(mixture, settings, continues=settings.start.previous is not None)
+    mixture._keep_parameters(result.parameters, settings, data.dtype)
     mixture.n_samples_seen_ = data.total_weight
     mixture.converged_ = result.converged
     mixture.lower_bounds_ = result.lower_bounds
@@ -57,7 +56,8 @@ def set_parameters(mixture: BaseEstimator, parameters: MixtureParameters, dtype:
     structure, sizes = get_structure(mixture.covariance_type), parameters.means.shape[-2:]
     check_representable(structure.variances(parameters.covariances[0], *sizes), dtype)
 
-    for name, values in zip(_PARAMETERS, parameters.tensors(), strict=True):
+    # A posterior has more of them.
+    for name, values in zip(_PARAMETERS, parameters.tensors(), strict=False):
         # An M-step may return tensors with the components along the last axis of memory.
         setattr(mixture, name, values[0].numpy().astype(dtype, order="C"))
 

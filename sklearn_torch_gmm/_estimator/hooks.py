@@ -15,7 +15,6 @@ from types import CodeType
 from typing import Any, TypeVar, cast
 
 from sklearn.base import BaseEstimator
-from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 
@@ -38,10 +37,12 @@ def open_to_hooks(method: Method) -> Method:
             return method(self, *args, **kwargs)
         given = signature.bind(self, *args, **kwargs).arguments
         del given["self"]
-        known = _parameters_of(name)
+        theirs = getattr(self._counterpart, name, None)
+        # Without a method of scikit-learn's, nothing can be honoured.
+        known = set(inspect.signature(theirs).parameters) if theirs else set()
         _check_honoured(self, hooks, name, given, known)
         own = {key: value for key, value in given.items() if key in known}
-        return getattr(ScikitLearnMixture, name)(self, **own)
+        return cast(Method, theirs)(self, **own)
 
     return cast(Method, either)
 
@@ -58,7 +59,7 @@ def _check_honoured(
     if not known:
         strange = [method]
     if method in FITS:
-        strange += [name for name in ONLY_OURS if getattr(mixture, name)]
+        strange += [name for name in ONLY_OURS if getattr(mixture, name, None)]
         if not isinstance(mixture.init_params, str):
             strange.append("an init_params that is not a name")
     if is_read_in_pieces(given.get("X")):
@@ -72,22 +73,16 @@ def _check_honoured(
         raise TypeError(msg)
 
 
-def _parameters_of(method: str) -> set[str]:
-    """Names of the parameters of scikit-learn's method; none if it does not have the method."""
-    own = getattr(ScikitLearnMixture, method, None)
-    return set() if own is None else set(inspect.signature(own).parameters)
-
-
 @lru_cache(maxsize=512)
 def overridden_hooks(cls: Hashable, method: str) -> tuple[str, ...]:
     """Names that scikit-learn's method calls on itself, and a subclass of ours overrides."""
     assert isinstance(cls, type)
     package = __name__.partition(".")[0]
-    ours = next(base for base in cls.__mro__ if base.__module__.partition(".")[0] == package)
+    ours: Any = next(base for base in cls.__mro__ if base.__module__.partition(".")[0] == package)
     before = cls.__mro__[: cls.__mro__.index(ours)]
     # An update is a fit of its own, which scikit-learn does not have.
     calling = "fit_predict" if method == "partial_fit" else method
-    hooks = _names_called_by(ScikitLearnMixture, calling) - {method}
+    hooks = _names_called_by(ours._counterpart, calling) - {method}
     return tuple(sorted(name for name in hooks if any(name in vars(base) for base in before)))
 
 

@@ -286,11 +286,15 @@ def inference_of(mixture: BaseEstimator, device: torch.device | None = None) -> 
     params = getattr(mixture, "trainer_params", None) or {}
     device = device or device_for(params)
     dtype = arithmetic_dtype(device, params.get("precision"))
-    weights, means, factors = (
-        as_tensor(array).to(device, dtype)
-        for array in (mixture.weights_, mixture.means_, mixture.precisions_cholesky_)
+    log_weights, means, factors = (
+        tensor.to(device, dtype)
+        for tensor in (
+            mixture._log_weights(),
+            as_tensor(mixture.means_),
+            as_tensor(mixture.precisions_cholesky_),
+        )
     )
-    return Inference(weights, means, factors, get_structure(mixture.covariance_type))
+    return Inference(log_weights, means, factors, get_structure(mixture.covariance_type))
 
 
 def num_estimated_parameters(mixture: BaseEstimator) -> int:

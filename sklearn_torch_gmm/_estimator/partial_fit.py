@@ -23,7 +23,7 @@ from sklearn_torch_gmm.core.counts import is_number
 from sklearn_torch_gmm.em.failures import check_number_of_rows
 from sklearn_torch_gmm.em.partial_fit import update_mixture
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
-from sklearn_torch_gmm.rows.sample_weight import total_weight, weighted_rows
+from sklearn_torch_gmm.rows.sample_weight import sum_of_weights, weighted_rows
 
 
 def update_with_batch(
@@ -57,7 +57,7 @@ def update_with_batch(
                 "Set them back, or call fit to start anew.",
             )
         settings = settings_of(mixture, rows.num_features, check_random_state(mixture.random_state))
-        weight = total_weight(sample_weight, X.shape[0])
+        weight = float(len(X)) if sample_weight is None else sum_of_weights(sample_weight)
         # A mixture made of given parameters has seen no samples: it is only a start.
         seen = 0.0 if is_first else getattr(mixture, "n_samples_seen_", 0.0)
         result = update_mixture(

@@ -39,7 +39,6 @@ PERSISTENT_ATTRIBUTES = (
     "lower_bound_",
     "lower_bounds_",
     "labels_",
-    "known_parts_",
     "n_samples_seen_",
     "n_features_in_",
     "feature_names_in_",

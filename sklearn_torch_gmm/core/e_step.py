@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
@@ -30,12 +31,32 @@ def normalize_(logits: Tensor) -> Tensor:
     return largest.add_(total.log_()).squeeze(-2)
 
 
+FAR_BELOW = -1e4
+"""Logarithm of a responsibility that is zero in every floating-point type, and still finite."""
+
+
+def normalize_with_entropy_(logits: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, with the entropy −Σ r log r ``[..., n]`` of each row's responsibilities, in nats.
+
+    The terms are summed as they are: Σ log p − ⟨η, S⟩, which takes no operation on a row, loses
+    digits far from the centre. ``scratch`` has the shape of the logits.
+    """
+    largest = logits.amax(dim=-2, keepdim=True)
+    relative = torch.clamp(logits.sub_(largest), min=FAR_BELOW, out=scratch)
+    total = logits.exp_().sum(dim=-2, keepdim=True)
+    logits.mul_(total.reciprocal())
+    log_total = total.log_()
+    expected = relative.mul_(logits).sum(dim=-2)
+    entropies = log_total.squeeze(-2) - expected
+    return largest.add_(log_total).squeeze(-2), entropies
+
+
 class EStep(ABC):
     """One pass over the rows for R mixtures with fixed parameters.
 
     ``centre [D]`` is a point near the middle of the data. The workspace's memory is reused from
-    chunk to chunk and from iteration to iteration. ``with_certainty`` asks for the certainty of the
-    assignments in :attr:`moments`.
+    chunk to chunk and from iteration to iteration. ``with_certainty`` and ``with_entropy`` ask for
+    these sums in :attr:`moments`.
     """
 
     moments: Moments
@@ -52,6 +73,7 @@ class EStep(ABC):
         workspace: Workspace,
         *,
         with_certainty: bool = False,
+        with_entropy: bool = False,
     ) -> None:
         self.parameters = parameters
         self.centre = centre
@@ -64,6 +86,7 @@ class EStep(ABC):
             sums=sums.unflatten(0, (restarts, components)),
             log_likelihood=parameters.means.new_zeros(restarts),
             certainty=parameters.means.new_zeros(restarts) if with_certainty else None,
+            entropy=parameters.means.new_zeros(restarts) if with_entropy else None,
         )
 
     @abstractmethod
@@ -82,9 +105,16 @@ class EStep(ABC):
         The ``logits [T, r, K, n]`` belong to the r mixtures in the slice ``restarts``; the weights
         have the shape ``[T, n]``.
         """
-        certainty = self.moments.certainty
+        certainty, entropy = self.moments.certainty, self.moments.entropy
         largest = None if certainty is None else logits.amax(-2)
-        log_densities = normalize_(logits)
+        if entropy is None:
+            log_densities = normalize_(logits)
+        else:
+            scratch = self.workspace.take("relative", *logits.shape)
+            log_densities, entropies = normalize_with_entropy_(logits, scratch)
+            if sample_weight is not None:
+                entropies.mul_(sample_weight.to(logits.dtype).unsqueeze(1))
+            entropy[restarts].add_(entropies.sum((0, -1)))
         # The largest responsibility is the largest term of the density divided by the density.
         log_shares = None if largest is None else largest.sub_(log_densities)
         if sample_weight is not None:

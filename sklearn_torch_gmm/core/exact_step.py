@@ -28,6 +28,7 @@ class ExactEStep(EStep):
         *,
         about: Tensor | None = None,
         with_certainty: bool = False,
+        with_entropy: bool = False,
     ) -> None:
         super().__init__(
             parameters,
@@ -35,6 +36,7 @@ class ExactEStep(EStep):
             structure,
             workspace,
             with_certainty=with_certainty,
+            with_entropy=with_entropy,
         )
         if structure.has_pooled_scatter:
             restarts, _, features = parameters.means.shape
@@ -61,7 +63,7 @@ class ExactEStep(EStep):
         # Contiguous, because the memory layout would otherwise change how sums are rounded.
         x = rows.T.to(mixture.means.dtype).contiguous()
         logits = structure.joint_log_densities(
-            x, mixture.weights, mixture.means, mixture.precisions_cholesky
+            x, mixture.log_weights, mixture.means, mixture.precisions_cholesky
         )
         # The leading dimension stands for a single lane.
         self.weigh(logits[None], None if sample_weight is None else sample_weight[None])

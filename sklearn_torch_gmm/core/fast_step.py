@@ -52,8 +52,16 @@ class FastEStep(EStep):
         extents: Tensor | None = None,
         scatter: Tensor | None = None,
         with_certainty: bool = False,
+        with_entropy: bool = False,
     ) -> None:
-        super().__init__(parameters, centre, structure, workspace, with_certainty=with_certainty)
+        super().__init__(
+            parameters,
+            centre,
+            structure,
+            workspace,
+            with_certainty=with_certainty,
+            with_entropy=with_entropy,
+        )
         self.natural = natural
         self.extents = extents
         self.collects_scatter = structure.has_pooled_scatter and scatter is None

@@ -52,18 +52,19 @@ With twice the value, only twice as many rows would use the product.
 class Inference:
     """Labels, responsibilities and log-densities of rows under one mixture.
 
-    ``weights [K]``, ``means [K, D]`` and the factors, in the shape of the covariance structure,
-    have the dtype and the device of the arithmetic.
+    ``log_weights [K]``, in nats, are added to the log-densities of the components. They, the
+    ``means [K, D]`` and the factors, in the shape of the covariance structure, have the dtype and
+    the device of the arithmetic.
     """
 
     def __init__(
         self,
-        weights: Tensor,
+        log_weights: Tensor,
         means: Tensor,
         precisions_cholesky: Tensor,
         structure: CovarianceStructure,
     ) -> None:
-        self._weights = weights
+        self._log_weights = log_weights
         self._means = means
         self._factors = precisions_cholesky
         self._structure = structure
@@ -88,7 +89,7 @@ class Inference:
 
     def responsibilities(self, rows: Tensor) -> Tensor:
         """p(component | x): ``[N, K]``."""
-        components = self._weights.shape[0]
+        components = self._log_weights.shape[0]
         result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
         with torch.inference_mode(), without_autocast(self._means.device.type):
             for place, joint in self._chunks(rows):
@@ -98,11 +99,11 @@ class Inference:
 
     def component_log_densities(self, rows: Tensor) -> Tensor:
         """Log p(x | component), in nats, without the weights: ``[N, K]``."""
-        components = self._weights.shape[0]
+        components = self._log_weights.shape[0]
         result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
         # From residuals: far from all components the product with T(x) would lose digits.
         alike = Inference(
-            torch.ones_like(self._weights), self._means, self._factors, self._structure
+            torch.zeros_like(self._log_weights), self._means, self._factors, self._structure
         )
         with torch.inference_mode(), without_autocast(self._means.device.type):
             for place, densities in alike._exact_chunks(rows, 0, with_common_term=True):
@@ -159,7 +160,7 @@ class Inference:
             # No centre: subtracting one from rows and means would cost precision.
             part = rows[first : first + size].T.to(self._means)
             joint = self._structure.joint_log_densities(
-                part, self._weights, self._means, self._factors
+                part, self._log_weights, self._means, self._factors
             )
             # If the sum is finite, then so are all of its terms.
             if not math.isfinite(joint.sum().item()):
@@ -178,7 +179,7 @@ class Inference:
             distances = self._structure.squared_distances(
                 scale * x[:, is_far], scale * self._means, self._factors
             )
-            distances[self._weights == 0] = math.inf
+            distances[self._log_weights == -math.inf] = math.inf
             is_nearest = distances == distances.amin(0)
             joint[:, is_far] = torch.where(is_nearest, 0.0, -math.inf).to(joint.dtype)
 
@@ -190,12 +191,12 @@ class Inference:
     @cached_property
     def _centre(self) -> Tensor:
         """The mean of the mixture, in which components without weight do not count."""
-        return self._weights @ self._means
+        return self._log_weights.softmax(0) @ self._means
 
     @cached_property
     def _natural(self) -> Tensor:
         return self._structure.natural_parameters(
-            self._weights, self._means - self._centre, self._factors
+            self._log_weights, self._means - self._centre, self._factors
         )
 
 

@@ -192,7 +192,7 @@ class GaussianMixtureModel(nn.Module):
             raise ValueError(msg)
         return self.structure.joint_log_densities(
             data.to(self.means.dtype).mT,
-            self.component_probs,
+            self.component_probs.log(),
             self.means,
             self.precisions_cholesky,
         )

@@ -31,6 +31,9 @@ class Moments:
     certainty: Tensor | None = None
     """Σ log max_k r_k, in nats: ``[R]``, zero if each row certainly belongs to one component."""
 
+    entropy: Tensor | None = None
+    """−Σ r log r over rows and components, in nats: ``[R]``."""
+
     @property
     def counts(self) -> Tensor:
         """Σ r, the total weight of each component: ``[R, K]``."""
@@ -43,6 +46,12 @@ class Moments:
     def second(self, num_features: int) -> Tensor:
         """Σ r T₂(x − c): ``[R, K, Q]``."""
         return self.sums[..., num_features + 1 :]
+
+    def scaled(self, factors: Tensor) -> Moments:
+        """Sums and scatter multiplied by ``factors [R, 1]``, without the other members."""
+        each = factors.unsqueeze(-1)
+        scatter = None if self.scatter is None else each * self.scatter
+        return Moments(each * self.sums, self.log_likelihood, scatter)
 
     def pack(self, *, with_scatter: bool) -> Tensor:
         """All sums as one vector, so that one reduction over the processes is sufficient."""
@@ -57,10 +66,11 @@ class Moments:
             part.view_as(like) for part, like in zip(parts, own, strict=True)
         )
         scatter = others.pop() if with_scatter else self.scatter
-        return Moments(sums, log_likelihood, scatter, *others)
+        names = [name for name in ("certainty", "entropy") if getattr(self, name) is not None]
+        return Moments(sums, log_likelihood, scatter, **dict(zip(names, others, strict=True)))
 
     def _parts(self, with_scatter: bool) -> list[Tensor]:
-        parts = [self.sums, self.log_likelihood, self.certainty]
+        parts = [self.sums, self.log_likelihood, self.certainty, self.entropy]
         if with_scatter:
             parts.append(self.scatter)
         return [part for part in parts if part is not None]

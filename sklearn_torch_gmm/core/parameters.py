@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+Parameters = TypeVar("Parameters", bound="MixtureParameters")
 
 
 @dataclass(frozen=True)
@@ -25,23 +28,35 @@ class MixtureParameters:
     precisions_cholesky: Tensor
     """Upper-triangular factors U of the precisions U Uᵀ, in the shape of the covariances."""
 
+    @property
+    def log_weights(self) -> Tensor:
+        """What is added to log N(x | μ_k, Σ_k) in the E-step, ``[R, K]``."""
+        return self.weights.log()
+
     def tensors(self) -> list[Tensor]:
-        """Weights, means, covariances and factors, in this order."""
+        """Weights, means, covariances, factors and what a subclass adds, in this order."""
         # The fields of a dataclass are its only attributes, in the order of their definition.
         return list(vars(self).values())
 
-    def select(self, restarts: Tensor | Sequence[int]) -> MixtureParameters:
+    def select(self: Parameters, restarts: Tensor | Sequence[int]) -> Parameters:
         """The mixtures at these positions of the leading dimension."""
         index = torch.as_tensor(restarts, device=self.weights.device)
-        return MixtureParameters(*(values[index] for values in self.tensors()))
+        return type(self)(*(values[index] for values in self.tensors()))
 
     def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> MixtureParameters:
+        self: Parameters,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Parameters:
         """The same values on another device or in another floating-point type."""
         if device == self.weights.device and dtype == self.weights.dtype:
             return self
-        return MixtureParameters(*(values.to(device, dtype) for values in self.tensors()))
+        return type(self)(*(values.to(device, dtype) for values in self.tensors()))
+
+    def split(self: Parameters) -> list[Parameters]:
+        """Each of the R mixtures, ``[1, ...]``, as views."""
+        parts = zip(*(values.split(1) for values in self.tensors()), strict=True)
+        return [type(self)(*own) for own in parts]
 
     @staticmethod
     def none() -> MixtureParameters:
@@ -49,7 +64,7 @@ class MixtureParameters:
         return MixtureParameters(*(torch.empty(0) for _ in range(4)))
 
     @staticmethod
-    def stack(mixtures: Sequence[MixtureParameters]) -> MixtureParameters:
+    def stack(mixtures: Sequence[Parameters]) -> Parameters:
         """Join mixtures along the leading dimension."""
         parts = zip(*(mixture.tensors() for mixture in mixtures), strict=True)
-        return MixtureParameters(*map(torch.cat, parts))
+        return type(mixtures[0])(*map(torch.cat, parts))

@@ -11,7 +11,6 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.inference import TOLERATED_ERROR_OF_PREDICTIONS
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.rounding import (
-    TOLERATED_ERROR,
     cancellation,
     cancellation_of_moments,
     cancellation_of_scatter,
@@ -32,6 +31,8 @@ class Accuracy:
     data : KnownData
     components_in_pass : int
         Components of all mixtures that would share T(x), including those of this fit.
+    tolerated : float
+        Error of a fast pass that is tolerated, in nats.
 
     Attributes
     ----------
@@ -44,7 +45,11 @@ class Accuracy:
     """
 
     def __init__(
-        self, structure: CovarianceStructure, data: KnownData, components_in_pass: int
+        self,
+        structure: CovarianceStructure,
+        data: KnownData,
+        components_in_pass: int,
+        tolerated: float,
     ) -> None:
         num_features = data.centre.shape[0]
         num_moments = 1 + structure.num_moments(num_features)
@@ -53,6 +58,7 @@ class Accuracy:
         self.about: Tensor | None = None
         self._structure = structure
         self._data = data
+        self._tolerated = tolerated
         self._largest: Tensor | None = None
 
     def errors(self, mixtures: Mixtures) -> Tensor:
@@ -103,4 +109,4 @@ class Accuracy:
 
     def _are_tolerated(self, errors: Sequence[float]) -> bool:
         # Not `any(error > ...)`: a bound that is NaN is not tolerated either.
-        return all(error <= TOLERATED_ERROR[self._data.centre.dtype] for error in errors)
+        return all(error <= self._tolerated for error in errors)

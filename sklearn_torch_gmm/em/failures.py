@@ -96,10 +96,10 @@ def power_of_ten(least: float) -> float:
     return 10.0 ** math.ceil(min(math.log10(least), 308.0)) if least > 0 else 0.0
 
 
-def not_finite(bound: float) -> NonFiniteLikelihoodError:
-    """Return the error of a mean log-likelihood that is not finite."""
+def not_finite(bound: float, name: str) -> NonFiniteLikelihoodError:
+    """Return the error of a bound on the likelihood, of this name, that is not finite."""
     return NonFiniteLikelihoodError(
-        f"The mean log-likelihood became {bound}: some rows are so far from all components that "
+        f"The {name} became {bound}: some rows are so far from all components that "
         "their density cannot be represented. Scale the data, or start from means inside the data."
     )
 

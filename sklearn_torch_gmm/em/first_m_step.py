@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.m_step import MStepResult, m_step
+from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.moments import Moments
-from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import LEAST_ROWS, is_wide
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.tensors import as_tensor
@@ -113,12 +112,18 @@ class SingleRows(Assignment):
             for _, rows, weights in sample.chunks(chosen.shape[1]):
                 scatter.addmm_((rows * weights.unsqueeze(-1)).T, rows)
         covariances = structure.single_row_covariances(chosen, count, scatter).unsqueeze(0)
-        covariances = structure.regularize(covariances, settings.regularization.amount)
-        factors, usable = structure.precisions_cholesky(covariances, settings.num_components)
-        means = (chosen / count).unsqueeze(0)
-        weights = means.new_full(means.shape[:2], count / sample.weights.sum().item())
-        parameters = MixtureParameters(weights, means, covariances, factors)
-        return MStepResult(parameters, usable, empty=torch.zeros_like(usable))
+        means = chosen / count
+        moments = _empty_moments(means, structure)
+        moments.counts.fill_(count)
+        second = structure.second_moments_of(covariances, moments.counts, means.shape[1])
+        if moments.scatter is None:
+            moments.second(means.shape[1]).copy_(second)
+        else:
+            moments.scatter.copy_(second)
+        # The covariances hold the rounding already.
+        regularization = replace(settings.regularization, keep_rounding=False)
+        settings = replace(settings, regularization=regularization)
+        return _m_step(moments, means, settings, total_weight=sample.weights.sum().item())
 
 
 class RandomResponsibilities(Assignment):
@@ -174,16 +179,21 @@ class Responsibilities(Assignment):
         return _m_step(moments, means, settings)
 
 
-def _m_step(moments: Moments, means: Tensor, settings: FitSettings) -> MStepResult:
-    """An M-step from moments about ``means [K, D]``."""
-    means, regularization = means.unsqueeze(0), settings.regularization
-    return m_step(
+def _m_step(
+    moments: Moments, means: Tensor, settings: FitSettings, *, total_weight: float | None = None
+) -> MStepResult:
+    """An M-step from moments about ``means [K, D]``.
+
+    The ``total_weight`` of all rows is given if the moments are those of some rows.
+    """
+    means, structure = means.unsqueeze(0), settings.structure
+    return settings.estimation.m_step(
         moments,
         means,
-        means,
-        settings.structure,
-        regularization.amount,
-        keep_rounding=regularization.keep_rounding,
+        settings.estimation.before_data(means, structure),
+        structure,
+        settings.regularization,
+        total_weight=total_weight,
     )
 
 

@@ -14,8 +14,7 @@ from sklearn_torch_gmm.core.covariance import FEW_ROWS
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
-from sklearn_torch_gmm.core.fixed import keep_parts
-from sklearn_torch_gmm.core.m_step import MStepResult, m_step, negligible_weight
+from sklearn_torch_gmm.core.m_step import MStepResult, negligible_weight
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
@@ -45,8 +44,6 @@ class _Pass(NamedTuple):
     before: MixtureParameters
     moments: Moments
     """Summed over all rows."""
-    bounds: Tensor
-    """Mean log-likelihood ``[R]`` of the rows under `before`."""
     errors: Tensor | None
     """Bounds ``[R]`` on the error of the E-step, if its rows were seen for the first time."""
 
@@ -77,7 +74,8 @@ class Fit:
     ) -> None:
         structure = settings.structure
         self.settings = settings
-        self.accuracy = Accuracy(structure, data, components_in_pass)
+        tolerated = settings.estimation.tolerated_error[data.centre.dtype]
+        self.accuracy = Accuracy(structure, data, components_in_pass, tolerated)
         self.mixtures = Mixtures(
             restarts, structure, data.centre, has_natural=not self.accuracy.is_wide
         )
@@ -101,7 +99,7 @@ class Fit:
 
     @property
     def latest_bound(self) -> float:
-        """The best mean log-likelihood, in nats."""
+        """The best bound, in nats."""
         return max(restart.lower_bound for restart in self.mixtures.restarts)
 
     # -- one iteration ----------------------------------------------------------------------------
@@ -112,6 +110,7 @@ class Fit:
 
     def _begin(self, *, exact: bool, with_certainty: bool = False) -> EStep:
         data, mixtures, structure = self._data, self.mixtures, self.settings.structure
+        with_entropy = self.settings.estimation.needs_entropy
         if exact:
             self._e_step = ExactEStep(
                 mixtures.parameters,
@@ -120,6 +119,7 @@ class Fit:
                 self._workspace,
                 about=self.accuracy.about,
                 with_certainty=with_certainty,
+                with_entropy=with_entropy,
             )
         else:
             self._e_step = FastEStep(
@@ -131,6 +131,7 @@ class Fit:
                 extents=None if data.knows_all else data.max_deviations,
                 scatter=data.scatter,
                 with_certainty=with_certainty,
+                with_entropy=with_entropy,
             )
         return self._e_step
 
@@ -140,26 +141,23 @@ class Fit:
         One vector is one transfer; several transfers would each wait for the device.
         """
         assert self._e_step is not None
-        bounds = self._e_step.log_likelihood(moments) / moments.counts.sum(-1)
         errors = self.accuracy.errors_of_new_rows(self.mixtures)
-        self._pass = _Pass(self._e_step, self.mixtures.parameters, moments, bounds, errors)
+        self._pass = _Pass(self._e_step, self.mixtures.parameters, moments, errors)
         return self._update(self._pass)
 
     def _update(self, done: _Pass) -> Tensor:
-        settings = self.settings
-        result = m_step(
+        settings, estimation = self.settings, self.settings.estimation
+        result = estimation.m_step(
             done.moments,
             done.e_step.centre,
-            done.before.means,
+            done.before,
             settings.structure,
-            settings.regularization.amount,
-            keep_rounding=settings.regularization.keep_rounding,
-            keep_means="means" in settings.fixed,
+            settings.regularization,
+            fixed=settings.fixed,
             rare_cases=self._has_rare_cases,
         )
-        if settings.fixed:
-            result = keep_parts(result, done.before, settings.fixed)
         self._result = result
+        bounds = estimation.bounds(done.e_step, done.moments, result.parameters, settings.structure)
         self.mixtures.update(result.parameters)
         errors = self.accuracy.errors(self.mixtures)
         if done.errors is not None:
@@ -168,7 +166,7 @@ class Fit:
         drifts = errors if drifts is None else drifts
         usable, fewest = result.usable.all(-1), done.moments.counts.amin(-1)
         # In the order of StepReport.
-        return torch.cat([done.bounds, errors, drifts, usable, fewest])
+        return torch.cat([bounds, errors, drifts, usable, fewest])
 
     def test(self, numbers: Sequence[float]) -> Outcome:
         """Test each mixture for convergence, given the vector that :meth:`m_step` returned.
@@ -192,7 +190,8 @@ class Fit:
             mixtures.update(done.before)
             return Outcome.REPEAT
         failures = self._failures(report, self._result)
-        self.convergence.record_falls(mixtures, report.bounds, done.before)
+        if self.settings.estimation.always_rises:
+            self.convergence.record_falls(mixtures, report.bounds, done.before)
         continuing = self.convergence.test(mixtures, report.bounds, failures)
         self.accuracy.look_ahead([report.errors[place] for place in continuing])
         self.convergence.remember_step(done.before, done.moments.counts, continuing)
@@ -203,7 +202,7 @@ class Fit:
     def _failures(self, report: StepReport, result: MStepResult) -> dict[int, ValueError]:
         """Errors by place; raised unless the fit continues without the restarts."""
         failures: dict[int, ValueError] = {
-            place: not_finite(bound)
+            place: not_finite(bound, self.settings.estimation.bound_name)
             for place, bound in enumerate(report.bounds)
             if not math.isfinite(bound)
         }
@@ -250,7 +249,7 @@ class Fit:
             restart = self.mixtures.restarts[index]
             restart.log_likelihood, restart.certainty = log_likelihood, certainty
             if not math.isfinite(log_likelihood):
-                restart.error = not_finite(log_likelihood)
+                restart.error = not_finite(log_likelihood, "mean log-likelihood")
         self.mixtures.active = []
 
     # -- for checkpoints and other processes ------------------------------------------------------

@@ -74,7 +74,7 @@ class Iterations:
 
     @property
     def latest_bound(self) -> float:
-        """The best mean log-likelihood so far, in nats."""
+        """The best bound so far, in nats."""
         return max(fit.latest_bound for fit in self.fits)
 
     @property
@@ -211,7 +211,8 @@ class Iterations:
     ) -> Iterations:
         """Continue from the value of :meth:`state`, possibly on another device."""
         restarts = [
-            [Restart.from_plain(plain) for plain in fit["restarts"]] for fit in state["fits"]
+            [Restart.from_plain(plain, own) for plain in fit["restarts"]]
+            for fit, own in zip(state["fits"], settings, strict=True)
         ]
         starts = Starts(restarts, state["centre"], state["max_deviations"])
         iterations = cls(starts, settings, device, scores=state["needs_scores"])

@@ -64,7 +64,7 @@ class Mixtures:
         self.parameters = parameters
         if self._has_natural:
             self.natural = self._structure.natural_parameters(
-                parameters.weights,
+                parameters.log_weights,
                 parameters.means - self._centre,
                 parameters.precisions_cholesky,
             )
@@ -85,6 +85,5 @@ class Mixtures:
     def put_back(self) -> None:
         """Return their parameters to the active restarts, as views."""
         if self.active:
-            parts = zip(*(values.split(1) for values in self.parameters.tensors()), strict=True)
-            for index, own in zip(self.active, parts, strict=True):
-                self.restarts[index].parameters = MixtureParameters(*own)
+            for index, own in zip(self.active, self.parameters.split(), strict=True):
+                self.restarts[index].parameters = own

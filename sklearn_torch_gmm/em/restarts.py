@@ -33,7 +33,7 @@ class Restart:
     parameters: MixtureParameters
     """One mixture, ``[1, ...]``, after the last M-step."""
     lower_bounds: list[float] = field(default_factory=list)
-    """Mean log-likelihood before each M-step, in nats."""
+    """The bound at each iteration, in nats: for EM, the mean log-likelihood before the M-step."""
     converged: bool = False
     empty: set[int] = field(default_factory=set)
     """Components that lost all their rows."""
@@ -51,7 +51,7 @@ class Restart:
 
     @property
     def lower_bound(self) -> float:
-        """The last mean log-likelihood; minus infinity before the first iteration."""
+        """The last bound; minus infinity before the first iteration."""
         return self.lower_bounds[-1] if self.lower_bounds else -math.inf
 
     def to_plain(self) -> dict[str, Any]:
@@ -64,10 +64,10 @@ class Restart:
         }
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Restart:
-        """Return the inverse of :meth:`to_plain`."""
+    def from_plain(cls, plain: Mapping[str, Any], settings: FitSettings) -> Restart:
+        """Return the inverse of :meth:`to_plain`, for a restart of a fit with these settings."""
         converted = {
-            "parameters": MixtureParameters(*plain["parameters"]),
+            "parameters": settings.estimation.parameters_type(*plain["parameters"]),
             "empty": set(plain["empty"]),
             "error": error_from_plain(plain["error"]),
         }
@@ -111,6 +111,10 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
     data = rows.starting_rows(components, fits[0].random_state)
     # The length of a stream is not known earlier.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)
+    fits = [
+        replace(fit, estimation=fit.estimation.knowing(rows, fit.structure, fit.loop))
+        for fit in fits
+    ]
     sample = sample_of(data)
     centre = sample.middle()
     restarts: list[list[Restart]] = [[] for _ in fits]

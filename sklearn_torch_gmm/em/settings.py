@@ -12,6 +12,7 @@ import numpy.typing as npt
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import PARTS, Part
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.em.estimation import Estimation, MaximumLikelihood, Regularization
 from sklearn_torch_gmm.rows.checks import FloatArray
 
 StartFunction = Callable[[npt.NDArray[Any], int, np.random.RandomState], npt.ArrayLike]
@@ -74,22 +75,6 @@ class StartSettings:
 
 
 @dataclass(frozen=True)
-class Regularization:
-    """The regularization of covariances, and the treatment of components with hardly any rows."""
-
-    amount: float = 1e-6
-    """Added once to each variance."""
-    name: str = "covariance_regularization"
-    """The name of the amount in the estimator's class, for messages."""
-    keep_empty: bool = True
-    """Whether a component without rows keeps its mean even where no regularization would give it
-    a covariance."""
-    keep_rounding: bool = False
-    """Whether a component of a few equal rows has the variance that rounding gives it in
-    scikit-learn, where features are independent."""
-
-
-@dataclass(frozen=True)
 class LoopSettings:
     """The number of iterations, and the way the rows reach the loop."""
 
@@ -123,7 +108,8 @@ class FitSettings:
     random_state: np.random.RandomState
     num_init: int = 1
     """Number R of restarts; the best result is kept."""
-    regularization: Regularization = Regularization()
+    regularization: Regularization = field(default_factory=Regularization)
+    estimation: Estimation = field(default_factory=MaximumLikelihood)
     loop: LoopSettings = LoopSettings()
     fixed: frozenset[Part] = frozenset()
     """Parts that keep their initial values."""

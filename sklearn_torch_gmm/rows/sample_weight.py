@@ -64,10 +64,8 @@ def check_total(total: float) -> None:
         raise ValueError(msg)
 
 
-def total_weight(sample_weight: Any, num_rows: int) -> float:
-    """Return the sum of checked weights, or N without weights."""
-    if sample_weight is None:
-        return float(num_rows)
+def sum_of_weights(sample_weight: Any) -> float:
+    """Return the sum of checked weights."""
     if isinstance(sample_weight, Tensor):
         return sample_weight.sum(dtype=torch.float64).item()
     return float(np.asarray(sample_weight, dtype=np.float64).sum())

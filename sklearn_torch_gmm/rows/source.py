@@ -116,7 +116,7 @@ class RowSource(ABC):
     """N, or None before all rows of a stream have been read."""
 
     total_weight: float | None = None
-    """Σ w of weights that come with the rows, once all have been read."""
+    """Σ w in the user's unit, once known; None if the rows have no weights."""
 
     num_features: int
 

@@ -44,7 +44,7 @@ def check_state(state: dict[str, Any], fits: Sequence[FitSettings], num_features
 def _check_fit(fit: dict[str, Any], settings: FitSettings, num_features: int) -> None:
     components, restarts = settings.num_components, fit["restarts"]
     covariance_shape = settings.structure.covariance_shape(components, num_features)
-    _, means, covariances, _ = restarts[0]["parameters"]
+    _, means, covariances, *_ = restarts[0]["parameters"]
     compared = {
         "covariances of type": (fit["covariance_type"], settings.covariance_type),
         "starts": (len(restarts), settings.num_init),

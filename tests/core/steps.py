@@ -63,7 +63,7 @@ def natural_parameters(
     parameters: MixtureParameters, centre: Tensor, structure: CovarianceStructure
 ) -> Tensor:
     return structure.natural_parameters(
-        parameters.weights, parameters.means - centre, parameters.precisions_cholesky
+        parameters.log_weights, parameters.means - centre, parameters.precisions_cholesky
     )
 
 
@@ -77,12 +77,20 @@ def make_e_step(
     extents: Tensor | None = None,
     scatter: Tensor | None = None,
     with_certainty: bool = False,
+    with_entropy: bool = False,
     num_lanes: int | None = None,
 ) -> EStep:
     means = parameters.means
     workspace = Workspace(means.dtype, means.device, chunk_bytes, num_lanes)
     if kind == "exact":
-        return ExactEStep(parameters, centre, structure, workspace, with_certainty=with_certainty)
+        return ExactEStep(
+            parameters,
+            centre,
+            structure,
+            workspace,
+            with_certainty=with_certainty,
+            with_entropy=with_entropy,
+        )
     natural = natural_parameters(parameters, centre, structure)
     return FastEStep(
         parameters,
@@ -93,16 +101,17 @@ def make_e_step(
         extents=extents,
         scatter=scatter,
         with_certainty=with_certainty,
+        with_entropy=with_entropy,
     )
 
 
 def make_inference(parameters: MixtureParameters, structure: CovarianceStructure) -> Inference:
     """What the first of the mixtures says of rows."""
-    weights, means, factors = (
+    log_weights, means, factors = (
         values[0]
-        for values in (parameters.weights, parameters.means, parameters.precisions_cholesky)
+        for values in (parameters.log_weights, parameters.means, parameters.precisions_cholesky)
     )
-    return Inference(weights, means, factors, structure)
+    return Inference(log_weights, means, factors, structure)
 
 
 def iterate(

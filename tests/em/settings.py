@@ -2,7 +2,8 @@
 
 from dataclasses import fields
 
-from sklearn_torch_gmm.em.settings import FitSettings, LoopSettings, Regularization
+from sklearn_torch_gmm.em.estimation import Regularization
+from sklearn_torch_gmm.em.settings import FitSettings, LoopSettings
 
 LOOP = [field.name for field in fields(LoopSettings)]
 

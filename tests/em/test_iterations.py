@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
 from sklearn_torch_gmm.core.rounding import TOLERATED_ERROR
-from sklearn_torch_gmm.em import fit as fit_module
+from sklearn_torch_gmm.em import estimation as estimation_module
 from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
@@ -164,13 +164,13 @@ def test_an_m_step_is_done_again_where_a_component_has_few_rows(
         ),
     }
     done = []
-    m_step = fit_module.m_step
+    m_step = estimation_module.m_step
 
     def spy(*args, rare_cases, **kwargs):
         done.append(rare_cases)
         return m_step(*args, rare_cases=rare_cases, **kwargs)
 
-    monkeypatch.setattr(fit_module, "m_step", spy)
+    monkeypatch.setattr(estimation_module, "m_step", spy)
 
     mixture = GaussianMixture(2, covariance_type=covariance_type, max_iter=3, tol=0, **start)
     with warnings.catch_warnings():

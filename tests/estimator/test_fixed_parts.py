@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from sklearn_torch_gmm.core.fixed import PARTS
-from sklearn_torch_gmm.em import accuracy
+from sklearn_torch_gmm.em.estimation import MaximumLikelihood
 from sklearn_torch_gmm.exceptions import EmptyComponentWarning
 from tests.core.oracle import (
     beside_fixed,
@@ -72,8 +72,8 @@ def assert_same_fit(actual, expected, tolerance=1e-10):
 @pytest.mark.parametrize(("face", "exact"), [(Documented, False), (DropIn, True)])
 def test_iterations_by_loops(face, covariance_type, fixed, exact, monkeypatch):
     if exact:
-        errors = dict.fromkeys(accuracy.TOLERATED_ERROR, -1.0)
-        monkeypatch.setattr(accuracy, "TOLERATED_ERROR", errors)
+        errors = dict.fromkeys(MaximumLikelihood.tolerated_error, -1.0)
+        monkeypatch.setattr(MaximumLikelihood, "tolerated_error", errors)
     X = draw(60)
     weights = np.random.default_rng(1).uniform(0.5, 2.0, size=60)
     start = mixture_of(face, covariance_type, iterations=0).fit(X, sample_weight=weights)

@@ -108,7 +108,7 @@ def parameters(structure, restarts, components, features, device):
 def e_step(structure, restarts=1, components=3, features=4, device=META, scatter=None):
     mixtures = parameters(structure, restarts, components, features, device)
     natural = structure.natural_parameters(
-        mixtures.weights, mixtures.means, mixtures.precisions_cholesky
+        mixtures.log_weights, mixtures.means, mixtures.precisions_cholesky
     )
     centre = torch.zeros(features, dtype=torch.float64, device=device)
     workspace = Workspace(torch.float64, device, num_lanes=1)

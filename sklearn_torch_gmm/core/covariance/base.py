@@ -240,17 +240,17 @@ class CovarianceStructure(ABC):
         """Scale standard normal ``noise [n, D]`` to the covariances of components ``labels``."""
 
     def joint_log_densities(
-        self, x: Tensor, weights: Tensor, means: Tensor, precisions_cholesky: Tensor
+        self, x: Tensor, log_weights: Tensor, means: Tensor, precisions_cholesky: Tensor
     ) -> Tensor:
         """Log π_k + log N(x | μ_k, Σ_k) ``[..., K, n]`` of ``x [D, n]``, in nats."""
         sizes = _, num_features = means.shape[-2:]
-        constants = weights.log() + self.log_determinants(precisions_cholesky, *sizes)
+        constants = log_weights + self.log_determinants(precisions_cholesky, *sizes)
         constants.sub_(0.5 * num_features * LOG_2PI)
         distances = self.squared_distances(x, means, precisions_cholesky)
         return torch.add(constants.unsqueeze(-1), distances, alpha=-0.5)
 
     def natural_parameters(
-        self, weights: Tensor, means: Tensor, precisions_cholesky: Tensor
+        self, log_weights: Tensor, means: Tensor, precisions_cholesky: Tensor
     ) -> Tensor:
         """η ``[..., K, 1 + P]``: the joint log-density is η · (1, x, T₂(x)).
 
@@ -258,7 +258,7 @@ class CovarianceStructure(ABC):
         """
         sizes = _, num_features = means.shape[-2:]
         linear = self.linear_coefficients(means, precisions_cholesky)
-        constants = weights.log() + self.log_determinants(precisions_cholesky, *sizes)
+        constants = log_weights + self.log_determinants(precisions_cholesky, *sizes)
         constants.sub_(0.5 * num_features * LOG_2PI).sub_((means * linear).sum(-1), alpha=0.5)
         quadratic = self.quadratic_coefficients(precisions_cholesky, *sizes)
         return torch.cat([constants.unsqueeze(-1), linear, quadratic], dim=-1)

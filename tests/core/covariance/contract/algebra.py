@@ -34,7 +34,7 @@ METHODS_WITH_LEADING_DIMENSIONS: dict[str, Method] = {
         p.covariances, p.means[..., 0] > 0, x.var(-1).expand_as(p.means)[..., :1, :]
     ),
     "joint_log_densities": lambda s, p, x: s.joint_log_densities(
-        x, p.weights, p.means, p.precisions_cholesky
+        x, p.log_weights, p.means, p.precisions_cholesky
     ),
     "linear_coefficients": lambda s, p, _: s.linear_coefficients(p.means, p.precisions_cholesky),
     "log_determinants": lambda s, p, _: s.log_determinants(
@@ -42,7 +42,7 @@ METHODS_WITH_LEADING_DIMENSIONS: dict[str, Method] = {
     ),
     "matrices": lambda s, p, _: s.matrices(p.covariances, *p.means.shape[-2:]),
     "natural_parameters": lambda s, p, _: s.natural_parameters(
-        p.weights, p.means, p.precisions_cholesky
+        p.log_weights, p.means, p.precisions_cholesky
     ),
     "precisions": lambda s, p, _: s.precisions(p.precisions_cholesky),
     "precisions_cholesky": lambda s, p, _: s.precisions_cholesky(p.covariances, p.means.shape[-2])[

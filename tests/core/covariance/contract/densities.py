@@ -22,7 +22,7 @@ class DensityContract(Builders):
     ):
         joint = structure.joint_log_densities(
             tensor(rows).T,
-            parameters.weights[0],
+            parameters.log_weights[0],
             parameters.means[0],
             parameters.precisions_cholesky[0],
         )

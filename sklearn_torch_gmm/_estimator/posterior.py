@@ -1,0 +1,148 @@
+"""The parameters and the fitted attributes of a Bayesian mixture, from and to tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from sklearn_torch_gmm._estimator import fitted_state
+from sklearn_torch_gmm._estimator.starting_values import check_positive_definite, check_shape
+from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
+from sklearn_torch_gmm.core.posterior import PosteriorParameters
+from sklearn_torch_gmm.core.weight_priors import DirichletDistribution, DirichletProcess
+from sklearn_torch_gmm.em.variational import Prior
+from sklearn_torch_gmm.rows.checks import check_floats
+from sklearn_torch_gmm.rows.tensors import as_tensor
+
+WEIGHT_PRIORS = {
+    "dirichlet_process": DirichletProcess(),
+    "dirichlet_distribution": DirichletDistribution(),
+}
+
+ATTRIBUTES = (
+    "weight_concentration_",
+    "mean_precision_",
+    "degrees_of_freedom_",
+    "weight_concentration_prior_",
+    "mean_precision_prior_",
+    "mean_prior_",
+    "degrees_of_freedom_prior_",
+    "covariance_prior_",
+)
+"""Fitted attributes of a Bayesian mixture in addition to those of every mixture."""
+
+
+def prior_from(mixture: BaseEstimator, num_features: int) -> Prior:
+    """Return the prior that the parameters of a mixture describe.
+
+    Raises
+    ------
+    ValueError
+        If one does not fit the data, with scikit-learn's messages.
+    """
+    concentration, precision = (
+        mixture.weight_concentration_prior,
+        mixture.mean_precision_prior,
+    )
+    mean = mixture.mean_prior
+    if mean is not None:
+        mean = check_floats(mean, "mean_prior", ensure_2d=False)
+        check_shape(mean, (num_features,), "means")
+        mean = as_tensor(mean).double()
+    degrees = mixture.degrees_of_freedom_prior
+    if degrees is not None and not degrees > num_features - 1.0:
+        msg = (
+            "The parameter 'degrees_of_freedom_prior' should be greater than "
+            f"{num_features - 1}, but got {degrees:.3f}."
+        )
+        raise ValueError(msg)
+    covariance = mixture.covariance_prior
+    if covariance is not None:
+        structure = get_structure(mixture.covariance_type)
+        covariance = _covariance_prior(covariance, structure, num_features)
+    return Prior(
+        WEIGHT_PRIORS[mixture.weight_concentration_prior_type],
+        1.0 / mixture.n_components if concentration is None else float(concentration),
+        1.0 if precision is None else float(precision),
+        float(num_features) if degrees is None else float(degrees),
+        mean,
+        covariance,
+    )
+
+
+def _covariance_prior(values: Any, structure: CovarianceStructure, num_features: int) -> Tensor:
+    """Return the scale of the prior in the shape of the covariances of one component."""
+    checked = check_floats(values, "covariance_prior", ensure_2d=False, allow_nd=True)
+    shape = structure.covariance_shape(1, num_features)
+    # A component's own covariance comes without the axis of the components.
+    check_shape(
+        checked, shape_of_one(structure, num_features), f"{structure.name} covariance_prior"
+    )
+    checked = checked.reshape(shape)
+    return as_tensor(
+        check_positive_definite(checked, 1, num_features, structure, "precision")
+    ).double()
+
+
+def shape_of_one(structure: CovarianceStructure, num_features: int) -> tuple[int, ...]:
+    """Return the shape of `covariance_prior_`."""
+    shape = structure.covariance_shape(1, num_features)
+    return shape if structure.is_shared else shape[1:]
+
+
+def set_parameters(mixture: BaseEstimator, parameters: PosteriorParameters, dtype: Any) -> None:
+    """Set the fitted attributes from a batch of one posterior.
+
+    UnrepresentableParameterError is raised if ``dtype`` cannot hold a variance.
+    """
+    fitted_state.set_parameters(mixture, parameters, dtype)
+
+    def array(values: Tensor) -> Any:
+        return values.numpy().astype(dtype, order="C")
+
+    structure, num_features = get_structure(mixture.covariance_type), parameters.means.shape[-1]
+    concentrations = tuple(map(array, parameters.concentrations[0]))
+    mixture.weight_concentration_ = concentrations if len(concentrations) > 1 else concentrations[0]
+    mixture.mean_precision_ = array(parameters.mean_precisions[0])
+    degrees = array(parameters.degrees_of_freedom[0])
+    mixture.degrees_of_freedom_ = degrees[0] if structure.is_shared else degrees
+    alpha, beta, nu, _ = parameters.prior_counts[0].tolist()
+    mixture.weight_concentration_prior_, mixture.mean_precision_prior_ = alpha, beta
+    mixture.degrees_of_freedom_prior_ = nu
+    mixture.mean_prior_ = array(parameters.prior_mean[0])
+    scale = array(parameters.prior_covariance[0])
+    mixture.covariance_prior_ = scale.reshape(shape_of_one(structure, num_features))[()]
+
+
+def fitted_parameters(mixture: BaseEstimator) -> PosteriorParameters:
+    """Return the fitted attributes as float64 tensors, a batch of one posterior."""
+    known = fitted_state.fitted_parameters(mixture)
+    structure = get_structure(mixture.covariance_type)
+    num_components, num_features = known.means.shape[1:]
+    prior_counts = [
+        mixture.weight_concentration_prior_,
+        mixture.mean_precision_prior_,
+        mixture.degrees_of_freedom_prior_,
+        1.0,
+    ]
+    shape = structure.covariance_shape(1, num_features)
+    return PosteriorParameters(
+        weights=known.weights,
+        means=known.means,
+        covariances=known.covariances,
+        precisions_cholesky=known.precisions_cholesky,
+        concentrations=_double(np.atleast_2d(np.stack(mixture.weight_concentration_)))[None],
+        mean_precisions=_double(mixture.mean_precision_)[None],
+        degrees_of_freedom=_double(mixture.degrees_of_freedom_).expand(1, num_components),
+        prior_mean=_double(mixture.mean_prior_)[None],
+        prior_covariance=_double(mixture.covariance_prior_).reshape(1, *shape),
+        prior_counts=torch.tensor([prior_counts], dtype=torch.float64),
+    )
+
+
+def _double(values: Any) -> Tensor:
+    return as_tensor(np.asarray(values)).double()

@@ -1,0 +1,170 @@
+"""Variational Bayes for Gaussian mixtures: the posterior from sufficient statistics.
+
+The posterior of a component is a Gauss–Wishart distribution: its mean is normal with β_k times the
+component's precision Λ_k, which has a Wishart distribution with ν_k degrees of freedom. The prior
+is of the same form, so a step adds it to the sums over the rows:
+
+    N_k = Σ r,  β_k = β₀ + N_k,  m_k = (β₀ m₀ + Σ r x) / β_k,  ν_k = ν₀ + N_k,
+    ν_k Σ_k = W₀ + Σ r (x − m_k)(x − m_k)ᵀ + β₀ (m_k − m₀)(m_k − m₀)ᵀ + N_k · regularization,
+
+where Σ_k⁻¹ is the mean of Λ_k. Structures other than 'full' take from the matrix what they hold,
+as scikit-learn does. E log p(x, k) is then again a log-weight plus the log-density of a Gaussian,
+log N(x | m_k, Σ_k), so the passes over the data are those of EM.
+
+Source: Bishop, Pattern Recognition and Machine Learning (2006), section 10.2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.m_step import MStepResult, moved_to, negligible_weight
+from sklearn_torch_gmm.core.moments import Moments
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.weight_priors import WeightPrior, prior_of
+
+
+@dataclass(frozen=True)
+class PosteriorParameters(MixtureParameters):
+    """Posteriors of R mixtures, with the priors that they started from.
+
+    Weights, means and covariances are those of the Gaussians that the E-step works with.
+    """
+
+    concentrations: Tensor
+    """Of the weights, ``[R, 1 or 2, K]``: see :mod:`sklearn_torch_gmm.core.weight_priors`."""
+
+    mean_precisions: Tensor
+    """β, the precisions of the means in units of the components' precisions: ``[R, K]``."""
+
+    degrees_of_freedom: Tensor
+    """ν ``[R, K]``."""
+
+    prior_mean: Tensor
+    """m₀ ``[R, D]``."""
+
+    prior_covariance: Tensor
+    """W₀ ``[R, ...]``, in the shape of the covariances of one component."""
+
+    prior_counts: Tensor
+    """α₀, β₀ and ν₀, the rows that the prior stands for, and the rows that a weight of one stands
+    for: ``[R, 4]``."""
+
+    @property
+    def log_weights(self) -> Tensor:
+        """E log p(x, k) − log N(x | m_k, Σ_k), in nats: ``[R, K]``.
+
+        Source: Bishop (2006), equations (10.64) to (10.66).
+        """
+        num_features, degrees = self.means.shape[-1], self.degrees_of_freedom
+        expected = prior_of(self.concentrations).expected_log_weights(self.concentrations)
+        # E log |Λ| is that of the mean of Λ and the following terms.
+        halves = _halves(degrees, num_features).digamma().sum(-1)
+        terms = (2.0 / degrees).log().sub_(self.mean_precisions.reciprocal())
+        return expected + 0.5 * (halves + num_features * terms)
+
+
+def posterior_step(
+    moments: Moments,
+    centre: Tensor,
+    before: PosteriorParameters,
+    weight_prior: WeightPrior,
+    structure: CovarianceStructure,
+    regularization: float,
+) -> MStepResult:
+    """The posterior from the moments of a pass, without synchronizing with the device.
+
+    Parameters
+    ----------
+    moments : Moments
+        Sums over all rows for R mixtures.
+    centre : Tensor [D] or [R, K, D]
+        The point or points about which the moments are taken.
+    before : PosteriorParameters
+        They hold the prior.
+    weight_prior : WeightPrior
+    structure : CovarianceStructure
+    regularization : float
+        Added to the variance of each row, in squared units of the data.
+    """
+    _, components, num_features = before.means.shape
+    alpha, beta, nu, unit = before.prior_counts.unsqueeze(-1).unbind(1)
+    moments = moments.scaled(unit)
+    # As in scikit-learn: its results change with it where the prior weighs next to nothing.
+    counts = moments.counts + negligible_weight(before.means.dtype)
+    sums = moments.first(num_features)
+    deviations = sums / counts.unsqueeze(-1)
+    mean_precisions = beta + counts
+    prior_mean = before.prior_mean.unsqueeze(-2) - centre
+    shifts = (beta.unsqueeze(-1) * prior_mean + sums) / mean_precisions.unsqueeze(-1)
+    means = centre + shifts
+    degrees = nu + (
+        counts.mean(-1, keepdim=True).expand_as(counts) if structure.is_shared else counts
+    )
+
+    moved = moved_to(shifts, deviations, moments, structure)
+    residuals = (shifts - prior_mean).unsqueeze(-1)
+    from_prior = structure.centred_second_moments(residuals, beta.expand_as(counts).unsqueeze(-1))
+    added = structure.regularize(torch.zeros_like(before.covariances), regularization)
+    from_prior = from_prior + structure.second_moments_of(added, counts, num_features)
+    ones = torch.ones_like(beta)
+    scale = structure.second_moments_of(before.prior_covariance, ones, num_features)
+    scatter: Tensor | None = None
+    second = moved.second(num_features)
+    if moved.scatter is None:
+        second = second + from_prior + scale
+    else:
+        # All components share the sum, in which each has its prior.
+        scatter = moved.scatter + from_prior + components * scale
+    covariances = structure.estimate(degrees, torch.zeros_like(shifts), second, scatter)
+    factors, usable = structure.precisions_cholesky(covariances, components)
+    concentrations = weight_prior.posterior(counts, alpha)
+    found = PosteriorParameters(
+        weight_prior.expected_weights(concentrations),
+        means,
+        covariances,
+        factors,
+        concentrations,
+        mean_precisions,
+        degrees,
+        before.prior_mean,
+        before.prior_covariance,
+        before.prior_counts,
+    )
+    return MStepResult(found, usable, empty=torch.zeros_like(usable))
+
+
+def evidence_bound(
+    entropy: Tensor, found: PosteriorParameters, structure: CovarianceStructure
+) -> Tensor:
+    """Lower bound ``[R]`` on the log-evidence of all rows, up to a constant, in nats.
+
+    ``entropy [R]`` is that of the responsibilities which the posterior was computed from, with the
+    weights of its moments. All other terms cancel, but for the normalization constants of the
+    posteriors. For structures other than 'full' that is an approximation, which scikit-learn makes
+    as well: their bounds may fall.
+
+    Source: Bishop (2006), equations (10.70) to (10.77), (B.79).
+    """
+    num_features, degrees = found.means.shape[-1], found.degrees_of_freedom
+    sizes = found.means.shape[-2:]
+    log_determinants = structure.log_determinants(found.precisions_cholesky, *sizes)
+    # Of the Wishart distribution's scale matrix, Λ / ν; constants that depend on D alone left out.
+    log_determinants = log_determinants - 0.5 * num_features * degrees.log()
+    log_wishart = degrees * (log_determinants + 0.5 * num_features * math.log(2.0))
+    log_wishart = log_wishart + _halves(degrees, num_features).lgamma().sum(-1)
+    of_components = log_wishart - 0.5 * num_features * found.mean_precisions.log()
+    log_norm = prior_of(found.concentrations).log_norm(found.concentrations)
+    unit = found.prior_counts[:, 3]
+    return unit * entropy + of_components.sum(-1) - log_norm
+
+
+def _halves(degrees: Tensor, num_features: int) -> Tensor:
+    """½ (ν − i) ``[..., K, D]`` for i from 0 to D − 1, the arguments of a multivariate gamma."""
+    steps = torch.arange(num_features, dtype=degrees.dtype, device=degrees.device)
+    return 0.5 * (degrees.unsqueeze(-1) - steps)

@@ -1,0 +1,99 @@
+"""The two priors of the weights of a Bayesian mixture, and their posteriors.
+
+The parameters of a posterior over K weights are ``concentrations [..., 1, K]`` for the Dirichlet
+distribution, and ``[..., 2, K]`` for the Dirichlet process: the two parameters of the beta
+distribution of each stick. So they tell by themselves which of the two they belong to.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class WeightPrior(ABC):
+    """A conjugate prior of the weights π."""
+
+    @abstractmethod
+    def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
+        """Concentrations from the ``counts [..., K]`` and the prior's ``strength [..., 1]``."""
+
+    @abstractmethod
+    def expected_weights(self, concentrations: Tensor) -> Tensor:
+        """Weights ``[..., K]`` that sum to one."""
+
+    @abstractmethod
+    def expected_log_weights(self, concentrations: Tensor) -> Tensor:
+        """E log π ``[..., K]``, in nats."""
+
+    @abstractmethod
+    def log_norm(self, concentrations: Tensor) -> Tensor:
+        """Logarithm ``[...]`` of the normalization constant of the posterior's density."""
+
+
+class DirichletDistribution(WeightPrior):
+    """A finite mixture, with the same concentration for each component.
+
+    Source: Bishop, Pattern Recognition and Machine Learning (2006), section 10.2.1.
+    """
+
+    def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
+        return (strength + counts).unsqueeze(-2)
+
+    def expected_weights(self, concentrations: Tensor) -> Tensor:
+        alpha = concentrations[..., 0, :]
+        return alpha / alpha.sum(-1, keepdim=True)
+
+    def expected_log_weights(self, concentrations: Tensor) -> Tensor:
+        alpha = concentrations[..., 0, :]
+        return alpha.digamma() - alpha.sum(-1, keepdim=True).digamma()
+
+    def log_norm(self, concentrations: Tensor) -> Tensor:
+        alpha = concentrations[..., 0, :]
+        return alpha.sum(-1).lgamma() - alpha.lgamma().sum(-1)
+
+
+class DirichletProcess(WeightPrior):
+    """An infinite mixture, truncated to K components: each takes a part of the remaining stick.
+
+    Source: Blei and Jordan, Variational inference for Dirichlet process mixtures (2006).
+    """
+
+    def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
+        # The rows of all later components, summed from the last one.
+        later = counts.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+        later = torch.cat([later, torch.zeros_like(counts[..., :1])], dim=-1)
+        return torch.stack([1.0 + counts, strength + later], dim=-2)
+
+    def expected_weights(self, concentrations: Tensor) -> Tensor:
+        shares = concentrations / concentrations.sum(-2, keepdim=True)
+        taken, left = shares.unbind(-2)
+        weights = taken * _products_before(left)
+        # The truncation leaves out the rest of the stick.
+        return weights / weights.sum(-1, keepdim=True)
+
+    def expected_log_weights(self, concentrations: Tensor) -> Tensor:
+        total = concentrations.sum(-2, keepdim=True).digamma()
+        taken, left = (concentrations.digamma() - total).unbind(-2)
+        before = torch.cat([torch.zeros_like(left[..., :1]), left.cumsum(-1)[..., :-1]], dim=-1)
+        return taken + before
+
+    def log_norm(self, concentrations: Tensor) -> Tensor:
+        # One over the product of the beta functions of the sticks.
+        return (concentrations.sum(-2).lgamma() - concentrations.lgamma().sum(-2)).sum(-1)
+
+
+def _products_before(values: Tensor) -> Tensor:
+    """Product ``[..., K]`` of all values before each one."""
+    products = values.cumprod(-1)[..., :-1]
+    return torch.cat([torch.ones_like(values[..., :1]), products], dim=-1)
+
+
+_PRIORS: dict[int, WeightPrior] = {1: DirichletDistribution(), 2: DirichletProcess()}
+
+
+def prior_of(concentrations: Tensor) -> WeightPrior:
+    """The prior that ``concentrations [..., 1 or 2, K]`` belong to."""
+    return _PRIORS[concentrations.shape[-2]]

@@ -1,0 +1,140 @@
+"""From the moments of a pass to parameters: where EM and variational Bayes differ.
+
+Rows, starts, passes, accuracy and convergence are common to both.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.fixed import Part, keep_parts
+from sklearn_torch_gmm.core.m_step import MStepResult, m_step
+from sklearn_torch_gmm.core.moments import Moments
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.rounding import TOLERATED_ERROR
+from sklearn_torch_gmm.rows.source import RowSource
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """The regularization of covariances, and the treatment of components with hardly any rows."""
+
+    amount: float = 1e-6
+    """Added once to each variance."""
+    name: str = "covariance_regularization"
+    """The name of the amount in the estimator's class, for messages."""
+    keep_empty: bool = True
+    """Whether a component without rows keeps its mean even where no regularization would give it
+    a covariance."""
+    keep_rounding: bool = False
+    """Whether a component of a few equal rows has the variance that rounding gives it in
+    scikit-learn, where features are independent."""
+
+
+class Estimation(ABC):
+    """How parameters follow from moments, and which bound on the likelihood they raise."""
+
+    parameters_type: ClassVar[type[MixtureParameters]]
+    """What the M-step returns."""
+
+    bound_name: ClassVar[str]
+    """What is compared from iteration to iteration, for messages."""
+
+    always_rises: ClassVar[bool]
+    """Whether a fall of the bound, beyond rounding and regularization, is an error."""
+
+    needs_entropy: ClassVar[bool]
+    """Whether the bound needs the entropy of the responsibilities."""
+
+    tolerated_error: ClassVar[dict[torch.dtype, float]]
+    """Bound on the rounding error of log-densities, in nats, up to which the E-step is fast."""
+
+    def knowing(self, rows: RowSource, structure: CovarianceStructure, loop: Any) -> Estimation:
+        """Return the estimation with all that it takes from the data before the start."""
+        return self
+
+    @abstractmethod
+    def before_data(self, means: Tensor, structure: CovarianceStructure) -> MixtureParameters:
+        """Parameters before the first row, with these ``means [R, K, D]``."""
+
+    @abstractmethod
+    def m_step(
+        self,
+        moments: Moments,
+        centre: Tensor,
+        before: Any,
+        structure: CovarianceStructure,
+        regularization: Regularization,
+        *,
+        fixed: Collection[Part] = (),
+        rare_cases: bool = True,
+        total_weight: float | None = None,
+    ) -> MStepResult:
+        """Parameters from moments about the ``centre [D]`` or ``[R, K, D]``.
+
+        ``before`` are the parameters of the E-step. The ``total_weight`` is that of all rows, for
+        moments of some of them.
+        """
+
+    @abstractmethod
+    def bounds(
+        self, e_step: EStep, moments: Moments, found: Any, structure: CovarianceStructure
+    ) -> Tensor:
+        """The bounds ``[R]``, in nats, from the moments of a pass and the parameters found."""
+
+
+class MaximumLikelihood(Estimation):
+    """Expectation–maximization; its bound is the mean log-likelihood before the M-step."""
+
+    parameters_type = MixtureParameters
+    bound_name = "mean log-likelihood"
+    always_rises = True
+    needs_entropy = False
+    tolerated_error = TOLERATED_ERROR
+
+    def before_data(self, means: Tensor, structure: CovarianceStructure) -> MixtureParameters:
+        return replace(MixtureParameters.none(), means=means)
+
+    def m_step(
+        self,
+        moments: Moments,
+        centre: Tensor,
+        before: MixtureParameters,
+        structure: CovarianceStructure,
+        regularization: Regularization,
+        *,
+        fixed: Collection[Part] = (),
+        rare_cases: bool = True,
+        total_weight: float | None = None,
+    ) -> MStepResult:
+        result = m_step(
+            moments,
+            centre,
+            before.means,
+            structure,
+            regularization.amount,
+            keep_rounding=regularization.keep_rounding,
+            keep_means="means" in fixed,
+            rare_cases=rare_cases,
+        )
+        if total_weight is not None:
+            weights = moments.counts / total_weight
+            result = replace(result, parameters=replace(result.parameters, weights=weights))
+        return keep_parts(result, before, fixed) if fixed else result
+
+    def bounds(
+        self,
+        e_step: EStep,
+        moments: Moments,
+        found: MixtureParameters,
+        structure: CovarianceStructure,
+    ) -> Tensor:
+        return e_step.log_likelihood(moments) / moments.counts.sum(-1)

@@ -1,0 +1,187 @@
+"""Variational Bayes in the loop of EM: the prior, and the M-step that adds it to the moments."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.exact_step import ExactEStep
+from sklearn_torch_gmm.core.fast_step import FastEStep
+from sklearn_torch_gmm.core.fixed import Part
+from sklearn_torch_gmm.core.m_step import MStepResult
+from sklearn_torch_gmm.core.moments import Moments
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.posterior import PosteriorParameters, evidence_bound, posterior_step
+from sklearn_torch_gmm.core.weight_priors import WeightPrior
+from sklearn_torch_gmm.core.workspace import Workspace, is_wide
+from sklearn_torch_gmm.em.estimation import Estimation, Regularization
+from sklearn_torch_gmm.rows.source import CPU, RowSource
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The prior of a mixture; what is None comes from the data."""
+
+    weights: WeightPrior
+    weight_concentration: float
+    """α₀: the Dirichlet distribution's for each component, or the Dirichlet process's."""
+    mean_precision: float
+    """β₀"""
+    degrees_of_freedom: float
+    """ν₀, greater than D − 1."""
+    mean: Tensor | None = None
+    """m₀ ``[D]``; the mean of the rows."""
+    covariance: Tensor | None = None
+    """W₀, in the shape of the covariances of one component; the covariance of the rows."""
+    unit: float = 1.0
+    """Rows that a weight of one stands for."""
+
+
+@dataclass(frozen=True)
+class VariationalBayes(Estimation):
+    """The approximate posterior under a prior; its bound is that on the log-evidence."""
+
+    prior: Prior
+
+    parameters_type = PosteriorParameters
+    bound_name = "lower bound"
+    always_rises = False
+    needs_entropy = True
+    # The bound is a sum over the rows: an error in each of them is multiplied by their number.
+    tolerated_error: ClassVar = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+    def knowing(self, rows: RowSource, structure: CovarianceStructure, loop: Any) -> Estimation:
+        prior, total = self.prior, rows.total_weight
+        if total is None and prior.mean is not None and prior.covariance is not None:
+            return self
+        moments, centre = moments_of_all(rows, structure, loop.batch_size, loop.num_workers)
+        # The loop sees weights with a mean of one.
+        unit = 1.0 if total is None else total / moments.counts.item()
+        mean, covariance = prior.mean, prior.covariance
+        if mean is None:
+            mean = centre + moments.first(rows.num_features)[0, 0] / moments.counts.item()
+        if covariance is None:
+            covariance = unbiased_covariance(moments, unit, structure, rows.num_features)
+        return replace(self, prior=replace(prior, mean=mean, covariance=covariance, unit=unit))
+
+    def before_data(self, means: Tensor, structure: CovarianceStructure) -> PosteriorParameters:
+        prior = self.prior
+        assert prior.mean is not None
+        assert prior.covariance is not None
+        restarts, *sizes = means.shape
+        counts = [
+            prior.weight_concentration,
+            prior.mean_precision,
+            prior.degrees_of_freedom,
+            prior.unit,
+        ]
+        nothing = means.new_empty(restarts, 0)
+        shape = structure.covariance_shape(*sizes)
+        return PosteriorParameters(
+            weights=nothing,
+            means=means,
+            covariances=means.new_empty(restarts, *shape),
+            precisions_cholesky=nothing,
+            concentrations=nothing,
+            mean_precisions=nothing,
+            degrees_of_freedom=nothing,
+            prior_mean=prior.mean.to(means).expand(restarts, -1),
+            prior_covariance=prior.covariance.to(means).expand(restarts, *prior.covariance.shape),
+            prior_counts=means.new_tensor(counts).expand(restarts, -1),
+        )
+
+    def m_step(
+        self,
+        moments: Moments,
+        centre: Tensor,
+        before: PosteriorParameters,
+        structure: CovarianceStructure,
+        regularization: Regularization,
+        *,
+        fixed: Collection[Part] = (),
+        rare_cases: bool = True,
+        total_weight: float | None = None,
+    ) -> MStepResult:
+        # No part is fixed, and with a prior components of few rows are like any other.
+        return posterior_step(
+            moments, centre, before, self.prior.weights, structure, regularization.amount
+        )
+
+    def bounds(
+        self,
+        e_step: EStep,
+        moments: Moments,
+        found: PosteriorParameters,
+        structure: CovarianceStructure,
+    ) -> Tensor:
+        assert moments.entropy is not None
+        return evidence_bound(moments.entropy, found, structure)
+
+
+@torch.inference_mode()
+def moments_of_all(
+    rows: RowSource,
+    structure: CovarianceStructure,
+    batch_size: int | None = None,
+    num_workers: int = 0,
+) -> tuple[Moments, Tensor]:
+    """Moments of all rows as one component, and the point ``[D]`` that they are taken about."""
+    with rows.batches(batch_size, num_workers) as batches:
+        step: EStep | None = None
+        for batch in batches:
+            if step is None:
+                step = _pass_for_one_component(batch[0], structure)
+            step.add(*(part.to(CPU) for part in batch))
+    assert step is not None
+    return step.moments, step.parameters.means[0, 0]
+
+
+def unbiased_covariance(
+    moments: Moments, unit: float, structure: CovarianceStructure, num_features: int
+) -> Tensor:
+    """Covariance of all rows, in the shape of one component's; a weight is a number of copies.
+
+    Raises
+    ------
+    ValueError
+        If the weights, ``unit`` times those of the moments, sum to one or less.
+    """
+    counts = moments.counts
+    total = unit * counts.item()
+    if total <= 1.0:
+        msg = (
+            f"sample_weight sums to {total:.3g}. In a Bayesian mixture a weight is the number of "
+            "copies that a row stands for, and the default covariance_prior is the covariance of "
+            "more than one row: scale the weights, or give a covariance_prior."
+        )
+        raise ValueError(msg)
+    deviations = moments.first(num_features) / counts.unsqueeze(-1)
+    second = moments.second(num_features)
+    covariance = structure.estimate(counts, deviations, second, moments.scatter)[0]
+    if structure.has_independent_features:
+        # The variance of a constant feature may round to less than zero.
+        covariance = covariance.clamp_min(0.0)
+    return covariance * (total / (total - 1.0))
+
+
+def _pass_for_one_component(rows: Tensor, structure: CovarianceStructure) -> EStep:
+    """An E-step for a component that all rows belong to, about a point near these ``[n, D]``."""
+    num_rows, num_features = rows.shape
+    some = rows[:: max(1, num_rows // 10_000)]
+    means = some.to(CPU, torch.float64).mean(0).view(1, 1, num_features)
+    unit = structure.unit_covariances(
+        means.new_ones(1, *structure.covariance_shape(1, num_features))
+    )
+    whole = MixtureParameters(means.new_ones(1, 1), means, unit, unit)
+    workspace = Workspace(means.dtype, CPU)
+    length = 1 + structure.num_moments(num_features)
+    if is_wide(length, num_features):
+        return ExactEStep(whole, means[0, 0], structure, workspace)
+    natural = means.new_zeros(1, 1, length)
+    return FastEStep(whole, means[0, 0], structure, workspace, natural=natural)

@@ -9,13 +9,11 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 from sklearn.mixture import BayesianGaussianMixture as ScikitLearnMixture
-from sklearn.utils import Tags
 from torch import Tensor
 
-from sklearn_torch_gmm._estimator import inference, posterior
-from sklearn_torch_gmm._estimator.base import BaseMixture
+from sklearn_torch_gmm._estimator import posterior
 from sklearn_torch_gmm._estimator.constraints import Numbers
-from sklearn_torch_gmm._estimator.drop_in import VOCABULARY, InitParams, Printer, trainer_params_of
+from sklearn_torch_gmm._estimator.drop_in import DropIn, InitParams, Printer, trainer_params_of
 from sklearn_torch_gmm._estimator.fitted_state import check_can_continue
 from sklearn_torch_gmm._estimator.hooks import open_to_hooks
 from sklearn_torch_gmm._estimator.starting_values import check_strategy
@@ -31,7 +29,7 @@ PriorType = Literal["dirichlet_process", "dirichlet_distribution"]
 """Names of the priors of the weights, which the class describes."""
 
 
-class BayesianGaussianMixture(BaseMixture, ScikitLearnMixture):
+class BayesianGaussianMixture(DropIn, ScikitLearnMixture):
     """Variational Bayesian mixture with scikit-learn's parameters, random numbers and results.
 
     A drop-in for :class:`sklearn.mixture.BayesianGaussianMixture`: with the same `random_state` it
@@ -177,20 +175,18 @@ default='dirichlet_process'
     """
 
     _counterpart = ScikitLearnMixture
-    _persistent_attributes = (*BaseMixture._persistent_attributes, *posterior.ATTRIBUTES)
-    _vocabulary = VOCABULARY
-
+    _persistent_attributes = (*DropIn._persistent_attributes, *posterior.ATTRIBUTES)
     # A subclass may override whatever scikit-learn's methods of these names call.
-    fit = open_to_hooks(BaseMixture.fit)
-    fit_predict = open_to_hooks(BaseMixture.fit_predict)
-    predict = open_to_hooks(BaseMixture.predict)
-    predict_proba = open_to_hooks(BaseMixture.predict_proba)
-    score_samples = open_to_hooks(BaseMixture.score_samples)
-    score = open_to_hooks(BaseMixture.score)
+    fit = open_to_hooks(DropIn.fit)
+    fit_predict = open_to_hooks(DropIn.fit_predict)
+    predict = open_to_hooks(DropIn.predict)
+    predict_proba = open_to_hooks(DropIn.predict_proba)
+    score_samples = open_to_hooks(DropIn.score_samples)
+    score = open_to_hooks(DropIn.score)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **ScikitLearnMixture._parameter_constraints,
-        **BaseMixture._parameter_constraints,
+        **DropIn._parameter_constraints,
         "n_components": [Numbers(Integral, 1)],
         "init_params": [StrOptions(set(get_args(InitParams))), callable, "array-like"],
     }
@@ -240,11 +236,6 @@ default='dirichlet_process'
         self.num_workers = num_workers
         self.trainer_params = trainer_params
 
-    def __sklearn_tags__(self) -> Tags:
-        tags: Tags = super().__sklearn_tags__()
-        tags.estimator_type = "clusterer"
-        return tags
-
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         start = StartSettings(check_strategy(self.init_params, self.n_components, "init_params"))
         continues = self.warm_start and hasattr(self, "converged_")
@@ -285,5 +276,3 @@ default='dirichlet_process'
     def _log_weights(self) -> Tensor:
         parameters: MixtureParameters = posterior.fitted_parameters(self)
         return parameters.log_weights[0]
-
-    sample = inference.sample

@@ -10,12 +10,10 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 import numpy.typing as npt
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
-from sklearn.utils import Tags
 
-from sklearn_torch_gmm._estimator import inference
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
-from sklearn_torch_gmm._estimator.drop_in import VOCABULARY, InitParams, Printer, trainer_params_of
+from sklearn_torch_gmm._estimator.drop_in import DropIn, InitParams, Printer, trainer_params_of
 from sklearn_torch_gmm._estimator.fitted_state import check_can_continue, fitted_parameters
 from sklearn_torch_gmm._estimator.hooks import open_to_hooks
 from sklearn_torch_gmm._estimator.starting_values import (
@@ -26,7 +24,7 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_weights,
 )
 from sklearn_torch_gmm._estimator.vocabulary import starts_from_array
-from sklearn_torch_gmm._private_parts import StrOptions, parameter_names
+from sklearn_torch_gmm._private_parts import StrOptions
 from sklearn_torch_gmm.bayesian_mixture import BayesianGaussianMixture
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import Part
@@ -41,7 +39,7 @@ from sklearn_torch_gmm.em.settings import (
 __all__ = ["BayesianGaussianMixture", "GaussianMixture"]
 
 
-class GaussianMixture(BaseGaussianMixture, ScikitLearnMixture):
+class GaussianMixture(DropIn, BaseGaussianMixture, ScikitLearnMixture):
     """Gaussian mixture with scikit-learn's parameters, random numbers and results.
 
     A drop-in for :class:`sklearn.mixture.GaussianMixture`: with the same `random_state` it starts
@@ -160,8 +158,6 @@ default='kmeans'
     12.0
     """
 
-    _vocabulary = VOCABULARY
-
     # A subclass may override whatever scikit-learn's methods of these names call.
     fit = open_to_hooks(BaseGaussianMixture.fit)
     fit_predict = open_to_hooks(BaseGaussianMixture.fit_predict)
@@ -221,24 +217,6 @@ default='kmeans'
         self.trainer_params = trainer_params
         self.fixed = fixed
 
-    def __sklearn_tags__(self) -> Tags:
-        # scikit-learn's class looks for init_params among names, and here it may be an array.
-        tags: Tags = super(ScikitLearnMixture, self).__sklearn_tags__()
-        tags.estimator_type = "clusterer"
-        return tags
-
-    @classmethod
-    def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(params)
-
-    def _scikit_learn_parameters(self) -> dict[str, Any]:
-        # A subclass may have parameters of its own.
-        params = {name: getattr(self, name) for name in parameter_names(ScikitLearnMixture)}
-        if not isinstance(self.init_params, str):
-            # scikit-learn has neither functions nor arrays, which a fitted mixture does not need.
-            del params["init_params"]
-        return params
-
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         structure = get_structure(self.covariance_type)
         weights, means, precisions = self.weights_init, self.means_init, self.precisions_init
@@ -293,5 +271,3 @@ default='kmeans'
             fixed=check_fixed(self.fixed),
             progress=Printer(self.verbose, self.verbose_interval) if self.verbose else None,
         )
-
-    sample = inference.sample

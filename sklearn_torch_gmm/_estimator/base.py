@@ -87,6 +87,15 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         """Check the user's parameters against the data, and return the settings of the fit."""
 
+    @classmethod
+    @abstractmethod
+    def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Translate the parameters of scikit-learn's class into those of this class."""
+
+    @abstractmethod
+    def _scikit_learn_parameters(self) -> dict[str, Any]:
+        """Translate the parameters of this class into those of scikit-learn's class."""
+
     def _keep_parameters(
         self, parameters: MixtureParameters, settings: FitSettings, dtype: np.dtype[Any]
     ) -> None:
@@ -289,15 +298,6 @@ class BaseGaussianMixture(BaseMixture):
         **BaseMixture._parameter_constraints,
         "fixed": [tuple, list],
     }
-
-    @classmethod
-    @abstractmethod
-    def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Translate the parameters of scikit-learn's class into those of this class."""
-
-    @abstractmethod
-    def _scikit_learn_parameters(self) -> dict[str, Any]:
-        """Translate the parameters of this class into those of scikit-learn's class."""
 
     def _keep_parameters(
         self, parameters: MixtureParameters, settings: FitSettings, dtype: np.dtype[Any]

@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Literal
 
 from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
 
+from sklearn_torch_gmm._estimator import inference
+from sklearn_torch_gmm._estimator.base import BaseMixture
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary
+from sklearn_torch_gmm._private_parts import parameter_names
 
 InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
 """Names of initializations, which the classes describe."""
 
-VOCABULARY = Vocabulary(
-    components="n_components",
-    start="init_params",
-    convergence_advice=(
-        "Best performing initialization did not converge. "
-        "Try different init parameters, or increase max_iter, "
-        "tol, or check for degenerate data."
-    ),
-    answers_as_scikit_learn=True,
-)
+
+class DropIn(BaseMixture):
+    """What makes a mixture a drop-in for scikit-learn's class of the same name."""
+
+    _vocabulary = Vocabulary(
+        components="n_components",
+        start="init_params",
+        convergence_advice=(
+            "Best performing initialization did not converge. "
+            "Try different init parameters, or increase max_iter, "
+            "tol, or check for degenerate data."
+        ),
+        answers_as_scikit_learn=True,
+    )
+
+    sample = inference.sample
+
+    def __sklearn_tags__(self) -> Tags:
+        # scikit-learn's class looks for init_params among names, and here it may be an array.
+        tags: Tags = super(self._counterpart, self).__sklearn_tags__()
+        tags.estimator_type = "clusterer"
+        return tags
+
+    @classmethod
+    def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(params)
+
+    def _scikit_learn_parameters(self) -> dict[str, Any]:
+        # A subclass may have parameters of its own.
+        params = {name: getattr(self, name) for name in parameter_names(self._counterpart)}
+        if not isinstance(params["init_params"], str):
+            # scikit-learn has neither functions nor arrays, which a fitted mixture does not need.
+            del params["init_params"]
+        return params
 
 
 def trainer_params_of(mixture: BaseEstimator) -> dict[str, Any]:

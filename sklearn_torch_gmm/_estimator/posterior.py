@@ -13,15 +13,10 @@ from sklearn_torch_gmm._estimator import fitted_state
 from sklearn_torch_gmm._estimator.starting_values import check_positive_definite, check_shape
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
 from sklearn_torch_gmm.core.posterior import PosteriorParameters
-from sklearn_torch_gmm.core.weight_priors import DirichletDistribution, DirichletProcess
+from sklearn_torch_gmm.core.weight_priors import WEIGHT_PRIORS
 from sklearn_torch_gmm.em.variational import Prior
 from sklearn_torch_gmm.rows.checks import check_floats
 from sklearn_torch_gmm.rows.tensors import as_tensor
-
-WEIGHT_PRIORS = {
-    "dirichlet_process": DirichletProcess(),
-    "dirichlet_distribution": DirichletDistribution(),
-}
 
 ATTRIBUTES = (
     "weight_concentration_",
@@ -50,7 +45,7 @@ def prior_from(mixture: BaseEstimator, num_features: int) -> Prior:
     )
     mean = mixture.mean_prior
     if mean is not None:
-        mean = check_floats(mean, "mean_prior", ensure_2d=False)
+        mean = check_floats(mean, "mean_prior")
         check_shape(mean, (num_features,), "means")
         mean = as_tensor(mean).double()
     degrees = mixture.degrees_of_freedom_prior
@@ -76,7 +71,8 @@ def prior_from(mixture: BaseEstimator, num_features: int) -> Prior:
 
 def _covariance_prior(values: Any, structure: CovarianceStructure, num_features: int) -> Tensor:
     """Return the scale of the prior in the shape of the covariances of one component."""
-    checked = check_floats(values, "covariance_prior", ensure_2d=False, allow_nd=True)
+    # For 'spherical' it is one number.
+    checked = check_floats(values, "covariance_prior", allow_nd=True, ensure_min_samples=0)
     shape = structure.covariance_shape(1, num_features)
     # A component's own covariance comes without the axis of the components.
     check_shape(
@@ -112,7 +108,8 @@ def set_parameters(mixture: BaseEstimator, parameters: PosteriorParameters, dtyp
     mixture.degrees_of_freedom_ = degrees[0] if structure.is_shared else degrees
     alpha, beta, nu, _ = parameters.prior_counts[0].tolist()
     mixture.weight_concentration_prior_, mixture.mean_precision_prior_ = alpha, beta
-    mixture.degrees_of_freedom_prior_ = nu
+    is_default = mixture.degrees_of_freedom_prior is None
+    mixture.degrees_of_freedom_prior_ = num_features if is_default else nu
     mixture.mean_prior_ = array(parameters.prior_mean[0])
     scale = array(parameters.prior_covariance[0])
     mixture.covariance_prior_ = scale.reshape(shape_of_one(structure, num_features))[()]

@@ -8,6 +8,7 @@ distribution of each stick. So they tell by themselves which of the two they bel
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from torch import Tensor
 
 class WeightPrior(ABC):
     """A conjugate prior of the weights π."""
+
+    name: ClassVar[str]
 
     @abstractmethod
     def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
@@ -39,6 +42,8 @@ class DirichletDistribution(WeightPrior):
     Source: Bishop, Pattern Recognition and Machine Learning (2006), section 10.2.1.
     """
 
+    name = "dirichlet_distribution"
+
     def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
         return (strength + counts).unsqueeze(-2)
 
@@ -60,6 +65,8 @@ class DirichletProcess(WeightPrior):
 
     Source: Blei and Jordan, Variational inference for Dirichlet process mixtures (2006).
     """
+
+    name = "dirichlet_process"
 
     def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
         # The rows of all later components, summed from the last one.
@@ -91,9 +98,12 @@ def _products_before(values: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(values[..., :1]), products], dim=-1)
 
 
-_PRIORS: dict[int, WeightPrior] = {1: DirichletDistribution(), 2: DirichletProcess()}
+_BY_ROWS: tuple[WeightPrior, ...] = (DirichletDistribution(), DirichletProcess())
+"""The priors whose concentrations have one row and two rows."""
+
+WEIGHT_PRIORS = {prior.name: prior for prior in _BY_ROWS}
 
 
 def prior_of(concentrations: Tensor) -> WeightPrior:
     """The prior that ``concentrations [..., 1 or 2, K]`` belong to."""
-    return _PRIORS[concentrations.shape[-2]]
+    return _BY_ROWS[concentrations.shape[-2] - 1]

@@ -61,6 +61,15 @@ class Estimation(ABC):
         """Return the estimation with all that it takes from the data before the start."""
         return self
 
+    def continuing(self, previous: Any) -> MixtureParameters:
+        """Return the parameters of an earlier fit as the start of this one."""
+        parameters: MixtureParameters = previous
+        return parameters
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """Plain values that a fit and its checkpoint must agree on, by the user's names."""
+
     @abstractmethod
     def before_data(self, means: Tensor, structure: CovarianceStructure) -> MixtureParameters:
         """Parameters before the first row, with these ``means [R, K, D]``."""
@@ -99,6 +108,9 @@ class MaximumLikelihood(Estimation):
     always_rises = True
     needs_entropy = False
     tolerated_error = TOLERATED_ERROR
+
+    def facts(self) -> dict[str, Any]:
+        return {"an estimation by": "maximum likelihood"}
 
     def before_data(self, means: Tensor, structure: CovarianceStructure) -> MixtureParameters:
         return replace(MixtureParameters.none(), means=means)

@@ -266,6 +266,7 @@ class Fit:
         self.mixtures.put_back()
         return {
             "covariance_type": self.settings.covariance_type,
+            "estimation": self.settings.estimation.facts(),
             "needs_exact": self.accuracy.needs_exact,
             "restarts": [restart.to_plain() for restart in self.mixtures.restarts],
         }

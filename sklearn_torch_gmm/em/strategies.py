@@ -102,7 +102,8 @@ def shared_starts(
     """
     start = draws[0][0].start
     if start.previous is not None:
-        yield from ([_taken_as_given(start.previous)] for _ in draws)
+        continued = draws[0][0].estimation.continuing(start.previous)
+        yield from ([_taken_as_given(continued)] for _ in draws)
     elif start.is_complete:
         yield from ([_taken_as_given(_given(fit)) for fit in alike] for alike in draws)
     elif len(draws) > 1 and start.nearest_means is None and _is_kmeans(start.strategy):

@@ -70,17 +70,24 @@ class VariationalBayes(Estimation):
             covariance = unbiased_covariance(moments, unit, structure, rows.num_features)
         return replace(self, prior=replace(prior, mean=mean, covariance=covariance, unit=unit))
 
-    def before_data(self, means: Tensor, structure: CovarianceStructure) -> PosteriorParameters:
+    def continuing(self, previous: PosteriorParameters) -> PosteriorParameters:
+        # The rows may be others, and then so is the prior that is taken from them.
+        return replace(previous, **self._prior_fields(previous.means))
+
+    def facts(self) -> dict[str, Any]:
         prior = self.prior
-        assert prior.mean is not None
-        assert prior.covariance is not None
+        return {
+            "an estimation by": "variational Bayes",
+            "weight_concentration_prior_type": prior.weights.name,
+            "weight_concentration_prior": prior.weight_concentration,
+            "mean_precision_prior": prior.mean_precision,
+            "mean_prior": None if prior.mean is None else prior.mean.tolist(),
+            "degrees_of_freedom_prior": prior.degrees_of_freedom,
+            "covariance_prior": None if prior.covariance is None else prior.covariance.tolist(),
+        }
+
+    def before_data(self, means: Tensor, structure: CovarianceStructure) -> PosteriorParameters:
         restarts, *sizes = means.shape
-        counts = [
-            prior.weight_concentration,
-            prior.mean_precision,
-            prior.degrees_of_freedom,
-            prior.unit,
-        ]
         nothing = means.new_empty(restarts, 0)
         shape = structure.covariance_shape(*sizes)
         return PosteriorParameters(
@@ -91,10 +98,26 @@ class VariationalBayes(Estimation):
             concentrations=nothing,
             mean_precisions=nothing,
             degrees_of_freedom=nothing,
-            prior_mean=prior.mean.to(means).expand(restarts, -1),
-            prior_covariance=prior.covariance.to(means).expand(restarts, *prior.covariance.shape),
-            prior_counts=means.new_tensor(counts).expand(restarts, -1),
+            **self._prior_fields(means),
         )
+
+    def _prior_fields(self, means: Tensor) -> dict[str, Tensor]:
+        """The prior of each of the mixtures that have these ``means [R, K, D]``."""
+        prior, restarts = self.prior, means.shape[0]
+        assert prior.mean is not None
+        assert prior.covariance is not None
+        counts = [
+            prior.weight_concentration,
+            prior.mean_precision,
+            prior.degrees_of_freedom,
+            prior.unit,
+        ]
+        scale = prior.covariance.to(means)
+        return {
+            "prior_mean": prior.mean.to(means).expand(restarts, -1),
+            "prior_covariance": scale.expand(restarts, *scale.shape),
+            "prior_counts": means.new_tensor(counts).expand(restarts, -1),
+        }
 
     def m_step(
         self,
@@ -154,7 +177,8 @@ def unbiased_covariance(
     """
     counts = moments.counts
     total = unit * counts.item()
-    if total <= 1.0:
+    # Weights that sum to one do so up to rounding.
+    if total <= 1.0 + 1e-9:
         msg = (
             f"sample_weight sums to {total:.3g}. In a Bayesian mixture a weight is the number of "
             "copies that a row stands for, and the default covariance_prior is the covariance of "

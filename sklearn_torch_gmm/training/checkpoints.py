@@ -51,6 +51,9 @@ def _check_fit(fit: dict[str, Any], settings: FitSettings, num_features: int) ->
         "means of shape": (tuple(means.shape[1:]), (components, num_features)),
         "covariances of shape": (tuple(covariances.shape[1:]), covariance_shape),
     }
+    estimation = fit["estimation"]
+    for name, value in settings.estimation.facts().items():
+        compared[name] = (estimation.get(name), value)
     for name, (found, wanted) in compared.items():
         if found != wanted:
             msg = (

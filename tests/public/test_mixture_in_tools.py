@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_torch_gmm.mixture import GaussianMixture
+from sklearn_torch_gmm.mixture import BayesianGaussianMixture, GaussianMixture
 from tests.faces import expected_failed_checks
 from tests.parity import COVARIANCE_TYPES
 
@@ -35,6 +35,19 @@ def y():
         GaussianMixture(components, covariance_type=covariance_type)
         for covariance_type in COVARIANCE_TYPES
         for components in (1, 2)
+    ]
+    + [
+        BayesianGaussianMixture(
+            n_components=components,
+            covariance_type=covariance_type,
+            weight_concentration_prior_type=prior_type,
+        )
+        for components, covariance_type, prior_type in [
+            (1, "full", "dirichlet_process"),
+            (2, "tied", "dirichlet_process"),
+            (2, "diag", "dirichlet_distribution"),
+            (1, "spherical", "dirichlet_distribution"),
+        ]
     ],
     expected_failed_checks=expected_failed_checks,
 )

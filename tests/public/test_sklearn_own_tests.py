@@ -1,6 +1,6 @@
-"""scikit-learn's own tests of its mixtures, as its wheel has them, run on our class.
+"""scikit-learn's own tests of its mixtures, as its wheel has them, run on our classes.
 
-They run in a process of their own, where our class takes the place of scikit-learn's before the
+They run in a process of their own, where our classes take the place of scikit-learn's before the
 tests import it, with scikit-learn's fixtures and without the settings of this project. All of them
 run: those listed below must fail, and no other may.
 """
@@ -48,11 +48,12 @@ import sys
 import pytest
 import sklearn.mixture
 
-from sklearn_torch_gmm.mixture import GaussianMixture
+from sklearn_torch_gmm.mixture import BayesianGaussianMixture, GaussianMixture
 
 sklearn.mixture.GaussianMixture = GaussianMixture
-folder = sklearn.mixture.__path__[0] + "/tests/"
-files = [folder + "test_gaussian_mixture.py", folder + "test_mixture.py"]
+sklearn.mixture.BayesianGaussianMixture = BayesianGaussianMixture
+folder = sklearn.mixture.__path__[0] + "/tests/test_"
+files = [folder + name + ".py" for name in ("gaussian_mixture", "bayesian_mixture", "mixture")]
 sys.exit(pytest.main([*files, *sys.argv[1:]]))
 """
 
@@ -97,7 +98,7 @@ def test_all_but_those_that_reach_into_private_parts(tmp_path):
     assert outcomes["skipped"] == (NEEDS_ARRAY_API.keys() if HAS_ARRAY_API else set()), printed
     # None of a test's variants passes where another fails or is skipped.
     assert not outcomes["passed"] & (outcomes["failure"] | outcomes["skipped"])
-    assert len(outcomes["passed"]) > 30
+    assert len(outcomes["passed"]) > 45
 
 
 @pytest.mark.skipif(not HAS_ARRAY_API, reason="scikit-learn 1.7 has no such tests")

@@ -97,7 +97,7 @@ def m_step(
     if keep_means:
         # An empty component does not move, even if its previous mean is far away.
         shifts = (previous_means - centre).where(~empty.unsqueeze(-1), deviations)
-        moved = moved_to(shifts, deviations, moments, structure)
+        moved = _moved(moments, shifts, deviations, structure)
         means = previous_means
         covariances = covariances_about(means, torch.zeros_like(deviations), moved)
     if rare_cases:
@@ -106,12 +106,10 @@ def m_step(
     return MStepResult(MixtureParameters(weights, means, covariances, factors), usable, empty)
 
 
-def moved_to(
-    shifts: Tensor, deviations: Tensor, moments: Moments, structure: CovarianceStructure
+def _moved(
+    moments: Moments, shifts: Tensor, deviations: Tensor, structure: CovarianceStructure
 ) -> Moments:
     """Moments with the second ones taken about points at ``shifts [R, K, D]`` from the centre.
-
-    The means of the rows are at ``deviations [R, K, D]`` from it.
 
     T₂ is quadratic: for N rows with the mean f, Σ T₂(x − d) = Σ T₂(x) + N (T₂(f − d) − T₂(f)). The
     same holds for a pooled scatter, which is a sum over the components.

@@ -47,12 +47,6 @@ class Moments:
         """Σ r T₂(x − c): ``[R, K, Q]``."""
         return self.sums[..., num_features + 1 :]
 
-    def scaled(self, factors: Tensor) -> Moments:
-        """Sums and scatter multiplied by ``factors [R, 1]``, without the other members."""
-        each = factors.unsqueeze(-1)
-        scatter = None if self.scatter is None else each * self.scatter
-        return Moments(each * self.sums, self.log_likelihood, scatter)
-
     def pack(self, *, with_scatter: bool) -> Tensor:
         """All sums as one vector, so that one reduction over the processes is sufficient."""
         return torch.cat([part.flatten() for part in self._parts(with_scatter)])

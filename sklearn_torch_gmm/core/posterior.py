@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.m_step import MStepResult, moved_to, negligible_weight
+from sklearn_torch_gmm.core.m_step import MStepResult, negligible_weight
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.weight_priors import WeightPrior, prior_of
@@ -94,39 +95,37 @@ def posterior_step(
     """
     _, components, num_features = before.means.shape
     alpha, beta, nu, unit = before.prior_counts.unsqueeze(-1).unbind(1)
-    moments = moments.scaled(unit)
+    sums = unit.unsqueeze(-1) * moments.sums
     # As in scikit-learn: its results change with it where the prior weighs next to nothing.
-    counts = moments.counts + negligible_weight(before.means.dtype)
-    sums = moments.first(num_features)
-    deviations = sums / counts.unsqueeze(-1)
+    counts = sums[..., 0] + negligible_weight(sums.dtype)
     mean_precisions = beta + counts
-    prior_mean = before.prior_mean.unsqueeze(-2) - centre
-    shifts = (beta.unsqueeze(-1) * prior_mean + sums) / mean_precisions.unsqueeze(-1)
-    means = centre + shifts
-    degrees = nu + (
-        counts.mean(-1, keepdim=True).expand_as(counts) if structure.is_shared else counts
-    )
+    away = before.prior_mean.unsqueeze(-2) - centre
+    first = sums[..., 1 : num_features + 1] + beta.unsqueeze(-1) * away
+    shifts = first / mean_precisions.unsqueeze(-1)
+    rows = counts.mean(-1, keepdim=True).expand_as(counts) if structure.is_shared else counts
+    degrees = nu + rows
 
-    moved = moved_to(shifts, deviations, moments, structure)
-    residuals = (shifts - prior_mean).unsqueeze(-1)
-    from_prior = structure.centred_second_moments(residuals, beta.expand_as(counts).unsqueeze(-1))
-    added = structure.regularize(torch.zeros_like(before.covariances), regularization)
-    from_prior = from_prior + structure.second_moments_of(added, counts, num_features)
+    # The second moments of rows and prior about the centre, from which those of the mean are taken.
+    weights = beta.unsqueeze(-1).expand(*counts.shape, 1)
+    of_prior = structure.centred_second_moments(away.expand_as(first).unsqueeze(-1), weights)
     ones = torch.ones_like(beta)
     scale = structure.second_moments_of(before.prior_covariance, ones, num_features)
-    scatter: Tensor | None = None
-    second = moved.second(num_features)
-    if moved.scatter is None:
-        second = second + from_prior + scale
+    amount = structure.regularize(torch.zeros_like(before.prior_covariance), regularization)
+    added = structure.second_moments_of(amount, ones, num_features)
+    second, scatter = sums[..., num_features + 1 :], moments.scatter
+    if scatter is None:
+        second = second + of_prior + scale + counts.unsqueeze(-1) * added
     else:
         # All components share the sum, in which each has its prior.
-        scatter = moved.scatter + from_prior + components * scale
-    covariances = structure.estimate(degrees, torch.zeros_like(shifts), second, scatter)
+        all_rows = counts.sum(-1)[:, None, None]
+        scatter = unit.unsqueeze(-1) * scatter + of_prior + components * scale + all_rows * added
+    scaled = shifts * (mean_precisions / degrees).sqrt().unsqueeze(-1)
+    covariances = structure.estimate(degrees, scaled, second, scatter)
     factors, usable = structure.precisions_cholesky(covariances, components)
     concentrations = weight_prior.posterior(counts, alpha)
     found = PosteriorParameters(
         weight_prior.expected_weights(concentrations),
-        means,
+        centre + shifts,
         covariances,
         factors,
         concentrations,
@@ -166,5 +165,10 @@ def evidence_bound(
 
 def _halves(degrees: Tensor, num_features: int) -> Tensor:
     """½ (ν − i) ``[..., K, D]`` for i from 0 to D − 1, the arguments of a multivariate gamma."""
-    steps = torch.arange(num_features, dtype=degrees.dtype, device=degrees.device)
-    return 0.5 * (degrees.unsqueeze(-1) - steps)
+    return 0.5 * (degrees.unsqueeze(-1) - _steps(num_features, degrees.dtype, degrees.device))
+
+
+@lru_cache(maxsize=64)
+def _steps(num_features: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):
+        return torch.arange(num_features, dtype=dtype, device=device)

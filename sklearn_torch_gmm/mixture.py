@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral
 from time import perf_counter
@@ -17,9 +17,9 @@ from sklearn_torch_gmm._estimator import inference
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fitted_state import check_can_continue, fitted_parameters
+from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
 from sklearn_torch_gmm._estimator.hooks import open_to_hooks
 from sklearn_torch_gmm._estimator.starting_values import (
-    check_fixed,
     check_means,
     check_positive_definite,
     check_strategy,
@@ -28,7 +28,6 @@ from sklearn_torch_gmm._estimator.starting_values import (
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
 from sklearn_torch_gmm._private_parts import StrOptions, parameter_names
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
-from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.em.settings import (
     FitSettings,
     LoopSettings,
@@ -94,9 +93,11 @@ default='kmeans'
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`, which is
         `max_iter`.
-    fixed : tuple of {'weights', 'means', 'covariances'}, default=()
-        Parts that EM keeps at their initial values, given or found by the initialization. The other
-        parts are the maximum-likelihood estimates given these.
+    fixed : tuple of {'weights', 'means', 'covariances'}, or dict, default=()
+        Parts that EM keeps at their initial values, given or found by the initialization. A dict
+        such as ``{"means": [0, 2]}`` keeps the parts of single components: component numbers, a
+        bool mask (K,), or True for all. The other parameters are the maximum-likelihood estimates
+        given these; free weights share what the fixed ones leave.
 
     Attributes
     ----------
@@ -123,9 +124,9 @@ default='kmeans'
         The same at each of its iterations.
     labels_ : ndarray of shape (N,)
         Most probable component of each sample, for an array or a tensor.
-    known_parts_ : list of str
-        Fixed parts that were given rather than estimated; :meth:`bic` and :meth:`aic` do not count
-        their parameters.
+    known_parts_ : list of str, or dict of str to list of int
+        Fixed parts that were given rather than estimated, or their components if not all are;
+        :meth:`bic` and :meth:`aic` do not count their parameters.
     n_samples_seen_ : float
         Number of samples seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int
@@ -209,7 +210,7 @@ default='kmeans'
         batch_size: int | None = None,
         num_workers: int = 0,
         trainer_params: Mapping[str, Any] | None = None,
-        fixed: Sequence[Part] = (),
+        fixed: Fixed = (),
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -306,7 +307,7 @@ default='kmeans'
                 num_workers=self.num_workers,
                 trainer_params=trainer_params,
             ),
-            fixed=check_fixed(self.fixed),
+            fixed=fixed_parts_of(self),
             progress=_Printer(self.verbose, self.verbose_interval) if self.verbose else None,
         )
 

@@ -7,7 +7,7 @@ own, with public docstrings, which the class binds as methods.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,6 +21,7 @@ from sklearn_torch_gmm._estimator import conversions, fitted_state, inference
 from sklearn_torch_gmm._estimator.binding import computed, constructor
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import read_data
+from sklearn_torch_gmm._estimator.fixed_parts import Fixed
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
@@ -53,11 +54,11 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     batch_size: int | None
     num_workers: int
     random_state: int | np.random.RandomState | None
-    fixed: Sequence[Part]
+    fixed: Fixed
     weights_: npt.NDArray[np.floating[Any]]
     means_: npt.NDArray[np.floating[Any]]
     covariances_: npt.NDArray[np.floating[Any]]
-    known_parts_: list[Part]
+    known_parts_: list[Part] | dict[Part, list[int]]
     precisions_cholesky_: npt.NDArray[np.floating[Any]]
     n_features_in_: int
     feature_names_in_: npt.NDArray[np.object_]
@@ -68,7 +69,7 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         "covariance_type": [covariance_types()],
         "batch_size": [Numbers(Integral, 1), None],
         "num_workers": [Numbers(Integral, 0)],
-        "fixed": [tuple, list],
+        "fixed": [tuple, list, dict],
         "trainer_params": [dict, None],
         "random_state": ["random_state"],
     }

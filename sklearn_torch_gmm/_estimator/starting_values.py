@@ -5,14 +5,12 @@ Each function returns the checked value, and raises ValueError if it cannot be u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.fixed import PARTS, Part
 from sklearn_torch_gmm.rows.checks import FloatArray, check_floats
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -90,16 +88,6 @@ def _standardized(matrices: FloatArray) -> npt.NDArray[np.float64]:
     variances = np.diagonal(matrices, axis1=-2, axis2=-1)
     deviations = np.sqrt(np.where(variances > 0.0, variances, 1.0))
     return matrices / deviations[..., :, None] / deviations[..., None, :]
-
-
-def check_fixed(fixed: Sequence[Any]) -> frozenset[Part]:
-    """Return the parts of a mixture that EM keeps as they start."""
-    is_list = isinstance(fixed, (list, tuple))
-    unknown = [name for name in fixed if name not in PARTS] if is_list else [fixed]
-    if unknown:
-        msg = f"'fixed' must name parts of {PARTS}, but got {unknown[0]!r}."
-        raise ValueError(msg)
-    return frozenset(fixed)
 
 
 def check_strategy(strategy: Any, num_components: int, name: str) -> Any:

@@ -14,7 +14,7 @@ from sklearn_torch_gmm.core.covariance import FEW_ROWS
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
-from sklearn_torch_gmm.core.fixed import keep_parts
+from sklearn_torch_gmm.core.fixed import keep_parts, on_device
 from sklearn_torch_gmm.core.m_step import MStepResult, m_step, negligible_weight
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -84,6 +84,7 @@ class Fit:
         self.convergence = Convergence(settings, data.centre.dtype)
         self._data = data
         self._workspace = workspace
+        self._fixed = on_device(settings.fixed, data.centre.device)
         # Handling them is a third of the operations of an M-step, and hardly ever needed.
         self._has_rare_cases = False
         self._e_step: EStep | None = None
@@ -154,11 +155,11 @@ class Fit:
             settings.structure,
             settings.regularization.amount,
             keep_rounding=settings.regularization.keep_rounding,
-            keep_means="means" in settings.fixed,
+            kept_means=self._fixed.get("means"),
             rare_cases=self._has_rare_cases,
         )
-        if settings.fixed:
-            result = keep_parts(result, done.before, settings.fixed)
+        if self._fixed:
+            result = keep_parts(result, done.before, self._fixed, settings.structure)
         self._result = result
         self.mixtures.update(result.parameters)
         errors = self.accuracy.errors(self.mixtures)

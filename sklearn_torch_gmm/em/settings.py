@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
-from sklearn_torch_gmm.core.fixed import PARTS, Part
+from sklearn_torch_gmm.core.fixed import PARTS, FixedParts, Part, is_all_fixed
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.rows.checks import FloatArray
 
@@ -125,8 +125,8 @@ class FitSettings:
     """Number R of restarts; the best result is kept."""
     regularization: Regularization = Regularization()
     loop: LoopSettings = LoopSettings()
-    fixed: frozenset[Part] = frozenset()
-    """Parts that keep their initial values."""
+    fixed: FixedParts = field(default_factory=dict)
+    """Components whose parameters of a part keep their initial values."""
     components_name: str = "n_components"
     """The name of the number of components in the estimator's class, for messages."""
     progress: Progress | None = None
@@ -145,4 +145,4 @@ class FitSettings:
     @property
     def is_all_fixed(self) -> bool:
         """Whether no iteration can change a parameter."""
-        return len(self.fixed) == len(PARTS)
+        return is_all_fixed(self.fixed)

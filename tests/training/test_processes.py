@@ -117,7 +117,9 @@ def test_two_processes_give_the_mixture_of_one(X, tmp_path, covariance_type):
             np.testing.assert_array_equal(actual.labels_, expected.labels_)
 
 
-@pytest.mark.parametrize("fixed", [("weights",), ("means",), ("covariances",)])
+@pytest.mark.parametrize(
+    "fixed", [("weights",), ("means",), ("covariances",), {"means": [1], "weights": [0]}], ids=str
+)
 def test_parts_stay_fixed_in_two_processes(X, fixed):
     expected = fit(X, X, fixed=fixed, covariance_type="tied")
     actual = fit(X, X, fixed=fixed, covariance_type="tied", trainer_params=FORKED)

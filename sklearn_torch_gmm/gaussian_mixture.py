@@ -68,7 +68,8 @@ class GaussianMixture(BaseGaussianMixture):
         The initialization of EM: random responsibilities, the clusters of K-means, or the samples
         that K-means++ selects, with the samples nearest to each of them. A function ``f(X,
         num_components, random_state)`` returns means (K, D), to which the nearest samples are
-        assigned, or labels (N,). An array holds labels (N,) or responsibilities (N, K).
+        assigned, or labels (N,). An array holds labels (N,) or responsibilities (N, K). A sample
+        labelled -1, for unknown, is assigned to the nearest mean of the others.
     init_means : array-like of shape (num_components, num_features), default=None
         Initial means, instead of `init_strategy`. Samples are assigned to their nearest mean, and
         the initial weights and covariances are estimated from these assignments.

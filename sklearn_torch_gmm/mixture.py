@@ -68,7 +68,8 @@ default='kmeans'
         The initialization of EM: the clusters of K-means, the samples that K-means++ selects,
         random responsibilities, or random samples. A function ``f(X, n_components, random_state)``
         returns means (K, D), to which the nearest samples are assigned, or labels (N,). An array
-        holds labels (N,) or responsibilities (N, K).
+        holds labels (N,) or responsibilities (N, K). A sample labelled -1, for unknown, is assigned
+        to the nearest mean of the others.
     weights_init : array-like of shape (n_components,), default=None
         Initial weights, instead of the weights found by `init_params`.
     means_init : array-like of shape (n_components, n_features), default=None

@@ -113,12 +113,12 @@ def check_strategy(strategy: Any, num_components: int, name: str) -> Any:
 
 
 def check_labels(labels: npt.NDArray[Any], num_components: int) -> npt.NDArray[np.int64]:
-    """Return labels ``[N]`` as integers from 0 to K − 1."""
+    """Return labels ``[N]`` as integers from 0 to K − 1, or −1 where the component is unknown."""
     integers = labels.astype(np.int64)
-    if (integers != labels).any() or (integers < 0).any() or (integers >= num_components).any():
+    if (integers != labels).any() or (integers < -1).any() or (integers >= num_components).any():
         msg = (
-            f"Labels to start from must be integers from 0 to {num_components - 1}, got "
-            f"values from {labels.min():g} to {labels.max():g}."
+            f"Labels to start from must be integers from 0 to {num_components - 1}, or -1 for "
+            f"unknown, got values from {labels.min():g} to {labels.max():g}."
         )
         raise ValueError(msg)
     return integers

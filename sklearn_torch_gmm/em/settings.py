@@ -15,7 +15,8 @@ from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.rows.checks import FloatArray
 
 StartFunction = Callable[[npt.NDArray[Any], int, np.random.RandomState], npt.ArrayLike]
-"""``f(X, num_components, random_state)`` returns means ``[K, D]`` or labels ``[N]``."""
+"""``f(X, num_components, random_state)`` returns means ``[K, D]`` or labels ``[N]``, −1 for unknown
+ones."""
 
 
 class Progress(Protocol):
@@ -44,8 +45,8 @@ class StartSettings:
     """The initial parameters of EM."""
 
     strategy: str | StartFunction | npt.NDArray[Any] = "kmeans"
-    """A name in :data:`~sklearn_torch_gmm.em.strategies.STRATEGIES`, a function, labels ``[N]`` or
-    responsibilities ``[N, K]``."""
+    """A name in :data:`~sklearn_torch_gmm.em.strategies.STRATEGIES`, a function, labels ``[N]``,
+    −1 for unknown ones, or responsibilities ``[N, K]``."""
     nearest_means: FloatArray | None = None
     """K-means centroids ``[K, D]``, used in place of a strategy."""
     weights: FloatArray | None = None

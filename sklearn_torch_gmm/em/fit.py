@@ -113,6 +113,9 @@ class Fit:
 
     def _begin(self, *, exact: bool, with_certainty: bool = False) -> EStep:
         data, mixtures, structure = self._data, self.mixtures, self.settings.structure
+        classes = self.settings.classes
+        if classes is not None:
+            classes = classes.to(data.centre.device)
         if exact:
             self._e_step = ExactEStep(
                 mixtures.parameters,
@@ -121,6 +124,7 @@ class Fit:
                 self._workspace,
                 about=self.accuracy.about,
                 with_certainty=with_certainty,
+                classes=classes,
             )
         else:
             self._e_step = FastEStep(
@@ -132,6 +136,7 @@ class Fit:
                 extents=None if data.knows_all else data.max_deviations,
                 scatter=data.scatter,
                 with_certainty=with_certainty,
+                classes=classes,
             )
         return self._e_step
 

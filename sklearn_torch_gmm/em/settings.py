@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
 from sklearn_torch_gmm.core.fixed import PARTS, FixedParts, Part, is_all_fixed
@@ -128,6 +129,8 @@ class FitSettings:
     loop: LoopSettings = LoopSettings()
     fixed: FixedParts = field(default_factory=dict)
     """Components whose parameters of a part keep their initial values."""
+    classes: Tensor | None = None
+    """Class ``[K]`` of each component, from 0 on, if rows have labels; the start follows them."""
     components_name: str = "n_components"
     """The name of the number of components in the estimator's class, for messages."""
     progress: Progress | None = None

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.em.classes import components_of_labelled
 from sklearn_torch_gmm.em.first_m_step import (
     Assignment,
     Labels,
@@ -128,7 +129,7 @@ def shared_starts(
         yield from ([_taken_as_given(start.previous)] for _ in draws)
     elif start.is_complete:
         yield from ([_taken_as_given(_given(fit)) for fit in alike] for alike in draws)
-    elif len(draws) > 1 and start.nearest_means is None and _is_kmeans(start.strategy):
+    elif len(draws) > 1 and _is_kmeans(draws[0][0]):
         runs = [(alike[0].num_components, alike[0].random_state) for alike in draws]
         with closing(kmeans_side_by_side(data, runs)) as found:
             for labels, alike in zip(found, draws, strict=True):
@@ -149,8 +150,11 @@ def _assigned_start(
         raise
 
 
-def _is_kmeans(strategy: object) -> bool:
-    return isinstance(strategy, str) and STRATEGIES[strategy] is kmeans
+def _is_kmeans(settings: FitSettings) -> bool:
+    """Whether starts are the clusters that K-means finds among all rows."""
+    strategy = settings.start.strategy
+    is_named = settings.start.nearest_means is None and settings.classes is None
+    return is_named and isinstance(strategy, str) and STRATEGIES[strategy] is kmeans
 
 
 @torch.inference_mode()
@@ -181,6 +185,9 @@ def sample_of(data: StartingRows) -> Sample:
 def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
     strategy, components = settings.start.strategy, settings.num_components
     num_rows, num_features = data.rows.shape
+    if settings.classes is not None:
+        known = components_of_labelled(data, settings.classes.numpy(), settings.random_state)
+        return nearest_known(data, known, components)
     if settings.start.nearest_means is not None:
         return nearest_means(data, settings.start.nearest_means)
     if isinstance(strategy, str):

@@ -78,11 +78,19 @@ def make_e_step(
     scatter: Tensor | None = None,
     with_certainty: bool = False,
     num_lanes: int | None = None,
+    classes: Tensor | None = None,
 ) -> EStep:
     means = parameters.means
     workspace = Workspace(means.dtype, means.device, chunk_bytes, num_lanes)
     if kind == "exact":
-        return ExactEStep(parameters, centre, structure, workspace, with_certainty=with_certainty)
+        return ExactEStep(
+            parameters,
+            centre,
+            structure,
+            workspace,
+            with_certainty=with_certainty,
+            classes=classes,
+        )
     natural = natural_parameters(parameters, centre, structure)
     return FastEStep(
         parameters,
@@ -93,6 +101,7 @@ def make_e_step(
         extents=extents,
         scatter=scatter,
         with_certainty=with_certainty,
+        classes=classes,
     )
 
 

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm import GaussianMixture, GaussianMixtureClassifier
 from sklearn_torch_gmm.training.trainer import make_trainer
 from tests.rows.examples import NUM_ROWS, Store, Stream, sorted_by_component
 
@@ -125,6 +125,18 @@ def test_parts_stay_fixed_in_two_processes(X, fixed):
     actual = fit(X, X, fixed=fixed, covariance_type="tied", trainer_params=FORKED)
     assert_same_fit(actual, expected)
     assert actual.n_iter_ > 1
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labelled_rows_in_two_processes(X, weighted):
+    """Both classes have their labelled rows in one half of the data."""
+    y = np.full(NUM_ROWS, -1)
+    y[:10], y[-10:] = 0, 1
+    weights = 1.0 + np.arange(NUM_ROWS) % 3 if weighted else None
+    expected = GaussianMixtureClassifier(tol=1e-6).fit(X, y, weights)
+    classifier = GaussianMixtureClassifier(tol=1e-6, trainer_params=FORKED, batch_size=20)
+    assert_same_fit(classifier.fit(X, y, weights).mixture_, expected.mixture_)
+    assert expected.n_iter_ > 2
 
 
 def test_weights_that_come_with_the_rows_in_two_processes(X):
@@ -250,7 +262,7 @@ DATA = """
 import json, os, sys
 import numpy as np, torch
 from torch.utils.data import Dataset, IterableDataset
-from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm import GaussianMixture, GaussianMixtureClassifier
 
 rng = np.random.default_rng(0)
 X = np.vstack([rng.normal(size=(200, 3)), rng.normal(size=(107, 3)) + 2.5])

@@ -103,7 +103,8 @@ class EStep(ABC):
         The ``logits [T, r, K, n]`` belong to the r mixtures in the slice ``restarts``; weights and
         labels have the shape ``[T, n]``. A row with a label y adds log p(x, y).
         """
-        if labels is not None and self.classes is not None:
+        if labels is not None:
+            assert self.classes is not None, "rows have labels, and components no classes"
             exclude_other_classes_(logits, labels, self.classes)
         certainty = self.moments.certainty
         largest = None if certainty is None else logits.amax(-2)

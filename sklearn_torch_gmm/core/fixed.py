@@ -63,15 +63,21 @@ def parts_to_plain(fixed: FixedParts) -> list[Part] | dict[Part, list[int]]:
 
 def parts_from_plain(plain: object, num_components: int) -> dict[Part, Tensor]:
     """Return the inverse of :func:`parts_to_plain`; raises ValueError for any other value."""
-    if isinstance(plain, list) and all(part in PARTS for part in plain):
+    names_parts = isinstance(plain, (list, dict)) and all(part in PARTS for part in plain)
+    if names_parts and isinstance(plain, list):
         return fix_whole(plain, num_components)
-    fixed: dict[Part, Tensor] = {}
-    numbers = range(num_components)
-    for part, chosen in plain.items() if isinstance(plain, dict) else [(None, None)]:
-        is_chosen = isinstance(chosen, list) and chosen and all(k in numbers for k in chosen)
-        if part not in PARTS or not is_chosen:
-            msg = f"{plain!r} does not name parts of {PARTS}, or components of them"
-            raise ValueError(msg)
+    names_components = isinstance(plain, dict) and all(
+        isinstance(chosen, list)
+        and len(chosen) > 0
+        and all(type(number) is int and 0 <= number < num_components for number in chosen)
+        for chosen in plain.values()
+    )
+    if not names_parts or not names_components:
+        msg = f"{plain!r} does not name parts of {PARTS}, or components of them"
+        raise ValueError(msg)
+    assert isinstance(plain, dict)
+    fixed = {}
+    for part, chosen in plain.items():
         fixed[part] = torch.zeros(num_components, dtype=torch.bool, device="cpu")
         fixed[part][chosen] = True
     return fixed

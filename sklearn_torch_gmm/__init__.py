@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
 
 if TYPE_CHECKING:
+    from sklearn_torch_gmm.classifier import GaussianMixtureClassifier
     from sklearn_torch_gmm.criterion_display import CriterionDisplay
     from sklearn_torch_gmm.gaussian_mixture import GaussianMixture
     from sklearn_torch_gmm.model_selection import GaussianMixtureIC
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CriterionDisplay",
     "GaussianMixture",
+    "GaussianMixtureClassifier",
     "GaussianMixtureIC",
     "GaussianMixtureModel",
     "GaussianMixtureModelConfig",
@@ -26,6 +28,7 @@ __all__ = [
 # The torch module does not need scikit-learn: users who load only the module do not wait for it.
 _LAZY_IMPORTS = {
     "CriterionDisplay": "sklearn_torch_gmm.criterion_display",
+    "GaussianMixtureClassifier": "sklearn_torch_gmm.classifier",
     "GaussianMixtureIC": "sklearn_torch_gmm.model_selection",
     "GaussianMixture": "sklearn_torch_gmm.gaussian_mixture",
     "MixtureDisplay": "sklearn_torch_gmm.plotting",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -12,14 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
 from sklearn_torch_gmm._estimator.inference import draw
-from sklearn_torch_gmm._estimator.starting_values import check_fixed, check_strategy
+from sklearn_torch_gmm._estimator.starting_values import check_strategy
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
 from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
 from sklearn_torch_gmm.core.counts import check_count, is_number
 from sklearn_torch_gmm.core.covariance import CovarianceType
-from sklearn_torch_gmm.core.fixed import Part
-from sklearn_torch_gmm.em.estimation import Regularization
+from sklearn_torch_gmm.em.estimation import MaximumLikelihood, Regularization
 from sklearn_torch_gmm.em.settings import (
     FitSettings,
     LoopSettings,
@@ -68,7 +68,8 @@ class GaussianMixture(BaseGaussianMixture):
         The initialization of EM: random responsibilities, the clusters of K-means, or the samples
         that K-means++ selects, with the samples nearest to each of them. A function ``f(X,
         num_components, random_state)`` returns means (K, D), to which the nearest samples are
-        assigned, or labels (N,). An array holds labels (N,) or responsibilities (N, K).
+        assigned, or labels (N,). An array holds labels (N,) or responsibilities (N, K). A sample
+        labelled -1, for unknown, is assigned to the nearest mean of the others.
     init_means : array-like of shape (num_components, num_features), default=None
         Initial means, instead of `init_strategy`. Samples are assigned to their nearest mean, and
         the initial weights and covariances are estimated from these assignments.
@@ -89,9 +90,11 @@ class GaussianMixture(BaseGaussianMixture):
         Number of initializations; the best result is kept. They share the passes over the data.
     random_state : int, RandomState instance or None, default=None
         Determines the random numbers of the initialization and of :meth:`sample`.
-    fixed : tuple of {'weights', 'means', 'covariances'}, default=()
-        Parts that EM keeps at their initial values, given or found by the initialization. The other
-        parts are the maximum-likelihood estimates given these.
+    fixed : tuple of {'weights', 'means', 'covariances'}, or dict, default=()
+        Parts that EM keeps at their initial values, given or found by the initialization. A dict
+        such as ``{"means": [0, 2]}`` keeps the parts of single components: component numbers, a
+        bool mask (K,), or True for all. The other parameters are the maximum-likelihood estimates
+        given these; free weights share what the fixed ones leave.
 
     Attributes
     ----------
@@ -119,9 +122,9 @@ class GaussianMixture(BaseGaussianMixture):
         the last training step and at each of them.
     labels_ : ndarray of shape (N,)
         Most probable component of each sample, for an array or a tensor.
-    known_parts_ : list of str
-        Fixed parts that were given rather than estimated; :meth:`bic` and :meth:`aic` do not count
-        their parameters.
+    known_parts_ : list of str, or dict of str to list of int
+        Fixed parts that were given rather than estimated, or their components if not all are;
+        :meth:`bic` and :meth:`aic` do not count their parameters.
     n_samples_seen_ : float
         Number of samples seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int
@@ -201,7 +204,7 @@ class GaussianMixture(BaseGaussianMixture):
         num_workers: int = 0,
         num_init: int = 1,
         random_state: int | np.random.RandomState | None = None,
-        fixed: Sequence[Part] = (),
+        fixed: Fixed = (),
     ) -> None:
         self.num_components = num_components
         self.covariance_type = covariance_type
@@ -290,7 +293,7 @@ class GaussianMixture(BaseGaussianMixture):
                 trainer_params=trainer_params,
             ),
             components_name=self._vocabulary.components,
-            fixed=check_fixed(self.fixed),
+            estimation=MaximumLikelihood(fixed_parts_of(self)),
         )
 
     def sample(self, num_datapoints: int = 1) -> npt.NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar, get_args
@@ -15,9 +15,9 @@ from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.drop_in import DropIn, InitParams, Printer, trainer_params_of
 from sklearn_torch_gmm._estimator.fitted_state import check_can_continue, fitted_parameters
+from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
 from sklearn_torch_gmm._estimator.hooks import open_to_hooks
 from sklearn_torch_gmm._estimator.starting_values import (
-    check_fixed,
     check_means,
     check_positive_definite,
     check_strategy,
@@ -27,8 +27,7 @@ from sklearn_torch_gmm._estimator.vocabulary import starts_from_array
 from sklearn_torch_gmm._private_parts import StrOptions
 from sklearn_torch_gmm.bayesian_mixture import BayesianGaussianMixture
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
-from sklearn_torch_gmm.core.fixed import Part
-from sklearn_torch_gmm.em.estimation import Regularization
+from sklearn_torch_gmm.em.estimation import MaximumLikelihood, Regularization
 from sklearn_torch_gmm.em.settings import (
     FitSettings,
     LoopSettings,
@@ -67,7 +66,8 @@ default='kmeans'
         The initialization of EM: the clusters of K-means, the samples that K-means++ selects,
         random responsibilities, or random samples. A function ``f(X, n_components, random_state)``
         returns means (K, D), to which the nearest samples are assigned, or labels (N,). An array
-        holds labels (N,) or responsibilities (N, K).
+        holds labels (N,) or responsibilities (N, K). A sample labelled -1, for unknown, is assigned
+        to the nearest mean of the others.
     weights_init : array-like of shape (n_components,), default=None
         Initial weights, instead of the weights found by `init_params`.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -92,9 +92,11 @@ default='kmeans'
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`, which is
         `max_iter`.
-    fixed : tuple of {'weights', 'means', 'covariances'}, default=()
-        Parts that EM keeps at their initial values, given or found by the initialization. The other
-        parts are the maximum-likelihood estimates given these.
+    fixed : tuple of {'weights', 'means', 'covariances'}, or dict, default=()
+        Parts that EM keeps at their initial values, given or found by the initialization. A dict
+        such as ``{"means": [0, 2]}`` keeps the parts of single components: component numbers, a
+        bool mask (K,), or True for all. The other parameters are the maximum-likelihood estimates
+        given these; free weights share what the fixed ones leave.
 
     Attributes
     ----------
@@ -121,9 +123,9 @@ default='kmeans'
         The same at each of its iterations.
     labels_ : ndarray of shape (N,)
         Most probable component of each sample, for an array or a tensor.
-    known_parts_ : list of str
-        Fixed parts that were given rather than estimated; :meth:`bic` and :meth:`aic` do not count
-        their parameters.
+    known_parts_ : list of str, or dict of str to list of int
+        Fixed parts that were given rather than estimated, or their components if not all are;
+        :meth:`bic` and :meth:`aic` do not count their parameters.
     n_samples_seen_ : float
         Number of samples seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int
@@ -196,7 +198,7 @@ default='kmeans'
         batch_size: int | None = None,
         num_workers: int = 0,
         trainer_params: Mapping[str, Any] | None = None,
-        fixed: Sequence[Part] = (),
+        fixed: Fixed = (),
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -268,6 +270,6 @@ default='kmeans'
                 num_workers=self.num_workers,
                 trainer_params=trainer_params_of(self),
             ),
-            fixed=check_fixed(self.fixed),
+            estimation=MaximumLikelihood(fixed_parts_of(self)),
             progress=Printer(self.verbose, self.verbose_interval) if self.verbose else None,
         )

@@ -4,7 +4,7 @@ import numpy as np
 from typing_extensions import assert_type
 
 import sklearn_torch_gmm
-from sklearn_torch_gmm import GaussianMixture, GaussianMixtureIC
+from sklearn_torch_gmm import GaussianMixture, GaussianMixtureClassifier, GaussianMixtureIC
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.mixture import GaussianMixture as ScikitLearnsFace
 
@@ -25,11 +25,13 @@ def methods_return_the_class_that_they_are_called_on() -> None:
     assert_type(Subclass(2).fit(X), Subclass)
     assert_type(Subclass.from_parameters([1.0], [[0.0]], [[1.0]], covariance_type="diag"), Subclass)
     assert_type(GaussianMixtureIC(1, 3).fit(X), GaussianMixtureIC)
+    assert_type(GaussianMixtureClassifier().fit(X, np.zeros(10)), GaussianMixtureClassifier)
 
 
 def attributes_have_types() -> None:
     mixture = GaussianMixture(2).fit(X)
     assert_type(mixture.num_iter_, int)
+    GaussianMixture(3, fixed={"means": [0, 2], "covariances": True})
     assert_type(mixture.nll_, float)
     assert_type(mixture.score(X), float)
     assert_type(mixture.n_features_in_, int)

@@ -7,7 +7,7 @@ own, with public docstrings, which the class binds as methods.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,6 +23,7 @@ from sklearn_torch_gmm._estimator import conversions, fitted_state, inference
 from sklearn_torch_gmm._estimator.binding import computed, constructor
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import read_data
+from sklearn_torch_gmm._estimator.fixed_parts import Fixed
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
@@ -289,14 +290,14 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
 class BaseGaussianMixture(BaseMixture):
     """What maximum likelihood has in addition: updates, fixed parts, information criteria."""
 
-    fixed: Sequence[Part]
-    known_parts_: list[Part]
+    fixed: Fixed
+    known_parts_: list[Part] | dict[Part, list[int]]
 
     _counterpart = ScikitLearnMixture
     _persistent_attributes = (*BaseMixture._persistent_attributes, "known_parts_")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMixture._parameter_constraints,
-        "fixed": [tuple, list],
+        "fixed": [tuple, list, dict],
     }
 
     def _keep_parameters(

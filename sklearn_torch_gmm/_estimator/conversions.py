@@ -11,15 +11,15 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sklearn_torch_gmm._estimator.fixed_parts import fixed_parts_of
 from sklearn_torch_gmm._estimator.starting_values import (
-    check_fixed,
     check_means,
     check_positive_definite,
     check_weights,
 )
 from sklearn_torch_gmm._private_parts import parameter_names
 from sklearn_torch_gmm.core.covariance import SCIKIT_LEARN_TYPES, CovarianceType, get_structure
-from sklearn_torch_gmm.core.fixed import PARTS
+from sklearn_torch_gmm.core.fixed import parts_to_plain
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 Self = TypeVar("Self", bound=BaseEstimator)
@@ -101,8 +101,7 @@ def from_parameters(
     mixture.means_ = checked_means.astype(float)
     mixture.covariances_ = checked
     mixture.precisions_cholesky_ = factors[0].numpy()
-    fixed = check_fixed(mixture.fixed)
-    mixture.known_parts_ = [part for part in PARTS if part in fixed]
+    mixture.known_parts_ = parts_to_plain(fixed_parts_of(mixture))
     mixture.n_features_in_ = features
     mixture.converged_ = False
     mixture.n_iter_ = 0

@@ -16,7 +16,7 @@ from sklearn_torch_gmm._estimator.inference import inference_of
 from sklearn_torch_gmm._estimator.outcome import check_representable
 from sklearn_torch_gmm._estimator.validation import rows_of
 from sklearn_torch_gmm.core.covariance import get_structure
-from sklearn_torch_gmm.core.fixed import PARTS
+from sklearn_torch_gmm.core.fixed import fix_whole, parts_from_plain, parts_to_plain
 from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.results import FitResult
@@ -64,8 +64,13 @@ def set_parameters(mixture: BaseEstimator, parameters: MixtureParameters, dtype:
 
 def remember_known_parts(mixture: BaseEstimator, settings: FitSettings, *, continues: bool) -> None:
     """Set `known_parts_` to the fixed parts that the user gave, in this or an earlier fit."""
-    given = getattr(mixture, "known_parts_", ()) if continues else settings.start.given_parts
-    mixture.known_parts_ = [p for p in PARTS if p in given and p in settings.fixed]
+    components = settings.num_components
+    if continues:
+        given = parts_from_plain(getattr(mixture, "known_parts_", []), components)
+    else:
+        given = fix_whole(settings.start.given_parts, components)
+    both = {part: given[part] & chosen for part, chosen in settings.fixed.items() if part in given}
+    mixture.known_parts_ = parts_to_plain({part: mask for part, mask in both.items() if mask.any()})
 
 
 def fitted_parameters(mixture: BaseEstimator) -> MixtureParameters:

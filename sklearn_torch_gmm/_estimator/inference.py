@@ -22,7 +22,7 @@ from torch import Tensor
 from sklearn_torch_gmm._estimator.validation import like_input, rows_of, validate_rows
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.device import arithmetic_dtype, device_for
-from sklearn_torch_gmm.core.fixed import num_free_parameters
+from sklearn_torch_gmm.core.fixed import num_free_parameters, parts_from_plain
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces, is_stream, source_of
 from sklearn_torch_gmm.rows.sample_weight import check_total, validate_weights
@@ -300,7 +300,7 @@ def inference_of(mixture: BaseEstimator, device: torch.device | None = None) -> 
 def num_estimated_parameters(mixture: BaseEstimator) -> int:
     """Return the number of parameters that were estimated from data."""
     components, features = mixture.means_.shape
-    known = getattr(mixture, "known_parts_", ())
+    known = parts_from_plain(getattr(mixture, "known_parts_", []), components)
     return num_free_parameters(get_structure(mixture.covariance_type), components, features, known)
 
 

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from sklearn_torch_gmm.core.fixed import Part
+from sklearn_torch_gmm.core.fixed import FixedParts
 from sklearn_torch_gmm.em.failures import power_of_ten
 from sklearn_torch_gmm.em.results import FitResult
 from sklearn_torch_gmm.em.settings import FitSettings
@@ -50,10 +50,13 @@ def warn_of_outcome(mixture: BaseEstimator, result: FitResult, settings: FitSett
         warnings.warn(advice, ConvergenceWarning, stacklevel=level_of_caller())
 
 
-def warn_of_empty(components: list[int], fixed: frozenset[Part]) -> None:
+def warn_of_empty(components: list[int], fixed: FixedParts) -> None:
     """Warn of components that kept their means because they had no samples."""
     if components:
-        kept = "covariance" if "covariances" in fixed else "has the variance of the data"
+        kept = "has the variance of the data"
+        if "covariances" in fixed:
+            is_kept = fixed["covariances"][components]
+            kept = "covariance" if is_kept.all() else f"{kept}, or its covariance if that is fixed"
         warnings.warn(
             f"Components {components} lost all their rows; each keeps its last mean and {kept}. "
             "Try fewer components or another initialization.",

@@ -5,14 +5,12 @@ Each function returns the checked value, and raises ValueError if it cannot be u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.fixed import PARTS, Part
 from sklearn_torch_gmm.rows.checks import FloatArray, check_floats
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -92,16 +90,6 @@ def _standardized(matrices: FloatArray) -> npt.NDArray[np.float64]:
     return matrices / deviations[..., :, None] / deviations[..., None, :]
 
 
-def check_fixed(fixed: Sequence[Any]) -> frozenset[Part]:
-    """Return the parts of a mixture that EM keeps as they start."""
-    is_list = isinstance(fixed, (list, tuple))
-    unknown = [name for name in fixed if name not in PARTS] if is_list else [fixed]
-    if unknown:
-        msg = f"'fixed' must name parts of {PARTS}, but got {unknown[0]!r}."
-        raise ValueError(msg)
-    return frozenset(fixed)
-
-
 def check_strategy(strategy: Any, num_components: int, name: str) -> Any:
     """Return labels ``[N]`` or responsibilities ``[N, K]`` as arrays, other strategies unchanged.
 
@@ -125,12 +113,12 @@ def check_strategy(strategy: Any, num_components: int, name: str) -> Any:
 
 
 def check_labels(labels: npt.NDArray[Any], num_components: int) -> npt.NDArray[np.int64]:
-    """Return labels ``[N]`` as integers from 0 to K − 1."""
+    """Return labels ``[N]`` as integers from 0 to K − 1, or −1 where the component is unknown."""
     integers = labels.astype(np.int64)
-    if (integers != labels).any() or (integers < 0).any() or (integers >= num_components).any():
+    if (integers != labels).any() or (integers < -1).any() or (integers >= num_components).any():
         msg = (
-            f"Labels to start from must be integers from 0 to {num_components - 1}, got "
-            f"values from {labels.min():g} to {labels.max():g}."
+            f"Labels to start from must be integers from 0 to {num_components - 1}, or -1 for "
+            f"unknown, got values from {labels.min():g} to {labels.max():g}."
         )
         raise ValueError(msg)
     return integers

@@ -23,7 +23,7 @@ from sklearn_torch_gmm._saving.model_file import Part, PartName, read_model, wri
 from sklearn_torch_gmm._saving.pickling import compact_labels
 from sklearn_torch_gmm._saving.values import decode, encode
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
-from sklearn_torch_gmm.core.fixed import PARTS
+from sklearn_torch_gmm.core.fixed import parts_from_plain
 from sklearn_torch_gmm.core.model import MODEL_FILE, GaussianMixtureModel, model_from
 
 Self = TypeVar("Self", bound=BaseEstimator)
@@ -339,10 +339,11 @@ def _check_fitted(attributes: Mapping[str, Any], covariance_type: Any, origin: s
     if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu":
         msg = f"{origin} has labels_ that are not one whole number a row: fit it again."
         raise ValueError(msg)
-    known = attributes.get("known_parts_", [])
-    if not isinstance(known, list) or not all(part in PARTS for part in known):
-        msg = f"{origin} has known_parts_ {known!r}, and the parts are {PARTS}: fit it again."
-        raise ValueError(msg)
+    try:
+        parts_from_plain(attributes.get("known_parts_", []), components)
+    except ValueError as error:
+        msg = f"{origin} has wrong known_parts_, {error}: fit it again."
+        raise ValueError(msg) from error
     names = attributes.get("feature_names_in_", np.empty(features))
     has_names = isinstance(names, np.ndarray) and names.shape == (features,)
     if attributes.get("n_features_in_", features) != features or not has_names:

@@ -9,6 +9,7 @@ form loses precision. The bounds in :mod:`~sklearn_torch_gmm.core.rounding` deci
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -51,12 +52,24 @@ def normalize_with_entropy_(logits: Tensor, scratch: Tensor) -> tuple[Tensor, Te
     return largest.add_(log_total).squeeze(-2), entropies
 
 
+def exclude_other_classes_(logits: Tensor, labels: Tensor, classes: Tensor) -> None:
+    """Let rows with a label belong to the components of their class, in place.
+
+    The joint log-densities ``logits [T, r, K, n]`` of all other components become −∞. Components
+    have ``classes [K]``, rows have ``labels [T, n]``; rows labelled −1 may belong to any component.
+    """
+    labels = labels.unsqueeze(1)
+    is_other = (labels >= 0) & (labels != classes.unsqueeze(-1))
+    logits.masked_fill_(is_other.unsqueeze(1), -math.inf)
+
+
 class EStep(ABC):
     """One pass over the rows for R mixtures with fixed parameters.
 
     ``centre [D]`` is a point near the middle of the data. The workspace's memory is reused from
     chunk to chunk and from iteration to iteration. ``with_certainty`` and ``with_entropy`` ask for
-    these sums in :attr:`moments`.
+    these sums in :attr:`moments`. ``classes [K]`` are the classes of the components, if rows have
+    labels.
     """
 
     moments: Moments
@@ -74,11 +87,13 @@ class EStep(ABC):
         *,
         with_certainty: bool = False,
         with_entropy: bool = False,
+        classes: Tensor | None = None,
     ) -> None:
         self.parameters = parameters
         self.centre = centre
         self.structure = structure
         self.workspace = workspace
+        self.classes = classes
         restarts, components, features = parameters.means.shape
         length = 1 + structure.num_moments(features)
         sums = workspace.new_sums(restarts * components, length)
@@ -90,21 +105,30 @@ class EStep(ABC):
         )
 
     @abstractmethod
-    def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Add the moments of ``rows [N, D]`` with weights ``[N]``, chunk by chunk."""
+    def add(
+        self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None
+    ) -> None:
+        """Add the moments of ``rows [N, D]`` with weights and labels ``[N]``, chunk by chunk."""
 
     @abstractmethod
     def log_likelihood(self, moments: Moments) -> Tensor:
         """Σ log p(x) ``[R]``, in nats, from moments that may be sums over several processes."""
 
     def weigh(
-        self, logits: Tensor, sample_weight: Tensor | None, restarts: slice = slice(None)
+        self,
+        logits: Tensor,
+        sample_weight: Tensor | None,
+        labels: Tensor | None,
+        restarts: slice = slice(None),
     ) -> None:
         """Normalize logits into weighted responsibilities in place, and add the log-likelihood.
 
-        The ``logits [T, r, K, n]`` belong to the r mixtures in the slice ``restarts``; the weights
-        have the shape ``[T, n]``.
+        The ``logits [T, r, K, n]`` belong to the r mixtures in the slice ``restarts``; weights and
+        labels have the shape ``[T, n]``. A row with a label y adds log p(x, y).
         """
+        if labels is not None:
+            assert self.classes is not None, "rows have labels, and components no classes"
+            exclude_other_classes_(logits, labels, self.classes)
         certainty, entropy = self.moments.certainty, self.moments.entropy
         largest = None if certainty is None else logits.amax(-2)
         if entropy is None:

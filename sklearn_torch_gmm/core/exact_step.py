@@ -29,6 +29,7 @@ class ExactEStep(EStep):
         about: Tensor | None = None,
         with_certainty: bool = False,
         with_entropy: bool = False,
+        classes: Tensor | None = None,
     ) -> None:
         super().__init__(
             parameters,
@@ -37,17 +38,21 @@ class ExactEStep(EStep):
             workspace,
             with_certainty=with_certainty,
             with_entropy=with_entropy,
+            classes=classes,
         )
         if structure.has_pooled_scatter:
             restarts, _, features = parameters.means.shape
             self.moments.scatter = centre.new_zeros(restarts, features, features)
 
-    def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
+    def add(
+        self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None
+    ) -> None:
         size = self.rows_per_chunk
         for start in range(0, rows.shape[0], size):
             place = slice(start, start + size)
-            weights = None if sample_weight is None else sample_weight[place]
-            self._add_chunk(rows[place], weights)
+            weights = None if sample_weight is None else sample_weight[None, place]
+            known = None if labels is None else labels[None, place]
+            self._add_chunk(rows[place], weights, known)
 
     @property
     def rows_per_chunk(self) -> int:
@@ -57,7 +62,7 @@ class ExactEStep(EStep):
         least = 1 if independent else max(LEAST_ROWS, self.parameters.means.shape[-1])
         return self.workspace.rows_per_chunk(3 * self.parameters.means.numel(), least=least)
 
-    def _add_chunk(self, rows: Tensor, sample_weight: Tensor | None) -> None:
+    def _add_chunk(self, rows: Tensor, sample_weight: Tensor | None, labels: Tensor | None) -> None:
         mixture, moments, structure = self.parameters, self.moments, self.structure
         num_features = rows.shape[1]
         # Contiguous, because the memory layout would otherwise change how sums are rounded.
@@ -66,7 +71,7 @@ class ExactEStep(EStep):
             x, mixture.log_weights, mixture.means, mixture.precisions_cholesky
         )
         # The leading dimension stands for a single lane.
-        self.weigh(logits[None], None if sample_weight is None else sample_weight[None])
+        self.weigh(logits[None], sample_weight, labels)
         residuals = x - self.centre.unsqueeze(-1)
         moments.counts.add_(logits.sum(-1))
         moments.first(num_features).add_((residuals @ logits.unsqueeze(-1)).squeeze(-1))

@@ -53,6 +53,7 @@ class FastEStep(EStep):
         scatter: Tensor | None = None,
         with_certainty: bool = False,
         with_entropy: bool = False,
+        classes: Tensor | None = None,
     ) -> None:
         super().__init__(
             parameters,
@@ -61,6 +62,7 @@ class FastEStep(EStep):
             workspace,
             with_certainty=with_certainty,
             with_entropy=with_entropy,
+            classes=classes,
         )
         self.natural = natural
         self.extents = extents
@@ -70,8 +72,10 @@ class FastEStep(EStep):
         if structure.has_pooled_scatter:
             self.moments.scatter = scatter
 
-    def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
-        FastPass([self]).add(rows, sample_weight)
+    def add(
+        self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None
+    ) -> None:
+        FastPass([self]).add(rows, sample_weight, labels)
 
     def log_likelihood(self, moments: Moments) -> Tensor:
         if moments.scatter is None:
@@ -137,8 +141,10 @@ class FastPass:
         """Number of rows per chunk, whose memory holds T(x) and two copies of a group's logits."""
         return self._first.workspace.rows_per_chunk(self._height + 2 * self._width)
 
-    def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Add the moments of ``rows [N, D]`` with weights ``[N]`` to each step."""
+    def add(
+        self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None
+    ) -> None:
+        """Add the moments of ``rows [N, D]`` with weights and labels ``[N]`` to each step."""
         workspace = self._first.workspace
         rows, kept, is_known = self._kept(rows)
         height = self._height if kept is None else len(kept)
@@ -152,12 +158,13 @@ class FastPass:
             if not is_known:
                 self._write(rows[place].unflatten(0, (lanes, size)), features)
             weights = None if sample_weight is None else sample_weight[place].view(lanes, size)
+            known = None if labels is None else labels[place].view(lanes, size)
             sums = self._sums.unsqueeze(0)
             if lanes > 1 or (height > self._length and size >= self._rows_of_large_product):
                 if scratch is None:
                     scratch = workspace.take_sums(lanes, len(self._sums), height)
                 sums = scratch[:lanes]
-            self._add_chunk(features, weights, sums)
+            self._add_chunk(features, weights, known, sums)
         if scratch is not None:
             self._sums.add_(scratch[..., : self._length].sum(0))
 
@@ -189,13 +196,19 @@ class FastPass:
         subtract_transposed(rows, self._shift, out=features[:, 1 : num_features + 1])
         first.structure.complete_moments(features[:, : self._length], num_features)
 
-    def _add_chunk(self, features: Tensor, sample_weight: Tensor | None, sums: Tensor) -> None:
+    def _add_chunk(
+        self,
+        features: Tensor,
+        sample_weight: Tensor | None,
+        labels: Tensor | None,
+        sums: Tensor,
+    ) -> None:
         """Add the sums over ``features [T, H, n]`` to ``sums [T, K, H]``."""
         first = self._first
         start = 0
         for group in self._groups:
             stop = start + sum(part.num_rows for part in group)
-            self._add_group(group, slice(start, stop), features, sample_weight, sums)
+            self._add_group(group, slice(start, stop), features, sample_weight, labels, sums)
             start = stop
         if first.collects_scatter or first.extents is not None:
             self._collect(features[:, 1 : first.centre.shape[0] + 1], sample_weight)
@@ -216,6 +229,7 @@ class FastPass:
         place: slice,
         features: Tensor,
         sample_weight: Tensor | None,
+        labels: Tensor | None,
         sums: Tensor,
     ) -> None:
         """Do the two products of ``features [T, H, n]`` for the mixtures of a group."""
@@ -233,10 +247,10 @@ class FastPass:
             if is_small:
                 each = moments.expand(part.num_restarts, length, num_rows)
                 torch.bmm(part.natural, each, out=by_mixture[0])
-                part.step.weigh(by_mixture, sample_weight, part.restarts)
+                part.step.weigh(by_mixture, sample_weight, labels, part.restarts)
                 part.step.moments.sums[part.restarts].baddbmm_(by_mixture[0], each.mT)
             else:
-                part.step.weigh(by_mixture, sample_weight, part.restarts)
+                part.step.weigh(by_mixture, sample_weight, labels, part.restarts)
         if not is_small:
             self._first.workspace.add_product(sums[:, place], logits, features)
 

@@ -45,7 +45,7 @@ def m_step(
     regularization: float,
     *,
     keep_rounding: bool = False,
-    keep_means: bool = False,
+    kept_means: Tensor | None = None,
     rare_cases: bool = True,
 ) -> MStepResult:
     """Maximum-likelihood parameters from moments, without synchronizing with the device.
@@ -59,15 +59,15 @@ def m_step(
     centre : Tensor [D] or [R, K, D]
         The point or points about which the moments are taken.
     previous_means : Tensor [R, K, D]
-        Means that empty components keep; with ``keep_means``, all components.
+        Means that empty components keep, and components in ``kept_means``.
     structure : CovarianceStructure
     regularization : float
         Added once to each variance, in squared units of the data.
     keep_rounding : bool, default=False
         Whether a component of a few equal rows gets the variance that rounding gives it in
         scikit-learn, if features are independent.
-    keep_means : bool, default=False
-        Whether the means stay, with maximum-likelihood covariances about them.
+    kept_means : Tensor [K], default=None
+        Bool, the components whose means stay, with maximum-likelihood covariances about them.
     rare_cases : bool, default=True
         Whether empty components and components of a few equal rows are handled. If not, the result
         for a component of fewer than :data:`~sklearn_torch_gmm.core.covariance.FEW_ROWS` rows is
@@ -94,11 +94,12 @@ def m_step(
     if rare_cases:
         variances = structure.variances(covariances, components, num_features)
         spread = total_variances(weights, means, variances)
-    if keep_means:
+    if kept_means is not None:
+        stays = kept_means.unsqueeze(-1)
         # An empty component does not move, even if its previous mean is far away.
-        shifts = (previous_means - centre).where(~empty.unsqueeze(-1), deviations)
+        shifts = (previous_means - centre).where(stays & ~empty.unsqueeze(-1), deviations)
         moved = _moved(moments, shifts, deviations, structure)
-        means = previous_means
+        means = torch.where(stays, previous_means, means)
         covariances = covariances_about(means, torch.zeros_like(deviations), moved)
     if rare_cases:
         covariances = structure.fill_components(covariances, empty, spread)

@@ -6,14 +6,12 @@ Source: Cappé and Moulines, On-line expectation–maximization algorithm for la
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.exact_step import ExactEStep
-from sklearn_torch_gmm.core.fixed import Part, keep_parts
+from sklearn_torch_gmm.core.fixed import FixedParts, keep_parts
 from sklearn_torch_gmm.core.m_step import MStepResult, m_step
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -27,7 +25,7 @@ def stepwise_update(
     step_size: float,
     structure: CovarianceStructure,
     regularization: float,
-    fixed: Collection[Part] = (),
+    fixed: FixedParts | None = None,
 ) -> tuple[MStepResult, Tensor]:
     """Move the expected moments a step towards the moments of a batch, then do an M-step.
 
@@ -43,8 +41,8 @@ def stepwise_update(
     structure : CovarianceStructure
     regularization : float
         Part of the covariances in ``parameters``, and of the resulting ones.
-    fixed : collection of str, default=()
-        Parts that stay unchanged. A component's fixed weight then serves as its expected weight.
+    fixed : mapping of str to Tensor [K], default=None
+        Components whose parameters of a part stay. A fixed weight serves as the expected weight.
 
     Returns
     -------
@@ -52,7 +50,7 @@ def stepwise_update(
     Tensor [R]
         Mean log-likelihood of the batch under ``parameters``, in nats.
     """
-    means = parameters.means
+    means, fixed = parameters.means, fixed or {}
     num_features = means.shape[-1]
     step = ExactEStep(
         parameters, means, structure, Workspace(dtype=means.dtype, device=means.device)
@@ -83,6 +81,6 @@ def stepwise_update(
         known.second(num_features).copy_(second)
     sums = (1 - step_size) * known.sums + share[:, None, None] * batch.sums
     blended = Moments(sums, batch.log_likelihood, scatter)
-    keep_means = "means" in fixed
-    result = m_step(blended, step.centre, means, structure, regularization, keep_means=keep_means)
-    return keep_parts(result, parameters, fixed), step.log_likelihood(batch) / total
+    kept = fixed.get("means")
+    result = m_step(blended, step.centre, means, structure, regularization, kept_means=kept)
+    return keep_parts(result, parameters, fixed, structure), step.log_likelihood(batch) / total

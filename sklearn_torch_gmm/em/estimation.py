@@ -6,8 +6,7 @@ Rows, starts, passes, accuracy and convergence are common to both.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.e_step import EStep
-from sklearn_torch_gmm.core.fixed import Part, keep_parts
+from sklearn_torch_gmm.core.fixed import FixedParts, keep_parts, on_device
 from sklearn_torch_gmm.core.m_step import MStepResult, m_step
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -57,6 +56,18 @@ class Estimation(ABC):
     tolerated_error: ClassVar[dict[torch.dtype, float]]
     """Bound on the rounding error of log-densities, in nats, up to which the E-step is fast."""
 
+    def fixed_parts(self) -> FixedParts:
+        """Components whose parameters of a part keep their initial values."""
+        return {}
+
+    def of_start(self) -> Estimation:
+        """Return the estimation of the start, which finds the values that fixed parts keep."""
+        return self
+
+    def on_device(self, device: torch.device) -> Estimation:
+        """Return the estimation for parameters on a device."""
+        return self
+
     def knowing(self, rows: RowSource, structure: CovarianceStructure, loop: Any) -> Estimation:
         """Return the estimation with all that it takes from the data before the start."""
         return self
@@ -83,7 +94,6 @@ class Estimation(ABC):
         structure: CovarianceStructure,
         regularization: Regularization,
         *,
-        fixed: Collection[Part] = (),
         rare_cases: bool = True,
         total_weight: float | None = None,
     ) -> MStepResult:
@@ -100,14 +110,27 @@ class Estimation(ABC):
         """The bounds ``[R]``, in nats, from the moments of a pass and the parameters found."""
 
 
+@dataclass(frozen=True)
 class MaximumLikelihood(Estimation):
     """Expectation–maximization; its bound is the mean log-likelihood before the M-step."""
+
+    fixed: FixedParts = field(default_factory=dict)
+    """Components whose parameters of a part keep their initial values."""
 
     parameters_type = MixtureParameters
     bound_name = "mean log-likelihood"
     always_rises = True
     needs_entropy = False
     tolerated_error = TOLERATED_ERROR
+
+    def fixed_parts(self) -> FixedParts:
+        return self.fixed
+
+    def of_start(self) -> MaximumLikelihood:
+        return MaximumLikelihood()
+
+    def on_device(self, device: torch.device) -> MaximumLikelihood:
+        return replace(self, fixed=on_device(self.fixed, device)) if self.fixed else self
 
     def facts(self) -> dict[str, Any]:
         return {"an estimation by": "maximum likelihood"}
@@ -123,7 +146,6 @@ class MaximumLikelihood(Estimation):
         structure: CovarianceStructure,
         regularization: Regularization,
         *,
-        fixed: Collection[Part] = (),
         rare_cases: bool = True,
         total_weight: float | None = None,
     ) -> MStepResult:
@@ -134,13 +156,13 @@ class MaximumLikelihood(Estimation):
             structure,
             regularization.amount,
             keep_rounding=regularization.keep_rounding,
-            keep_means="means" in fixed,
+            kept_means=self.fixed.get("means"),
             rare_cases=rare_cases,
         )
         if total_weight is not None:
             weights = moments.counts / total_weight
             result = replace(result, parameters=replace(result.parameters, weights=weights))
-        return keep_parts(result, before, fixed) if fixed else result
+        return keep_parts(result, before, self.fixed, structure) if self.fixed else result
 
     def bounds(
         self,

@@ -37,9 +37,10 @@ def find_unusable(
 ) -> dict[int, IllDefinedCovarianceError]:
     """Return an error for each unusable mixture of the R, apart from the excluded ones."""
     usable = result.usable
-    has_own_covariance = not settings.structure.is_shared and "covariances" not in settings.fixed
-    if not settings.regularization.keep_empty and has_own_covariance:
-        usable = usable & ~result.empty
+    if not settings.regularization.keep_empty and not settings.structure.is_shared:
+        fixed = settings.fixed.get("covariances")
+        lacks_variance = result.empty if fixed is None else result.empty & ~fixed.to(usable.device)
+        usable = usable & ~lacks_variance
     failures: dict[int, IllDefinedCovarianceError] = {}
     for restart, component in (~usable).nonzero().tolist():
         if restart not in failures and restart not in excluded:

@@ -187,10 +187,11 @@ def _m_step(
     The ``total_weight`` of all rows is given if the moments are those of some rows.
     """
     means, structure = means.unsqueeze(0), settings.structure
-    return settings.estimation.m_step(
+    estimation = settings.estimation.of_start()
+    return estimation.m_step(
         moments,
         means,
-        settings.estimation.before_data(means, structure),
+        estimation.before_data(means, structure),
         structure,
         settings.regularization,
         total_weight=total_weight,

@@ -82,6 +82,7 @@ class Fit:
         self.convergence = Convergence(settings, data.centre.dtype)
         self._data = data
         self._workspace = workspace
+        self._estimation = settings.estimation.on_device(data.centre.device)
         # Handling them is a third of the operations of an M-step, and hardly ever needed.
         self._has_rare_cases = False
         self._e_step: EStep | None = None
@@ -110,7 +111,10 @@ class Fit:
 
     def _begin(self, *, exact: bool, with_certainty: bool = False) -> EStep:
         data, mixtures, structure = self._data, self.mixtures, self.settings.structure
-        with_entropy = self.settings.estimation.needs_entropy
+        with_entropy = self._estimation.needs_entropy
+        classes = self.settings.classes
+        if classes is not None:
+            classes = classes.to(data.centre.device)
         if exact:
             self._e_step = ExactEStep(
                 mixtures.parameters,
@@ -120,6 +124,7 @@ class Fit:
                 about=self.accuracy.about,
                 with_certainty=with_certainty,
                 with_entropy=with_entropy,
+                classes=classes,
             )
         else:
             self._e_step = FastEStep(
@@ -132,6 +137,7 @@ class Fit:
                 scatter=data.scatter,
                 with_certainty=with_certainty,
                 with_entropy=with_entropy,
+                classes=classes,
             )
         return self._e_step
 
@@ -146,14 +152,13 @@ class Fit:
         return self._update(self._pass)
 
     def _update(self, done: _Pass) -> Tensor:
-        settings, estimation = self.settings, self.settings.estimation
+        settings, estimation = self.settings, self._estimation
         result = estimation.m_step(
             done.moments,
             done.e_step.centre,
             done.before,
             settings.structure,
             settings.regularization,
-            fixed=settings.fixed,
             rare_cases=self._has_rare_cases,
         )
         self._result = result
@@ -190,7 +195,7 @@ class Fit:
             mixtures.update(done.before)
             return Outcome.REPEAT
         failures = self._failures(report, self._result)
-        if self.settings.estimation.always_rises:
+        if self._estimation.always_rises:
             self.convergence.record_falls(mixtures, report.bounds, done.before)
         continuing = self.convergence.test(mixtures, report.bounds, failures)
         self.accuracy.look_ahead([report.errors[place] for place in continuing])
@@ -202,7 +207,7 @@ class Fit:
     def _failures(self, report: StepReport, result: MStepResult) -> dict[int, ValueError]:
         """Errors by place; raised unless the fit continues without the restarts."""
         failures: dict[int, ValueError] = {
-            place: not_finite(bound, self.settings.estimation.bound_name)
+            place: not_finite(bound, self._estimation.bound_name)
             for place, bound in enumerate(report.bounds)
             if not math.isfinite(bound)
         }
@@ -266,7 +271,7 @@ class Fit:
         self.mixtures.put_back()
         return {
             "covariance_type": self.settings.covariance_type,
-            "estimation": self.settings.estimation.facts(),
+            "estimation": self._estimation.facts(),
             "needs_exact": self.accuracy.needs_exact,
             "restarts": [restart.to_plain() for restart in self.mixtures.restarts],
         }

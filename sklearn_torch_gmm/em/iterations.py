@@ -100,10 +100,12 @@ class Iterations:
             self._in_pass = [(fit, step) for fit, step in begun if step is not None]
         self._passes = _share([step for _, step in self._in_pass], resident_rows)
 
-    def add(self, rows: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Add ``rows [N, D]`` with weights ``[N]`` to the moments of the iteration."""
+    def add(
+        self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None
+    ) -> None:
+        """Add ``rows [N, D]`` with weights and labels ``[N]`` to the moments of the iteration."""
         for one in self._passes:
-            one.add(rows, sample_weight)
+            one.add(rows, sample_weight, labels)
 
     def m_step(self, over_processes: OverProcesses | None = None) -> Numbers:
         """Do the M-steps, over all processes if there are several, and read their reports."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from sklearn_torch_gmm.core.device import arithmetic_dtype, as_if_alone
+from sklearn_torch_gmm.core.fixed import on_device
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.stepwise import stepwise_update
 from sklearn_torch_gmm.em.failures import check_usable
@@ -49,7 +50,7 @@ def update_mixture(
         step_size,
         settings.structure,
         settings.regularization.amount,
-        settings.fixed,
+        on_device(settings.fixed, device),
     )
     lower_bound = log_likelihood.item()
     if not math.isfinite(lower_bound):

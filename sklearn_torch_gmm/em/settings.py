@@ -8,15 +8,17 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
-from sklearn_torch_gmm.core.fixed import PARTS, Part
+from sklearn_torch_gmm.core.fixed import PARTS, FixedParts, Part, is_all_fixed
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.estimation import Estimation, MaximumLikelihood, Regularization
 from sklearn_torch_gmm.rows.checks import FloatArray
 
 StartFunction = Callable[[npt.NDArray[Any], int, np.random.RandomState], npt.ArrayLike]
-"""``f(X, num_components, random_state)`` returns means ``[K, D]`` or labels ``[N]``."""
+"""``f(X, num_components, random_state)`` returns means ``[K, D]`` or labels ``[N]``, −1 for unknown
+ones."""
 
 
 class Progress(Protocol):
@@ -45,8 +47,8 @@ class StartSettings:
     """The initial parameters of EM."""
 
     strategy: str | StartFunction | npt.NDArray[Any] = "kmeans"
-    """A name in :data:`~sklearn_torch_gmm.em.strategies.STRATEGIES`, a function, labels ``[N]`` or
-    responsibilities ``[N, K]``."""
+    """A name in :data:`~sklearn_torch_gmm.em.strategies.STRATEGIES`, a function, labels ``[N]``,
+    −1 for unknown ones, or responsibilities ``[N, K]``."""
     nearest_means: FloatArray | None = None
     """K-means centroids ``[K, D]``, used in place of a strategy."""
     weights: FloatArray | None = None
@@ -111,8 +113,8 @@ class FitSettings:
     regularization: Regularization = field(default_factory=Regularization)
     estimation: Estimation = field(default_factory=MaximumLikelihood)
     loop: LoopSettings = LoopSettings()
-    fixed: frozenset[Part] = frozenset()
-    """Parts that keep their initial values."""
+    classes: Tensor | None = None
+    """Class ``[K]`` of each component, from 0 on, if rows have labels; the start follows them."""
     components_name: str = "n_components"
     """The name of the number of components in the estimator's class, for messages."""
     progress: Progress | None = None
@@ -129,6 +131,11 @@ class FitSettings:
         return get_structure(self.covariance_type)
 
     @property
+    def fixed(self) -> FixedParts:
+        """Components whose parameters of a part keep their initial values."""
+        return self.estimation.fixed_parts()
+
+    @property
     def is_all_fixed(self) -> bool:
         """Whether no iteration can change a parameter."""
-        return len(self.fixed) == len(PARTS)
+        return is_all_fixed(self.fixed)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.em.classes import components_of_labelled
 from sklearn_torch_gmm.em.first_m_step import (
     Assignment,
     Labels,
@@ -86,6 +87,29 @@ def nearest_means(data: StartingRows, means: npt.NDArray[Any]) -> Labels:
     return Labels(labels, as_tensor(means.astype(np.float64, copy=False)))
 
 
+def nearest_known(data: StartingRows, labels: npt.NDArray[np.int64], num_components: int) -> Labels:
+    """Rows labelled −1 belong to the component whose known rows have the nearest mean.
+
+    Source: Basu, Banerjee and Mooney, Semi-supervised clustering by seeding (2002).
+    """
+    is_known = labels >= 0
+    if is_known.all():
+        return Labels(labels)
+    weights = np.ones(len(labels)) if data.weights is None else data.weights
+    counts = np.bincount(labels[is_known], weights[is_known], minlength=num_components)
+    if not counts.all():
+        msg = (
+            f"No sample of positive weight is labelled {counts.argmin()}. Labels of -1, for "
+            f"unknown, need at least one known sample of each of the {num_components} components."
+        )
+        raise ValueError(msg)
+    means = np.empty((num_components, data.rows.shape[1]))
+    for component in range(num_components):
+        own = labels == component
+        means[component] = np.average(data.rows[own].astype(float), axis=0, weights=weights[own])
+    return Labels(np.where(is_known, labels, nearest_means(data, means).labels))
+
+
 def shared_starts(
     data: StartingRows, draws: Sequence[Sequence[FitSettings]]
 ) -> Generator[list[MStepResult] | ValueError]:
@@ -106,7 +130,7 @@ def shared_starts(
         yield from ([_taken_as_given(continued)] for _ in draws)
     elif start.is_complete:
         yield from ([_taken_as_given(_given(fit)) for fit in alike] for alike in draws)
-    elif len(draws) > 1 and start.nearest_means is None and _is_kmeans(start.strategy):
+    elif len(draws) > 1 and _is_kmeans(draws[0][0]):
         runs = [(alike[0].num_components, alike[0].random_state) for alike in draws]
         with closing(kmeans_side_by_side(data, runs)) as found:
             for labels, alike in zip(found, draws, strict=True):
@@ -127,8 +151,11 @@ def _assigned_start(
         raise
 
 
-def _is_kmeans(strategy: object) -> bool:
-    return isinstance(strategy, str) and STRATEGIES[strategy] is kmeans
+def _is_kmeans(settings: FitSettings) -> bool:
+    """Whether starts are the clusters that K-means finds among all rows."""
+    strategy = settings.start.strategy
+    is_named = settings.start.nearest_means is None and settings.classes is None
+    return is_named and isinstance(strategy, str) and STRATEGIES[strategy] is kmeans
 
 
 @torch.inference_mode()
@@ -159,6 +186,9 @@ def sample_of(data: StartingRows) -> Sample:
 def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
     strategy, components = settings.start.strategy, settings.num_components
     num_rows, num_features = data.rows.shape
+    if settings.classes is not None:
+        known = components_of_labelled(data, settings.classes.numpy(), settings.random_state)
+        return nearest_known(data, known, components)
     if settings.start.nearest_means is not None:
         return nearest_means(data, settings.start.nearest_means)
     if isinstance(strategy, str):
@@ -170,7 +200,9 @@ def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
                 f"{num_rows} rows of the data."
             )
             raise ValueError(msg)
-        return Responsibilities(strategy) if strategy.ndim == 2 else Labels(strategy)
+        if strategy.ndim == 2:
+            return Responsibilities(strategy)
+        return nearest_known(data, strategy, components)
     # Read-only: the rows may be the user's own array.
     rows = data.rows.view()
     rows.flags.writeable = False
@@ -178,13 +210,13 @@ def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
     is_finite = answer.dtype.kind in "fiub" and bool(np.isfinite(answer).all())
     if answer.shape == (components, num_features) and is_finite:
         return nearest_means(data, answer)
-    is_label = np.isin(answer, np.arange(components))
+    is_label = np.isin(answer, np.arange(-1, components))
     if answer.shape == (num_rows,) and is_label.all():
-        return Labels(answer.astype(np.int64))
+        return nearest_known(data, answer.astype(np.int64), components)
     msg = (
         "A callable start must return finite means of shape (K, D) = "
-        f"{(components, num_features)} or labels from 0 to {components - 1} of shape (N,) = "
-        f"{(num_rows,)}, got an array of shape {answer.shape} and type {answer.dtype}"
+        f"{(components, num_features)} or labels from 0 to {components - 1}, or -1 for unknown, of "
+        f"shape (N,) = {(num_rows,)}, got an array of shape {answer.shape} and type {answer.dtype}"
     )
     if answer.shape == (num_rows,):
         msg += f" with the value {answer[~is_label][0]!s}"

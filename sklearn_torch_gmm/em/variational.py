@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -13,7 +12,6 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
-from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -127,11 +125,10 @@ class VariationalBayes(Estimation):
         structure: CovarianceStructure,
         regularization: Regularization,
         *,
-        fixed: Collection[Part] = (),
         rare_cases: bool = True,
         total_weight: float | None = None,
     ) -> MStepResult:
-        # No part is fixed, and with a prior components of few rows are like any other.
+        # With a prior, components of few rows are like any other.
         return posterior_step(
             moments, centre, before, self.prior.weights, structure, regularization.amount
         )

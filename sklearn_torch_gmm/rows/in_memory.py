@@ -39,7 +39,10 @@ _logger = logging.getLogger(__name__)
 
 
 class ArrayRows(RowSource):
-    """Rows ``[N, D]`` of an array, a memory map or a tensor, with weights ``[N]`` or without."""
+    """Rows ``[N, D]`` of an array, a memory map or a tensor, with weights ``[N]`` or without.
+
+    The rows may have ``labels [N]``: their class from 0 on, or −1 where it is unknown.
+    """
 
     num_rows: int
 
@@ -47,10 +50,12 @@ class ArrayRows(RowSource):
         self,
         rows: npt.NDArray[Any] | Tensor,
         weights: npt.NDArray[np.float64] | None = None,
+        labels: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.file = None if isinstance(rows, Tensor) else MappedFile.behind(rows)
         self.rows = rows if isinstance(rows, Tensor) else as_tensor(rows)
         self.weights = weights
+        self.labels = labels
         self.num_rows, self.num_features = self.rows.shape
 
     @property
@@ -65,9 +70,7 @@ class ArrayRows(RowSource):
         device: torch.device = CPU,
     ) -> Batches:
         share = shard.rows(self.num_rows)
-        tensors = [self.rows[share.start : share.stop]]
-        if self.weights is not None:
-            tensors.append(as_tensor(self.weights)[share.start : share.stop])
+        tensors = [values[share.start : share.stop] for values in self._values()]
         if device.type == "cuda" and self.rows.device.type == "cpu":
             row_bytes = self.num_features * self.rows.itemsize
             size = rows_a_batch(len(share), row_bytes, _free_bytes(device))
@@ -86,17 +89,30 @@ class ArrayRows(RowSource):
             return SlicedBatches(*tensors, batch_size=size, prepare=_touch)
         return SlicedBatches(*tensors, batch_size=batch_size)
 
+    def _values(self) -> Iterator[Tensor]:
+        """The tensors of a batch, for all rows."""
+        yield self.rows
+        if self.weights is not None:
+            yield as_tensor(self.weights)
+        elif self.labels is not None:
+            yield torch.ones((), dtype=torch.float64).expand(self.num_rows)
+        if self.labels is not None:
+            yield as_tensor(self.labels)
+
     def starting_rows(
         self, num_components: int, random_state: np.random.RandomState
     ) -> StartingRows:
-        rows, weights = self.rows, self.weights
+        rows, weights, labels = self.rows, self.weights, self.labels
         is_large_file = self.file is not None and rows.nbytes > MAPPED_BYTES
         if rows.device.type != "cpu" or is_large_file:
             chosen = sample_indices(self.num_rows, num_components, random_state)
             if chosen is not None:
+                if labels is not None:
+                    chosen = _with_labelled(chosen, labels, num_components, random_state)
+                    labels = labels[chosen]
                 rows = rows[torch.as_tensor(chosen, device=rows.device)]
                 weights = None if weights is None else weights[chosen]
-        return StartingRows(rows.detach().cpu().numpy(), weights)
+        return StartingRows(rows.detach().cpu().numpy(), weights, labels)
 
     def __getstate__(self) -> dict[str, Any]:
         """Send the name of a mapped file to another process, not its content."""
@@ -109,6 +125,18 @@ class ArrayRows(RowSource):
         self.__dict__.update(state)
         if self.file is not None:
             self.rows = as_tensor(self.file.open())
+
+
+def _with_labelled(
+    chosen: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int64],
+    num_components: int,
+    random_state: np.random.RandomState,
+) -> npt.NDArray[np.int64]:
+    """Add the rows with a label to a sample, or a sample of them: they may be very few."""
+    labelled = np.flatnonzero(labels >= 0)
+    some = sample_indices(len(labelled), num_components, random_state)
+    return np.union1d(chosen, labelled if some is None else labelled[some])
 
 
 class SlicedBatches(Batches):

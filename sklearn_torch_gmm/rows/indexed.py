@@ -183,7 +183,7 @@ class StoreRows(RowSource):
         if sample is None:
             batches = self.batches(None).finite()
             rows, *others = (torch.cat(part).numpy() for part in zip(*batches, strict=True))
-            return StartingRows(rows, *map(relative_weights, others))
+            return StartingRows(rows, relative_weights(others[0]) if others else None)
         chosen = candidates[sample]
         groups = np.split(chosen, np.flatnonzero(np.diff(chosen // _BLOCK_ROWS)) + 1)
         parts = [self._read(slice(g[0], g[-1] + 1))[g - g[0]] for g in groups]

@@ -1,8 +1,9 @@
 """The interface between the data and the EM loop.
 
-The loop sees batches from any source: tuples of ``rows [n, D]`` or ``(rows, weights [n])``. Each
-row is in exactly one batch, and sums over batches are exact. The user need not choose the size of a
-batch, since it does not change the result; each source has a default that reads well.
+The loop sees batches from any source: tuples of ``rows [n, D]``, ``(rows, weights [n])`` or
+``(rows, weights, labels [n])``. Each row is in exactly one batch, and sums over batches are exact.
+The user need not choose the size of a batch, since it does not change the result; each source has a
+default that reads well.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ class StartingRows(NamedTuple):
 
     weights: npt.NDArray[np.float64] | None = None
     """``[M]``, or None if all weights are equal."""
+
+    labels: npt.NDArray[np.int64] | None = None
+    """Classes ``[M]`` from 0 on, −1 where unknown, or None if rows have no labels."""
 
 
 class Batches(ABC):

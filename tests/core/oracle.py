@@ -3,7 +3,7 @@
 Here a mixture has a dense covariance matrix for each component, whatever its structure.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -98,23 +98,39 @@ def with_structure(name: str, mixture: Mixture, weights: np.ndarray) -> Mixture:
     return mixture._replace(matrices=family.dense(covariances, *mixture.means.shape))
 
 
+Fixed = Collection[str] | Mapping[str, Collection[int]]
+"""Names of parts, or the components of each part that stay."""
+
+
+def stays(fixed: Fixed, part: str, components: int) -> np.ndarray:
+    """Whether the part of each component stays: [K]."""
+    if not isinstance(fixed, Mapping):
+        return np.full(components, part in fixed)
+    return np.isin(np.arange(components), list(fixed.get(part, ())))
+
+
 def beside_fixed(
     name: str,
     before: Mixture,
     sums: WeightedSums,
-    fixed: Collection[str],
+    fixed: Fixed,
     regularization: float = 0.0,
 ) -> Mixture:
     """The likeliest mixture of rows with these sums, beside the fixed parts of the one before."""
-    means = before.means if "means" in fixed else sums.means
-    apart = sums.means - means
+    weights, means, covariances = (
+        stays(fixed, part, len(sums.counts)) for part in ("weights", "means", "covariances")
+    )
+    kept_means = np.where(means[:, None], before.means, sums.means)
+    apart = sums.means - kept_means
     about_means = sums.within + np.einsum("ki,kj->kij", apart, apart)
-    result = with_structure(name, Mixture(sums.weights, means, about_means), sums.counts)
-    if "weights" in fixed:
-        result = result._replace(weights=before.weights)
-    if "covariances" in fixed:
-        return result._replace(matrices=before.matrices)
-    return result._replace(matrices=result.matrices + regularization * np.eye(means.shape[1]))
+    result = with_structure(name, Mixture(sums.weights, kept_means, about_means), sums.counts)
+    matrices = result.matrices + regularization * np.eye(kept_means.shape[1])
+    matrices = np.where(covariances[:, None, None], before.matrices, matrices)
+    shared = before.weights.copy()
+    if not weights.all():
+        rest = 1.0 - before.weights[weights].sum()
+        shared[~weights] = rest * sums.counts[~weights] / sums.counts[~weights].sum()
+    return Mixture(shared, kept_means, matrices)
 
 
 def moved(
@@ -124,7 +140,7 @@ def moved(
     sample_weight: np.ndarray,
     step_size: float,
     regularization: float = 0.0,
-    fixed: Collection[str] = (),
+    fixed: Fixed = (),
 ) -> Mixture:
     """A step of stepwise EM: s ← (1 − γ) s + γ ŝ with s = (π, π μ, π (Σ + μ μᵀ)), and back."""
     share = sample_weight / sample_weight.sum()

@@ -1,6 +1,6 @@
 """Short ways to set up what `core` works on."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -12,13 +12,13 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
-from sklearn_torch_gmm.core.fixed import Part, keep_parts
+from sklearn_torch_gmm.core.fixed import FixedParts, fix_whole, keep_parts, parts_from_plain
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.m_step import MStepResult, m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
 from tests.core.families import FAMILIES
-from tests.core.oracle import Mixture, random_matrices, with_structure
+from tests.core.oracle import Fixed, Mixture, random_matrices, with_structure
 
 E_STEPS = ["fast", "exact"]
 
@@ -79,6 +79,7 @@ def make_e_step(
     with_certainty: bool = False,
     with_entropy: bool = False,
     num_lanes: int | None = None,
+    classes: Tensor | None = None,
 ) -> EStep:
     means = parameters.means
     workspace = Workspace(means.dtype, means.device, chunk_bytes, num_lanes)
@@ -90,6 +91,7 @@ def make_e_step(
             workspace,
             with_certainty=with_certainty,
             with_entropy=with_entropy,
+            classes=classes,
         )
     natural = natural_parameters(parameters, centre, structure)
     return FastEStep(
@@ -102,6 +104,7 @@ def make_e_step(
         scatter=scatter,
         with_certainty=with_certainty,
         with_entropy=with_entropy,
+        classes=classes,
     )
 
 
@@ -122,7 +125,7 @@ def iterate(
     *,
     sample_weight: Tensor | None = None,
     regularization: float = 0.0,
-    keep_means: bool = False,
+    kept_means: Tensor | None = None,
     chunk_bytes: int | None = None,
     splits: list[int] | None = None,
     centre: Tensor | None = None,
@@ -141,13 +144,20 @@ def iterate(
         parameters.means,
         structure,
         regularization,
-        keep_means=keep_means,
+        kept_means=kept_means,
     )
     return result, step.log_likelihood(step.moments)
 
 
+def masks_of(fixed: Fixed, components: int) -> FixedParts:
+    """Fixed parts in the form of `core`."""
+    if isinstance(fixed, Mapping):
+        return parts_from_plain(dict(fixed), components)
+    return fix_whole(fixed, components)
+
+
 def iterate_beside(
-    fixed: Collection[Part],
+    fixed: Fixed,
     kind: str,
     name: str,
     mixtures: Sequence[Mixture],
@@ -156,17 +166,18 @@ def iterate_beside(
     regularization: float = 0.0,
 ) -> tuple[MStepResult, MixtureParameters]:
     """One iteration of EM that keeps some parts, and what it started from."""
-    before = as_parameters(name, *mixtures)
+    before, structure = as_parameters(name, *mixtures), get_structure(name)
+    masks = masks_of(fixed, before.weights.shape[1])
     result, _ = iterate(
         kind,
         before,
         tensor(rows),
-        get_structure(name),
+        structure,
         sample_weight=None if weights is None else tensor(weights),
         regularization=regularization,
-        keep_means="means" in fixed,
+        kept_means=masks.get("means"),
     )
-    return keep_parts(result, before, fixed), before
+    return keep_parts(result, before, masks, structure), before
 
 
 def assert_same_mixtures(

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from sklearn_torch_gmm.em.estimation import Regularization
+from sklearn_torch_gmm.em.estimation import MaximumLikelihood, Regularization
 from sklearn_torch_gmm.em.settings import FitSettings, LoopSettings
 
 LOOP = [field.name for field in fields(LoopSettings)]
@@ -19,6 +19,8 @@ def fit_settings(num_components, covariance_type, start, random_state, **options
         ]
         if option in options
     }
+    if "fixed" in options:
+        options["estimation"] = MaximumLikelihood(options.pop("fixed"))
     return FitSettings(
         num_components,
         covariance_type,

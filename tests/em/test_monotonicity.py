@@ -18,7 +18,7 @@ from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.monotonicity import explained_fall, rounding_of_sums
 from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.mixture import GaussianMixture
-from tests.core.steps import iterate, make_parameters, tensor
+from tests.core.steps import iterate, make_parameters, masks_of, tensor
 from tests.em.settings import fit_settings
 from tests.faces import FACES, TYPES, make
 
@@ -88,7 +88,9 @@ def test_no_iteration_falls_by_more(covariance_type, regularization):
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)
-@pytest.mark.parametrize("fixed", [("weights",), ("means",), ("weights", "means")])
+@pytest.mark.parametrize(
+    "fixed", [("weights",), ("means",), ("weights", "means"), {"means": [0]}], ids=str
+)
 def test_no_iteration_beside_fixed_parts_falls_by_more(covariance_type, fixed):
     """Most rows are in a narrow component; fixed weights that deny it explain nothing."""
     structure = get_structure(covariance_type)
@@ -96,6 +98,7 @@ def test_no_iteration_beside_fixed_parts_falls_by_more(covariance_type, fixed):
     X = np.vstack([0.1 * rng.normal(size=(40, 2)), 2.0 * rng.normal(size=(4, 2)) + 9.0])
     before = normals(structure, np.array([[0.0, 0.0], [9.0, 9.0]]), 1.0)
     before = replace(before, weights=tensor([[1e-3, 1.0 - 1e-3]]))
+    masks = masks_of(fixed, 2)
     falls = []
     for regularization in (0.0,) * 20 + (1e-2,) * 3:
         result, likelihood = iterate(
@@ -104,9 +107,9 @@ def test_no_iteration_beside_fixed_parts_falls_by_more(covariance_type, fixed):
             tensor(X),
             structure,
             regularization=regularization,
-            keep_means="means" in fixed,
+            kept_means=masks.get("means"),
         )
-        after = keep_parts(result, before, fixed).parameters
+        after = keep_parts(result, before, masks, structure).parameters
         _, following = iterate("exact", after, tensor(X), structure)
         counts = len(X) * result.parameters.weights
         settings = settings_of(covariance_type, 2, regularization)

@@ -275,7 +275,7 @@ def test_kinds_of_collections(kind):
     [
         (("mean",), r"'fixed' must name parts of .*'means'.*got 'mean'"),
         (["weights", 3], "got 3"),
-        ("means", "'fixed' parameter .* must be an instance of 'tuple' or an instance of 'list'"),
+        ("means", "'fixed' parameter .* must be an instance of 'tuple', an instance of 'list'"),
         (None, "'fixed' parameter"),
     ],
 )

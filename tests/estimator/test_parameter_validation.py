@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from sklearn.base import is_classifier
 from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
@@ -19,13 +20,17 @@ from sklearn_torch_gmm import (
     GaussianMixture as Documented,
 )
 from sklearn_torch_gmm import (
+    GaussianMixtureClassifier,
     GaussianMixtureIC,
     GaussianMixtureModel,
     GaussianMixtureModelConfig,
 )
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 
-ESTIMATORS = [Documented, DropIn, GaussianMixtureIC]
+MIXTURES = [Documented, DropIn, GaussianMixtureIC]
+ESTIMATORS = [*MIXTURES, GaussianMixtureClassifier]
+CLASSES = np.arange(60) % 2
+"""Of the rows; only the classifier looks at them."""
 NAN = float("nan")
 EYE = np.eye(2)
 
@@ -46,10 +51,10 @@ def make(estimator, **params):
 
 def assert_refused(estimator, X, params, message, error=(ValueError, TypeError)):
     """By a fit, which leaves an estimator that was fitted before as it was."""
-    mixture = make(estimator).fit(X).set_params(**params)
+    mixture = make(estimator).fit(X, CLASSES).set_params(**params)
     before = dict(vars(mixture))
     with pytest.raises(error, match=message):
-        mixture.fit(X)
+        mixture.fit(X, CLASSES)
     assert vars(mixture) == before
 
 
@@ -112,7 +117,8 @@ def test_real_numbers(X, estimator, name, value):
     ("estimator", "name"),
     [pair for pair in numbers_of() if pair[0] is Documented]
     + [(DropIn, name) for name in ("n_components", "batch_size", "num_workers")]
-    + [(GaussianMixtureIC, name) for name in ("min_components", "max_components", "batch_size")],
+    + [(GaussianMixtureIC, name) for name in ("min_components", "max_components", "batch_size")]
+    + [(GaussianMixtureClassifier, name) for name in ("n_components_per_class", "batch_size")],
 )
 def test_truth_values_are_no_numbers(X, estimator, name):
     """The drop-in class treats them as 0 and 1 where scikit-learn does."""
@@ -126,9 +132,9 @@ def test_numbers_of_numpy_are_numbers(X, estimator, name):
     number, kinds = 2, [np.int32, np.int64, np.uint8]
     if declared.type is not Integral:
         number, kinds = 0.25, [np.float16, np.float32, np.float64]
-    expected = make(estimator, **{name: number}).fit(X).score_samples(X)
+    expected = make(estimator, **{name: number}).fit(X, CLASSES).score_samples(X)
     for kind in kinds:
-        actual = make(estimator, **{name: kind(number)}).fit(X).score_samples(X)
+        actual = make(estimator, **{name: kind(number)}).fit(X, CLASSES).score_samples(X)
         np.testing.assert_array_equal(actual, expected)
 
 
@@ -248,7 +254,7 @@ def test_the_trainer_says_what_it_refuses(params):
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "a", None, NAN, np.inf, [3], np.array(3)], ids=repr)
 def test_sizes_of_samples(X, value):
-    for estimator in ESTIMATORS:
+    for estimator in MIXTURES:
         is_documented = estimator is Documented
         message = "num_datapoints must be an int" if is_documented else "Invalid value for 'n_sam"
         with pytest.raises(ValueError, match=rf"{message}.*{re.escape(repr(value))}"):
@@ -305,12 +311,17 @@ def test_step_exponents(X, value):
     ],
 )
 def test_weights(X, estimator, weights, message):
-    mixture = make(estimator).fit(X)
+    mixture = make(estimator).fit(X, CLASSES)
     before = dict(vars(mixture))
-    methods = ["fit", "score", "bic", *(["partial_fit"] if hasattr(mixture, "partial_fit") else [])]
+    # A classifier's score is scikit-learn's.
+    methods = ["fit", "partial_fit"] if is_classifier(mixture) else ["fit", "score", "partial_fit"]
     for method in methods:
+        if hasattr(mixture, method):
+            with pytest.raises((ValueError, TypeError), match=message):
+                getattr(mixture, method)(X, CLASSES, sample_weight=weights)
+    if hasattr(mixture, "bic"):
         with pytest.raises((ValueError, TypeError), match=message):
-            getattr(mixture, method)(X, sample_weight=weights)
+            mixture.bic(X, sample_weight=weights)
     assert vars(mixture) == before
 
 
@@ -336,12 +347,13 @@ DATA = {
 @pytest.mark.parametrize("kind", DATA)
 def test_data(X, estimator, kind):
     data, message = DATA[kind]
-    mixture = make(estimator).fit(X)
+    mixture = make(estimator).fit(X, CLASSES)
     before = dict(vars(mixture))
     for method in ["fit", "predict", "predict_proba", "score_samples", "score", "partial_fit"]:
         if hasattr(mixture, method):
+            labels = [CLASSES] if method in ("fit", "score") else []
             with pytest.raises((ValueError, TypeError), match=message):
-                getattr(mixture, method)(data)
+                getattr(mixture, method)(data, *labels)
     assert vars(mixture) == before
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.cluster import AgglomerativeClustering
+from sklearn.cluster import DBSCAN, AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
 from torch.utils.data import TensorDataset
@@ -133,6 +133,54 @@ def test_means_get_the_rows_nearest_to_them(X, face, covariance_type, weighted):
     assert_is(start_of(face, X, at_centres, **params), expected)
     if face is Documented:
         assert_is(start_of(face, X, "random", init_means=CENTRES, **params), expected)
+
+
+@each_face
+@each_type
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["labels", "function"])
+def test_unknown_labels_are_those_of_the_nearest_known_mean(
+    X, labels, face, covariance_type, weighted, kind
+):
+    weights = np.arange(80) % 4 if weighted else np.ones(80)
+    rng = np.random.default_rng(3)
+    some = np.where(rng.uniform(size=80) < 0.8, -1, labels)
+    # Wrongly labelled, and never assigned elsewhere.
+    some[:3] = [0, 1, 2]
+    means = []
+    for k in range(3):
+        total, count = np.zeros(2), 0.0
+        for row, label, weight in zip(X, some, weights, strict=True):
+            if label == k:
+                total, count = total + weight * row, count + weight
+        means.append(total / count)
+    completed = some.copy()
+    for i in np.flatnonzero(some == -1):
+        completed[i] = np.argmin([((X[i] - mean) ** 2).sum() for mean in means])
+    expected = mixture_from(weighted_sums(X, one_hot(completed).T, weights), covariance_type)
+    start = some if kind == "labels" else lambda X, k, random_state: some[weights > 0]
+    sample_weight = weights if weighted else None
+    params = {"covariance_type": covariance_type}
+    assert_is(start_of(face, X, start, sample_weight, **params), expected)
+
+
+@each_face
+def test_a_known_sample_of_weight_zero_is_not_known(X, labels, face):
+    some = np.where(np.arange(80) < 40, labels, -1)
+    weights = np.where(some == 1, 0.0, 1.0)
+    with pytest.raises(ValueError, match="No sample of positive weight is labelled 1"):
+        make(face, 3, start=some).fit(X, sample_weight=weights)
+
+
+@each_face
+def test_noise_of_a_clustering_is_unknown(X, labels, face):
+    def by_density(X, num_components, random_state):
+        return DBSCAN(eps=0.9, min_samples=4).fit_predict(X)
+
+    found = by_density(X, 3, None)
+    assert set(found) == {-1, 0, 1, 2}
+    mixture = make(face, 3, start=by_density).fit(X)
+    assert adjusted_rand_score(labels, mixture.labels_) > 0.9
 
 
 @each_type
@@ -350,15 +398,18 @@ def of_shape(*shape):
         (of_shape(79), r"got an array of shape \(79,\)"),
         (of_shape(), r"got an array of shape \(\)"),
         (lambda X, k, rng: None, r"got an array of shape \(\) and type object"),
-        (lambda X, k, rng: np.full(80, 3), "labels from 0 to 2 .* with the value 3"),
-        (lambda X, k, rng: np.full(80, -1), "labels from 0 to 2 .* with the value -1"),
-        (lambda X, k, rng: np.full(80, 0.5), "labels from 0 to 2 .* with the value 0.5"),
-        (lambda X, k, rng: np.full(80, np.nan), "labels from 0 to 2 .* with the value nan"),
-        (lambda X, k, rng: ["a"] * 80, "labels from 0 to 2 .* with the value a"),
+        (lambda X, k, rng: np.full(80, 3), "labels from 0 to 2, .* with the value 3"),
+        (lambda X, k, rng: np.full(80, -2), "labels from 0 to 2, or -1 .* with the value -2"),
+        (lambda X, k, rng: np.full(80, 0.5), "labels from 0 to 2, .* with the value 0.5"),
+        (lambda X, k, rng: np.full(80, np.nan), "labels from 0 to 2, .* with the value nan"),
+        (lambda X, k, rng: ["a"] * 80, "labels from 0 to 2, .* with the value a"),
         (lambda X, k, rng: np.full((3, 2), np.nan), "must return finite means"),
-        (np.full(80, 3), "integers from 0 to 2, got values from 3 to 3"),
-        (np.full(80, -1), "integers from 0 to 2, got values from -1 to -1"),
-        (np.full(80, 0.5), "integers from 0 to 2, got values from 0.5 to 0.5"),
+        (np.full(80, 3), "integers from 0 to 2, or -1 for unknown, got values from 3 to 3"),
+        (np.full(80, -2), "or -1 for unknown, got values from -2 to -2"),
+        (np.full(80, -1), "No sample of positive weight is labelled 0. Labels of -1, .* 3 comp"),
+        (np.arange(80) % 3 - 1, "No sample of positive weight is labelled 2"),
+        (lambda X, k, rng: np.full(80, -1), "No sample of positive weight is labelled 0"),
+        (np.full(80, 0.5), "integers from 0 to 2, .* got values from 0.5 to 0.5"),
         (np.zeros(79), "array to start from has 79 rows, .* 80 rows of the data"),
         (np.full((79, 3), 1 / 3), "array to start from has 79 rows, .* 80 rows of the data"),
         (np.ones((80, 2)) / 2, r"\(N, K\) with K = 3, got shape \(80, 2\)"),

@@ -46,6 +46,32 @@ def test_a_large_file_is_started_from_a_sample(X, tmp_path, monkeypatch):
     np.testing.assert_array_equal(sample, rows.starting_rows(1, random_state(0)).rows)
 
 
+@pytest.mark.parametrize("num_labelled", [7, NUM_ROWS])
+def test_a_sample_to_start_from_holds_rows_with_a_label(X, tmp_path, monkeypatch, num_labelled):
+    monkeypatch.setattr(arrays, "MAPPED_BYTES", 100)
+    monkeypatch.setattr(data, "sample_size", lambda num_components: 50)
+    labels = np.full(NUM_ROWS, -1)
+    labels[-num_labelled:] = np.arange(num_labelled) % 2
+    rows = ArrayRows(mapped(X, tmp_path), np.arange(float(NUM_ROWS)), labels)
+    sample = rows.starting_rows(1, np.random.RandomState(0))
+    # All of them if they are few, otherwise a sample in addition to that of all rows.
+    assert 50 <= len(sample.rows) <= 50 + min(50, num_labelled)
+    assert (sample.labels >= 0).sum() >= min(50, num_labelled)
+    chosen = sample.weights.astype(int)
+    np.testing.assert_array_equal(sample.rows, X[chosen])
+    np.testing.assert_array_equal(sample.labels, labels[chosen])
+
+
+@pytest.mark.parametrize("weights", [None, np.arange(1.0, NUM_ROWS + 1)])
+def test_batches_of_rows_with_labels_have_weights_too(X, weights):
+    labels = np.arange(NUM_ROWS) % 3 - 1
+    parts = list(ArrayRows(X, weights, labels).batches(20))
+    rows, found, own = (np.concatenate(part) for part in zip(*parts, strict=True))
+    np.testing.assert_array_equal(rows, X)
+    np.testing.assert_array_equal(found, np.ones(NUM_ROWS) if weights is None else weights)
+    np.testing.assert_array_equal(own, labels)
+
+
 @pytest.mark.parametrize(
     ("num_rows", "free", "expected"),
     [

@@ -14,6 +14,7 @@ import torch
 
 from sklearn_torch_gmm import GaussianMixture
 from sklearn_torch_gmm.core.covariance import STRUCTURES
+from sklearn_torch_gmm.core.fixed import PARTS, fix_whole
 from sklearn_torch_gmm.em import loop as plain_loop
 from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError, NonFiniteLikelihoodError
@@ -80,9 +81,9 @@ CASES = {
     "no limit": {"max_iter": -1},
     "not converged": {"tolerance": 0.0, "max_iter": 5},
     "least iterations": {"tolerance": 1e6, "trainer_params": {"min_epochs": 4}},
-    "fixed means": {"fixed": frozenset({"means"})},
-    "fixed others": {"fixed": frozenset({"weights", "covariances"})},
-    "fixed": {"fixed": frozenset({"weights", "means", "covariances"})},
+    "fixed means": {"fixed": fix_whole(["means"], 2)},
+    "fixed others": {"fixed": fix_whole(["weights", "covariances"], 2)},
+    "fixed": {"fixed": fix_whole(PARTS, 2)},
     "empty component": {"strategy": EMPTY},
     "float32": {"trainer_params": {"precision": "32-true"}},
     "rounding kept": {"keep_rounding": True},

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm import GaussianMixture, GaussianMixtureClassifier
 from sklearn_torch_gmm.training.trainer import make_trainer
 from tests.rows.examples import NUM_ROWS, Store, Stream, sorted_by_component
 
@@ -117,12 +117,26 @@ def test_two_processes_give_the_mixture_of_one(X, tmp_path, covariance_type):
             np.testing.assert_array_equal(actual.labels_, expected.labels_)
 
 
-@pytest.mark.parametrize("fixed", [("weights",), ("means",), ("covariances",)])
+@pytest.mark.parametrize(
+    "fixed", [("weights",), ("means",), ("covariances",), {"means": [1], "weights": [0]}], ids=str
+)
 def test_parts_stay_fixed_in_two_processes(X, fixed):
     expected = fit(X, X, fixed=fixed, covariance_type="tied")
     actual = fit(X, X, fixed=fixed, covariance_type="tied", trainer_params=FORKED)
     assert_same_fit(actual, expected)
     assert actual.n_iter_ > 1
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labelled_rows_in_two_processes(X, weighted):
+    """Both classes have their labelled rows in one half of the data."""
+    y = np.full(NUM_ROWS, -1)
+    y[:10], y[-10:] = 0, 1
+    weights = 1.0 + np.arange(NUM_ROWS) % 3 if weighted else None
+    expected = GaussianMixtureClassifier(tol=1e-6).fit(X, y, weights)
+    classifier = GaussianMixtureClassifier(tol=1e-6, trainer_params=FORKED, batch_size=20)
+    assert_same_fit(classifier.fit(X, y, weights).mixture_, expected.mixture_)
+    assert expected.n_iter_ > 2
 
 
 def test_weights_that_come_with_the_rows_in_two_processes(X):
@@ -248,7 +262,7 @@ DATA = """
 import json, os, sys
 import numpy as np, torch
 from torch.utils.data import Dataset, IterableDataset
-from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm import GaussianMixture, GaussianMixtureClassifier
 
 rng = np.random.default_rng(0)
 X = np.vstack([rng.normal(size=(200, 3)), rng.normal(size=(107, 3)) + 2.5])

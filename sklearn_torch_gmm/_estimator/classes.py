@@ -1,0 +1,162 @@
+"""The classes of a classifier: labels as numbers, and predictions of components summed by class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils import assert_all_finite, column_or_1d, gen_batches
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sklearn_torch_gmm._estimator.inference import inference_of
+from sklearn_torch_gmm._estimator.validation import like_input, rows_of, validate_rows
+from sklearn_torch_gmm.core.inference import Inference
+from sklearn_torch_gmm.rows.tensors import as_tensor
+
+UNLABELLED = -1
+"""scikit-learn's label of samples whose class is unknown."""
+
+VALUES_AT_ONCE = 2**21
+"""Values of single components that are in memory at a time, 16 MiB; twice as many take twice that.
+"""
+
+# -- labels ---------------------------------------------------------------------------------------
+
+
+def checked_labels(y: Any, num_rows: int) -> npt.NDArray[Any]:
+    """Return the labels ``[N]`` of rows as an array, or raise ValueError unless each has one."""
+    if y is None:
+        msg = "GaussianMixtureClassifier requires y to be passed, but the target y is None."
+        raise ValueError(msg)
+    checked = column_or_1d(y.detach().cpu().numpy() if isinstance(y, Tensor) else y, warn=True)
+    if len(checked) != num_rows:
+        msg = f"X and y must have the same number of samples, got {num_rows} and {len(checked)}."
+        raise ValueError(msg)
+    assert_all_finite(checked, input_name="y")
+    return np.asarray(checked)
+
+
+def encode(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Return the sorted classes ``[C]``, and for each row the number of its class or −1.
+
+    ValueError is raised unless there are discrete classes that can be told from −1.
+    """
+    is_known = np.ones(len(y), dtype=bool)
+    if y.dtype.kind not in "USb":
+        is_known = np.asarray(y != UNLABELLED, dtype=bool)
+    if not is_known.any():
+        msg = "All labels in y are -1, for unlabelled: label at least one sample of each class."
+        raise ValueError(msg)
+    known = _comparable(y[is_known])
+    check_classification_targets(known)
+    classes, numbers = np.unique(known, return_inverse=True)
+    if len(classes) == 1 and not is_known.all():
+        msg = (
+            f"y has only the class {classes[0]!r} beside -1, which stands for unlabelled samples. "
+            "If -1 is a class of its own, give it another number."
+        )
+        raise ValueError(msg)
+    labels = np.full(len(y), UNLABELLED, dtype=np.int64)
+    labels[is_known] = numbers
+    return classes, labels
+
+
+def _comparable(known: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Labels that can be sorted; an array of objects may hold strings or numbers."""
+    if known.dtype != object:
+        return known
+    are_strings = [isinstance(label, str) for label in known]
+    if all(are_strings):
+        return known
+    if any(are_strings):
+        number = known[are_strings.index(False)]
+        msg = f"y has strings and {number!r}: beside strings only -1, for unlabelled, is a number."
+        raise ValueError(msg)
+    return np.array(known.tolist())
+
+
+def check_enough_labelled(
+    labels: npt.NDArray[np.int64], classes: npt.NDArray[Any], components_per_class: int
+) -> None:
+    """Raise ValueError unless each class has as many labelled samples as components."""
+    counts = np.bincount(labels[labels >= 0], minlength=len(classes))
+    fewest = int(counts.argmin())
+    if counts[fewest] < components_per_class:
+        msg = (
+            f"Class {classes[fewest]!r} has {counts[fewest]} labelled samples of positive weight, "
+            f"fewer than n_components_per_class={components_per_class}."
+        )
+        raise ValueError(msg)
+
+
+# -- inference ------------------------------------------------------------------------------------
+
+
+class ClassInference:
+    """Probabilities of the classes of a fitted classifier for its checked data ``X``.
+
+    The components of a class are next to each other, as many for each of the C classes.
+    """
+
+    def __init__(self, classifier: BaseEstimator, X: Any) -> None:
+        check_is_fitted(classifier)
+        self.X = validate_rows(classifier, X, reset=False)
+        self._rows = rows_of(self.X)
+        self._classes = classifier.classes_
+        self._mixture = classifier.mixture_
+        # A tensor is evaluated on its own device, all else on the device of the trainer.
+        device = self._rows.device if isinstance(self.X, Tensor) else None
+        self._inference: Inference = inference_of(self._mixture, device)
+
+    def probabilities(self) -> Tensor:
+        """p(class | x): ``[N, C]``."""
+        result = self._empty()
+        for place in self._places():
+            shares = self._inference.responsibilities(self._rows[place])
+            result[place] = self._by_class(shares).sum(2)
+        return result
+
+    def log_probabilities(self) -> Tensor:
+        """Log p(class | x) in nats: ``[N, C]``, also where the probability underflows."""
+        log_weights = as_tensor(self._mixture.weights_).to(self._rows).log()
+        result = self._empty()
+        for place in self._places():
+            rows = self._rows[place]
+            joint = self._inference.component_log_densities(rows).add_(log_weights)
+            is_far = joint.amax(1) == -torch.inf
+            if is_far.any():
+                # No component has any density there: the nearest one decides.
+                joint[is_far] = self._inference.responsibilities(rows[is_far]).log()
+            result[place] = self._by_class(joint).logsumexp(2).log_softmax(1)
+        return result
+
+    def classes(self) -> Any:
+        """The most probable class of each row: ``[N]``."""
+        numbers = self.probabilities().argmax(1)
+        if self._classes.dtype.kind in "iufb":
+            return self.answer(as_tensor(self._classes).to(numbers.device)[numbers])
+        return self._classes[numbers.cpu().numpy()]
+
+    def log_densities(self) -> Any:
+        """Log p(x) of each row, in nats: ``[N]``."""
+        return self.answer(self._inference.log_densities(self._rows))
+
+    def answer(self, values: Tensor) -> Any:
+        """Values in the type that scikit-learn answers the data with."""
+        return like_input(values, self.X, self._mixture._vocabulary)
+
+    def _empty(self) -> Tensor:
+        return self._rows.new_empty(self._rows.shape[0], len(self._classes))
+
+    def _places(self) -> Any:
+        size = max(1, VALUES_AT_ONCE // len(self._mixture.weights_))
+        return gen_batches(self._rows.shape[0], size)
+
+    def _by_class(self, values: Tensor) -> Tensor:
+        """Values of components ``[n, K]`` as ``[n, C, K / C]``."""
+        return values.unflatten(1, (len(self._classes), -1))

@@ -34,6 +34,9 @@ copybutton_exclude = ".linenos, .gp, .go"
 autosummary_generate = True
 # The link in an estimator's HTML representation is made of the module that its class is in.
 autosummary_filename_map = {
+    "sklearn_torch_gmm.mixture.BayesianGaussianMixture": (
+        "sklearn_torch_gmm.bayesian_mixture.BayesianGaussianMixture"
+    ),
     "sklearn_torch_gmm.GaussianMixture": "sklearn_torch_gmm.gaussian_mixture.GaussianMixture",
     "sklearn_torch_gmm.GaussianMixtureIC": "sklearn_torch_gmm.model_selection.GaussianMixtureIC",
 }

@@ -22,6 +22,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 CLASSES = [
     *(f"sklearn_torch_gmm.{name}" for name in sklearn_torch_gmm.__all__),
     "sklearn_torch_gmm.mixture.GaussianMixture",
+    "sklearn_torch_gmm.mixture.BayesianGaussianMixture",
     *(
         f"sklearn_torch_gmm.exceptions.{name}"
         for name, value in vars(sklearn_torch_gmm.exceptions).items()
@@ -147,6 +148,7 @@ def test_the_reference_lists_everything():
     [
         sklearn_torch_gmm.GaussianMixture,
         sklearn_torch_gmm.mixture.GaussianMixture,
+        sklearn_torch_gmm.mixture.BayesianGaussianMixture,
         sklearn_torch_gmm.GaussianMixtureIC,
     ],
 )

@@ -295,11 +295,11 @@ def _set_attributes(
     attributes = decode(part.values, part.tensors, str(origin))
     _check_names(attributes, estimator.persistent_attributes, str(origin))
     _check_fitted(attributes, estimator.covariance_type, str(origin))
-    found, name = len(attributes["means_"]), estimator._vocabulary.components
+    found = len(attributes["means_"])
     if num_components not in (None, found):
         msg = (
-            f"{origin} holds {found} components, and the estimator has {name}={num_components}: "
-            f"set {name}={found}, or use load, which reads the parameters as well."
+            f"{origin} holds {found} components, and the estimator has {num_components}: call "
+            f"set_params(n_clusters={found}), or load, which reads the parameters as well."
         )
         raise ValueError(msg)
     if "labels_" in attributes:

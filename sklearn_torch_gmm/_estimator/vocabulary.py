@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -41,4 +42,5 @@ def settings_of(
 ) -> FitSettings:
     """Return the settings of a fit, or raise ValueError if parameters do not match the data."""
     settings: FitSettings = mixture._fit_settings(num_features, random_state)
-    return settings
+    is_seed = isinstance(mixture.random_state, Integral)
+    return replace(settings, seed=int(mixture.random_state) if is_seed else None)

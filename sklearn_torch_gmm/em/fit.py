@@ -267,6 +267,9 @@ class Fit:
         self.mixtures.put_back()
         return {
             "covariance_type": self.settings.covariance_type,
+            "regularization": self.settings.regularization.amount,
+            "fixed": sorted(self.settings.fixed),
+            "seed": self.settings.seed,
             "needs_exact": self.accuracy.needs_exact,
             "restarts": [restart.to_plain() for restart in self.mixtures.restarts],
         }

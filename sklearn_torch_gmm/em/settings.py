@@ -121,6 +121,8 @@ class FitSettings:
     covariance_type: CovarianceType
     start: StartSettings
     random_state: np.random.RandomState
+    seed: int | None = None
+    """The integer that the random state was made from, if it was."""
     num_init: int = 1
     """Number R of restarts; the best result is kept."""
     regularization: Regularization = Regularization()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,6 @@ from torch import Tensor
 from sklearn_torch_gmm._private_parts import GLOBAL_RANDOM_STATE
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.source import RowSource
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 _SEAL = "sklearn_torch_gmm"
 """The key of a checkpoint that holds the checksum of all others."""
@@ -69,27 +66,27 @@ def check_file(path: str | PathLike[str]) -> None:
 def _checksum(checkpoint: Mapping[str, Any]) -> str:
     """SHA-256 of everything but the seal."""
     digest = hashlib.sha256()
-    _add(digest, {key: value for key, value in checkpoint.items() if key != _SEAL})
+    _add(digest.update, {key: value for key, value in checkpoint.items() if key != _SEAL})
     return digest.hexdigest()
 
 
-def _add(digest: _Hash, value: Any) -> None:
-    """Add a value, as it is both before it is saved and after it is loaded."""
+def _add(update: Callable[[Any], None], value: Any) -> None:
+    """Update a checksum with a value, as it is both before it is saved and after it is loaded."""
     if isinstance(value, Mapping):
         value = [part for item in value.items() for part in item]
     if isinstance(value, (list, tuple)):
-        digest.update(f"[{len(value)}".encode())
+        update(f"[{len(value)}".encode())
         for part in value:
-            _add(digest, part)
+            _add(update, part)
     elif isinstance(value, Tensor) and value.layout == torch.strided:
-        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        update(f"{value.dtype}{tuple(value.shape)}".encode())
         octets = value.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(octets.numpy().data)
+        update(octets.numpy().data)
     elif isinstance(value, (str, bytes, int, float)) or value is None:
-        digest.update(f"{type(value).__name__} {value!r};".encode())
+        update(f"{type(value).__name__} {value!r};".encode())
     else:
         # The state of somebody's callback: no form of it is known to be the same again.
-        digest.update(type(value).__name__.encode())
+        update(type(value).__name__.encode())
 
 
 def check_state(

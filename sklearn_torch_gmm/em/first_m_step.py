@@ -17,6 +17,7 @@ from sklearn_torch_gmm.core.m_step import MStepResult, m_step
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import LEAST_ROWS, is_wide
+from sklearn_torch_gmm.em.offsets import FAR_FOR_SINGLE_ROWS, origin_of
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -103,7 +104,9 @@ class SingleRows(Assignment):
 
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
         structure = settings.structure
-        chosen = sample.rows[as_tensor(self.indices)].double()
+        # scikit-learn's formulas expand squares about the origin.
+        origin = as_tensor(origin_of(sample.rows.numpy(), FAR_FOR_SINGLE_ROWS)).double()
+        chosen = sample.rows[as_tensor(self.indices)].double() - origin
         # As in scikit-learn, which adds 10 eps to every weight so as not to divide by zero.
         count = 1.0 + 10 * torch.finfo(torch.float64).eps
         scatter = None
@@ -111,11 +114,12 @@ class SingleRows(Assignment):
             # scikit-learn starts the shared covariance from all rows, about the origin.
             scatter = chosen.new_zeros(chosen.shape[1], chosen.shape[1])
             for _, rows, weights in sample.chunks(chosen.shape[1]):
+                rows = rows - origin
                 scatter.addmm_((rows * weights.unsqueeze(-1)).T, rows)
         covariances = structure.single_row_covariances(chosen, count, scatter).unsqueeze(0)
         covariances = structure.regularize(covariances, settings.regularization.amount)
         factors, usable = structure.precisions_cholesky(covariances, settings.num_components)
-        means = (chosen / count).unsqueeze(0)
+        means = (chosen / count + origin).unsqueeze(0)
         weights = means.new_full(means.shape[:2], count / sample.weights.sum().item())
         parameters = MixtureParameters(weights, means, covariances, factors)
         return MStepResult(parameters, usable, empty=torch.zeros_like(usable))

@@ -24,6 +24,7 @@ from sklearn import config_context, get_config
 from sklearn.cluster import KMeans, kmeans_plusplus
 
 from sklearn_torch_gmm.em.first_m_step import Labels
+from sklearn_torch_gmm.em.offsets import KEEPS_HALF, origin_of
 from sklearn_torch_gmm.em.threads import libraries, one_blas_thread, one_openmp_thread
 from sklearn_torch_gmm.rows.source import StartingRows
 
@@ -73,6 +74,10 @@ def kmeans_plusplus_indices(
 ) -> npt.NDArray[np.intp]:
     """Positions of the rows that K-means++ picks."""
     rows = squarable(data.rows)
+    # K-means itself subtracts the mean, its seeding does not.
+    origin = origin_of(rows, KEEPS_HALF)
+    if origin.any():
+        rows = rows - origin
     with _threads_for(data, num_components):
         _, indices = kmeans_plusplus(
             rows, num_components, sample_weight=data.weights, random_state=random_state

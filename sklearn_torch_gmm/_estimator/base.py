@@ -35,7 +35,7 @@ from sklearn_torch_gmm.core.model import GaussianMixtureModel
 from sklearn_torch_gmm.em.failures import check_number_of_rows
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
-from sklearn_torch_gmm.rows.tensors import as_tensor
+from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
 from sklearn_torch_gmm.training.fit import fit_mixture
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         self._fit(X, sample_weight)
         if is_read_in_pieces(X):
             return self.predict(X)
-        return like_input(as_tensor(self.labels_), X, self._vocabulary)
+        return like_input(as_tensor(self.labels_), device_of(X), self._vocabulary)
 
     def _fit(
         self, X: Any, sample_weight: Any, ckpt_path: str | PathLike[str] | None = None

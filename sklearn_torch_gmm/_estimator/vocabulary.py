@@ -31,6 +31,17 @@ class Vocabulary:
     answers_as_scikit_learn: bool = False
 
 
+def answering_with_tensors(mixture: BaseEstimator) -> BaseEstimator:
+    """Return the same fitted mixture, which answers tensors with tensors whatever its class does.
+
+    A view, not a copy: it shares all attributes.
+    """
+    view = object.__new__(type(mixture))
+    own = replace(mixture._vocabulary, answers_as_scikit_learn=False)
+    vars(view).update({**vars(mixture), "_vocabulary": own})
+    return view
+
+
 def starts_from_array(mixture: BaseEstimator) -> bool:
     """Whether the start holds a value for each sample, those of weight zero included."""
     start = getattr(mixture, mixture._vocabulary.start)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._estimator import conversions, fitted_state, inference
 from sklearn_torch_gmm._estimator.binding import computed, constructor
@@ -27,7 +28,7 @@ from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
 from sklearn_torch_gmm._estimator.spelling import check_names
 from sklearn_torch_gmm._estimator.validation import like_input
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, settings_of, starts_from_array
-from sklearn_torch_gmm._private_parts import validate_parameters
+from sklearn_torch_gmm._private_parts import parameter_names, validate_parameters
 from sklearn_torch_gmm._saving import estimators as saving
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
@@ -115,7 +116,8 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         -------
         self : object
         """
-        if "n_clusters" in params:
+        # A subclass may have it as a parameter of its own.
+        if "n_clusters" in params and "n_clusters" not in parameter_names(type(self)):
             params[self._vocabulary.components] = params.pop("n_clusters")
         super().set_params(**params)
         return self
@@ -289,6 +291,21 @@ class BaseGaussianMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     def model_(self) -> GaussianMixtureModel:
         """The fitted mixture as a torch module, on the CPU; a new one each time."""
         return fitted_state.torch_model(self)
+
+    @computed
+    def cluster_centers_(self) -> npt.NDArray[np.floating[Any]]:
+        """The means, by the name that tools for K-means read.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> mixture.cluster_centers_
+        array([[0.],
+               [4.]])
+        """
+        check_is_fitted(self)
+        return self.means_
 
     # -- conversions ------------------------------------------------------------------------------
 

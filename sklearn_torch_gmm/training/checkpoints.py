@@ -79,7 +79,7 @@ def _add(update: Callable[[Any], None], value: Any) -> None:
         for part in value:
             _add(update, part)
     elif isinstance(value, Tensor) and value.layout == torch.strided:
-        update(f"{value.dtype}{tuple(value.shape)}".encode())
+        update(f"{value.dtype}{tuple(value.shape)}{value.requires_grad}".encode())
         octets = value.detach().cpu().contiguous().flatten().view(torch.uint8)
         update(octets.numpy().data)
     elif isinstance(value, (str, bytes, int, float)) or value is None:

@@ -46,6 +46,12 @@ def replace_file(path: Path, content: bytes) -> None:
 
     Several processes may write to one place: the last of them to be done stays.
     """
+    for place in path.parents:
+        if place.is_dir():
+            break
+        if place.exists():
+            msg = "A file stands in the place of a directory: remove it, or give another path"
+            raise NotADirectoryError(errno.ENOTDIR, msg, str(place))
     if not path.parent.is_dir():
         # Otherwise the error would name the file beside it.
         msg = "The directory of this file is missing: make it, or give another path"

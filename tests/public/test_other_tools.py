@@ -172,3 +172,25 @@ def test_a_study_of_optuna(X):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(objective, n_trials=12)
     assert study.best_params == {"num_components": 2, "covariance_type": "spherical"}
+
+
+def test_explanations_of_shap(X):
+    shap = pytest.importorskip("shap")
+    theirs, ours = (
+        shap.KernelExplainer(
+            Mixture(2, random_state=0).fit(X).predict_proba, X[::30], seed=0
+        ).shap_values(X[:3], silent=True)
+        for Mixture in (Theirs, DropIn)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_pictures_of_yellowbrick(X):
+    cluster = pytest.importorskip("yellowbrick.cluster")
+    # It knows no clusterer of this scikit-learn, its own included, unless it is told.
+    visualizer = cluster.KElbowVisualizer(
+        GaussianMixture(random_state=0), k=(2, 5), metric="silhouette", force_model=True
+    ).fit(X)
+    assert visualizer.elbow_value_ == 2
+    distances = cluster.InterclusterDistance(DropIn(3, random_state=0), force_model=True).fit(X)
+    np.testing.assert_array_equal(distances.cluster_centers_, distances.estimator.means_)

@@ -107,7 +107,7 @@ def _facts_of_fit(
     """What a checkpoint and a fit have to agree on: the values of each, by name."""
     components, restarts = settings.num_components, fit["restarts"]
     covariance_shape = settings.structure.covariance_shape(components, num_features)
-    _, means, covariances, _ = restarts[0]["parameters"]
+    _, means, covariances, *_ = restarts[0]["parameters"]
     regularization = settings.regularization
     return {
         "covariances of type": (fit["covariance_type"], settings.covariance_type),

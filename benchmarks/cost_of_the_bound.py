@@ -37,7 +37,7 @@ def seconds_of_parts(case, covariance, repeats):
     start = MixtureParameters(weights[None], means[None], covariances[None], factors)
     centre = rows.mean(0)
     extents = (rows - centre).abs().amax(0)
-    natural = structure.natural_parameters(start.weights, start.means - centre, factors)
+    natural = structure.natural_parameters(start.log_weights, start.means - centre, factors)
     largest = largest_moments(extents, structure)
     workspace = Workspace(torch.float64, rows.device)
     scatter = ((rows - centre).T @ (rows - centre))[None] if structure.has_pooled_scatter else None

@@ -7,15 +7,20 @@ package may import Lightning.
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
+import sklearn.base
 from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from torch.utils.data import DataLoader
 
 __all__ = ["Interval", "InvalidParameterError", "StrOptions", "check_matplotlib_support"]
+
+Estimator = TypeVar("Estimator", bound=BaseEstimator)
 
 GLOBAL_RANDOM_STATE: np.random.RandomState = np.random.mtrand._rand
 """The state that ``numpy.random.seed`` seeds, and that ``check_random_state(None)`` returns."""
@@ -30,6 +35,25 @@ def parameter_names(estimator_class: type[BaseEstimator]) -> list[str]:
     """Names of the parameters of a class, without an instance of it."""
     names: list[str] = estimator_class._get_param_names()
     return names
+
+
+def fit_unrecorded(estimator: Estimator, X: Any, **params: Any) -> Estimator:
+    """Fit one of scikit-learn's estimators as a step of a fit of ours.
+
+    MLflow's autolog wraps `fit` of every class of scikit-learn, and would record the step as a
+    model. scikit-learn's own innermost wrapper, which checks parameters, is kept.
+    """
+    method = inspect.unwrap(type(estimator).fit, stop=_is_scikit_learns)
+    if not _is_scikit_learns(method):
+        # Another library has put a class of its own in the place of scikit-learn's.
+        method = type(estimator).fit
+    method(estimator, X, **params)
+    return estimator
+
+
+def _is_scikit_learns(method: Callable[..., Any]) -> bool:
+    code = getattr(method, "__code__", None)
+    return code is not None and code.co_filename == sklearn.base.__file__
 
 
 def persistent_iterator(loader: DataLoader[Any]) -> Any:

@@ -228,7 +228,11 @@ default='kmeans'
             means = check_means(means, (self.n_components, num_features))
         if precisions is not None:
             precisions = check_positive_definite(
-                precisions, self.n_components, num_features, structure, "precision"
+                precisions,
+                self.n_components,
+                num_features,
+                structure,
+                f"{structure.name} precision",
             )
         start = StartSettings(
             strategy=check_strategy(self.init_params, self.n_components, "init_params"),

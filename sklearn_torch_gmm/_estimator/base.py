@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklearn_torch_gmm._estimator import conversions, fitted_state, inference
@@ -30,7 +31,7 @@ from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
 from sklearn_torch_gmm._estimator.spelling import check_names
 from sklearn_torch_gmm._estimator.validation import like_input
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, settings_of, starts_from_array
-from sklearn_torch_gmm._private_parts import validate_parameters
+from sklearn_torch_gmm._private_parts import parameter_names, validate_parameters
 from sklearn_torch_gmm._saving import estimators as saving
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
@@ -39,7 +40,7 @@ from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.failures import check_number_of_rows
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
-from sklearn_torch_gmm.rows.tensors import as_tensor
+from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
 from sklearn_torch_gmm.training.fit import fit_mixture
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         -------
         self : object
         """
-        if "n_clusters" in params:
+        # A subclass may have it as a parameter of its own.
+        if "n_clusters" in params and "n_clusters" not in parameter_names(type(self)):
             params[self._vocabulary.components] = params.pop("n_clusters")
         super().set_params(**params)
         return self
@@ -210,7 +212,7 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         self._fit(X, sample_weight)
         if is_read_in_pieces(X):
             return self.predict(X)
-        return like_input(as_tensor(self.labels_), X, self._vocabulary)
+        return like_input(as_tensor(self.labels_), device_of(X), self._vocabulary)
 
     def _fit(
         self, X: Any, sample_weight: Any, ckpt_path: str | PathLike[str] | None = None
@@ -259,6 +261,21 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     def model_(self) -> GaussianMixtureModel:
         """The fitted mixture as a torch module, on the CPU; a new one each time."""
         return fitted_state.torch_model(self)
+
+    @computed
+    def cluster_centers_(self) -> npt.NDArray[np.floating[Any]]:
+        """The means, by the name that tools for K-means read.
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> mixture.cluster_centers_
+        array([[0.],
+               [4.]])
+        """
+        check_is_fitted(self)
+        return self.means_
 
     # -- conversions ------------------------------------------------------------------------------
 

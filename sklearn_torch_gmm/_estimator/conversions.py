@@ -18,7 +18,12 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_weights,
 )
 from sklearn_torch_gmm._private_parts import parameter_names
-from sklearn_torch_gmm.core.covariance import SCIKIT_LEARN_TYPES, CovarianceType, get_structure
+from sklearn_torch_gmm.core.covariance import (
+    SCIKIT_LEARN_TYPES,
+    STRUCTURES,
+    CovarianceType,
+    get_structure,
+)
 from sklearn_torch_gmm.core.fixed import parts_to_plain
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -84,8 +89,9 @@ def from_parameters(
     checked_means = check_means(means)
     components, features = checked_means.shape
     checked_weights = check_weights(weights, components)
+    _check_type(covariances, components, features, covariance_type)
     checked = check_positive_definite(
-        covariances, components, features, structure, "covariance"
+        covariances, components, features, structure, "covariances"
     ).astype(float)
     factors, usable = structure.precisions_cholesky(as_tensor(checked)[None], components)
     if not usable.all():
@@ -108,6 +114,29 @@ def from_parameters(
     mixture.lower_bound_ = -math.inf
     mixture.lower_bounds_ = []
     return mixture
+
+
+def _check_type(
+    covariances: npt.ArrayLike, components: int, features: int, covariance_type: str
+) -> None:
+    """Raise ValueError if covariances have the shape of another type than the one that is named."""
+    try:
+        shape = tuple(np.shape(covariances))
+    except ValueError:
+        # Lists of unequal length, of which the check of the values has more to say.
+        return
+    fitting = [
+        name
+        for name, structure in STRUCTURES.items()
+        if structure.covariance_shape(components, features) == shape
+    ]
+    if fitting and covariance_type not in fitting:
+        wanted = STRUCTURES[covariance_type].covariance_shape(components, features)
+        msg = (
+            f"The parameter 'covariances' should have the shape of {wanted} for covariance_type="
+            f"{covariance_type!r}, but got {shape}, that of covariance_type={fitting[0]!r}."
+        )
+        raise ValueError(msg)
 
 
 def from_sklearn(cls: type[Self], mixture: BaseEstimator) -> Self:

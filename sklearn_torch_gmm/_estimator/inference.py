@@ -26,7 +26,8 @@ from sklearn_torch_gmm.core.fixed import num_free_parameters, parts_from_plain
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces, is_stream, source_of
 from sklearn_torch_gmm.rows.sample_weight import check_total, validate_weights
-from sklearn_torch_gmm.rows.tensors import as_tensor
+from sklearn_torch_gmm.rows.source import RowSource
+from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
 
 
 def predict(self, X: Any) -> Any:
@@ -308,14 +309,14 @@ def _evaluate(mixture: BaseEstimator, quantity: str, X: Any) -> Any:
     """Evaluate a method of :class:`Inference`, named by ``quantity``, on data in any form."""
     check_is_fitted(mixture)
     if is_read_in_pieces(X):
-        batches, num_rows = _evaluate_batches(mixture, quantity, X, None, in_order=True)
-        return _concatenate((values for values, *_ in batches), num_rows)
+        batches, source = _evaluate_batches(mixture, quantity, X, None, in_order=True)
+        values = _concatenate((values for values, *_ in batches), source.num_rows)
+        return like_input(values, source.tensor_device, mixture._vocabulary)
     X = validate_rows(mixture, X, reset=False)
     # A tensor is evaluated on its own device, all else on the device of the trainer.
     rows = rows_of(X)
-    device = rows.device if isinstance(X, Tensor) else None
-    values = getattr(inference_of(mixture, device), quantity)(rows)
-    return like_input(values, X, mixture._vocabulary)
+    values = getattr(inference_of(mixture, device_of(X)), quantity)(rows)
+    return like_input(values, device_of(X), mixture._vocabulary)
 
 
 def _total_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tuple[float, float]:
@@ -341,8 +342,8 @@ def _total_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tu
 
 def _evaluate_batches(
     mixture: BaseEstimator, quantity: str, X: Any, sample_weight: Any, *, in_order: bool
-) -> tuple[Iterator[tuple[Tensor, ...]], int | None]:
-    """Return batches of values with their weights, if any, and the number of rows, if known."""
+) -> tuple[Iterator[tuple[Tensor, ...]], RowSource]:
+    """Return batches of values with their weights, if any, and the source of the rows."""
     source = source_of(X, sample_weight)
     if source.num_features != mixture.means_.shape[1]:
         msg = (
@@ -361,7 +362,7 @@ def _evaluate_batches(
             for rows, *weights in batches.finite():
                 yield evaluate(rows.cpu()), *(w.cpu() for w in weights)
 
-    return values(), source.num_rows
+    return values(), source
 
 
 def _weighted_sum(values: Tensor, weights: Tensor | None = None) -> tuple[float, float]:
@@ -372,8 +373,8 @@ def _weighted_sum(values: Tensor, weights: Tensor | None = None) -> tuple[float,
     return (values * weights).sum().item(), weights.sum().item()
 
 
-def _concatenate(batches: Iterator[Tensor], num_rows: int | None) -> npt.NDArray[Any]:
-    """Return all batches as one array, grown in place unless the number of rows is known."""
+def _concatenate(batches: Iterator[Tensor], num_rows: int | None) -> Tensor:
+    """Return all batches as one tensor, grown in place unless the number of rows is known."""
     first = next(batches).numpy()
     result = np.empty((num_rows or 0, *first.shape[1:]), first.dtype)
     filled = 0
@@ -389,4 +390,4 @@ def _concatenate(batches: Iterator[Tensor], num_rows: int | None) -> npt.NDArray
         msg = f"Expected {num_rows} rows, and {filled} could be read."
         raise ValueError(msg)
     result.resize((filled, *result.shape[1:]), refcheck=False)
-    return result
+    return as_tensor(result)

@@ -28,6 +28,7 @@ _ADVICE = {
     "max_iter": "pass trainer_params={'max_epochs': ...}",
     "max_epochs": "pass trainer_params={'max_epochs': ...}",
     "device": "pass trainer_params={'accelerator': 'cuda', 'devices': [0]}",
+    "trainer": "pass its keyword arguments, as trainer_params={'accelerator': 'cpu'}",
     "n_jobs": "a fit uses torch's threads: see torch.set_num_threads",
     "weights_init": "use sklearn_torch_gmm.mixture.GaussianMixture, or from_parameters",
     "precisions_init": "use sklearn_torch_gmm.mixture.GaussianMixture, or from_parameters",

@@ -52,10 +52,9 @@ def check_means(means: Any, shape: tuple[int, int] | None = None) -> FloatArray:
 
 
 def check_positive_definite(
-    values: Any, num_components: int, num_features: int, structure: CovarianceStructure, kind: str
+    values: Any, num_components: int, num_features: int, structure: CovarianceStructure, name: str
 ) -> FloatArray:
-    """Return symmetric positive definite matrices of a kind, 'covariance' or 'precision'."""
-    name = f"{structure.name} {kind}"
+    """Return symmetric positive definite matrices, called ``name`` in messages."""
     checked = check_floats(values, name, allow_nd=True)
     check_shape(checked, structure.covariance_shape(num_components, num_features), name)
     if structure.has_independent_features:

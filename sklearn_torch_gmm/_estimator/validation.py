@@ -32,6 +32,9 @@ def validate_rows(
     match them. ValueError is raised unless ``X`` is a finite real matrix of that many columns.
     """
     if not isinstance(X, Tensor):
+        if hasattr(X, "collect") and not hasattr(X, "__array__"):
+            msg = f"A {type(X).__name__} is a plan, and holds no rows yet: pass X.collect()."
+            raise TypeError(msg)
         return _validate_array(estimator, X, reset, ensure_min_samples)
     X = X.detach()
     if X.layout is not torch.strided or X.is_quantized or X.is_meta:
@@ -115,15 +118,15 @@ def rows_of(X: Any) -> Tensor:
     return X if isinstance(X, Tensor) else as_tensor(X)
 
 
-def like_input(result: Tensor, X: Any, vocabulary: Vocabulary) -> Any:
-    """Return ``result`` as a tensor if the validated ``X`` is one, and as an array otherwise.
+def like_input(result: Tensor, device: torch.device | None, vocabulary: Vocabulary) -> Any:
+    """Return ``result`` as a tensor on the device of the data, or as an array if that is None.
 
     scikit-learn gives an array for a tensor unless array API dispatch is on, and refuses tensors on
     an accelerator, which ours come back as.
     """
-    is_array = not isinstance(X, Tensor) or (
+    is_array = device is None or (
         vocabulary.answers_as_scikit_learn
-        and X.device.type == "cpu"
+        and device.type == "cpu"
         and not get_config()["array_api_dispatch"]
     )
-    return result.cpu().numpy() if is_array else result.to(X.device)
+    return result.cpu().numpy() if is_array else result.to(device)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -30,6 +31,17 @@ class Vocabulary:
     answers_as_scikit_learn: bool = False
 
 
+def answering_with_tensors(mixture: BaseEstimator) -> BaseEstimator:
+    """Return the same fitted mixture, which answers tensors with tensors whatever its class does.
+
+    A view, not a copy: it shares all attributes.
+    """
+    view = object.__new__(type(mixture))
+    own = replace(mixture._vocabulary, answers_as_scikit_learn=False)
+    vars(view).update({**vars(mixture), "_vocabulary": own})
+    return view
+
+
 def starts_from_array(mixture: BaseEstimator) -> bool:
     """Whether the start holds a value for each sample, those of weight zero included."""
     start = getattr(mixture, mixture._vocabulary.start)
@@ -41,4 +53,6 @@ def settings_of(
 ) -> FitSettings:
     """Return the settings of a fit, or raise ValueError if parameters do not match the data."""
     settings: FitSettings = mixture._fit_settings(num_features, random_state)
-    return settings
+    is_seed = isinstance(mixture.random_state, Integral)
+    seed = int(mixture.random_state) if is_seed else None
+    return replace(settings, start=replace(settings.start, seed=seed))

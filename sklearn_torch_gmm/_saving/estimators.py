@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from numbers import Integral, Real
 from pathlib import Path
@@ -52,15 +52,24 @@ _BUFFERS = {
 }
 """Fitted attributes that the file holds under the names of the module's buffers."""
 
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "converged_": (bool, np.bool_),
-    "n_iter_": Integral,
-    "lower_bound_": Real,
-    "lower_bounds_": list,
-    "n_samples_seen_": Real,
-    "n_features_in_": Integral,
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_number(value) and isinstance(value, Integral) and int(value) >= 0
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "converged_": lambda value: isinstance(value, (bool, np.bool_)),
+    "n_iter_": _is_count,
+    "lower_bound_": _is_number,
+    "lower_bounds_": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    "n_samples_seen_": lambda value: _is_number(value) and 0 <= value < np.inf,
+    "n_features_in_": _is_count,
 }
-"""Types of the attributes that are not arrays."""
+"""Whether a value is possible for an attribute that is not an array."""
 
 
 def save(self, path: PathLike) -> None:
@@ -215,7 +224,8 @@ def load_attributes(self, path: PathLike) -> None:
     OSError
         If there are no attributes.
     ValueError
-        If they are of another class or covariance type, of a newer format, damaged or altered.
+        If they are of another class, covariance type or number of components, of a newer format,
+        damaged or altered.
 
     Examples
     --------
@@ -226,7 +236,8 @@ def load_attributes(self, path: PathLike) -> None:
     ...     mixture.save_attributes(folder)
     ...     mixture.clone().load_attributes(folder)
     """
-    _set_attributes(self, read_model(Path(path), _name_of(type(self))), Path(path))
+    parts = read_model(Path(path), _name_of(type(self)))
+    _set_attributes(self, parts, Path(path), num_components=self.n_clusters)
 
 
 def _parameters_of(estimator: BaseEstimator) -> Part:
@@ -265,8 +276,12 @@ def _attributes_of(estimator: BaseEstimator) -> Part:
 
 
 def _set_attributes(
-    estimator: BaseEstimator, parts: Mapping[PartName, Part], directory: Path
+    estimator: BaseEstimator,
+    parts: Mapping[PartName, Part],
+    directory: Path,
+    num_components: int | None = None,
 ) -> None:
+    """Give an estimator the attributes, of ``num_components`` components if that is not None."""
     origin = directory / MODEL_FILE
     if "attributes" not in parts:
         msg = (
@@ -279,6 +294,13 @@ def _set_attributes(
     attributes = decode(part.values, part.tensors, str(origin))
     _check_names(attributes, estimator.persistent_attributes, str(origin))
     _check_fitted(attributes, estimator.covariance_type, str(origin))
+    found = len(attributes["means_"])
+    if num_components not in (None, found):
+        msg = (
+            f"{origin} holds {found} components, and the estimator has {num_components}: call "
+            f"set_params(n_clusters={found}), or load, which reads the parameters as well."
+        )
+        raise ValueError(msg)
     if "labels_" in attributes:
         attributes["labels_"] = attributes["labels_"].astype(np.int64)
     for name in estimator.persistent_attributes:
@@ -331,9 +353,9 @@ def _check_fitted(attributes: Mapping[str, Any], covariance_type: Any, origin: s
         if values.dtype != means.dtype or values.dtype.kind != "f":
             msg = f"{origin} has {name} of type {values.dtype}, and means_ of {means.dtype}."
             raise ValueError(msg)
-    for name, kinds in _KINDS.items():
-        if name in attributes and not isinstance(attributes[name], kinds):
-            msg = f"{origin} has {name} of type {type(attributes[name]).__name__}: fit it again."
+    for name, is_possible in _CHECKS.items():
+        if name in attributes and not is_possible(attributes[name]):
+            msg = f"{origin} has {name} = {attributes[name]!r:.100}: fit it again."
             raise ValueError(msg)
     labels = attributes.get("labels_", np.zeros(0, np.int64))
     if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu":

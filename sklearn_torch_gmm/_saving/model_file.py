@@ -7,6 +7,7 @@ The tensors and the configuration of the fitted torch module are among them, und
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,15 @@ import torch
 from torch import Tensor
 
 import sklearn_torch_gmm
+from sklearn_torch_gmm._saving.locks import locked
 from sklearn_torch_gmm.core.files import replace_file, sync_directory
 from sklearn_torch_gmm.core.model import MODEL_FILE
 from sklearn_torch_gmm.core.serialization import dump_tensors, read_tensors
 
 PartName = Literal["parameters", "attributes"]
+
+LOCK_FILE = f".{MODEL_FILE}.lock"
+"""Is there while a model is written."""
 
 _PARAMETER = "parameters."
 """Prefix of the tensors of parameters; those of attributes have their own names."""
@@ -43,30 +48,40 @@ def write_model(
     """Write parts of a model in one step: readers find the old model or the new one.
 
     The directory is made if it is not there. With ``keep_other``, a part that is in it and not
-    among those given stays; of two processes that do so at once, one may put back an old part.
+    among those given stays. Of several writers, each waits for the one before.
 
     Raises
     ------
     OSError
-        If the path is that of a file, or the directory cannot be written.
+        If something else is in the place of the directory, or it cannot be written.
     ValueError
         If the part that is to stay belongs to another class, or the file there is not a model.
     """
-    if directory.exists() and not directory.is_dir():
-        msg = "A model is saved to a directory, and this is a file: give another path"
-        raise NotADirectoryError(errno.ENOTDIR, msg, str(directory))
-    if (directory / MODEL_FILE).exists():
-        # Never overwrite a file that is not a saved model.
-        found = _read(directory)
-        if keep_other and set(found.parts) - set(parts):
-            _check_class(found, class_name, directory)
-            parts = {**found.parts, **parts}
+    _check_place(directory)
     # Before the directory is made: it may find that the parts cannot be stored.
     content = _content(class_name, parts)
     if not directory.exists():
         directory.mkdir(parents=True, exist_ok=True)
         sync_directory(directory.parent)
-    replace_file(directory / MODEL_FILE, content)
+    with locked(directory / LOCK_FILE):
+        if os.path.lexists(directory / MODEL_FILE):
+            # Never overwrite a file that is not a saved model.
+            found = _read(directory)
+            if keep_other and set(found.parts) - set(parts):
+                _check_class(found, class_name, directory)
+                content = _content(class_name, {**found.parts, **parts})
+        replace_file(directory / MODEL_FILE, content)
+
+
+def _check_place(directory: Path) -> None:
+    """Raise OSError, naming what to remove, unless a directory is there or can be made."""
+    for place in (directory, *directory.parents):
+        if place.is_dir():
+            return
+        if os.path.lexists(place):
+            kind = "a link to nothing" if place.is_symlink() else "this is a file"
+            msg = f"A model is saved to a directory, and {kind}: remove it, or give another path"
+            raise NotADirectoryError(errno.ENOTDIR, msg, str(place))
 
 
 def _content(class_name: str, parts: Mapping[PartName, Part]) -> bytes:
@@ -94,7 +109,10 @@ def read_model(directory: Path, class_name: str) -> dict[PartName, Part]:
         msg = "There is no such directory: give the path that was saved to"
         raise FileNotFoundError(errno.ENOENT, msg, str(directory))
     if not directory.is_dir():
-        msg = "A saved estimator is a directory, and this is a file: give the directory"
+        msg = (
+            "A saved estimator is a directory, and this is a file: give the directory that was "
+            "saved to. GaussianMixtureModel.load reads the file of a torch module"
+        )
         raise NotADirectoryError(errno.ENOTDIR, msg, str(directory))
     found = _read(directory)
     _check_class(found, class_name, directory)
@@ -118,12 +136,17 @@ def _read(directory: Path) -> _Found:
         )
         raise FileNotFoundError(errno.ENOENT, msg, str(path)) from None
     values = {name: document[name] for name in ("parameters", "attributes") if name in document}
+    if not values and "config" in document:
+        msg = f"{path} holds a torch module, not an estimator: use GaussianMixtureModel.load."
+        raise ValueError(msg)
     are_parts = all(isinstance(part, dict) for part in values.values())
     if not are_parts or not isinstance(document.get("class"), str):
         msg = f"{path} holds no estimator: remove it, or give another directory."
         raise ValueError(msg)
-    own = {key.removeprefix(_PARAMETER): t for key, t in tensors.items() if _PARAMETER in key}
-    others = {key: t for key, t in tensors.items() if _PARAMETER not in key}
+    own = {
+        key.removeprefix(_PARAMETER): t for key, t in tensors.items() if key.startswith(_PARAMETER)
+    }
+    others = {key: t for key, t in tensors.items() if not key.startswith(_PARAMETER)}
     parts: dict[PartName, Part] = {}
     if "parameters" in values:
         parts["parameters"] = Part(values["parameters"], own)

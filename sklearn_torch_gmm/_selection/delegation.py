@@ -8,12 +8,11 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from sklearn_torch_gmm._estimator import inference
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
+from sklearn_torch_gmm._estimator.vocabulary import answering_with_tensors
 from sklearn_torch_gmm.core.covariance import CovarianceType
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -22,15 +21,12 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 def _delegated(method: Method) -> Method:
     """Return a method that calls the same method of the chosen mixture, with its signature.
 
-    A search answers a tensor with a tensor, which scikit-learn's mixture does not.
+    A search answers tensors with tensors, which scikit-learn's mixture does not.
     """
 
     @wraps(method)
     def delegate(self: ChosenMixture, *args: Any, **kwargs: Any) -> Any:
-        result = method(self._best, *args, **kwargs)
-        asks_with_tensor = isinstance(kwargs.get("X", args[0] if args else None), Tensor)
-        is_array = asks_with_tensor and isinstance(result, np.ndarray)
-        return torch.from_numpy(result) if is_array else result
+        return method(answering_with_tensors(self._best), *args, **kwargs)
 
     return cast(Method, delegate)
 

@@ -24,9 +24,17 @@ def check_regular_file(path: Path, *, follow_links: bool = False) -> None:
 
     A link is refused, too, unless links are followed.
     """
-    mode = path.stat(follow_symlinks=follow_links).st_mode
+    try:
+        mode = path.stat(follow_symlinks=follow_links).st_mode
+    except NotADirectoryError:
+        # The system's message names no remedy.
+        msg = "A part of this path is a file, not a directory: give the path that was saved to"
+        raise NotADirectoryError(errno.ENOTDIR, msg, str(path)) from None
     if stat.S_ISLNK(mode):
-        msg = "This is a link, and nothing outside the directory is read: put a copy in its place"
+        msg = (
+            "This is a link, and nothing outside the directory is read: remove it, or put a copy "
+            "in its place"
+        )
         raise OSError(errno.ELOOP, msg, str(path))
     if not stat.S_ISREG(mode):
         msg = "This is not a regular file: remove it, or give the file or directory that was saved"
@@ -38,6 +46,12 @@ def replace_file(path: Path, content: bytes) -> None:
 
     Several processes may write to one place: the last of them to be done stays.
     """
+    for place in path.parents:
+        if place.is_dir():
+            break
+        if place.exists():
+            msg = "A file stands in the place of a directory: remove it, or give another path"
+            raise NotADirectoryError(errno.ENOTDIR, msg, str(place))
     if not path.parent.is_dir():
         # Otherwise the error would name the file beside it.
         msg = "The directory of this file is missing: make it, or give another path"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.e_step import EStep
-from sklearn_torch_gmm.core.fixed import FixedParts, keep_parts, on_device
+from sklearn_torch_gmm.core.fixed import FixedParts, keep_parts, on_device, parts_to_plain
 from sklearn_torch_gmm.core.m_step import MStepResult, m_step
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -133,7 +133,10 @@ class MaximumLikelihood(Estimation):
         return replace(self, fixed=on_device(self.fixed, device)) if self.fixed else self
 
     def facts(self) -> dict[str, Any]:
-        return {"an estimation by": "maximum likelihood"}
+        return {
+            "an estimation by": "maximum likelihood",
+            "fixed parts": parts_to_plain(self.fixed),
+        }
 
     def before_data(self, means: Tensor, structure: CovarianceStructure) -> MixtureParameters:
         return replace(MixtureParameters.none(), means=means)

@@ -16,6 +16,7 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.workspace import LEAST_ROWS, is_wide
+from sklearn_torch_gmm.em.offsets import FAR_FOR_SINGLE_ROWS, origin_of
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -102,7 +103,9 @@ class SingleRows(Assignment):
 
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
         structure = settings.structure
-        chosen = sample.rows[as_tensor(self.indices)].double()
+        # scikit-learn's formulas expand squares about the origin.
+        origin = as_tensor(origin_of(sample.rows.numpy(), FAR_FOR_SINGLE_ROWS)).double()
+        chosen = sample.rows[as_tensor(self.indices)].double() - origin
         # As in scikit-learn, which adds 10 eps to every weight so as not to divide by zero.
         count = 1.0 + 10 * torch.finfo(torch.float64).eps
         scatter = None
@@ -110,9 +113,10 @@ class SingleRows(Assignment):
             # scikit-learn starts the shared covariance from all rows, about the origin.
             scatter = chosen.new_zeros(chosen.shape[1], chosen.shape[1])
             for _, rows, weights in sample.chunks(chosen.shape[1]):
+                rows = rows - origin
                 scatter.addmm_((rows * weights.unsqueeze(-1)).T, rows)
         covariances = structure.single_row_covariances(chosen, count, scatter).unsqueeze(0)
-        means = chosen / count
+        means = chosen / count + origin
         moments = _empty_moments(means, structure)
         moments.counts.fill_(count)
         second = structure.second_moments_of(covariances, moments.counts, means.shape[1])

@@ -271,6 +271,8 @@ class Fit:
         self.mixtures.put_back()
         return {
             "covariance_type": self.settings.covariance_type,
+            "regularization": self.settings.regularization.amount,
+            "seed": self.settings.start.seed,
             "estimation": self._estimation.facts(),
             "needs_exact": self.accuracy.needs_exact,
             "restarts": [restart.to_plain() for restart in self.mixtures.restarts],

@@ -23,7 +23,9 @@ import torch
 from sklearn import config_context, get_config
 from sklearn.cluster import KMeans, kmeans_plusplus
 
+from sklearn_torch_gmm._private_parts import fit_unrecorded
 from sklearn_torch_gmm.em.first_m_step import Labels
+from sklearn_torch_gmm.em.offsets import KEEPS_HALF, origin_of
 from sklearn_torch_gmm.em.threads import libraries, one_blas_thread, one_openmp_thread
 from sklearn_torch_gmm.rows.source import StartingRows
 
@@ -65,7 +67,8 @@ def kmeans(data: StartingRows, num_components: int, random_state: np.random.Rand
     """Clusters of K-means."""
     model = KMeans(n_clusters=num_components, n_init=1, random_state=random_state)
     with _threads_for(data, num_components):
-        return Labels(model.fit(squarable(data.rows), sample_weight=data.weights).labels_)
+        fit_unrecorded(model, squarable(data.rows), sample_weight=data.weights)
+        return Labels(model.labels_)
 
 
 def kmeans_plusplus_indices(
@@ -73,6 +76,10 @@ def kmeans_plusplus_indices(
 ) -> npt.NDArray[np.intp]:
     """Positions of the rows that K-means++ picks."""
     rows = squarable(data.rows)
+    # K-means itself subtracts the mean, its seeding does not.
+    origin = origin_of(rows, KEEPS_HALF)
+    if origin.any():
+        rows = rows - origin
     with _threads_for(data, num_components):
         _, indices = kmeans_plusplus(
             rows, num_components, sample_weight=data.weights, random_state=random_state
@@ -151,7 +158,8 @@ class _Run:
         model = KMeans(n_clusters=self.num_components, n_init=1, init=self._first_means)
         try:
             with config_context(**config), libraries("openmp").limit(limits=num_threads):
-                return Labels(model.fit(self.data.rows, sample_weight=self.data.weights).labels_)
+                fit_unrecorded(model, self.data.rows, sample_weight=self.data.weights)
+                return Labels(model.labels_)
         finally:
             # Other runs must not wait for a run that has failed.
             self.has_drawn.set()

@@ -57,6 +57,8 @@ class StartSettings:
     """``[K, D]``"""
     precisions: FloatArray | None = None
     """In the shape of the covariances."""
+    seed: int | None = None
+    """The integer that the random state was made from, if it was."""
     previous: MixtureParameters | None = None
     """Parameters to continue from, instead of a new start."""
     previous_lower_bound: float = -np.inf

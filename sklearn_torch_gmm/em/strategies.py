@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import pairwise_distances_argmin
+from sklearn.metrics import pairwise_distances
 from torch import Tensor
 
 from sklearn_torch_gmm.core.m_step import MStepResult
@@ -82,9 +82,14 @@ the rows that were not picked."""
 
 def nearest_means(data: StartingRows, means: npt.NDArray[Any]) -> Labels:
     """Each row belongs to the nearest of the given means, which stay as they are."""
-    rows = data.rows
-    labels = pairwise_distances_argmin(rows, means.astype(rows.dtype, copy=False))
-    return Labels(labels, as_tensor(means.astype(np.float64, copy=False)))
+    means = means.astype(np.float64, copy=False)
+    labels = np.empty(len(data.rows), dtype=np.int64)
+    for place, rows, _ in sample_of(data).chunks(len(means)):
+        # SciPy's metric sums squared differences. scikit-learn's "euclidean" expands the squares,
+        # which keep no digits far from the origin.
+        distances = pairwise_distances(rows.numpy(), means, metric="sqeuclidean")
+        labels[place] = distances.argmin(1)
+    return Labels(labels, as_tensor(means))
 
 
 def nearest_known(data: StartingRows, labels: npt.NDArray[np.int64], num_components: int) -> Labels:

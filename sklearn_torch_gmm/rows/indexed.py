@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from sklearn_torch_gmm.rows.item_weights import WeightedBatches
-from sklearn_torch_gmm.rows.items import as_floats, stack_rows, width_of_row
+from sklearn_torch_gmm.rows.items import as_floats, first_row, stack_rows
 from sklearn_torch_gmm.rows.read_ahead import LoadedBatches, ReadAhead, loader_of_batches
 from sklearn_torch_gmm.rows.sample_weight import relative_weights
 from sklearn_torch_gmm.rows.source import (
@@ -25,7 +25,7 @@ from sklearn_torch_gmm.rows.source import (
     StartingRows,
     sample_indices,
 )
-from sklearn_torch_gmm.rows.tensors import as_tensor
+from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
 
 _BLOCK_ROWS = 1024
 """Number of consecutive rows of a store in which all sampled rows are read together.
@@ -52,7 +52,8 @@ class DatasetRows(RowSource):
         if self.num_rows == 0:
             msg = "Found a dataset with 0 sample(s) (rows) while a minimum of 1 is required."
             raise ValueError(msg)
-        self.num_features = width_of_row(dataset[0])
+        row = first_row(dataset[0])
+        self.num_features, self.tensor_device = len(row), device_of(row)
 
     def batches(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from torch import Tensor
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 
-def width_of_row(item: Any) -> int:
-    """D, from the first item of a dataset or stream; raises a ValueError if it is not a row."""
-    row = as_floats(_row_of(item))
+def first_row(item: Any) -> Any:
+    """The row of the first item of a dataset or stream; raises a ValueError if it is not one."""
+    values = _row_of(item)
+    row = as_floats(values)
     if row.ndim != 1 or row.shape[0] == 0:
         msg = (
             "A dataset's item must be a row of shape [D], or a tuple that begins with one; "
@@ -22,7 +23,7 @@ def width_of_row(item: Any) -> int:
             "pass DataLoader(dataset, batch_size=None)."
         )
         raise ValueError(msg)
-    return row.shape[0]
+    return values
 
 
 def stack_rows(items: Any, numbers: Sequence[int], num_features: int) -> Tensor:
@@ -57,6 +58,11 @@ def stack_rows(items: Any, numbers: Sequence[int], num_features: int) -> Tensor:
     return stacked
 
 
+def values_of_batch(item: Any) -> Any:
+    """The rows of a loader's item, such as a pair with labels, as they are."""
+    return item[0] if isinstance(item, (tuple, list)) and len(item) > 0 else item
+
+
 def rows_of_batch(item: Any, index: int, num_features: int | None = None) -> Tensor:
     """Return a loader's item as rows ``[n, D]``, which messages call batch ``index``.
 
@@ -65,7 +71,7 @@ def rows_of_batch(item: Any, index: int, num_features: int | None = None) -> Ten
     ValueError
         If the item is not a batch of rows, or if D is given and different.
     """
-    values = item[0] if isinstance(item, (tuple, list)) and len(item) > 0 else item
+    values = values_of_batch(item)
     try:
         rows = as_floats(values)
     except ValueError:
@@ -93,7 +99,15 @@ def _row_of(item: Any) -> Any:
 
 
 def as_floats(values: Any, name: str = "A row") -> Tensor:
-    """Return real numbers as a floating-point tensor, or raise a ValueError."""
+    """Return real numbers as a floating-point tensor, or raise ValueError, for a dict TypeError."""
+    if isinstance(values, Mapping):
+        keys = ", ".join(map(repr, values))
+        msg = (
+            f"{name} must be real numbers, got a {type(values).__name__} with the keys {keys}: "
+            "pass a dataset whose items are the values of one of them, or a DataLoader with a "
+            "collate_fn that picks it."
+        )
+        raise TypeError(msg)
     # NumPy keeps the precision of Python's numbers, torch would convert them to float32.
     if not isinstance(values, Tensor):
         array = np.asarray(values)

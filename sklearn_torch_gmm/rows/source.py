@@ -124,6 +124,9 @@ class RowSource(ABC):
 
     num_features: int
 
+    tensor_device: torch.device | None = None
+    """The device of rows that are read in pieces as tensors; None for arrays and others."""
+
     @property
     def is_in_memory(self) -> bool:
         """Whether all rows are in host memory."""

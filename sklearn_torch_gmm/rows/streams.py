@@ -20,7 +20,7 @@ from torch.utils.data import (
 )
 
 from sklearn_torch_gmm.rows.item_weights import WeightedBatches, weights_of_batch, weights_of_rows
-from sklearn_torch_gmm.rows.items import rows_of_batch, stack_rows, width_of_row
+from sklearn_torch_gmm.rows.items import first_row, rows_of_batch, stack_rows, values_of_batch
 from sklearn_torch_gmm.rows.read_ahead import LoadedBatches, loader_of_batches
 from sklearn_torch_gmm.rows.reservoir import Reservoir
 from sklearn_torch_gmm.rows.sample_weight import check_total, relative_weights
@@ -34,6 +34,7 @@ from sklearn_torch_gmm.rows.source import (
     StartingRows,
     sample_size,
 )
+from sklearn_torch_gmm.rows.tensors import device_of
 
 
 class _UnsizedRows(RowSource):
@@ -101,7 +102,8 @@ class StreamRows(_UnsizedRows):
         first = next(iter(stream), None)
         if first is None:
             _raise_for_empty("stream")
-        self.num_features = width_of_row(first)
+        row = first_row(first)
+        self.num_features, self.tensor_device = len(row), device_of(row)
 
     def batches(
         self,
@@ -161,11 +163,12 @@ class LoaderRows(_UnsizedRows):
         super().__init__(weighted=weighted, keep_all=keep_all)
         _check_order(loader)
         self.loader = loader
-        with LoadedBatches(loader, partial(_as_batch, weighted=weighted)) as batches:
+        with LoadedBatches(loader) as batches:
             first = next(iter(batches), None)
         if first is None:
             _raise_for_empty("loader")
-        self.num_features = first[0].shape[1]
+        self.num_features = _as_batch(first, 0, weighted=weighted)[0].shape[1]
+        self.tensor_device = device_of(values_of_batch(first))
 
     def batches(
         self,
@@ -185,11 +188,7 @@ class LoaderRows(_UnsizedRows):
         """Raise a ValueError if processes might not agree on the order of the rows."""
         if isinstance(self.loader.dataset, IterableDataset):
             return
-        order: Any = self.loader.batch_sampler
-        if order is None:
-            order = self.loader.sampler
-        if type(order) is BatchSampler:
-            order = order.sampler
+        order = _order_of(self.loader)
         is_sequence = isinstance(order, (list, tuple, range, np.ndarray, Tensor))
         if type(order) is not SequentialSampler and not is_sequence:
             msg = (
@@ -256,14 +255,23 @@ def _as_batch(item: Any, index: int, num_features: int | None = None, *, weighte
     return (rows, weights_of_batch(item, index, len(rows))) if weighted else (rows,)
 
 
+def _order_of(loader: DataLoader[Any]) -> Any:
+    """Return the sampler of rows, or of batches of them, that the user gave or torch made."""
+    order = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    return order.sampler if type(order) is BatchSampler else order
+
+
 def _check_order(loader: DataLoader[Any]) -> None:
     """Raise a ValueError if each pass would have other rows, as drawn with replacement."""
-    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    order = _order_of(loader)
+    # A sampler of batches may draw from one of rows.
+    sampler = getattr(order, "sampler", order)
     if isinstance(sampler, WeightedRandomSampler) or getattr(sampler, "replacement", False):
         msg = (
-            f"A DataLoader with a {type(sampler).__name__} draws other rows in each pass, and all "
-            "iterations need the same: pass weights of the rows as sample_weight, or draw once, "
-            "with Subset(dataset, list(sampler))."
+            f"A {type(sampler).__name__} draws rows with replacement, other ones each time that "
+            "the DataLoader is read, but every iteration of EM must read the same. Draw once, with "
+            "DataLoader(Subset(dataset, list(sampler))), or pass the dataset, with the weights of "
+            "its rows as sample_weight."
         )
         raise ValueError(msg)
 

@@ -27,6 +27,11 @@ def as_tensor(array: npt.ArrayLike) -> Tensor:
     return torch.from_numpy(array)
 
 
+def device_of(values: Any) -> torch.device | None:
+    """Return the device of a tensor, and None for anything else."""
+    return values.device if isinstance(values, Tensor) else None
+
+
 def has_known_shape(array: Any) -> bool:
     """Whether no size is NaN, unlike the sizes of Dask's selections before they are computed."""
     return float not in map(type, array.shape)

@@ -8,7 +8,7 @@ from sklearn_torch_gmm.em.loop import Job
 from sklearn_torch_gmm.em.restarts import Restart
 from sklearn_torch_gmm.training.checkpoints import check_file
 from sklearn_torch_gmm.training.module import EMModule
-from sklearn_torch_gmm.training.private_parts import starts_processes
+from sklearn_torch_gmm.training.private_parts import find_checkpoint, starts_processes
 from sklearn_torch_gmm.training.trainer import make_trainer, run_trainer
 
 
@@ -29,6 +29,8 @@ def run(job: Job, ckpt_path: str | PathLike[str] | None = None) -> list[list[Res
     starts = None
     # A checkpoint replaces the starts. Of several processes that already exist, the first finds
     # the starts later; processes that are yet to be started receive them from this one.
+    if ckpt_path is not None:
+        ckpt_path = find_checkpoint(trainer, ckpt_path)
     if ckpt_path is not None:
         check_file(ckpt_path)
     elif trainer.world_size == 1 or starts_processes(trainer):

@@ -23,6 +23,7 @@ from sklearn_torch_gmm.training.checkpoints import (
     check_state,
     random_state_to_plain,
     restore_random_state,
+    seal,
 )
 from sklearn_torch_gmm.training.private_parts import (
     OneLoader,
@@ -66,6 +67,7 @@ class EMModule(pl.LightningModule):
         self._job = job
         self._starts = starts
         self._restored: dict[str, Any] | None = None
+        self._restored_rows = 0
         self._repeats = 0
         self._epoch = _EpochProgress()
         self._batches: Batches | None = None
@@ -126,7 +128,7 @@ class EMModule(pl.LightningModule):
 
     def _resume(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
-        check_state(state, self._job.fits, self._job.rows.num_features)
+        check_state(state, self._restored_rows, self._job.fits, self._job.rows)
         self.iterations = Iterations.from_state(state, self._job.fits, self.device)
         self._allow_more_epochs(self._repeats)
         # The mixtures count their own iterations; an interrupted epoch would count as one here.
@@ -306,6 +308,10 @@ class EMModule(pl.LightningModule):
         operation = {"sum": torch.distributed.ReduceOp.SUM, "max": torch.distributed.ReduceOp.MAX}
         torch.distributed.all_reduce(values, op=operation[how])
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let damage be found when the checkpoint is loaded."""
+        seal(checkpoint)
+
     def get_extra_state(self) -> dict[str, Any]:
         """Return the state that a checkpoint and the parent of spawned processes need."""
         state = self._restored if self.iterations is None else self.iterations.state()
@@ -321,6 +327,7 @@ class EMModule(pl.LightningModule):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Continue from the value of :meth:`get_extra_state`."""
         self._restored = state["iterations"]
+        self._restored_rows = state["num_rows"]
         self._repeats = state["repeats"]
         if self._job.rows.num_rows is None:
             self._job.rows.num_rows = state["num_rows"]

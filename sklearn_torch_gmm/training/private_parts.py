@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies import ParallelStrategy
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch.utils._pytree import tree_structure
 
@@ -46,6 +48,19 @@ class OneLoader(CombinedLoader):
         self._mode = "max_size_cycle"
         self._iterator = None
         self._limits = None
+
+
+def find_checkpoint(trainer: pl.Trainer, ckpt_path: str | PathLike[str]) -> str | None:
+    """Return the path that words such as 'last' stand for; others are returned as they are.
+
+    None, with a warning, if there is no last checkpoint. Lightning would find the path later, and
+    read the file before anything of ours can check it.
+    """
+    connector = trainer._checkpoint_connector
+    path = connector._parse_ckpt_path(
+        TrainerFn.FITTING, str(ckpt_path), model_provided=True, model_connected=True
+    )
+    return None if path is None else str(path)
 
 
 # -- processes ------------------------------------------------------------------------------------

@@ -59,6 +59,17 @@ def test_links_are_followed_only_if_asked(tmp_path):
     assert caught.value.filename == str(link)
 
 
+def test_a_file_in_the_place_of_a_directory_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "a", tmp_path / "file" / "a" / "b"):
+        with pytest.raises(NotADirectoryError, match=r"remove it.*file'$"):
+            replace_file(path, b"")
+        with pytest.raises(NotADirectoryError, match="give the path that was saved to"):
+            check_regular_file(path)
+    with pytest.raises(FileNotFoundError, match="directory of this file is missing"):
+        replace_file(tmp_path / "nowhere" / "a", b"")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_reading_a_pipe_is_refused_rather_than_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")

@@ -52,6 +52,36 @@ def test_a_seed_starts_where_scikit_learn_starts(X, name, covariance_type):
         )
 
 
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+@pytest.mark.parametrize("exponent", [32, 40])
+def test_an_offset_moves_the_means_and_nothing_else(X, name, covariance_type, exponent):
+    # Rounded, so that the offset rounds nothing.
+    X, offset = np.ldexp(np.ldexp(X, 8).round(), -8), np.array([2.0**exponent, 0.0, 1.0])
+    if name in ("k-means++", "random_from_data"):
+        # The formulas for single rows depend on the origin, which is then the first row.
+        X = X - X[0]
+    here, there = (
+        start(rows, covariance_type, strategy=name, regularization=1e-3).parameters
+        for rows in (X, X + offset)
+    )
+    np.testing.assert_array_equal(there.weights, here.weights)
+    # The rounding of the means themselves.
+    np.testing.assert_allclose(
+        there.means.numpy() - offset, here.means, atol=2.0 ** (exponent - 50)
+    )
+    np.testing.assert_allclose(there.covariances, here.covariances, rtol=1e-6, atol=1e-9)
+
+
+def test_rows_at_their_nearest_means_far_from_the_origin():
+    rows = 2.0**40 + np.array([[0.0], [1.0], [2.0], [9.0]])
+    found = start(rows, components=2, nearest_means=2.0**40 + np.array([[0.25], [4.0]]))
+    np.testing.assert_array_equal(found.parameters.weights[0], [0.75, 0.25])
+    # Σ (x − 0.25)² / 3 for 0, 1, 2, and (9 − 4)², regularized.
+    expected = np.array([(0.0625 + 0.5625 + 3.0625) / 3, 25.0]) + 1e-6
+    np.testing.assert_allclose(found.parameters.covariances[0].ravel(), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["kmeans", "kmeans++", "k-means++"])
 @pytest.mark.parametrize("exponent", [70, -90])
 def test_squares_that_overflow_or_vanish_start_where_others_do(X, name, exponent):

@@ -38,6 +38,8 @@ def test_the_name_of_the_other_class(theirs, ours):
         (Documented, "device", "'accelerator'"),
         (DropIn, "device", "'accelerator'"),
         (DropIn, "n_jobs", "set_num_threads"),
+        (Documented, "trainer", "pass its keyword arguments, as trainer_params="),
+        (DropIn, "trainer", "pass its keyword arguments, as trainer_params="),
         (Documented, "warm_start", "partial_fit"),
         (Documented, "weights_init", "from_parameters"),
         (Documented, "num_component", "did you mean num_components"),

@@ -1,5 +1,6 @@
 """What breaks when scikit-learn, torch or NumPy no longer has a private part that we use."""
 
+import functools
 from numbers import Real
 from typing import ClassVar
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -31,6 +33,29 @@ def test_constraints_are_checked_by_scikit_learn():
         private.validate_parameters(Estimator(share=1.0))
     with pytest.raises(private.InvalidParameterError, match="must be a str among"):
         private.validate_parameters(Estimator(kind="three"))
+
+
+def test_a_step_is_fitted_by_scikit_learns_own_method(monkeypatch):
+    """Otherwise a tool that wraps `fit` would record the step as a model."""
+    calls = []
+    original = KMeans.fit
+
+    @functools.wraps(original)
+    def recording(self, *args, **kwargs):
+        calls.append(args)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(KMeans, "fit", recording)
+    X = np.arange(6.0)[:, None]
+    assert private.fit_unrecorded(KMeans(2, n_init=1), X).labels_.shape == (6,)
+    assert calls == []
+    # The innermost wrapper is scikit-learn's, which checks parameters.
+    with pytest.raises(private.InvalidParameterError, match="n_init"):
+        private.fit_unrecorded(KMeans(2, n_init=-1), X)
+    # Without it, the class is not scikit-learn's, and nothing is known of what wraps it.
+    monkeypatch.setattr(KMeans, "fit", lambda self, X: calls.append(X))
+    private.fit_unrecorded(KMeans(2), X)
+    assert len(calls) == 1
 
 
 def test_an_invalid_parameter_is_both_errors():

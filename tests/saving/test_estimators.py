@@ -260,6 +260,16 @@ class TestParts:
             estimator.load_attributes(tmp_path)
         assert estimator.means_ is before
 
+    def test_attributes_of_another_number_of_components(self, face, tmp_path):
+        fit(face).save(tmp_path)
+        estimator = fit(face, n_components=2)
+        before = estimator.means_
+        with pytest.raises(ValueError, match=r"holds 3 components, .* has 2: .*n_clusters=3"):
+            estimator.load_attributes(tmp_path)
+        assert estimator.means_ is before
+        estimator.set_params(n_clusters=3).load_attributes(tmp_path)
+        assert len(estimator.means_) == 3
+
     def test_unfitted_has_no_attributes(self, face, tmp_path):
         with pytest.raises(NotFittedError):
             make(face).save_attributes(tmp_path / "model")

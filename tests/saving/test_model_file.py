@@ -15,7 +15,11 @@ import torch
 from safetensors import SafetensorError
 
 import sklearn_torch_gmm
-from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm import (
+    GaussianMixture,
+    GaussianMixtureModel,
+    GaussianMixtureModelConfig,
+)
 from sklearn_torch_gmm._saving.model_file import Part, read_model, write_model
 from sklearn_torch_gmm.core import files
 from sklearn_torch_gmm.core.model import MODEL_FILE
@@ -104,9 +108,40 @@ class TestWhatIsWrittenIsRead:
 class TestWhatCannotBeWritten:
     def test_path_of_a_file(self, tmp_path):
         (tmp_path / "file").write_text("mine")
-        with pytest.raises(NotADirectoryError, match=r"this is a file: give another path.*file'"):
+        with pytest.raises(
+            NotADirectoryError, match=r"this is a file: remove it, or give another path.*file'"
+        ):
             write(tmp_path / "file", FITTED)
         assert (tmp_path / "file").read_text() == "mine"
+
+    def test_path_through_a_file(self, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(NotADirectoryError, match=r"this is a file: remove it.*file'$"):
+            write(tmp_path / "file" / "a" / "b", FITTED)
+        assert names_in(tmp_path) == ["file"]
+
+    def test_path_of_a_link_to_nothing(self, tmp_path):
+        (tmp_path / "link").symlink_to(tmp_path / "nothing")
+        with pytest.raises(NotADirectoryError, match=r"a link to nothing: remove it.*link'$"):
+            write(tmp_path / "link", FITTED)
+        assert names_in(tmp_path) == ["link"]
+
+    def test_a_link_in_the_place_of_the_file(self, model):
+        outside = model.parent / "outside"
+        (model / MODEL_FILE).rename(outside)
+        (model / MODEL_FILE).symlink_to(outside)
+        for target in (outside, model / "nothing"):
+            (model / MODEL_FILE).unlink()
+            (model / MODEL_FILE).symlink_to(target)
+            with pytest.raises(OSError, match=rf"This is a link.*remove it.*{MODEL_FILE}"):
+                write(model, UNFITTED)
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+    def test_a_pipe_in_the_place_of_the_file(self, model):
+        (model / MODEL_FILE).unlink()
+        os.mkfifo(model / MODEL_FILE)
+        with pytest.raises(OSError, match=rf"not a regular file: remove it.*{MODEL_FILE}"):
+            write(model, UNFITTED)
 
     @pytest.mark.parametrize("content", [b"mine", b"", dump_tensors({}, {"theirs": 1})])
     def test_a_file_of_our_name_that_is_not_ours(self, tmp_path, content):
@@ -224,6 +259,26 @@ def test_reading_while_others_save(tmp_path):
     assert names_in(directory) == [MODEL_FILE]
 
 
+def test_parts_that_are_saved_at_the_same_time_are_both_kept(tmp_path):
+    """Each writer replaces its own part of what it has read, never the other's new one."""
+    write(tmp_path, FITTED)
+    lost = []
+
+    def count(name):
+        for number in range(60):
+            write(tmp_path, {name: part(number)}, keep_other=True)
+            if read(tmp_path)[name] != number:
+                lost.append((name, number))
+
+    writers = [threading.Thread(target=count, args=[n]) for n in ("parameters", "attributes")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert lost == []
+    assert names_in(tmp_path) == [MODEL_FILE]
+
+
 SAVE_OFTEN = """
 import sys
 import numpy as np
@@ -269,6 +324,13 @@ class TestWhatCannotBeRead:
     def test_path_of_a_file(self, model):
         with pytest.raises(NotADirectoryError, match=r"give the directory.*model\.safetensors"):
             read(model / MODEL_FILE)
+
+    def test_a_torch_module(self, tmp_path):
+        module = GaussianMixtureModel(GaussianMixtureModelConfig(2, 1))
+        module.save(tmp_path / MODEL_FILE)
+        for path, error in [(tmp_path, ValueError), (tmp_path / MODEL_FILE, NotADirectoryError)]:
+            with pytest.raises(error, match=r"GaussianMixtureModel\.load"):
+                GaussianMixture.load(path)
 
     def test_directory_without_a_model(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"Save it again.*model\.safetensors"):

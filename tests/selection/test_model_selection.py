@@ -227,7 +227,7 @@ def test_data_of_any_kind(X, kind):
     assert_same_fit(search.best_estimator_, expected.best_estimator_)
     assert hasattr(search, "labels_") == (kind not in ("dataset", "stream", "loader"))
     labels = search.predict(data)
-    assert isinstance(labels, torch.Tensor) == (kind == "tensor")
+    assert isinstance(labels, torch.Tensor) == (kind in ("tensor", "dataset", "loader"))
     np.testing.assert_array_equal(np.asarray(labels), expected.labels_)
 
 

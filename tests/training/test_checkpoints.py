@@ -138,23 +138,103 @@ def test_a_checkpoint_holds_plain_values_alone(X, tmp_path):
         ({"n_components": 4}, r"holds means of shape \(3, 3\), but this fit has .* \(4, 3\)"),
         ({"n_init": 2}, "holds starts 1, but this fit has starts 2"),
         ({"covariance_type": "diag"}, "holds covariances of type full, but this fit has .* diag"),
+        ({"reg_covar": 1e-3}, "holds reg_covar 1e-06, but this fit has reg_covar 0.001"),
+        ({"fixed": ("weights",)}, r"holds fixed parts \[\], but this fit has .* \['weights'\]"),
+        ({"random_state": 1}, "holds random_state 0, but this fit has random_state 1"),
+        ({"random_state": None}, "holds random_state 0, but this fit has random_state None"),
     ],
 )
 def test_a_checkpoint_of_another_fit_is_refused(X, tmp_path, options, message):
     mixture(random_state=0, trainer_params=checkpointing(tmp_path)).fit(X)
     with pytest.raises(ValueError, match=message):
-        mixture(**options).fit(X, ckpt_path=tmp_path / "epoch=1.ckpt")
+        mixture(**{"random_state": 0, **options}).fit(X, ckpt_path=tmp_path / "epoch=1.ckpt")
 
 
 def test_a_checkpoint_of_another_version_is_refused(X, tmp_path):
     mixture(random_state=0, trainer_params=checkpointing(tmp_path)).fit(X)
     path = tmp_path / "epoch=1.ckpt"
     content = torch.load(path, weights_only=True)
-    state = content["state_dict"]["_extra_state"]["iterations"]
-    state["members"] = state.pop("fits")
-    torch.save(content, path)
-    with pytest.raises(ValueError, match="of another version of sklearn_torch_gmm"):
-        mixture(random_state=0).fit(X, ckpt_path=path)
+    for found in (None, {}, {**content["sklearn_torch_gmm"], "version": 99}):
+        torch.save({**content, "sklearn_torch_gmm": found}, path)
+        with pytest.raises(
+            ValueError, match=r"epoch=1\.ckpt is of another version of sklearn_torch"
+        ):
+            mixture(random_state=0).fit(X, ckpt_path=path)
+
+
+def flipped(content, bit):
+    return content[: bit // 8] + bytes([content[bit // 8] ^ 1 << bit % 8]) + content[bit // 8 + 1 :]
+
+
+@pytest.fixture
+def checkpoint(X, tmp_path):
+    mixture(random_state=0, max_iter=3, trainer_params=checkpointing(tmp_path)).fit(X)
+    return tmp_path / "epoch=1.ckpt"
+
+
+def test_a_flipped_bit_in_a_tensor_is_found(X, checkpoint):
+    """torch itself does not find it in every place."""
+    content = checkpoint.read_bytes()
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]["_extra_state"]
+    _, means, covariances, factors = state["iterations"]["fits"][0]["restarts"][0]["parameters"]
+    for tensor in (means, covariances, factors):
+        octets = tensor.numpy().tobytes()
+        assert content.count(octets) == 1
+        for bit in (2, 8 * len(octets) - 60):
+            damaged = flipped(content, 8 * content.index(octets) + bit)
+            checkpoint.write_bytes(damaged)
+            with pytest.raises(ValueError, match=r"epoch=1\.ckpt is damaged"):
+                mixture(random_state=0).fit(X, ckpt_path=checkpoint)
+
+
+def test_a_changed_value_is_found(X, checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    content["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"] += 1
+    torch.save(content, checkpoint)
+    with pytest.raises(ValueError, match=r"epoch=1\.ckpt is damaged: its checksum"):
+        mixture(random_state=0).fit(X, ckpt_path=checkpoint)
+
+
+def test_a_last_checkpoint_that_is_damaged_is_named(X, tmp_path):
+    callback = ModelCheckpoint(tmp_path, save_last=True)
+    params = {"callbacks": [callback]}
+    mixture(random_state=0, trainer_params=params).fit(X)
+    last = tmp_path / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"last\.ckpt is damaged"):
+        mixture(random_state=0, trainer_params=params).fit(X, ckpt_path="last")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_file_is_refused(X, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (os.devnull, tmp_path, tmp_path / "pipe"):
+        with pytest.raises(ValueError, match=rf"^{path} is not a regular file"):
+            mixture().fit(X, ckpt_path=path)
+
+
+def test_a_checkpoint_of_the_module_alone_is_refused(X, tmp_path):
+    callback = ModelCheckpoint(tmp_path, filename="alone", save_weights_only=True)
+    mixture(random_state=0, trainer_params={"callbacks": [callback]}).fit(X)
+    with pytest.raises(ValueError, match=r"alone\.ckpt .* save_weights_only=False"):
+        mixture(random_state=0).fit(X, ckpt_path=tmp_path / "alone.ckpt")
+
+
+def test_a_checkpoint_that_is_missing_is_named(X, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"missing\.ckpt"):
+        mixture(random_state=0).fit(X, ckpt_path=tmp_path / "missing.ckpt")
+
+
+def test_another_number_of_rows_is_refused(X, checkpoint):
+    with pytest.raises(ValueError, match=r"a number of rows of 211, but this fit has .* of 210"):
+        mixture(random_state=0).fit(X[1:], ckpt_path=checkpoint)
+
+
+def test_another_number_of_rows_in_a_stream_is_refused(X, tmp_path):
+    data = [DataLoader(TensorDataset(torch.from_numpy(x)), batch_size=50) for x in (X, X[1:])]
+    mixture(random_state=0, max_iter=3, trainer_params=checkpointing(tmp_path)).fit(data[0])
+    with pytest.raises(ValueError, match="gave 211 rows once, and 210"):
+        mixture(random_state=0).fit(data[1], ckpt_path=tmp_path / "epoch=1.ckpt")
 
 
 @pytest.mark.parametrize("name", ["min_epochs", "min_steps"])
@@ -214,7 +294,7 @@ def test_a_killed_process(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"a text, and no checkpoint", b"PK\x03\x04 and no more"])
 def test_another_file_is_refused(X, tmp_path, content):
     (tmp_path / "other").write_bytes(content)
-    with pytest.raises(ValueError, match="not a checkpoint that Lightning has saved"):
+    with pytest.raises(ValueError, match="other is damaged, or not a checkpoint that Lightning"):
         mixture().fit(X, ckpt_path=tmp_path / "other")
 
 
@@ -255,9 +335,10 @@ def test_a_limit_of_steps_is_one_of_iterations(X, tmp_path, batch_size, options)
 
 
 def test_a_last_checkpoint_that_is_not_there_is_told_of(X, tmp_path):
-    params = {"enable_checkpointing": True, "default_root_dir": tmp_path}
-    with pytest.warns(UserWarning, match="there is no last checkpoint available"):
-        mixture(random_state=0, trainer_params=params).fit(X, ckpt_path="last")
+    for enable_checkpointing in (False, True):
+        params = {"enable_checkpointing": enable_checkpointing, "default_root_dir": tmp_path}
+        with pytest.warns(UserWarning, match="there is no last checkpoint available"):
+            mixture(random_state=0, trainer_params=params).fit(X, ckpt_path="last")
 
 
 def test_a_metric_that_nobody_logs_is_told_of(X, tmp_path):

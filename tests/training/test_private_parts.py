@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from sklearn_torch_gmm import GaussianMixture
 from sklearn_torch_gmm.training import private_parts, quiet
@@ -165,3 +166,13 @@ def test_signals_are_told_before_each_batch_by_a_method_of_this_name():
     assert trainer.strategy.model is trainer.strategy.lightning_module
     if is_new:
         assert loop._broadcast_sigterm_tensor is private_parts._do_nothing
+
+
+def test_words_for_checkpoints_are_paths_before_the_fit(tmp_path):
+    params = {"callbacks": [ModelCheckpoint(tmp_path, save_last=True)]}
+    trainer = make_trainer(params, max_epochs=1)
+    with pytest.warns(UserWarning, match="no last checkpoint"):
+        assert private_parts.find_checkpoint(trainer, "last") is None
+    (tmp_path / "last.ckpt").touch()
+    assert private_parts.find_checkpoint(trainer, "last") == str(tmp_path / "last.ckpt")
+    assert private_parts.find_checkpoint(trainer, tmp_path / "other") == str(tmp_path / "other")

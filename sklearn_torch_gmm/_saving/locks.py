@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -91,7 +92,12 @@ else:
         return None
 
     def _check_place(path: Path) -> None:
-        if path.is_symlink() or (path.exists() and not path.is_file()):
+        try:
+            # Asked once: the lock may come and go between two questions.
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(mode):
             msg = "This stands in the place of a lock that saves need: remove it"
             raise FileExistsError(errno.EEXIST, msg, str(path))
 

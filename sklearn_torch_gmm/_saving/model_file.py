@@ -19,7 +19,7 @@ from torch import Tensor
 
 import sklearn_torch_gmm
 from sklearn_torch_gmm._saving.locks import locked
-from sklearn_torch_gmm.core.files import replace_file, sync_directory
+from sklearn_torch_gmm.core.files import obstacle_to, replace_file, sync_directory
 from sklearn_torch_gmm.core.model import MODEL_FILE
 from sklearn_torch_gmm.core.serialization import dump_tensors, read_tensors
 
@@ -75,13 +75,11 @@ def write_model(
 
 def _check_place(directory: Path) -> None:
     """Raise OSError, naming what to remove, unless a directory is there or can be made."""
-    for place in (directory, *directory.parents):
-        if place.is_dir():
-            return
-        if os.path.lexists(place):
-            kind = "a link to nothing" if place.is_symlink() else "this is a file"
-            msg = f"A model is saved to a directory, and {kind}: remove it, or give another path"
-            raise NotADirectoryError(errno.ENOTDIR, msg, str(place))
+    obstacle = obstacle_to(directory)
+    if obstacle is not None:
+        kind = "this is a link to nothing" if obstacle.is_symlink() else "this is a file"
+        msg = f"A model is saved to a directory, and {kind}: remove it, or give another path"
+        raise NotADirectoryError(errno.ENOTDIR, msg, str(obstacle))
 
 
 def _content(class_name: str, parts: Mapping[PartName, Part]) -> bytes:

@@ -41,17 +41,29 @@ def check_regular_file(path: Path, *, follow_links: bool = False) -> None:
         raise OSError(errno.EINVAL, msg, str(path))
 
 
+def obstacle_to(directory: Path) -> Path | None:
+    """Return what is in the place of a directory or of one of its parents, if anything is."""
+    for place in (directory, *directory.parents):
+        try:
+            # Asked once: another process may make the directory between two questions.
+            mode = place.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            if place.is_symlink():
+                return place
+        else:
+            return None if stat.S_ISDIR(mode) else place
+    return None
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file so that readers always see either the old one or the new one.
 
     Several processes may write to one place: the last of them to be done stays.
     """
-    for place in path.parents:
-        if place.is_dir():
-            break
-        if place.exists():
-            msg = "A file stands in the place of a directory: remove it, or give another path"
-            raise NotADirectoryError(errno.ENOTDIR, msg, str(place))
+    obstacle = obstacle_to(path.parent)
+    if obstacle is not None:
+        msg = "A file stands in the place of a directory: remove it, or give another path"
+        raise NotADirectoryError(errno.ENOTDIR, msg, str(obstacle))
     if not path.parent.is_dir():
         # Otherwise the error would name the file beside it.
         msg = "The directory of this file is missing: make it, or give another path"

@@ -33,7 +33,8 @@ def go(*processes):
 def end(process):
     """The output of a process that must end by itself, without an error."""
     output, errors = process.communicate(timeout=300)
-    assert (process.returncode, errors) == (0, "")
+    assert process.returncode == 0, errors
+    assert errors == ""
     return output
 
 

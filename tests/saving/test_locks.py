@@ -120,3 +120,23 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     with locked(tmp_path / "lock"), locked(tmp_path / "lock"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the lock of POSIX")
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_lock_that_goes_between_two_looks_at_it(tmp_path, monkeypatch, number):
+    """Another process may give it back at any time, which is no error."""
+    lock, looks, look = tmp_path / "lock", [], type(tmp_path).stat
+    lock.touch()
+
+    def last_look(path, **options):
+        found = look(path, **options)
+        looks.append(path)
+        if len(looks) == number:
+            os.unlink(lock)  # noqa: PTH108
+        return found
+
+    monkeypatch.setattr(type(lock), "stat", last_look)
+    with locked(lock):
+        pass
+    assert looks

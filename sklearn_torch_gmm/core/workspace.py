@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core import processor
-from sklearn_torch_gmm.core.forks import expect_forks
+from sklearn_torch_gmm.core.processes import expect_forks
 
 ACCELERATOR_CHUNK_BYTES = 256 * 2**20
 """Working memory of a chunk of rows on accelerators, where calls are expensive and memory is fast.

@@ -23,7 +23,7 @@ import torch
 from sklearn import config_context, get_config
 from sklearn.cluster import KMeans, kmeans_plusplus
 
-from sklearn_torch_gmm.core.forks import is_in_fork
+from sklearn_torch_gmm.core.processes import is_in_fork
 from sklearn_torch_gmm.em.first_m_step import Labels
 from sklearn_torch_gmm.em.threads import libraries, one_blas_thread, one_openmp_thread
 from sklearn_torch_gmm.rows.source import StartingRows

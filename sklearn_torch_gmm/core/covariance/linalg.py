@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.forks import expect_forks
+from sklearn_torch_gmm.core.processes import expect_forks
 
 
 @lru_cache(maxsize=64)

@@ -22,7 +22,6 @@ from sklearn_torch_gmm.core.device import as_if_alone
 from sklearn_torch_gmm.core.processes import end_with_parent
 from sklearn_torch_gmm.rows.source import Batch, Batches
 
-
 SECONDS_FOR_A_READER = 1.0
 """Time that an interrupted fit waits for the batch that a thread is reading."""
 

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from sklearn_torch_gmm import GaussianMixture
+from tests.rows.examples import no_workers_are_left
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked"),
@@ -80,7 +81,7 @@ def fit(data, **options):
 def test_a_worker_that_dies_is_an_error(kind, how):
     with pytest.raises(RuntimeError, match=r"DataLoader.*(exited|ended|killed)"):
         fit(kind(how), num_workers=1)
-    assert multiprocessing.active_children() == []
+    assert no_workers_are_left()
 
 
 @pytest.mark.usefixtures("capfd")
@@ -89,7 +90,7 @@ def test_a_worker_of_a_loader_that_dies_is_an_error(how):
     loader = DataLoader(Table(how), batch_size=50, num_workers=1)
     with pytest.raises(RuntimeError, match=r"DataLoader.*(exited|ended|killed)"):
         fit(loader)
-    assert multiprocessing.active_children() == []
+    assert no_workers_are_left()
 
 
 def test_an_error_of_the_data_keeps_its_type():
@@ -162,5 +163,5 @@ def test_an_interrupt_ends_a_fit_whose_store_blocks(kind):
     with pytest.raises(KeyboardInterrupt):
         fit(data, num_workers=0 if kind is BlockingStore else 1)
     assert time.monotonic() - times[0] < 2
-    assert multiprocessing.active_children() == []
+    assert no_workers_are_left()
     thread.join()

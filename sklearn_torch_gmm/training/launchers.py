@@ -11,7 +11,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -234,18 +235,30 @@ class ScriptLauncher(_SubprocessScriptLauncher):
                 self._call_children_scripts()
             _Observer(os.getpid(), self.procs, sleep_period=1).start()
         _set_num_threads_if_needed(num_processes=self.num_processes)
-        parent = os.environ.get(PARENT_VARIABLE)
-        outlive = None if parent is None else end_with_parent(int(parent))
         ScriptLauncher.is_running = True
         try:
-            result = function(*args, **kwargs)
-            if outlive is not None:
-                outlive()
+            with _ending_with_parent():
+                result = function(*args, **kwargs)
             # No process leaves, and may then end, while others still depend on it.
             trainer.strategy.barrier()
             return result
         finally:
             ScriptLauncher.is_running = False
+
+
+@contextmanager
+def _ending_with_parent() -> Iterator[None]:
+    """Let a copy of the script, or a process of torchrun, end with the one that started it."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is None and not torch.distributed.is_torchelastic_launched():
+        # The parent may be a shell, which a fit outlives.
+        yield
+        return
+    outlive = end_with_parent(None if parent is None else int(parent))
+    try:
+        yield
+    finally:
+        outlive()
 
 
 class _Observer(_ChildProcessObserver):

@@ -16,6 +16,8 @@ from tests.faults import program
 
 MARK = "SKLEARN_TORCH_GMM_FAULTS"
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
 
 @dataclass
 class Run:
@@ -68,6 +70,8 @@ def start(
     """
     handler = signal.SIG_IGN if ignores_interrupts else signal.SIG_DFL
     run = Run(folder)
+    launcher = TORCHRUN if strategy == "torchrun" else []
+    command = [sys.executable, *launcher, program.__file__, str(folder), strategy, *arguments]
     (folder / "tmp").mkdir()
     for node in range(2 if strategy == "nodes" else 1):
         inherited = {
@@ -82,7 +86,7 @@ def start(
         with (folder / f"stderr-{node}").open("w") as messages:
             run.callers.append(
                 subprocess.Popen(
-                    [sys.executable, program.__file__, str(folder), strategy, *arguments],
+                    command,
                     env=inherited | own | environment,
                     stdout=messages,
                     stderr=messages,

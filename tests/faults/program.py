@@ -17,7 +17,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from sklearn_torch_gmm import GaussianMixture
 
-START_METHODS = {"ddp": "popen", "ddp_spawn": "spawn", "ddp_fork": "fork", "nodes": "popen"}
+START_METHODS = {"ddp_spawn": "spawn", "ddp_fork": "fork"}
 
 EPOCH = 2
 """The iteration in which something happens; the ones before it have left checkpoints."""
@@ -82,7 +82,8 @@ class Strategy(DDPStrategy):
 
     def __init__(self, tell: Tell, name: str) -> None:
         seconds = int(os.environ.get("FAULTS_TIMEOUT", "1800"))
-        super().__init__(start_method=START_METHODS[name], timeout=timedelta(seconds=seconds))
+        start_method = START_METHODS.get(name, "popen")
+        super().__init__(start_method=start_method, timeout=timedelta(seconds=seconds))
         self.tell = tell
 
     def setup_environment(self) -> None:

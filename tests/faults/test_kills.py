@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -46,6 +48,20 @@ def limit(strategy, number, target, moment):
     return None
 
 
+SCRIPT = """
+import os, time
+from pathlib import Path
+from sklearn_torch_gmm import GaussianMixture
+
+params = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
+X = [[0.0], [1.0], [2.0]]
+GaussianMixture(1, trainer_params=params).fit(X)
+if os.environ["LOCAL_RANK"] == "1":
+    time.sleep(5)
+    Path(__file__).with_name("done").touch()
+"""
+
+
 @pytest.fixture
 def port():
     with socket.socket() as free:
@@ -76,7 +92,9 @@ def assert_all_is_over(run, seconds=SECONDS):
     # Neither a fit that was ended returns, nor does a program that was ended succeed.
     assert not list(run.folder.glob("returned-*"))
     assert all(caller.wait() != 0 for caller in run.callers)
-    assert not list((run.folder / "tmp").iterdir())
+    # Where torchrun is told of no folder for the output of its processes, it leaves one.
+    names = [path.name for path in (run.folder / "tmp").iterdir()]
+    assert [name for name in names if not name.startswith("torchelastic_")] == []
     checkpoint = run.folder / "checkpoints" / "last.ckpt"
     if checkpoint.exists():
         X = np.random.default_rng(0).normal(size=(200, 2))
@@ -146,6 +164,23 @@ def test_a_process_that_no_longer_answers_ends_the_others_after_the_timeout(begi
         # The link is there again, and the other end is not.
         os.kill(run.rank(1), signal.SIGCONT)
     assert_all_is_over(run)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
+def test_processes_of_torchrun_end_with_it(begin, number):
+    run = begin("torchrun", "sum", ignores_interrupts=True)
+    run.callers[0].send_signal(number)
+    assert_all_is_over(run)
+
+
+def test_a_copy_of_a_script_may_outlive_it(tmp_path):
+    """Only until the end of the fit do the processes depend on each other."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    subprocess.run([sys.executable, script], check=True, timeout=SECONDS_TO_BEGIN)
+    assert not (tmp_path / "done").exists()
+    assert until((tmp_path / "done").exists, SECONDS) is not None
 
 
 def test_nothing_ends_too_early(begin):

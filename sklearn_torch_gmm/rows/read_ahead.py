@@ -10,7 +10,15 @@ from threading import Thread
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+)
 
 from sklearn_torch_gmm._private_parts import (
     end_workers,
@@ -21,6 +29,9 @@ from sklearn_torch_gmm._private_parts import (
 from sklearn_torch_gmm.core.device import as_if_alone
 from sklearn_torch_gmm.core.processes import end_with_parent
 from sklearn_torch_gmm.rows.source import Batch, Batches
+
+SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler)
+"""Samplers whose length is certain to be the number of rows that they name."""
 
 SECONDS_FOR_A_READER = 1.0
 """Time that an interrupted fit waits for the batch that a thread is reading."""
@@ -128,7 +139,7 @@ class LoadedBatches(Batches):
                 raise RuntimeError(msg) from error
             yield item
             number += 1
-        expected = num_batches(self._loader)
+        expected = _num_batches(self._loader)
         if expected is not None and number < expected:
             msg = (
                 f"The DataLoader gave {number} of {expected} batches: its dataset or collate_fn "
@@ -165,12 +176,12 @@ def loader_of_batches(
     )
 
 
-def num_batches(loader: DataLoader[Any]) -> int | None:
+def _num_batches(loader: DataLoader[Any]) -> int | None:
     """The number of batches in a pass, or None if the loader does not know it for certain."""
-    is_stream = isinstance(loader.dataset, IterableDataset)
-    if is_stream or type(loader.batch_sampler) is not BatchSampler:
-        return None
-    return len(loader)
+    order = getattr(loader.batch_sampler, "sampler", None)
+    is_table = not isinstance(loader.dataset, IterableDataset)
+    is_known = is_table and type(loader.batch_sampler) is BatchSampler and type(order) in SAMPLERS
+    return len(loader) if is_known else None
 
 
 def _end_with_parent(worker: int) -> None:

@@ -55,11 +55,12 @@ class Tell:
         self.ending, self.ranks = ending, ranks
 
     def reached(self, moment: str, rank: int) -> None:
-        if moment != self.moment:
+        place = self.folder / f"rank-{rank}"
+        if moment != self.moment or place.exists():
             return
         part = self.folder / f"part-{rank}"
         part.write_text(str(os.getpid()))
-        part.rename(self.folder / f"rank-{rank}")
+        part.rename(place)
         if self.ending is not None and str(rank) in self.ranks:
             ENDINGS[self.ending]()
         # The others wait for the last process, in the rendezvous or in a sum.

@@ -28,6 +28,9 @@ SECONDS = 10
 SECONDS_TO_BEGIN = 120
 """Time that a busy machine may take to import everything in each process."""
 
+TIMEOUT = 20
+"""Timeout of the strategy, which is also that for the processes to meet."""
+
 LIMITS = {
     "rendezvous": "a process that waits for another node hears of nothing before they have met",
     "sum": "a node hears of the end of another one in its next sum",
@@ -155,9 +158,9 @@ def test_processes_that_end_without_an_answer(begin, strategy, ending, ranks, mo
 @pytest.mark.parametrize("strategy", ["ddp", "nodes"])
 def test_a_process_that_no_longer_answers_ends_the_others_after_the_timeout(begin, strategy):
     """A process that is stopped is to the others what a cut link is: open, and silent."""
-    run = begin(strategy, "iteration", "SIGSTOP", "1", FAULTS_TIMEOUT="5")
+    run = begin(strategy, "iteration", "SIGSTOP", "1", FAULTS_TIMEOUT=str(TIMEOUT))
     first = run.callers[0]
-    assert until(lambda: first.poll() is not None, 5 + SECONDS) is not None
+    assert until(lambda: first.poll() is not None, TIMEOUT + SECONDS) is not None
     assert first.returncode != 0
     assert "imed out" in run.messages()
     if strategy == "nodes":

@@ -151,6 +151,8 @@ def test_orphans_that_ignore_interrupts_end(begin, strategy, moment):
 def test_processes_that_end_without_an_answer(begin, strategy, ending, ranks, moment):
     if strategy == "ddp" and "0" in ranks and ending != "KeyboardInterrupt":
         pytest.skip("the first process is the script itself, which ends as it wants to")
+    if strategy == "ddp" and "0" in ranks and moment == "rendezvous":
+        pytest.skip("the first process ends before the copy that it has started has begun")
     assert_all_is_over(begin(strategy, moment, ending, ranks))
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from threading import Timer
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +20,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
 
 __all__ = ["Interval", "InvalidParameterError", "StrOptions", "check_matplotlib_support"]
 
@@ -24,6 +28,9 @@ Estimator = TypeVar("Estimator", bound=BaseEstimator)
 
 GLOBAL_RANDOM_STATE: np.random.RandomState = np.random.mtrand._rand
 """The state that ``numpy.random.seed`` seeds, and that ``check_random_state(None)`` returns."""
+
+SECONDS_FOR_WORKERS = 1.0
+"""Time in which the processes of a loader may end by themselves."""
 
 
 def validate_parameters(estimator: BaseEstimator) -> None:
@@ -67,6 +74,36 @@ def forget_iterator(loader: DataLoader[Any]) -> None:
 
 
 def end_workers(iterator: Any) -> None:
-    """End the processes of a loader's iterator, even while a traceback still refers to it."""
-    if hasattr(iterator, "_shutdown_workers"):
+    """End the processes of a loader's iterator, even while a traceback still refers to it.
+
+    A process that does not end by itself, since its dataset blocks, is killed; torch would wait for
+    five seconds.
+    """
+    if not hasattr(iterator, "_shutdown_workers"):
+        return
+    # Otherwise torch would take the killed process for one that has failed.
+    if iterator._worker_pids_set:
+        signal_handling._remove_worker_pids(id(iterator))
+        iterator._worker_pids_set = False
+    timer = Timer(SECONDS_FOR_WORKERS, _kill, [iterator._workers])
+    timer.start()
+    try:
         iterator._shutdown_workers()
+    finally:
+        timer.cancel()
+
+
+def _kill(workers: list[BaseProcess]) -> None:
+    for worker in workers:
+        worker.kill()
+
+
+def exit_codes(iterator: Any) -> list[int]:
+    """The exit codes of the processes of a loader's iterator that have ended."""
+    workers: list[BaseProcess] = getattr(iterator, "_workers", [])
+    # A process closes what it shares with others some time before it has ended.
+    ending = wait([worker.sentinel for worker in workers], SECONDS_FOR_WORKERS)
+    for worker in workers:
+        if worker.sentinel in ending:
+            worker.join(SECONDS_FOR_WORKERS)
+    return [worker.exitcode for worker in workers if worker.exitcode is not None]

@@ -1,4 +1,4 @@
-"""Random numbers: fixed, and opened by SKLEARN_TORCH_GMM_TEST_SEED=<number>."""
+"""Random numbers, fixed or opened by SKLEARN_TORCH_GMM_TEST_SEED=<number>, and which tests run."""
 
 import os
 
@@ -29,3 +29,12 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(SEED)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of faults, which take minutes, unless a marker expression names them."""
+    if "faults" in config.getoption("markexpr"):
+        return
+    left_out = [item for item in items if "faults" in item.keywords]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if "faults" not in item.keywords]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core import processor
+from sklearn_torch_gmm.core.processes import expect_forks
 
 ACCELERATOR_CHUNK_BYTES = 256 * 2**20
 """Working memory of a chunk of rows on accelerators, where calls are expensive and memory is fast.
@@ -116,6 +117,7 @@ class Workspace:
         chunk_bytes: int | None = None,
         num_lanes: int | None = None,
     ) -> None:
+        expect_forks()
         is_processor = device.type == "cpu"
         if chunk_bytes is None:
             chunk_bytes = processor.chunk_bytes() if is_processor else ACCELERATOR_CHUNK_BYTES

@@ -24,6 +24,7 @@ from sklearn import config_context, get_config
 from sklearn.cluster import KMeans, kmeans_plusplus
 
 from sklearn_torch_gmm._private_parts import fit_unrecorded
+from sklearn_torch_gmm.core.processes import is_in_fork
 from sklearn_torch_gmm.em.first_m_step import Labels
 from sklearn_torch_gmm.em.offsets import KEEPS_HALF, origin_of
 from sklearn_torch_gmm.em.threads import libraries, one_blas_thread, one_openmp_thread
@@ -95,7 +96,8 @@ def _threads_for(data: StartingRows, num_components: int) -> Iterator[None]:
         candidates = 2 + int(math.log(num_components))
         if data.rows.size * candidates > LARGEST_OF_ONE_BLAS_THREAD:
             limits.enter_context(one_blas_thread())
-        if data.rows.size * num_components <= LARGEST_OF_ONE_THREAD:
+        # In a fork, K-means would wait for threads that have run K-means in its parent.
+        if data.rows.size * num_components <= LARGEST_OF_ONE_THREAD or is_in_fork():
             limits.enter_context(one_openmp_thread())
         yield
 

@@ -15,6 +15,7 @@ and with OpenBLAS's. Work that is too small to be divided is faster without any 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,6 +28,16 @@ from sklearn_torch_gmm.core.fast_step import SMALL_PRODUCT
 _lock = threading.Lock()
 _users = 0
 _keeper: _Keeper | None = None
+
+
+def _renew_lock() -> None:
+    """In the child of a fork, the thread that may have held the lock does not exist."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @cache

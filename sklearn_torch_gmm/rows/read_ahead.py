@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+)
 
-from sklearn_torch_gmm._private_parts import end_workers, forget_iterator, persistent_iterator
+from sklearn_torch_gmm._private_parts import (
+    end_workers,
+    exit_codes,
+    forget_iterator,
+    persistent_iterator,
+)
 from sklearn_torch_gmm.core.device import as_if_alone
+from sklearn_torch_gmm.core.processes import end_with_parent
 from sklearn_torch_gmm.rows.source import Batch, Batches
+
+SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler)
+"""Samplers whose length is certain to be the number of rows that they name."""
+
+SECONDS_FOR_A_READER = 1.0
+"""Time that an interrupted fit waits for the batch that a thread is reading."""
 
 
 class ReadAhead(Batches):
@@ -30,13 +51,31 @@ class ReadAhead(Batches):
         return self._num_batches
 
     def __iter__(self) -> Iterator[Batch]:
-        with ThreadPoolExecutor(1) as thread:
-            coming = thread.submit(self._read, 0)
+        wanted: SimpleQueue[int | None] = SimpleQueue()
+        found: SimpleQueue[tuple[Batch, None] | tuple[None, BaseException]] = SimpleQueue()
+        # A daemon, since neither a fit nor the program must wait for a store that never answers.
+        thread = Thread(target=self._read_wanted, args=(wanted, found), daemon=True)
+        thread.start()
+        try:
+            wanted.put(0)
             for index in range(1, self._num_batches + 1):
-                batch = coming.result()
+                batch, error = found.get()
+                if batch is None:
+                    assert error is not None
+                    raise error
                 if index < self._num_batches:
-                    coming = thread.submit(self._read, index)
+                    wanted.put(index)
                 yield batch
+        finally:
+            wanted.put(None)
+            thread.join(SECONDS_FOR_A_READER)
+
+    def _read_wanted(self, wanted: SimpleQueue[int | None], found: SimpleQueue[Any]) -> None:
+        while (index := wanted.get()) is not None:
+            try:
+                found.put((self._read(index), None))
+            except BaseException as error:  # whatever it is, the thread of the fit raises it
+                found.put((None, error))
 
 
 class LoadedBatches(Batches):
@@ -73,12 +112,40 @@ class LoadedBatches(Batches):
             items = iter(self._loader)
         self._iterators.append(items)
         first, step = self._every
-        batches: Iterator[Batch] = islice(items, first, None, step)
+        batches: Iterator[Batch] = islice(self._whole_pass(items), first, None, step)
         if self._as_batch is not None:
             batches = map(self._as_batch, batches, count(first, step))
         if self._empty is not None:
             yield next(batches, self._empty)
         yield from batches
+
+    def _whole_pass(self, items: Iterator[Any]) -> Iterator[Any]:
+        """The items; raises an error if a process of the loader has ended before the last."""
+        number = 0
+        while True:
+            try:
+                item = next(items)
+            except StopIteration:
+                break
+            except (OSError, EOFError) as error:
+                # torch may notice the end of a process only by the memory that it has shared.
+                codes = exit_codes(items)
+                if not codes:
+                    raise
+                msg = (
+                    "A worker process of the DataLoader has ended while it read rows (exit code "
+                    f"{', '.join(map(str, codes))})."
+                )
+                raise RuntimeError(msg) from error
+            yield item
+            number += 1
+        expected = _num_batches(self._loader)
+        if expected is not None and number < expected:
+            msg = (
+                f"The DataLoader gave {number} of {expected} batches: its dataset or collate_fn "
+                "has raised StopIteration, which ends the pass."
+            )
+            raise ValueError(msg)
 
     def close(self, keep: Any = None) -> None:
         """End the loader's processes, even if a traceback still references them."""
@@ -103,9 +170,22 @@ def loader_of_batches(
         multiprocessing_context=_start_method() if num_workers > 0 else None,
         collate_fn=_unchanged,
         pin_memory=device.type == "cuda",
+        worker_init_fn=_end_with_parent if num_workers > 0 else None,
         # Without its own generator, a loader would advance torch's global random state.
         generator=torch.Generator(),
     )
+
+
+def _num_batches(loader: DataLoader[Any]) -> int | None:
+    """The number of batches in a pass, or None if the loader does not know it for certain."""
+    order = getattr(loader.batch_sampler, "sampler", None)
+    is_table = not isinstance(loader.dataset, IterableDataset)
+    is_known = is_table and type(loader.batch_sampler) is BatchSampler and type(order) in SAMPLERS
+    return len(loader) if is_known else None
+
+
+def _end_with_parent(worker: int) -> None:
+    end_with_parent()
 
 
 def _start_method() -> str | None:

@@ -7,8 +7,9 @@ from os import PathLike
 from sklearn_torch_gmm.em.loop import Job
 from sklearn_torch_gmm.em.restarts import Restart
 from sklearn_torch_gmm.training.checkpoints import check_file
+from sklearn_torch_gmm.training.launchers import starts_processes
 from sklearn_torch_gmm.training.module import EMModule
-from sklearn_torch_gmm.training.private_parts import find_checkpoint, starts_processes
+from sklearn_torch_gmm.training.private_parts import find_checkpoint
 from sklearn_torch_gmm.training.trainer import make_trainer, run_trainer
 
 

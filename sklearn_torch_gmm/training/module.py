@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
@@ -25,12 +26,12 @@ from sklearn_torch_gmm.training.checkpoints import (
     restore_random_state,
     seal,
 )
-from sklearn_torch_gmm.training.private_parts import (
-    OneLoader,
-    communicate_between_epochs_only,
-    is_in_forked_process,
-)
+from sklearn_torch_gmm.training.launchers import is_in_forked_process
+from sklearn_torch_gmm.training.private_parts import OneLoader, communicate_between_epochs_only
 from sklearn_torch_gmm.training.trainer import must_stop
+
+LONGEST_WAIT = timedelta(seconds=1)
+"""Time for which a process that waits for the sums of others does not hear Ctrl-C."""
 
 
 @dataclass
@@ -306,7 +307,12 @@ class EMModule(pl.LightningModule):
 
     def _over_processes(self, values: Tensor, how: str) -> None:
         operation = {"sum": torch.distributed.ReduceOp.SUM, "max": torch.distributed.ReduceOp.MAX}
-        torch.distributed.all_reduce(values, op=operation[how])
+        work = torch.distributed.all_reduce(values, op=operation[how], async_op=True)
+        while values.is_cpu and not work.is_completed():
+            # Between two waits, Python hears Ctrl-C and other signals.
+            with suppress(RuntimeError):
+                work.wait(LONGEST_WAIT)
+        work.wait()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let damage be found when the checkpoint is loaded."""

@@ -8,6 +8,7 @@ the last fit that needs them removes them.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import warnings
@@ -75,6 +76,16 @@ _warning_filters: tuple[tuple[Any, ...], ...] = (
 )
 _lock = threading.Lock()
 _users = 0
+
+
+def _renew_lock() -> None:
+    """In the child of a fork, the thread that may have held the lock does not exist."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _install() -> None:

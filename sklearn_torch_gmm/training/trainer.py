@@ -16,7 +16,8 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from sklearn_torch_gmm.core.device import automatic_accelerator
-from sklearn_torch_gmm.training.private_parts import QuietTrainer, leave_nothing_behind
+from sklearn_torch_gmm.training.launchers import end_together
+from sklearn_torch_gmm.training.private_parts import QuietTrainer
 from sklearn_torch_gmm.training.trainer_params import as_list, check_trainer_params, refusals
 
 QUIET_DEFAULTS: dict[str, Any] = {
@@ -82,7 +83,7 @@ def _made(params: Mapping[str, Any]) -> pl.Trainer:
         # Otherwise Lightning takes a job under SLURM for one of many nodes, and waits for them.
         params["plugins"] = [LightningEnvironment()]
     trainer = QuietTrainer(**params)
-    leave_nothing_behind(trainer)
+    end_together(trainer)
     return trainer
 
 
@@ -111,9 +112,6 @@ def run_trainer(
             trainer.fit(module, ckpt_path=None if ckpt_path is None else str(ckpt_path))
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
-            launcher = trainer.strategy.launcher
-            if launcher is not None:
-                launcher.kill(signal.SIGKILL)
             raise error.__context__ from None
         raise
     except MisconfigurationException as error:

@@ -1,6 +1,5 @@
 """A fit that is broken off leaves the estimator as it was, and nothing running."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -12,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tests.faces import FACES, make
+from tests.rows.examples import no_workers_are_left
 from tests.training.test_quiet import global_state
 
 both_faces = pytest.mark.parametrize("face", FACES)
@@ -122,7 +122,7 @@ def test_readers_are_ended(face, X, error):
     mixture = interrupted(face, "on_train_batch_end", error, num_workers=2)
     with pytest.raises(KeyboardInterrupt if error is signal.SIGINT else type(error)):
         mixture.fit(Rows(X))
-    assert multiprocessing.active_children() == []
+    assert no_workers_are_left()
     # The threads that fed the processes have been told, and end when they have heard it.
     for thread in set(threading.enumerate()) - before:
         thread.join(timeout=60)

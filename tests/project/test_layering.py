@@ -35,11 +35,12 @@ MOST_LINES = 400
 
 PRIVATE_NAMES_OF_OTHERS = {
     "_parameter_constraints",  # scikit-learn's protocol for estimators
+    "_exit",  # Python: os._exit ends a process from any thread
     "_replace",  # Python: named tuples
 }
 """Names that other people's libraries give out, although they begin as private ones do."""
 
-PRIVATE_PARTS = {"_private_parts.py", "training/private_parts.py"}
+PRIVATE_PARTS = {"_private_parts.py", "training/launchers.py", "training/private_parts.py"}
 """Where private parts of other people's libraries are used."""
 
 MOST_IMPORTS_INSIDE_FUNCTIONS = 5

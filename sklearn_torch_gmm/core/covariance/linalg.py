@@ -8,6 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.processes import expect_forks
+
 
 @lru_cache(maxsize=64)
 def symmetric_pairs(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -76,6 +78,7 @@ def inverse_cholesky(covariances: Tensor) -> tuple[Tensor, Tensor]:
 
     U is upper triangular; the mask ``[...]`` holds bools.
     """
+    expect_forks()
     lower, info = torch.linalg.cholesky_ex(covariances)
     inverse = torch.linalg.solve_triangular(lower, identity_like(lower), upper=False)
     # The squared diagonal holds the variance of each feature given the previous ones; for a

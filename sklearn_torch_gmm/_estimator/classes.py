@@ -16,7 +16,7 @@ from torch import Tensor
 from sklearn_torch_gmm._estimator.inference import inference_of
 from sklearn_torch_gmm._estimator.validation import like_input, rows_of, validate_rows
 from sklearn_torch_gmm.core.inference import Inference
-from sklearn_torch_gmm.rows.tensors import as_tensor
+from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
 
 UNLABELLED = -1
 """scikit-learn's label of samples whose class is unknown."""
@@ -148,7 +148,7 @@ class ClassInference:
 
     def answer(self, values: Tensor) -> Any:
         """Values in the type that scikit-learn answers the data with."""
-        return like_input(values, self.X, self._mixture._vocabulary)
+        return like_input(values, device_of(self.X), self._mixture._vocabulary)
 
     def _empty(self) -> Tensor:
         return self._rows.new_empty(self._rows.shape[0], len(self._classes))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +11,19 @@ from sklearn.mixture import BayesianGaussianMixture as ScikitLearnMixture
 from torch import Tensor
 
 from sklearn_torch_gmm._estimator import posterior
-from sklearn_torch_gmm._estimator.constraints import Numbers
-from sklearn_torch_gmm._estimator.drop_in import DropIn, InitParams, Printer, trainer_params_of
-from sklearn_torch_gmm._estimator.fitted_state import check_can_continue
-from sklearn_torch_gmm._estimator.hooks import open_to_hooks
+from sklearn_torch_gmm._estimator.drop_in import (
+    DropIn,
+    InitParams,
+    continues,
+    loop_settings_of,
+    printer_of,
+)
 from sklearn_torch_gmm._estimator.starting_values import check_strategy
 from sklearn_torch_gmm._estimator.vocabulary import starts_from_array
-from sklearn_torch_gmm._private_parts import StrOptions
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.estimation import Regularization
-from sklearn_torch_gmm.em.settings import FitSettings, LoopSettings, StartFunction, StartSettings
+from sklearn_torch_gmm.em.settings import FitSettings, StartFunction, StartSettings
 from sklearn_torch_gmm.em.variational import VariationalBayes
 
 PriorType = Literal["dirichlet_process", "dirichlet_distribution"]
@@ -176,19 +177,9 @@ default='dirichlet_process'
 
     _counterpart = ScikitLearnMixture
     _persistent_attributes = (*DropIn._persistent_attributes, *posterior.ATTRIBUTES)
-    # A subclass may override whatever scikit-learn's methods of these names call.
-    fit = open_to_hooks(DropIn.fit)
-    fit_predict = open_to_hooks(DropIn.fit_predict)
-    predict = open_to_hooks(DropIn.predict)
-    predict_proba = open_to_hooks(DropIn.predict_proba)
-    score_samples = open_to_hooks(DropIn.score_samples)
-    score = open_to_hooks(DropIn.score)
-
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **ScikitLearnMixture._parameter_constraints,
         **DropIn._parameter_constraints,
-        "n_components": [Numbers(Integral, 1)],
-        "init_params": [StrOptions(set(get_args(InitParams))), callable, "array-like"],
     }
 
     def __init__(
@@ -238,16 +229,9 @@ default='dirichlet_process'
 
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         start = StartSettings(check_strategy(self.init_params, self.n_components, "init_params"))
-        continues = self.warm_start and hasattr(self, "converged_")
         prior = posterior.prior_from(self, num_features)
-        if continues:
-            check_can_continue(
-                self,
-                (self.means_.shape[0], num_features),
-                "With warm_start=True, fit",
-                f"the data have {num_features} features",
-                "Set warm_start=False to start anew.",
-            )
+        is_continued = continues(self, num_features)
+        if is_continued:
             start = StartSettings(
                 previous=posterior.fitted_parameters(self), previous_lower_bound=self.lower_bound_
             )
@@ -257,17 +241,11 @@ default='dirichlet_process'
             start=start,
             random_state=random_state,
             # With given labels or responsibilities every restart would be the same.
-            num_init=1 if continues or starts_from_array(self) else self.n_init,
+            num_init=1 if is_continued or starts_from_array(self) else self.n_init,
             regularization=Regularization(float(self.reg_covar), "reg_covar"),
             estimation=VariationalBayes(prior),
-            loop=LoopSettings(
-                max_iter=self.max_iter,
-                tolerance=float(self.tol),
-                batch_size=self.batch_size,
-                num_workers=self.num_workers,
-                trainer_params=trainer_params_of(self),
-            ),
-            progress=Printer(self.verbose, self.verbose_interval) if self.verbose else None,
+            loop=loop_settings_of(self),
+            progress=printer_of(self),
         )
 
     def _keep_parameters(self, parameters: Any, settings: FitSettings, dtype: Any) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from numbers import Integral
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
-from sklearn_torch_gmm._estimator.constraints import Numbers
-from sklearn_torch_gmm._estimator.drop_in import DropIn, InitParams, Printer, trainer_params_of
-from sklearn_torch_gmm._estimator.fitted_state import check_can_continue, fitted_parameters
+from sklearn_torch_gmm._estimator.drop_in import (
+    DropIn,
+    InitParams,
+    continues,
+    loop_settings_of,
+    printer_of,
+)
+from sklearn_torch_gmm._estimator.fitted_state import fitted_parameters
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
 from sklearn_torch_gmm._estimator.hooks import open_to_hooks
 from sklearn_torch_gmm._estimator.starting_values import (
@@ -24,16 +28,10 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_weights,
 )
 from sklearn_torch_gmm._estimator.vocabulary import starts_from_array
-from sklearn_torch_gmm._private_parts import StrOptions
 from sklearn_torch_gmm.bayesian_mixture import BayesianGaussianMixture
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
 from sklearn_torch_gmm.em.estimation import MaximumLikelihood, Regularization
-from sklearn_torch_gmm.em.settings import (
-    FitSettings,
-    LoopSettings,
-    StartFunction,
-    StartSettings,
-)
+from sklearn_torch_gmm.em.settings import FitSettings, StartFunction, StartSettings
 
 __all__ = ["BayesianGaussianMixture", "GaussianMixture"]
 
@@ -160,22 +158,14 @@ default='kmeans'
     12.0
     """
 
-    # A subclass may override whatever scikit-learn's methods of these names call.
-    fit = open_to_hooks(BaseGaussianMixture.fit)
-    fit_predict = open_to_hooks(BaseGaussianMixture.fit_predict)
     partial_fit = open_to_hooks(BaseGaussianMixture.partial_fit)
-    predict = open_to_hooks(BaseGaussianMixture.predict)
-    predict_proba = open_to_hooks(BaseGaussianMixture.predict_proba)
-    score_samples = open_to_hooks(BaseGaussianMixture.score_samples)
-    score = open_to_hooks(BaseGaussianMixture.score)
     bic = open_to_hooks(BaseGaussianMixture.bic)
     aic = open_to_hooks(BaseGaussianMixture.aic)
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **ScikitLearnMixture._parameter_constraints,
         **BaseGaussianMixture._parameter_constraints,
-        "n_components": [Numbers(Integral, 1)],
-        "init_params": [StrOptions(set(get_args(InitParams))), callable, "array-like"],
+        **DropIn._parameter_constraints,
     }
 
     def __init__(
@@ -240,15 +230,8 @@ default='kmeans'
             means=means,
             precisions=precisions,
         )
-        continues = self.warm_start and hasattr(self, "converged_")
-        if continues:
-            check_can_continue(
-                self,
-                (self.means_.shape[0], num_features),
-                "With warm_start=True, fit",
-                f"the data have {num_features} features",
-                "Set warm_start=False to start anew.",
-            )
+        is_continued = continues(self, num_features)
+        if is_continued:
             start = StartSettings(previous=fitted_parameters(self))
             # partial_fit empties lower_bounds_: the bound of a batch cannot be compared with.
             if getattr(self, "lower_bounds_", True) and hasattr(self, "lower_bound_"):
@@ -259,7 +242,7 @@ default='kmeans'
             start=start,
             random_state=random_state,
             # With given labels or responsibilities every restart would be the same.
-            num_init=1 if continues or starts_from_array(self) else self.n_init,
+            num_init=1 if is_continued or starts_from_array(self) else self.n_init,
             regularization=Regularization(
                 float(self.reg_covar),
                 "reg_covar",
@@ -267,13 +250,7 @@ default='kmeans'
                 keep_empty=self.reg_covar > 0,
                 keep_rounding=True,
             ),
-            loop=LoopSettings(
-                max_iter=self.max_iter,
-                tolerance=float(self.tol),
-                batch_size=self.batch_size,
-                num_workers=self.num_workers,
-                trainer_params=trainer_params_of(self),
-            ),
+            loop=loop_settings_of(self),
             estimation=MaximumLikelihood(fixed_parts_of(self)),
-            progress=Printer(self.verbose, self.verbose_interval) if self.verbose else None,
+            progress=printer_of(self),
         )

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 
 from sklearn_torch_gmm._estimator import inference
 from sklearn_torch_gmm._estimator.base import BaseMixture
+from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.fitted_state import check_can_continue
+from sklearn_torch_gmm._estimator.hooks import open_to_hooks
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary
-from sklearn_torch_gmm._private_parts import parameter_names
+from sklearn_torch_gmm._private_parts import StrOptions, parameter_names
+from sklearn_torch_gmm.em.settings import LoopSettings
 
 InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
 """Names of initializations, which the classes describe."""
@@ -32,6 +37,19 @@ class DropIn(BaseMixture):
         answers_as_scikit_learn=True,
     )
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMixture._parameter_constraints,
+        "n_components": [Numbers(Integral, 1)],
+        "init_params": [StrOptions(set(get_args(InitParams))), callable, "array-like"],
+    }
+
+    # A subclass may override whatever scikit-learn's methods of these names call.
+    fit = open_to_hooks(BaseMixture.fit)
+    fit_predict = open_to_hooks(BaseMixture.fit_predict)
+    predict = open_to_hooks(BaseMixture.predict)
+    predict_proba = open_to_hooks(BaseMixture.predict_proba)
+    score_samples = open_to_hooks(BaseMixture.score_samples)
+    score = open_to_hooks(BaseMixture.score)
     sample = inference.sample
 
     def __sklearn_tags__(self) -> Tags:
@@ -53,8 +71,8 @@ class DropIn(BaseMixture):
         return params
 
 
-def trainer_params_of(mixture: BaseEstimator) -> dict[str, Any]:
-    """Return the parameters of the trainer; ValueError if they limit the iterations."""
+def loop_settings_of(mixture: BaseEstimator) -> LoopSettings:
+    """Return the settings of the loop; ValueError if `trainer_params` limit the iterations."""
     trainer_params = dict(mixture.trainer_params or {})
     if "max_epochs" in trainer_params:
         msg = (
@@ -62,7 +80,32 @@ def trainer_params_of(mixture: BaseEstimator) -> dict[str, Any]:
             f"max_iter={mixture.max_iter!r}, which has the same meaning: use only max_iter."
         )
         raise ValueError(msg)
-    return trainer_params
+    return LoopSettings(
+        max_iter=mixture.max_iter,
+        tolerance=float(mixture.tol),
+        batch_size=mixture.batch_size,
+        num_workers=mixture.num_workers,
+        trainer_params=trainer_params,
+    )
+
+
+def continues(mixture: BaseEstimator, num_features: int) -> bool:
+    """Whether a fit continues from the fitted attributes; ValueError if they do not fit it."""
+    if not (mixture.warm_start and hasattr(mixture, "converged_")):
+        return False
+    check_can_continue(
+        mixture,
+        (mixture.means_.shape[0], num_features),
+        "With warm_start=True, fit",
+        f"the data have {num_features} features",
+        "Set warm_start=False to start anew.",
+    )
+    return True
+
+
+def printer_of(mixture: BaseEstimator) -> Printer | None:
+    """Return what prints the progress of a fit, if `verbose` asks for it."""
+    return Printer(mixture.verbose, mixture.verbose_interval) if mixture.verbose else None
 
 
 class Printer:

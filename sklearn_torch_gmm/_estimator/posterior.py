@@ -80,7 +80,7 @@ def _covariance_prior(values: Any, structure: CovarianceStructure, num_features:
     )
     checked = checked.reshape(shape)
     return as_tensor(
-        check_positive_definite(checked, 1, num_features, structure, "precision")
+        check_positive_definite(checked, 1, num_features, structure, f"{structure.name} precision")
     ).double()
 
 

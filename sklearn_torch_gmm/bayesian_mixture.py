@@ -230,7 +230,7 @@ default='dirichlet_process'
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         start = StartSettings(check_strategy(self.init_params, self.n_components, "init_params"))
         prior = posterior.prior_from(self, num_features)
-        is_continued = continues(self, num_features)
+        is_continued = continues(self, self.n_components, num_features)
         if is_continued:
             start = StartSettings(
                 previous=posterior.fitted_parameters(self), previous_lower_bound=self.lower_bound_

@@ -230,7 +230,9 @@ default='kmeans'
             means=means,
             precisions=precisions,
         )
-        is_continued = continues(self, num_features)
+        # As in scikit-learn, the fitted mixture decides about the number of components.
+        fitted = len(getattr(self, "means_", ()))
+        is_continued = continues(self, fitted, num_features)
         if is_continued:
             start = StartSettings(previous=fitted_parameters(self))
             # partial_fit empties lower_bounds_: the bound of a batch cannot be compared with.

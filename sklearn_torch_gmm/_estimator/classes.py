@@ -47,6 +47,12 @@ def encode(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]
     ValueError is raised unless there are discrete classes that can be told from −1.
     """
     is_known = np.ones(len(y), dtype=bool)
+    if y.dtype.kind in "US" and (y == str(UNLABELLED)).any():
+        msg = (
+            "y has the string '-1'. NumPy turns a list of strings and numbers into strings: for "
+            "unlabelled samples pass an array of dtype object, with the number -1."
+        )
+        raise ValueError(msg)
     if y.dtype.kind not in "USb":
         is_known = np.asarray(y != UNLABELLED, dtype=bool)
     if not is_known.any():
@@ -57,13 +63,18 @@ def encode(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]
     classes, numbers = np.unique(known, return_inverse=True)
     if len(classes) == 1 and not is_known.all():
         msg = (
-            f"y has only the class {classes[0]!r} beside -1, which stands for unlabelled samples. "
-            "If -1 is a class of its own, give it another number."
+            f"y has only the class {_shown(classes[0])} beside -1, which stands for unlabelled "
+            "samples. If -1 is a class of its own, give it another number."
         )
         raise ValueError(msg)
     labels = np.full(len(y), UNLABELLED, dtype=np.int64)
     labels[is_known] = numbers
     return classes, labels
+
+
+def _shown(label: Any) -> str:
+    """A label as the user wrote it, not as a scalar of NumPy's."""
+    return repr(label.item() if isinstance(label, np.generic) else label)
 
 
 def _comparable(known: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -88,8 +99,8 @@ def check_enough_labelled(
     fewest = int(counts.argmin())
     if counts[fewest] < components_per_class:
         msg = (
-            f"Class {classes[fewest]!r} has {counts[fewest]} labelled samples of positive weight, "
-            f"fewer than n_components_per_class={components_per_class}."
+            f"Class {_shown(classes[fewest])} has {counts[fewest]} labelled samples of positive "
+            f"weight, fewer than n_components_per_class={components_per_class}."
         )
         raise ValueError(msg)
 

@@ -89,15 +89,15 @@ def loop_settings_of(mixture: BaseEstimator) -> LoopSettings:
     )
 
 
-def continues(mixture: BaseEstimator, num_features: int) -> bool:
-    """Whether a fit continues from the fitted attributes; ValueError if they do not fit it."""
+def continues(mixture: BaseEstimator, num_components: int, num_features: int) -> bool:
+    """Whether a fit continues from the fitted attributes; ValueError if their sizes are others."""
     if not (mixture.warm_start and hasattr(mixture, "converged_")):
         return False
     check_can_continue(
         mixture,
-        (mixture.means_.shape[0], num_features),
+        (num_components, num_features),
         "With warm_start=True, fit",
-        f"the data have {num_features} features",
+        f"the data have {num_features} features, n_components={mixture.n_components}",
         "Set warm_start=False to start anew.",
     )
     return True

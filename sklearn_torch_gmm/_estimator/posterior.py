@@ -71,8 +71,10 @@ def prior_from(mixture: BaseEstimator, num_features: int) -> Prior:
 
 def _covariance_prior(values: Any, structure: CovarianceStructure, num_features: int) -> Tensor:
     """Return the scale of the prior in the shape of the covariances of one component."""
-    # For 'spherical' it is one number.
     checked = check_floats(values, "covariance_prior", allow_nd=True, ensure_min_samples=0)
+    if shape_of_one(structure, num_features) == () and checked.size == 1:
+        # For 'spherical' it is one number, or an array of one.
+        checked = checked.reshape(())
     shape = structure.covariance_shape(1, num_features)
     # A component's own covariance comes without the axis of the components.
     check_shape(

@@ -5,7 +5,8 @@ component's precision Λ_k, which has a Wishart distribution with ν_k degrees o
 is of the same form, so a step adds it to the sums over the rows:
 
     N_k = Σ r,  β_k = β₀ + N_k,  m_k = (β₀ m₀ + Σ r x) / β_k,  ν_k = ν₀ + N_k,
-    ν_k Σ_k = W₀ + Σ r (x − m_k)(x − m_k)ᵀ + β₀ (m_k − m₀)(m_k − m₀)ᵀ + N_k · regularization,
+    ν_k Σ_k = W₀ + Σ r (x − x̄_k)(x − x̄_k)ᵀ + β₀ N_k / β_k (x̄_k − m₀)(x̄_k − m₀)ᵀ
+              + N_k · regularization,
 
 where Σ_k⁻¹ is the mean of Λ_k. Structures other than 'full' take from the matrix what they hold,
 as scikit-learn does. E log p(x, k) is then again a log-weight plus the log-density of a Gaussian,
@@ -99,33 +100,35 @@ def posterior_step(
     # As in scikit-learn: its results change with it where the prior weighs next to nothing.
     counts = sums[..., 0] + negligible_weight(sums.dtype)
     mean_precisions = beta + counts
+    deviations = sums[..., 1 : num_features + 1] / counts.unsqueeze(-1)
     away = before.prior_mean.unsqueeze(-2) - centre
-    first = sums[..., 1 : num_features + 1] + beta.unsqueeze(-1) * away
-    shifts = first / mean_precisions.unsqueeze(-1)
+    shares = (counts / mean_precisions).unsqueeze(-1)
+    means = centre + (away + shares * (deviations - away))
     rows = counts.mean(-1, keepdim=True).expand_as(counts) if structure.is_shared else counts
     degrees = nu + rows
 
-    # The second moments of rows and prior about the centre, from which those of the mean are taken.
-    weights = beta.unsqueeze(-1).expand(*counts.shape, 1)
-    of_prior = structure.centred_second_moments(away.expand_as(first).unsqueeze(-1), weights)
+    # Σ r (x − x̄)(x − x̄)ᵀ + β₀ N / β (x̄ − m₀)(x̄ − m₀)ᵀ: about m, a strong prior would cancel it.
+    shrinkage = (beta * shares.squeeze(-1)).unsqueeze(-1)
+    residuals = (deviations - away).unsqueeze(-1)
+    between = structure.centred_second_moments(residuals, shrinkage)
     ones = torch.ones_like(beta)
     scale = structure.second_moments_of(before.prior_covariance, ones, num_features)
     amount = structure.regularize(torch.zeros_like(before.prior_covariance), regularization)
     added = structure.second_moments_of(amount, ones, num_features)
     second, scatter = sums[..., num_features + 1 :], moments.scatter
     if scatter is None:
-        second = second + of_prior + scale + counts.unsqueeze(-1) * added
+        second = second + between + scale + counts.unsqueeze(-1) * added
     else:
         # All components share the sum, in which each has its prior.
         all_rows = counts.sum(-1)[:, None, None]
-        scatter = unit.unsqueeze(-1) * scatter + of_prior + components * scale + all_rows * added
-    scaled = shifts * (mean_precisions / degrees).sqrt().unsqueeze(-1)
+        scatter = unit.unsqueeze(-1) * scatter + between + components * scale + all_rows * added
+    scaled = deviations * (counts / degrees).sqrt().unsqueeze(-1)
     covariances = structure.estimate(degrees, scaled, second, scatter)
     factors, usable = structure.precisions_cholesky(covariances, components)
     concentrations = weight_prior.posterior(counts, alpha)
     found = PosteriorParameters(
         weight_prior.expected_weights(concentrations),
-        centre + shifts,
+        means,
         covariances,
         factors,
         concentrations,

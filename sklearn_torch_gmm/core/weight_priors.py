@@ -89,7 +89,34 @@ class DirichletProcess(WeightPrior):
 
     def log_norm(self, concentrations: Tensor) -> Tensor:
         # One over the product of the beta functions of the sticks.
-        return (concentrations.sum(-2).lgamma() - concentrations.lgamma().sum(-2)).sum(-1)
+        return -log_beta(*concentrations.unbind(-2)).sum(-1)
+
+
+def log_beta(a: Tensor, b: Tensor) -> Tensor:
+    """Logarithm of the beta function, also where its gamma functions would cancel.
+
+    With Stirling's series for the larger of the two. Source: DiDonato and Morris, Algorithm 708,
+    ACM TOMS 18 (1992), section 4.
+    """
+    small, large = torch.minimum(a, b), torch.maximum(a, b)
+    total = small + large
+    ratio = small / total
+    # The terms of Stirling's series beyond x log x − x are those of a series in 1 / x.
+    remainder = _stirling_remainder(large) - _stirling_remainder(total)
+    # In an order in which no two terms are far larger than the sum.
+    change = small - small * total.log() + (large - 0.5) * torch.log1p(-ratio)
+    by_series = small.lgamma() + change + remainder
+    return torch.where(large < 10.0, small.lgamma() + large.lgamma() - total.lgamma(), by_series)
+
+
+def _stirling_remainder(x: Tensor) -> Tensor:
+    """Log Γ(x) − ((x − ½) log x − x + ½ log 2π) to eps, for x from 10 on."""
+    inverse = x.reciprocal()
+    square = inverse.square()
+    series = torch.full_like(x, -691.0 / 360360.0)
+    for coefficient in (1 / 1188.0, -1 / 1680.0, 1 / 1260.0, -1 / 360.0, 1 / 12.0):
+        series = series * square + coefficient
+    return series * inverse
 
 
 def _products_before(values: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,16 +21,16 @@ def components_of_labelled(
     Raises
     ------
     ValueError
-        If a class has fewer rows than components.
+        If a class has fewer distinct rows than components.
     """
     assert data.labels is not None
     found = np.full(len(data.labels), -1)
     for number in np.unique(classes):
         own, components = np.flatnonzero(data.labels == number), np.flatnonzero(classes == number)
-        if len(own) < len(components):
+        if not _has_distinct(data.rows[own], len(components)):
             msg = (
-                f"The start is taken from {len(own)} samples of class number {number}, which has "
-                f"{len(components)} components."
+                f"The start needs {len(components)} distinct labelled samples of each class, one "
+                f"for each of its components, and class number {number} has fewer."
             )
             raise ValueError(msg)
         if len(components) == 1:
@@ -38,3 +40,13 @@ def components_of_labelled(
         clusters = kmeans(StartingRows(data.rows[own], weights), len(components), random_state)
         found[own] = components[clusters.labels]
     return found
+
+
+def _has_distinct(rows: npt.NDArray[Any], number: int) -> bool:
+    """Whether at least this number of rows differ from each other."""
+    left = rows
+    for _ in range(number):
+        if len(left) == 0:
+            return False
+        left = left[(left != left[0]).any(axis=1)]
+    return True

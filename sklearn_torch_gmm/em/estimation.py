@@ -50,6 +50,9 @@ class Estimation(ABC):
     always_rises: ClassVar[bool]
     """Whether a fall of the bound, beyond rounding and regularization, is an error."""
 
+    bound_follows_step: ClassVar[bool]
+    """Whether the bound is computed from the parameters found, which must then be usable."""
+
     needs_entropy: ClassVar[bool]
     """Whether the bound needs the entropy of the responsibilities."""
 
@@ -120,6 +123,7 @@ class MaximumLikelihood(Estimation):
     parameters_type = MixtureParameters
     bound_name = "mean log-likelihood"
     always_rises = True
+    bound_follows_step = False
     needs_entropy = False
     tolerated_error = TOLERATED_ERROR
 

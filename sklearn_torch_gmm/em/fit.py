@@ -211,12 +211,14 @@ class Fit:
             for place, bound in enumerate(report.bounds)
             if not math.isfinite(bound)
         }
+        # What has failed first is the reason for what fails after it.
+        excluded = () if self._estimation.bound_follows_step else tuple(failures)
         negligible = negligible_weight(self._data.centre.dtype)
         if not all(report.usable) or any(count <= negligible for count in report.fewest):
             if not failures:
                 for place, component in result.empty.nonzero().tolist():
                     self.mixtures.restarts[self.mixtures.active[place]].empty.add(component)
-            failures = {**failures, **find_unusable(result, self.settings, excluded=failures)}
+            failures = {**failures, **find_unusable(result, self.settings, excluded)}
         if failures and not self.settings.goes_on_without:
             raise failures[min(failures)]
         return failures

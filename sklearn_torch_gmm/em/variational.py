@@ -50,6 +50,7 @@ class VariationalBayes(Estimation):
     parameters_type = PosteriorParameters
     bound_name = "lower bound"
     always_rises = False
+    bound_follows_step = True
     needs_entropy = True
     # The bound is a sum over the rows: an error in each of them is multiplied by their number.
     tolerated_error: ClassVar = {torch.float64: 1e-9, torch.float32: 1e-4}

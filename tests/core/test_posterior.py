@@ -75,13 +75,21 @@ def moments_of(rows, shares, centre, structure):
     return Moments((responsibilities @ features.T).unsqueeze(0), entropy, scatter, entropy=entropy)
 
 
-def step(rows, shares, covariance_type, prior=PRIORS[0], regularization=0.0, centre=(4.0, -2.0)):
+def step(
+    rows,
+    shares,
+    covariance_type,
+    prior=PRIORS[0],
+    regularization=0.0,
+    centre=(4.0, -2.0),
+    beta=0.8,
+):
     structure = get_structure(covariance_type)
     moments = moments_of(rows, shares, np.array(centre), structure)
     result = posterior_step(
         moments,
         torch.tensor(centre, dtype=torch.float64),
-        prior_only(covariance_type),
+        prior_only(covariance_type, beta=beta),
         prior,
         structure,
         regularization,
@@ -148,6 +156,33 @@ def test_the_centre_does_not_matter(rows, shares, covariance_type):
     far, _ = step(rows, shares, covariance_type, centre=(0.0, 0.0))
     for one, other in zip(near.tensors(), far.tensors(), strict=True):
         torch.testing.assert_close(one, other, **ROUNDING)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("beta", [1e5, 1e12, 1e18])
+def test_a_strong_prior_far_away_costs_no_digits(rows, shares, covariance_type, beta):
+    found, _ = step(rows, shares, covariance_type, beta=beta)
+    counts, _, means, added = by_component(rows, shares, beta=beta)
+    np.testing.assert_allclose(found.means[0], means, **ROUNDING)
+    degrees = 3.5 + (np.full(COMPONENTS, counts.mean()) if covariance_type == "tied" else counts)
+    variances = (
+        np.diagonal(added, axis1=1, axis2=2)
+        + {
+            "full": np.diagonal(scale_of("full")),
+            "tied": np.diagonal(scale_of("tied")),
+            "diag": scale_of("diag"),
+            "spherical": scale_of("spherical"),
+        }[covariance_type]
+    )
+    expected = {
+        "full": variances / degrees[:, None],
+        "tied": np.broadcast_to(variances.mean(0), variances.shape) / degrees[:, None],
+        "diag": variances / degrees[:, None],
+        "spherical": np.repeat(variances.mean(1, keepdims=True), FEATURES, 1) / degrees[:, None],
+    }[covariance_type]
+    structure = get_structure(covariance_type)
+    actual = structure.variances(found.covariances, COMPONENTS, FEATURES)[0]
+    np.testing.assert_allclose(actual, expected, **ROUNDING)
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)

@@ -1,3 +1,4 @@
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -7,6 +8,7 @@ from torch.distributions import Beta, Dirichlet
 from sklearn_torch_gmm.core.weight_priors import (
     DirichletDistribution,
     DirichletProcess,
+    log_beta,
     prior_of,
 )
 
@@ -76,6 +78,22 @@ def test_the_constant_of_sticks_is_that_of_their_beta_distributions():
     powers = (taken - 1) * half.log() + (left - 1) * half.log()
     expected = (Beta(taken, left).log_prob(half) - powers).sum(-1)
     torch.testing.assert_close(prior.log_norm(concentrations), expected, **ROUNDING)
+
+
+@pytest.mark.parametrize("a", [1.0, 7.5, 1e3, 1e7])
+@pytest.mark.parametrize("b", [1e-3, 2.0, 9.99, 10.0, 5e4, 1e10, 1e18, 1e300])
+def test_the_beta_function_is_that_of_mpmath(a, b):
+    with mpmath.workdps(400):
+        expected = float(mpmath.log(mpmath.beta(a, b))) if b < 1e20 else None
+    numbers = [torch.tensor(value, dtype=torch.float64) for value in (a, b)]
+    found = log_beta(*numbers).item()
+    assert found == log_beta(*reversed(numbers)).item()
+    if expected is None:
+        # Γ(a) b^-a, for b far beyond a.
+        expected = float(mpmath.loggamma(a)) - a * np.log(b)
+    # The gamma function of the smaller number is rounded as it is.
+    size = abs(float(mpmath.loggamma(min(a, b))))
+    assert found == pytest.approx(expected, rel=1e-14, abs=4e-16 * size + 4e-16)
 
 
 def test_a_weight_that_is_next_to_nothing_has_a_finite_logarithm():

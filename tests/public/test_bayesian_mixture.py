@@ -322,6 +322,44 @@ def test_more_components_than_rows_of_their_own(covariance_type, prior_type):
 
 
 @each_type
+@pytest.mark.parametrize(
+    "priors",
+    [
+        {"mean_precision_prior": 1e18},
+        {"mean_prior": [1e3] * 4, "mean_precision_prior": 1e5},
+        {"weight_concentration_prior": 1e10},
+        {"weight_concentration_prior": 1e300},
+    ],
+    ids=str,
+)
+def test_priors_far_stronger_than_the_data(covariance_type, priors):
+    theirs, ours = (make(cls, covariance_type, **priors).fit(X) for cls in (Theirs, Ours))
+    # Theirs have lost that many digits: 1000 standard deviations, squared.
+    assert_same_fit(ours, theirs, {"rtol": 1e-6, "atol": 1e-6}, ["means_", "covariances_"])
+
+
+def test_a_covariance_that_is_lost_is_told_as_such():
+    rows = np.random.default_rng(0).normal(size=(6, 5))
+    rows[:, 0] = 3.3
+    mixture = Ours(n_components=4, reg_covar=0, init_params="random", random_state=0)
+    with pytest.raises(ValueError, match="ill-defined empirical covariance"):
+        mixture.fit(rows)
+
+
+def test_a_warm_start_with_another_number_of_components_is_refused():
+    mixture = make(max_iter=2, warm_start=True).fit(X)
+    with pytest.raises(ValueError, match=r"n_components=5 .*Set warm_start=False"):
+        mixture.set_params(n_components=5).fit(X)
+
+
+@pytest.mark.parametrize("value", [2.0, [2.0], np.array(2.0)], ids=str)
+def test_a_number_for_spherical_covariances_may_be_an_array_of_one(value):
+    expected = make(covariance_type="spherical", covariance_prior=2.0).fit(X)
+    found = make(covariance_type="spherical", covariance_prior=value).fit(X)
+    np.testing.assert_array_equal(found.covariances_, expected.covariances_)
+
+
+@each_type
 def test_a_constant_feature(covariance_type):
     rows = np.column_stack([X[:, 0], np.full(150, 0.1)])
     ours = make(covariance_type=covariance_type, n_components=2).fit(rows)

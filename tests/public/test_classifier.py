@@ -315,11 +315,11 @@ def test_a_single_class():
         (None, "requires y to be passed, but the target y is None"),
         ([0, 1] * 20, r"same number of samples, got 30 and 40"),
         ([-1] * 30, "All labels in y are -1, for unlabelled"),
-        ([-1, 1] * 15, "only the class np.int64.1. beside -1, .* give it another number"),
+        ([-1, 1] * 15, "only the class 1 beside -1, .* give it another number"),
         ([0.5, 1.5] * 15, "Unknown label type"),
         ([0, np.nan] * 15, "Input y contains NaN"),
         (np.array(["a", 2] * 15, dtype=object), "y has strings and 2: beside strings only -1"),
-        ([0] * 29 + [1], "Class np.int64.1. has 1 labelled samples .* n_components_per_class=2"),
+        ([0] * 29 + [1], "Class 1 has 1 labelled samples .* n_components_per_class=2"),
         (np.ones((30, 2)), "y should be a 1d array"),
     ],
 )
@@ -523,3 +523,19 @@ def test_a_fit_that_has_not_converged_warns():
     X, y = draw(100)
     with pytest.warns(ConvergenceWarning, match="max_iter"):
         GaussianMixtureClassifier(max_iter=1).fit(X, hide(y, 0.5))
+
+
+def test_a_class_of_equal_samples_cannot_have_two_components():
+    X, y = [[0], [0], [0], [1], [9], [9.5], [10], [10.2]], [0, 0, 0, -1, 1, 1, 1, 1]
+    with pytest.raises(
+        ValueError, match=r"2 distinct labelled samples .* class number 0 has fewer"
+    ):
+        GaussianMixtureClassifier(2).fit(X, y)
+
+
+def test_strings_made_of_numbers_are_refused():
+    X, y = [[0.0], [1.0], [8.0], [9.0]], ["a", -1, "b", -1]
+    with pytest.raises(ValueError, match="array of dtype object"):
+        GaussianMixtureClassifier().fit(X, y)
+    fitted = GaussianMixtureClassifier().fit(X, np.array(y, dtype=object))
+    assert list(fitted.classes_) == ["a", "b"]

@@ -527,9 +527,7 @@ def test_a_fit_that_has_not_converged_warns():
 
 def test_a_class_of_equal_samples_cannot_have_two_components():
     X, y = [[0], [0], [0], [1], [9], [9.5], [10], [10.2]], [0, 0, 0, -1, 1, 1, 1, 1]
-    with pytest.raises(
-        ValueError, match=r"2 distinct labelled samples .* class number 0 has fewer"
-    ):
+    with pytest.raises(ValueError, match=r"2 distinct labelled samples .* class number 0"):
         GaussianMixtureClassifier(2).fit(X, y)
 
 

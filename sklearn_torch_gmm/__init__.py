@@ -34,13 +34,20 @@ _LAZY_IMPORTS = {
     "MixtureDisplay": "sklearn_torch_gmm.plotting",
 }
 
+_ELSEWHERE = {
+    "BayesianGaussianMixture": ": it is in sklearn_torch_gmm.mixture",
+    "KMeans": ": use sklearn.cluster.KMeans",
+    "set_logging_level": ": leave it out, a fit logs nothing",
+}
+"""Where names are that users of scikit-learn, PyCave and torchgmm look for here."""
+
 
 if not TYPE_CHECKING:
     # A type checker that saw this function would accept any name, misspelt ones included.
     def __getattr__(name: str) -> Any:
         if name in _LAZY_IMPORTS:
             return getattr(import_module(_LAZY_IMPORTS[name]), name)
-        msg = f"module {__name__!r} has no attribute {name!r}"
+        msg = f"module {__name__!r} has no attribute {name!r}{_ELSEWHERE.get(name, '')}"
         # Python needs both arguments to suggest a name with a similar spelling.
         raise AttributeError(msg, name=name, obj=sys.modules[__name__])
 

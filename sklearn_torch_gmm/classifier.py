@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn_torch_gmm._estimator.classes import (
     ClassInference,
     check_enough_labelled,
+    check_in_memory,
     checked_labels,
     encode,
 )
@@ -30,7 +31,6 @@ from sklearn_torch_gmm._private_parts import validate_parameters
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.mixture import GaussianMixture
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
-from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.sample_weight import validate_weights, weighted_rows
 from sklearn_torch_gmm.training.fit import fit_mixture
 
@@ -194,12 +194,7 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
             If the data are sparse or not numeric, or read in pieces, as a `Dataset` is.
         """
         validate_parameters(self)
-        if is_read_in_pieces(X):
-            msg = (
-                "GaussianMixtureClassifier takes samples in memory, or in a mapped file of floats, "
-                f"got a {type(X).__name__}: pass its samples as an array or a tensor."
-            )
-            raise TypeError(msg)
+        check_in_memory(X)
         with as_before_on_failure(self):
             data = self._read(X, y, sample_weight)
             components = len(self.classes_) * self.n_components_per_class

@@ -28,7 +28,6 @@ from sklearn_torch_gmm._estimator.fixed_parts import Fixed
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
-from sklearn_torch_gmm._estimator.spelling import check_names
 from sklearn_torch_gmm._estimator.validation import like_input
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, settings_of, starts_from_array
 from sklearn_torch_gmm._private_parts import parameter_names, validate_parameters
@@ -78,10 +77,6 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         "trainer_params": [dict, None],
         "random_state": ["random_state"],
     }
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        check_names(cls, kwargs)
-        return super().__new__(cls)
 
     # -- methods of the public classes ------------------------------------------------------------
 

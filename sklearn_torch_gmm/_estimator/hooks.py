@@ -23,16 +23,18 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 ONLY_OURS = ("batch_size", "num_workers", "trainer_params", "fixed")
 """Parameters that scikit-learn's class does not have; each asks for nothing by default."""
 
+PACKAGE = __name__.partition(".")[0]
+
 FITS = ("fit", "fit_predict", "partial_fit")
 
 
 def open_to_hooks(method: Method) -> Method:
-    """Return a method that gives way to scikit-learn's where a subclass overrides a hook of it."""
+    """Return a method that gives way to scikit-learn's where a hook of that is overridden."""
     name, signature = method.__name__, inspect.signature(method)
 
     @wraps(method)
     def either(self: BaseEstimator, *args: Any, **kwargs: Any) -> Any:
-        hooks = overridden_hooks(cast(Hashable, type(self)), name)
+        hooks = overridden_hooks(self, name)
         if not hooks:
             return method(self, *args, **kwargs)
         given = signature.bind(self, *args, **kwargs).arguments
@@ -73,17 +75,33 @@ def _check_honoured(
         raise TypeError(msg)
 
 
-@lru_cache(maxsize=512)
-def overridden_hooks(cls: Hashable, method: str) -> tuple[str, ...]:
-    """Names that scikit-learn's method calls on itself, and a subclass of ours overrides."""
-    assert isinstance(cls, type)
-    package = __name__.partition(".")[0]
-    ours: Any = next(base for base in cls.__mro__ if base.__module__.partition(".")[0] == package)
-    before = cls.__mro__[: cls.__mro__.index(ours)]
+def overridden_hooks(mixture: BaseEstimator, method: str) -> tuple[str, ...]:
+    """Names that scikit-learn's method calls on itself, and that are not the class's own here.
+
+    Subclasses may override them, an instance may have them as attributes, and a test may have put
+    others into our classes; each also after an earlier call.
+    """
+    cls = type(mixture)
     # An update is a fit of its own, which scikit-learn does not have.
     calling = "fit_predict" if method == "partial_fit" else method
-    hooks = _names_called_by(ours._counterpart, calling) - {method}
-    return tuple(sorted(name for name in hooks if any(name in vars(base) for base in before)))
+    hooks = _hooks_of(cast(Hashable, cls._counterpart), calling)
+    found = {name for name in hooks if name in mixture.__dict__}
+    for base in cls.__mro__[: cls.__mro__.index(cls._counterpart)]:
+        own = vars(base)
+        if not hooks.isdisjoint(own) and not base.__module__.startswith("sklearn."):
+            found |= {name for name in hooks if name in own and not _is_ours(own[name])}
+    return tuple(sorted(found - {method}))
+
+
+def _is_ours(value: Any) -> bool:
+    module = getattr(value, "__module__", None)
+    return isinstance(module, str) and module.partition(".")[0] == PACKAGE
+
+
+@lru_cache(maxsize=64)
+def _hooks_of(owner: Hashable, method: str) -> frozenset[str]:
+    assert isinstance(owner, type)
+    return frozenset(_names_called_by(owner, method))
 
 
 def _names_called_by(owner: type, method: str) -> set[str]:

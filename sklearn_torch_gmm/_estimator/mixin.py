@@ -1,12 +1,22 @@
-"""Pickles and documentation links, which mixtures and searches have in common."""
+"""Hints, pickles and documentation links, which all estimators have in common."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from sklearn_torch_gmm._estimator.spelling import check_names
 from sklearn_torch_gmm._saving import pickling
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class PackageEstimatorMixin:
-    """Pickles that record the package's version, and links to the package's documentation."""
+    """Hints to parameters, pickles with the package's version, links to its documentation."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        check_names(cls, kwargs)
+        return super().__new__(cls)
 
     __getstate__ = pickling.get_state
     __setstate__ = pickling.set_state

@@ -77,7 +77,7 @@ def _check_place(directory: Path) -> None:
     """Raise OSError, naming what to remove, unless a directory is there or can be made."""
     obstacle = obstacle_to(directory)
     if obstacle is not None:
-        kind = "this is a link to nothing" if obstacle.is_symlink() else "this is a file"
+        kind = "this is a file" if obstacle.exists() else "this is a link to nothing"
         msg = f"A model is saved to a directory, and {kind}: remove it, or give another path"
         raise NotADirectoryError(errno.ENOTDIR, msg, str(obstacle))
 

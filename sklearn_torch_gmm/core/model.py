@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sklearn_torch_gmm.core.counts import check_count
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
 from sklearn_torch_gmm.core.files import replace_file
+from sklearn_torch_gmm.core.processes import expect_forks
 from sklearn_torch_gmm.core.serialization import dump_tensors, read_tensors
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class GaussianMixtureModel(nn.Module):
         self, config: GaussianMixtureModelConfig, *, dtype: torch.dtype = torch.float64
     ) -> None:
         super().__init__()
+        expect_forks()
         if not isinstance(config, GaussianMixtureModelConfig):
             msg = (  # type: ignore[unreachable]  # for callers without a type checker
                 f"config must be a GaussianMixtureModelConfig, got {config!r}: "
@@ -125,6 +127,10 @@ class GaussianMixtureModel(nn.Module):
         )
         self.register_buffer("precisions_cholesky", torch.empty(shape, dtype=dtype))
         self.reset_parameters()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        expect_forks()
 
     @property
     def structure(self) -> CovarianceStructure:

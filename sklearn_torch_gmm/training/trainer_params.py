@@ -57,8 +57,13 @@ def check_trainer_params(params: Mapping[Any, Any]) -> None:
 def _suggestion(params: Mapping[Any, Any], hints: Mapping[str, Any]) -> str:
     """Names of the trainer that look like the unknown ones."""
     unknown = [name for name in params if isinstance(name, str) and name not in hints]
-    near = [match for name in unknown for match in get_close_matches(name, hints, n=1)]
+    near = [match for name in unknown for match in _meant(name, hints)]
     return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _meant(name: str, hints: Mapping[str, Any]) -> list[str]:
+    """The name of an iteration here is that of the trainer's epoch."""
+    return ["max_epochs"] if name in ("max_iter", "n_iter") else get_close_matches(name, hints, n=1)
 
 
 def as_list(value: Any) -> list[Any]:

@@ -133,3 +133,26 @@ def test_a_lock_of_another_thread_is_free_in_a_child(module):
     finally:
         may_go.set()
         thread.join()
+
+
+MODULE_ALONE = """
+import os, signal
+import torch
+from sklearn_torch_gmm import GaussianMixtureModel, GaussianMixtureModelConfig
+
+torch.set_num_threads(2)
+model = GaussianMixtureModel(GaussianMixtureModelConfig(8, 8, "full"))
+rows = torch.randn(40000, 8)
+model(rows)
+if os.fork() == 0:
+    # Without an answer the child waits indefinitely.
+    signal.alarm(30)
+    model(rows)
+    os._exit(0)
+_, status = os.wait()
+assert status == 0, status
+"""
+
+
+def test_a_child_computes_where_only_the_torch_module_has_computed():
+    subprocess.run([sys.executable, "-c", MODULE_ALONE], check=True, timeout=120)

@@ -537,3 +537,16 @@ def test_strings_made_of_numbers_are_refused():
         GaussianMixtureClassifier().fit(X, y)
     fitted = GaussianMixtureClassifier().fit(X, np.array(y, dtype=object))
     assert list(fitted.classes_) == ["a", "b"]
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "score_samples"])
+def test_predictions_refuse_datasets_as_fits_do(method):
+    classifier = GaussianMixtureClassifier().fit([[0.0], [1.0], [8.0], [9.0]], [0, 0, 1, 1])
+    dataset = torch.utils.data.TensorDataset(torch.zeros(3, 1))
+    with pytest.raises(TypeError, match="pass its samples as an array or a tensor"):
+        getattr(classifier, method)(dataset)
+
+
+def test_a_parameter_of_the_mixture_gets_a_hint():
+    with pytest.raises(TypeError, match="did you mean n_components_per_class"):
+        GaussianMixtureClassifier(n_components=2)

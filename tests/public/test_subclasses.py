@@ -240,3 +240,40 @@ class TestIsScikitLearns:
         ours._set_parameters(theirs._get_parameters())
         np.testing.assert_array_equal(ours.precisions_cholesky_, theirs.precisions_cholesky_)
         np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-9)
+
+
+def counted(calls):
+    def _m_step(self, X, log_resp, **kwargs):
+        calls.append(self)
+        sklearn.mixture.GaussianMixture._m_step(self, X, log_resp, **kwargs)
+
+    return _m_step
+
+
+def test_a_hook_may_come_after_the_first_fit():
+    class Late(GaussianMixture):
+        pass
+
+    Late(2, max_iter=2, random_state=0).fit(X)
+    calls = []
+    Late._m_step = counted(calls)
+    Late(2, max_iter=2, random_state=0).fit(X)
+    assert len(calls) == 2
+
+
+def test_a_hook_of_one_instance_is_in_force():
+    calls = []
+    mixture = GaussianMixture(2, max_iter=2, random_state=0)
+    mixture._m_step = counted(calls).__get__(mixture)
+    mixture.fit(X)
+    assert len(calls) == 2
+
+
+def test_a_hook_that_a_test_puts_into_the_class_is_in_force(monkeypatch):
+    calls = []
+    monkeypatch.setattr(GaussianMixture, "_m_step", counted(calls), raising=False)
+    GaussianMixture(2, max_iter=2, random_state=0).fit(X)
+    assert len(calls) == 2
+    monkeypatch.undo()
+    GaussianMixture(2, max_iter=2, random_state=0).fit(X)
+    assert len(calls) == 2

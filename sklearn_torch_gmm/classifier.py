@@ -305,6 +305,31 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
         inference = ClassInference(self, X)
         return inference.answer(inference.log_probabilities())
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy: the share of the samples whose class is predicted.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or Tensor of shape (N, D)
+            Samples.
+        y : array-like of shape (N,)
+            Their classes, without -1.
+        sample_weight : array-like of shape (N,), default=None
+            Weights of the samples.
+
+        Returns
+        -------
+        accuracy : float
+
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixtureClassifier
+        >>> X, y = [[0.0], [1.0], [8.0], [9.0]], [0, 0, 1, 1]
+        >>> GaussianMixtureClassifier().fit(X, y).score([[2.0], [3.0]], [0, 1])
+        0.5
+        """
+        return float(super().score(X, y, sample_weight))
+
     def score_samples(self, X: Any) -> Any:
         """Return the log-density of each sample under the mixture of all classes.
 

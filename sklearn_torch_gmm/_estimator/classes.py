@@ -137,8 +137,7 @@ class ClassInference:
         self._classes = classifier.classes_
         self._mixture = classifier.mixture_
         # A tensor is evaluated on its own device, all else on the device of the trainer.
-        device = self._rows.device if isinstance(self.X, Tensor) else None
-        self._inference: Inference = inference_of(self._mixture, device)
+        self._inference: Inference = inference_of(self._mixture, device_of(self.X))
 
     def probabilities(self) -> Tensor:
         """p(class | x): ``[N, C]``."""

@@ -10,21 +10,18 @@ from sklearn.base import clone
 
 from sklearn_torch_gmm.exceptions import EmptyComponentWarning
 from tests.core.oracle import (
-    beside_fixed,
-    log_densities,
     moved,
-    responsibilities,
-    weighted_sums,
 )
 from tests.estimator.test_fixed_parts import (
     MEANS,
-    REGULARIZATION,
     Interrupted,
     Stop,
     assert_same_fit,
     draw,
     each_face,
     each_type,
+    fitted_as_by_loops,
+    fitted_without_a_fall,
     known,
     mixture_of,
     number_of_parameters,
@@ -72,29 +69,15 @@ def assert_kept(estimator, start, fixed):
 @each_choice
 def test_iterations_by_loops(face, covariance_type, fixed):
     skip_unless_possible(covariance_type, fixed)
-    X = draw(60)
-    weights = np.random.default_rng(1).uniform(0.5, 2.0, size=60)
-    start = mixture_of(face, covariance_type, iterations=0).fit(X, sample_weight=weights)
-    expected, bounds = fitted_mixture(start), []
-    for _ in range(3):
-        bounds.append(np.average(log_densities(expected, X), weights=weights))
-        sums = weighted_sums(X, responsibilities(expected, X), weights)
-        expected = beside_fixed(covariance_type, expected, sums, fixed, REGULARIZATION)
-    options = {"fixed": fixed, "iterations": 3, "tolerance": 0.0, "batch_size": 25}
-    mixture = mixture_of(face, covariance_type, **options).fit(X, sample_weight=weights)
-    assert_same_mixture(mixture, expected)
+    mixture, start = fitted_as_by_loops(face, covariance_type, fixed)
     assert_kept(mixture, start, fixed)
-    np.testing.assert_allclose(mixture.lower_bounds_, bounds, rtol=1e-9)
 
 
 @each_type
 @each_choice
 def test_the_likelihood_never_falls(covariance_type, fixed):
     skip_unless_possible(covariance_type, fixed)
-    options = {"fixed": fixed, "iterations": 15, "tolerance": 0.0, "regularization": 0.0}
-    mixture = mixture_of(DropIn, covariance_type, **options).fit(draw(200))
-    assert np.diff(mixture.lower_bounds_).min() > -1e-12
-    assert mixture.lower_bounds_[-1] > mixture.lower_bounds_[0]
+    mixture = fitted_without_a_fall(covariance_type, fixed)
     assert mixture.weights_.sum() == pytest.approx(1.0, abs=1e-14)
 
 

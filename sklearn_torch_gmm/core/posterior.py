@@ -99,30 +99,31 @@ def posterior_step(
     sums = unit.unsqueeze(-1) * moments.sums
     # As in scikit-learn: its results change with it where the prior weighs next to nothing.
     counts = sums[..., 0] + negligible_weight(sums.dtype)
+    by_feature = counts.unsqueeze(-1)
     mean_precisions = beta + counts
-    deviations = sums[..., 1 : num_features + 1] / counts.unsqueeze(-1)
-    away = before.prior_mean.unsqueeze(-2) - centre
-    shares = (counts / mean_precisions).unsqueeze(-1)
-    means = centre + (away + shares * (deviations - away))
+    deviations = sums[..., 1 : num_features + 1] / by_feature
+    prior_mean = before.prior_mean.unsqueeze(-2)
+    away = deviations - (prior_mean - centre)
+    shares = counts / mean_precisions
+    means = torch.addcmul(prior_mean, shares.unsqueeze(-1), away)
     rows = counts.mean(-1, keepdim=True).expand_as(counts) if structure.is_shared else counts
     degrees = nu + rows
 
     # Σ r (x − x̄)(x − x̄)ᵀ + β₀ N / β (x̄ − m₀)(x̄ − m₀)ᵀ: about m, a strong prior would cancel it.
-    shrinkage = (beta * shares.squeeze(-1)).unsqueeze(-1)
-    residuals = (deviations - away).unsqueeze(-1)
-    between = structure.centred_second_moments(residuals, shrinkage)
-    ones = torch.ones_like(beta)
-    scale = structure.second_moments_of(before.prior_covariance, ones, num_features)
-    amount = structure.regularize(torch.zeros_like(before.prior_covariance), regularization)
-    added = structure.second_moments_of(amount, ones, num_features)
+    shrinkage = (beta * shares).unsqueeze(-1)
+    between = structure.centred_second_moments(away.unsqueeze(-1), shrinkage)
+    scale = structure.second_moments_of(
+        before.prior_covariance, torch.ones_like(beta), num_features
+    )
+    added = _of_regularization(structure, num_features, regularization, beta.dtype, beta.device)
     second, scatter = sums[..., num_features + 1 :], moments.scatter
     if scatter is None:
-        second = second + between + scale + counts.unsqueeze(-1) * added
+        second = second.add_(between).add_(scale).addcmul_(by_feature, added)
     else:
         # All components share the sum, in which each has its prior.
         all_rows = counts.sum(-1)[:, None, None]
         scatter = unit.unsqueeze(-1) * scatter + between + components * scale + all_rows * added
-    scaled = deviations * (counts / degrees).sqrt().unsqueeze(-1)
+    scaled = deviations * (counts / degrees).sqrt_().unsqueeze(-1)
     covariances = structure.estimate(degrees, scaled, second, scatter)
     factors, usable = structure.precisions_cholesky(covariances, components)
     concentrations = weight_prior.posterior(counts, alpha)
@@ -164,6 +165,22 @@ def evidence_bound(
     log_norm = prior_of(found.concentrations).log_norm(found.concentrations)
     unit = found.prior_counts[:, 3]
     return unit * entropy + of_components.sum(-1) - log_norm
+
+
+@lru_cache(maxsize=64)
+def _of_regularization(
+    structure: CovarianceStructure,
+    num_features: int,
+    amount: float,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Second moments ``[1, 1, Q]``, or a scatter ``[1, D, D]``, that regularize a single row."""
+    with torch.inference_mode(mode=False):
+        one = torch.ones(1, 1, dtype=dtype, device=device)
+        shape = structure.covariance_shape(1, num_features)
+        covariance = structure.regularize(one.new_zeros(1, *shape), amount)
+        return structure.second_moments_of(covariance, one, num_features)
 
 
 def _halves(degrees: Tensor, num_features: int) -> Tensor:

@@ -8,6 +8,7 @@ distribution of each stick. So they tell by themselves which of the two they bel
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -100,23 +101,28 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
     """
     small, large = torch.minimum(a, b), torch.maximum(a, b)
     total = small + large
-    ratio = small / total
+    of_small, of_large, of_total = torch.stack([small, large, total]).lgamma().unbind()
     # The terms of Stirling's series beyond x log x − x are those of a series in 1 / x.
-    remainder = _stirling_remainder(large) - _stirling_remainder(total)
+    beyond_large, beyond_total = _stirling_remainder(torch.stack([large, total])).unbind()
     # In an order in which no two terms are far larger than the sum.
-    change = small - small * total.log() + (large - 0.5) * torch.log1p(-ratio)
-    by_series = small.lgamma() + change + remainder
-    return torch.where(large < 10.0, small.lgamma() + large.lgamma() - total.lgamma(), by_series)
+    change = small - small * total.log() + (large - 0.5) * torch.log1p(-small / total)
+    by_series = of_small + change + (beyond_large - beyond_total)
+    return torch.where(large < 10.0, of_small + of_large - of_total, by_series)
 
 
 def _stirling_remainder(x: Tensor) -> Tensor:
     """Log Γ(x) − ((x − ½) log x − x + ½ log 2π) to eps, for x from 10 on."""
-    inverse = x.reciprocal()
-    square = inverse.square()
-    series = torch.full_like(x, -691.0 / 360360.0)
-    for coefficient in (1 / 1188.0, -1 / 1680.0, 1 / 1260.0, -1 / 360.0, 1 / 12.0):
-        series = series * square + coefficient
-    return series * inverse
+    exponents, coefficients = _stirling_series(x.dtype, x.device)
+    return x.unsqueeze(-1).pow(exponents) @ coefficients
+
+
+@lru_cache(maxsize=64)
+def _stirling_series(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Exponents and coefficients of the terms: B₂ⱼ / (2 j (2 j − 1)) x^(1 − 2 j), j from 1 to 6."""
+    coefficients = [1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360]
+    with torch.inference_mode(mode=False):
+        exponents = torch.arange(-1, -2 * len(coefficients), -2, dtype=dtype, device=device)
+        return exponents, torch.tensor(coefficients, dtype=dtype, device=device)
 
 
 def _products_before(values: Tensor) -> Tensor:

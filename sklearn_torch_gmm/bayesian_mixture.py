@@ -21,7 +21,6 @@ from sklearn_torch_gmm._estimator.drop_in import (
 from sklearn_torch_gmm._estimator.starting_values import check_strategy
 from sklearn_torch_gmm._estimator.vocabulary import starts_from_array
 from sklearn_torch_gmm.core.covariance import CovarianceType
-from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.estimation import Regularization
 from sklearn_torch_gmm.em.settings import FitSettings, StartFunction, StartSettings
 from sklearn_torch_gmm.em.variational import VariationalBayes
@@ -252,5 +251,4 @@ default='dirichlet_process'
         posterior.set_parameters(self, parameters, dtype)
 
     def _log_weights(self) -> Tensor:
-        parameters: MixtureParameters = posterior.fitted_parameters(self)
-        return parameters.log_weights[0]
+        return posterior.log_weights_of(self)

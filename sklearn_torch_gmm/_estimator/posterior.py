@@ -12,7 +12,7 @@ from torch import Tensor
 from sklearn_torch_gmm._estimator import fitted_state
 from sklearn_torch_gmm._estimator.starting_values import check_positive_definite, check_shape
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
-from sklearn_torch_gmm.core.posterior import PosteriorParameters
+from sklearn_torch_gmm.core.posterior import PosteriorParameters, expected_log_weights
 from sklearn_torch_gmm.core.weight_priors import WEIGHT_PRIORS
 from sklearn_torch_gmm.em.variational import Prior
 from sklearn_torch_gmm.rows.checks import check_floats
@@ -121,7 +121,7 @@ def fitted_parameters(mixture: BaseEstimator) -> PosteriorParameters:
     """Return the fitted attributes as float64 tensors, a batch of one posterior."""
     known = fitted_state.fitted_parameters(mixture)
     structure = get_structure(mixture.covariance_type)
-    num_components, num_features = known.means.shape[1:]
+    num_features = known.means.shape[-1]
     prior_counts = [
         mixture.weight_concentration_prior_,
         mixture.mean_precision_prior_,
@@ -129,18 +129,32 @@ def fitted_parameters(mixture: BaseEstimator) -> PosteriorParameters:
         1.0,
     ]
     shape = structure.covariance_shape(1, num_features)
+    concentrations, mean_precisions, degrees = _counts_of(mixture)
     return PosteriorParameters(
         weights=known.weights,
         means=known.means,
         covariances=known.covariances,
         precisions_cholesky=known.precisions_cholesky,
-        concentrations=_double(np.atleast_2d(np.stack(mixture.weight_concentration_)))[None],
-        mean_precisions=_double(mixture.mean_precision_)[None],
-        degrees_of_freedom=_double(mixture.degrees_of_freedom_).expand(1, num_components),
+        concentrations=concentrations[None],
+        mean_precisions=mean_precisions[None],
+        degrees_of_freedom=degrees[None],
         prior_mean=_double(mixture.mean_prior_)[None],
         prior_covariance=_double(mixture.covariance_prior_).reshape(1, *shape),
         prior_counts=torch.tensor([prior_counts], dtype=torch.float64),
     )
+
+
+def log_weights_of(mixture: BaseEstimator) -> Tensor:
+    """Return what is added to the log-densities of the components, ``[K]``, in nats."""
+    return expected_log_weights(*_counts_of(mixture), mixture.means_.shape[-1])
+
+
+def _counts_of(mixture: BaseEstimator) -> tuple[Tensor, Tensor, Tensor]:
+    """Return concentrations ``[1 or 2, K]``, mean precisions and degrees of freedom ``[K]``."""
+    concentrations = _double(np.atleast_2d(np.stack(mixture.weight_concentration_)))
+    mean_precisions = _double(mixture.mean_precision_)
+    degrees = _double(mixture.degrees_of_freedom_).expand_as(mean_precisions)
+    return concentrations, mean_precisions, degrees
 
 
 def _double(values: Any) -> Tensor:

@@ -59,16 +59,27 @@ class PosteriorParameters(MixtureParameters):
 
     @property
     def log_weights(self) -> Tensor:
-        """E log p(x, k) − log N(x | m_k, Σ_k), in nats: ``[R, K]``.
+        """E log p(x, k) − log N(x | m_k, Σ_k), in nats: ``[R, K]``."""
+        return expected_log_weights(
+            self.concentrations,
+            self.mean_precisions,
+            self.degrees_of_freedom,
+            self.means.shape[-1],
+        )
 
-        Source: Bishop (2006), equations (10.64) to (10.66).
-        """
-        num_features, degrees = self.means.shape[-1], self.degrees_of_freedom
-        expected = prior_of(self.concentrations).expected_log_weights(self.concentrations)
-        # E log |Λ| is that of the mean of Λ and the following terms.
-        halves = _halves(degrees, num_features).digamma().sum(-1)
-        terms = (2.0 / degrees).log().sub_(self.mean_precisions.reciprocal())
-        return expected + 0.5 * (halves + num_features * terms)
+
+def expected_log_weights(
+    concentrations: Tensor, mean_precisions: Tensor, degrees: Tensor, num_features: int
+) -> Tensor:
+    """:attr:`PosteriorParameters.log_weights` from the posterior's own parameters ``[R, ..., K]``.
+
+    Source: Bishop (2006), equations (10.64) to (10.66).
+    """
+    expected = prior_of(concentrations).expected_log_weights(concentrations)
+    # E log |Λ| is that of the mean of Λ and the following terms.
+    halves = _halves(degrees, num_features).digamma().sum(-1)
+    terms = (2.0 / degrees).log_().sub_(mean_precisions.reciprocal())
+    return expected + 0.5 * halves.add_(terms, alpha=num_features)
 
 
 def posterior_step(

@@ -63,6 +63,11 @@ def exclude_other_classes_(logits: Tensor, labels: Tensor, classes: Tensor) -> N
     logits.masked_fill_(is_other.unsqueeze(1), -math.inf)
 
 
+def part_of(values: Tensor, restarts: slice | None) -> Tensor:
+    """The values of some of the R mixtures, or of all; a view takes as long as a small sum."""
+    return values if restarts is None else values[restarts]
+
+
 class EStep(ABC):
     """One pass over the rows for R mixtures with fixed parameters.
 
@@ -119,12 +124,12 @@ class EStep(ABC):
         logits: Tensor,
         sample_weight: Tensor | None,
         labels: Tensor | None,
-        restarts: slice = slice(None),
+        restarts: slice | None = None,
     ) -> None:
         """Normalize logits into weighted responsibilities in place, and add the log-likelihood.
 
-        The ``logits [T, r, K, n]`` belong to the r mixtures in the slice ``restarts``; weights and
-        labels have the shape ``[T, n]``. A row with a label y adds log p(x, y).
+        The ``logits [T, r, K, n]`` belong to the r mixtures in the slice ``restarts``, by default
+        all; weights and labels have the shape ``[T, n]``. A row with a label y adds log p(x, y).
         """
         if labels is not None:
             assert self.classes is not None, "rows have labels, and components no classes"
@@ -138,7 +143,7 @@ class EStep(ABC):
             log_densities, entropies = normalize_with_entropy_(logits, scratch)
             if sample_weight is not None:
                 entropies.mul_(sample_weight.to(logits.dtype).unsqueeze(1))
-            entropy[restarts].add_(entropies.sum((0, -1)))
+            part_of(entropy, restarts).add_(entropies.sum((0, -1)))
         # The largest responsibility is the largest term of the density divided by the density.
         log_shares = None if largest is None else largest.sub_(log_densities)
         if sample_weight is not None:
@@ -147,6 +152,6 @@ class EStep(ABC):
             log_densities.mul_(by_mixture)
             if log_shares is not None:
                 log_shares.mul_(by_mixture)
-        self.moments.log_likelihood[restarts].add_(log_densities.sum((0, -1)))
+        part_of(self.moments.log_likelihood, restarts).add_(log_densities.sum((0, -1)))
         if certainty is not None and log_shares is not None:
-            certainty[restarts].add_(log_shares.sum((0, -1)))
+            part_of(certainty, restarts).add_(log_shares.sum((0, -1)))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.e_step import EStep, part_of
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.rounding import extents_of
@@ -86,14 +86,19 @@ class FastEStep(EStep):
 
 
 class _Part:
-    """Some of the mixtures of a step, and their slices of its tensors."""
+    """Some of the mixtures of a step, or all of them, and their parts of its tensors."""
 
-    def __init__(self, step: FastEStep, restarts: slice) -> None:
+    def __init__(self, step: FastEStep, restarts: slice | None) -> None:
         self.step = step
         self.restarts = restarts
-        self.natural = step.natural[restarts]
+        self.natural = part_of(step.natural, restarts)
         self.num_restarts, self.num_components, _ = self.natural.shape
         self.num_rows = self.num_restarts * self.num_components
+
+    @property
+    def sums(self) -> Tensor:
+        """Their part ``[r, K, 1 + P]`` of the sums."""
+        return part_of(self.step.moments.sums, self.restarts)
 
 
 class FastPass:
@@ -117,7 +122,6 @@ class FastPass:
     def __init__(self, steps: Sequence[FastEStep], *, resident_rows: int | None = None) -> None:
         first = steps[0]
         self._first = first
-        self._shift = first.centre.unsqueeze(-1)
         self._groups = list(_groups(steps))
         self._width = max(sum(part.num_rows for part in group) for group in self._groups)
         if len(steps) == 1:
@@ -154,12 +158,12 @@ class FastPass:
             if kept is None:
                 features = workspace.take("features", lanes, height, size)
             else:
-                features = kept[:, place].unflatten(1, (lanes, size)).transpose(0, 1)
+                features = _lanes_of(kept, place, lanes)
             if not is_known:
                 self._write(rows[place].unflatten(0, (lanes, size)), features)
             weights = None if sample_weight is None else sample_weight[place].view(lanes, size)
             known = None if labels is None else labels[place].view(lanes, size)
-            sums = self._sums.unsqueeze(0)
+            sums: Tensor | None = None
             if lanes > 1 or (height > self._length and size >= self._rows_of_large_product):
                 if scratch is None:
                     scratch = workspace.take_sums(lanes, len(self._sums), height)
@@ -193,7 +197,8 @@ class FastPass:
     def _write(self, rows: Tensor, features: Tensor) -> None:
         """Write (1, T(x)) of ``rows [T, n, D]`` into ``features [T, H, n]``."""
         first, num_features = self._first, rows.shape[-1]
-        subtract_transposed(rows, self._shift, out=features[:, 1 : num_features + 1])
+        shift = first.centre.unsqueeze(-1)
+        subtract_transposed(rows, shift, out=features[:, 1 : num_features + 1])
         first.structure.complete_moments(features[:, : self._length], num_features)
 
     def _add_chunk(
@@ -201,9 +206,9 @@ class FastPass:
         features: Tensor,
         sample_weight: Tensor | None,
         labels: Tensor | None,
-        sums: Tensor,
+        sums: Tensor | None,
     ) -> None:
-        """Add the sums over ``features [T, H, n]`` to ``sums [T, K, H]``."""
+        """Add the sums over ``features [T, H, n]`` to ``sums [T, K, H]``, or to those of each step."""
         first = self._first
         start = 0
         for group in self._groups:
@@ -230,29 +235,42 @@ class FastPass:
         features: Tensor,
         sample_weight: Tensor | None,
         labels: Tensor | None,
-        sums: Tensor,
+        sums: Tensor | None,
     ) -> None:
         """Do the two products of ``features [T, H, n]`` for the mixtures of a group."""
-        moments = features[:, : self._length]
-        lanes, length, num_rows = moments.shape
-        logits = self._first.workspace.take("logits", lanes, place.stop - place.start, num_rows)
+        lanes, height, num_rows = features.shape
+        moments = features if height == self._length else features[:, : self._length]
+        workspace = self._first.workspace
+        logits = workspace.take("logits", lanes, place.stop - place.start, num_rows)
         # One product per mixture rounds as if the mixture were the only one; for large products,
         # one for all of them is up to twice as fast.
         is_small = lanes == 1 and num_rows < self._rows_of_large_product
         if not is_small:
             torch.bmm(self._natural[place].expand(lanes, -1, -1), moments, out=logits)
-        sizes = [part.num_rows for part in group]
-        for part, own in zip(group, logits.split(sizes, dim=1), strict=True):
+        start = 0
+        for part in group:
+            own = logits[:, start : start + part.num_rows] if len(group) > 1 else logits
+            start += part.num_rows
             by_mixture = own.unflatten(1, (part.num_restarts, part.num_components))
             if is_small:
-                each = moments.expand(part.num_restarts, length, num_rows)
-                torch.bmm(part.natural, each, out=by_mixture[0])
+                each = moments.expand(part.num_restarts, -1, -1)
+                only = by_mixture[0]
+                torch.bmm(part.natural, each, out=only)
                 part.step.weigh(by_mixture, sample_weight, labels, part.restarts)
-                part.step.moments.sums[part.restarts].baddbmm_(by_mixture[0], each.mT)
+                part.sums.baddbmm_(only, each.mT)
             else:
                 part.step.weigh(by_mixture, sample_weight, labels, part.restarts)
         if not is_small:
-            self._first.workspace.add_product(sums[:, place], logits, features)
+            sums = self._sums.unsqueeze(0) if sums is None else sums
+            workspace.add_product(sums[:, place], logits, features)
+
+
+def _lanes_of(kept: Tensor, place: slice, lanes: int) -> Tensor:
+    """The part of ``kept [H, N]`` for a chunk of rows, by lane: ``[T, H, n]``."""
+    if place.stop - place.start == kept.shape[1] and lanes == 1:
+        return kept.unsqueeze(0)
+    by_lane: Tensor = kept[:, place].unflatten(1, (lanes, -1))
+    return by_lane.transpose(0, 1)
 
 
 def _groups(steps: Sequence[FastEStep]) -> Iterator[list[_Part]]:
@@ -268,7 +286,8 @@ def _groups(steps: Sequence[FastEStep]) -> Iterator[list[_Part]]:
                 group, room = [], MOST_COMPONENTS
             # A single mixture may exceed the limit.
             stop = min(restarts, start + max(1, room // components))
-            group.append(_Part(step, slice(start, stop)))
+            is_whole = stop - start == restarts
+            group.append(_Part(step, None if is_whole else slice(start, stop)))
             room -= (stop - start) * components
             start = stop
     yield group

@@ -129,6 +129,7 @@ class Workspace:
         self.num_lanes = num_lanes
         self.sums_by_component = is_processor and processor.sums_by_component()
         self._buffers: dict[str, Tensor] = {}
+        self._latest: dict[str, Tensor] = {}
         self._kept: dict[Hashable, Tensor] = {}
         self._promised: dict[Hashable, int] = {}
 
@@ -171,12 +172,16 @@ class Workspace:
 
     def take(self, name: str, *shape: int) -> Tensor:
         """The scratch tensor of that name in this shape, uninitialized."""
+        latest = self._latest.get(name)
+        if latest is not None and latest.shape == shape:
+            return latest
         size = math.prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or buffer.numel() < size:
             buffer = torch.empty(size, dtype=self.dtype, device=self.device)
             self._buffers[name] = buffer
-        return buffer[:size].view(shape)
+        self._latest[name] = buffer[:size].view(shape)
+        return self._latest[name]
 
     def fast_length(self, length: int, num_components: int) -> int:
         """Number of moments, at least ``length``, for which :meth:`add_product` is fastest."""
@@ -206,5 +211,6 @@ class Workspace:
     def release(self) -> None:
         """Free the memory, even while this object is still referenced."""
         self._buffers.clear()
+        self._latest.clear()
         self._kept.clear()
         self._promised.clear()

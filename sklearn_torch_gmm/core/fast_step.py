@@ -208,7 +208,7 @@ class FastPass:
         labels: Tensor | None,
         sums: Tensor | None,
     ) -> None:
-        """Add the sums over ``features [T, H, n]`` to ``sums [T, K, H]``, or to those of each step."""
+        """Add the sums over ``features [T, H, n]`` to ``sums [T, K, H]``, or to each step's."""
         first = self._first
         start = 0
         for group in self._groups:

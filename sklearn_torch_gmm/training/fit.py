@@ -47,7 +47,7 @@ def fit_mixture(
     ValueError
         If the data are not usable, or the checkpoint is of another mixture.
     """
-    with quiet_lightning(), as_if_alone(), switches_as_before(settings.loop.trainer_params):
+    with as_if_alone():
         if settings.loop.max_iter == 0:
             (restarts,) = find_starts(rows, [settings]).restarts
             if settings.progress is not None:
@@ -77,7 +77,7 @@ def fit_sweep(
     ValueError
         If the data are not usable, or the trainer stops before all mixtures are done.
     """
-    with quiet_lightning(), as_if_alone(), switches_as_before(fits[0].loop.trainer_params):
+    with as_if_alone():
         job = Job(rows, fits, partial(find_starts, rows, fits), scores=True, progress=progress)
         restarts = _run(job)
     scores = [r.log_likelihood for starts in restarts for r in starts if r.error is None]
@@ -142,7 +142,8 @@ def _run(job: Job, ckpt_path: CheckpointPath = None) -> list[list[Restart]]:
     )
     if is_plain:
         return plain_loop.run(job)
-    restarts: list[list[Restart]] = lightning_loop().run(job, ckpt_path)
+    with quiet_lightning(), switches_as_before(settings.loop.trainer_params):
+        restarts: list[list[Restart]] = lightning_loop().run(job, ckpt_path)
     return restarts
 
 

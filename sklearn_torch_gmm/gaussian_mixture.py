@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
-from sklearn_torch_gmm._estimator.inference import draw
+from sklearn_torch_gmm._estimator.sampling import draw
 from sklearn_torch_gmm._estimator.starting_values import check_strategy
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
 from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters

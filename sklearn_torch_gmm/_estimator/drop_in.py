@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 
-from sklearn_torch_gmm._estimator import inference
+from sklearn_torch_gmm._estimator import sampling
 from sklearn_torch_gmm._estimator.base import BaseMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fitted_state import check_can_continue
@@ -50,7 +50,7 @@ class DropIn(BaseMixture):
     predict_proba = open_to_hooks(BaseMixture.predict_proba)
     score_samples = open_to_hooks(BaseMixture.score_samples)
     score = open_to_hooks(BaseMixture.score)
-    sample = inference.sample
+    sample = sampling.sample
 
     def __sklearn_tags__(self) -> Tags:
         # scikit-learn's class looks for init_params among names, and here it may be an array.

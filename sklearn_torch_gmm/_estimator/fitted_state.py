@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._estimator.fit_data import FitData
-from sklearn_torch_gmm._estimator.inference import inference_of
+from sklearn_torch_gmm._estimator.inference import evaluate, inference_of
 from sklearn_torch_gmm._estimator.outcome import check_representable
 from sklearn_torch_gmm._estimator.validation import rows_of
 from sklearn_torch_gmm.core.covariance import get_structure
@@ -40,7 +40,7 @@ def keep_result(
     mixture.n_iter_ = len(result.lower_bounds)
     mixture.lower_bound_ = result.lower_bounds[-1] if result.lower_bounds else -math.inf
     if not is_read_in_pieces(X):
-        mixture.labels_ = inference_of(mixture).labels(rows_of(X)).cpu().numpy()
+        mixture.labels_ = evaluate(inference_of(mixture), "labels", rows_of(X)).cpu().numpy()
     elif isinstance(X, np.ndarray):
         mixture.labels_ = mixture.predict(X)
     else:

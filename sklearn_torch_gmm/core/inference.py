@@ -70,6 +70,11 @@ class Inference:
         self._structure = structure
         self._workspace = Workspace(self._means.dtype, self._means.device)
 
+    def multiplications(self, num_rows: int) -> int:
+        """Return the number of multiplications for so many rows by the product with T(x)."""
+        components, features = self._means.shape
+        return num_rows * components * (1 + self._structure.num_moments(features))
+
     def labels(self, rows: Tensor) -> Tensor:
         """Most probable component of each row: ``[N]``, int64."""
         result = torch.empty(rows.shape[0], dtype=torch.long, device=rows.device)

@@ -122,7 +122,8 @@ class Squarem:
         r = middle - origin
         v = (end - middle) - r
         steps = step_lengths(r, v, [cycle.cap for cycle in cycles])
-        point, usable = self._keep(*space.mixtures(extrapolate(origin, r, v, steps)), third)
+        found = space.mixtures(extrapolate(origin, r, v, steps))
+        point, usable = self._keep(*found, second, third)
         for i, (restart, cycle) in enumerate(zip(restarts, cycles, strict=True)):
             cycle.step = steps[i]
             if cycle.step > 1.0 and usable[i]:
@@ -134,13 +135,22 @@ class Squarem:
         return any(cycle.extrapolated is not None for cycle in cycles)
 
     def _keep(
-        self, point: MixtureParameters, usable: Tensor, third: MixtureParameters
+        self,
+        point: MixtureParameters,
+        usable: Tensor,
+        second: MixtureParameters,
+        third: MixtureParameters,
     ) -> tuple[MixtureParameters, list[bool]]:
-        """Give fixed parts and weights of zero the values of θ₂, exactly."""
-        point = replace(point, weights=torch.where(third.weights > 0, point.weights, 0.0))
-        if "means" in self._fixed:
-            stays = self._fixed["means"].unsqueeze(-1)
-            point = replace(point, means=torch.where(stays, third.means, point.means))
+        """Let what stays in EM stay exactly: fixed parts, means of empty components, zero weights.
+
+        Coordinates and back are not exact.
+        """
+        stays = third.means == second.means
+        point = replace(
+            point,
+            weights=torch.where(third.weights > 0, point.weights, 0.0),
+            means=torch.where(stays, third.means, point.means),
+        )
         result = MStepResult(point, usable, torch.zeros_like(usable))
         if self._fixed:
             result = keep_parts(result, third, self._fixed, self._structure)

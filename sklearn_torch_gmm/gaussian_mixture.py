@@ -97,10 +97,10 @@ class GaussianMixture(BaseGaussianMixture):
         bool mask (K,), or True for all. The other parameters are the maximum-likelihood estimates
         given these; free weights share what the fixed ones leave.
     acceleration : {'squarem'} or None, default=None
-        Whether EM extrapolates its steps, for fits that converge slowly: at a tolerance of 1e-6 it
-        often takes half of the iterations, at 1e-8 a third, at 1e-3 hardly any less. An iteration
-        is one pass over the data, also if its extrapolation is rejected. EM then stops where a step
-        changes the likelihood by less than a tenth of `convergence_tolerance`.
+        Whether EM extrapolates its steps, for fits that converge slowly. EM then stops where a step
+        changes the likelihood by less than a tenth of `convergence_tolerance`. At 1e-6 it takes
+        half of the iterations or fewer, at the default 1e-3 no fewer. An iteration is one pass over
+        the data, also if its extrapolation is rejected.
 
     Attributes
     ----------

@@ -105,8 +105,8 @@ class LoopSettings:
     def smallest_change(self) -> float:
         """A step that changes the mean log-likelihood by less has converged, in nats.
 
-        Extrapolation leaves the slow directions behind: a step of plain EM that is as small as the
-        tolerance has more steps of its size before it than one from an extrapolated point.
+        With extrapolation it is a tenth of the tolerance: an extrapolated point leaves the slow
+        directions behind, so that a step from it is small although the limit is not yet near.
         """
         return self.tolerance if self.acceleration is None else 0.1 * self.tolerance
 

@@ -30,7 +30,7 @@ from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
 from sklearn_torch_gmm.criterion_display import CriterionDisplay
 from sklearn_torch_gmm.em.failures import check_number_of_rows
 from sklearn_torch_gmm.em.results import FitResult
-from sklearn_torch_gmm.em.settings import StartFunction
+from sklearn_torch_gmm.em.settings import Acceleration, StartFunction
 from sklearn_torch_gmm.mixture import GaussianMixture, InitParams
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.training.fit import fit_sweep
@@ -47,7 +47,7 @@ _ALL_TYPES = "all"
 
 _SHARED_PARAMETERS = (
     "n_init", "tol", "reg_covar", "verbose", "batch_size", "num_workers", "trainer_params",
-    "random_state",
+    "random_state", "acceleration",
 )  # fmt: skip
 """Parameters with the same constraints as those of a single mixture."""
 
@@ -101,6 +101,8 @@ default='kmeans'
         Number of processes that read ahead in a :class:`torch.utils.data.Dataset`.
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`.
+    acceleration : {'squarem'} or None, default=None
+        Whether EM extrapolates its steps, as in :class:`sklearn_torch_gmm.mixture.GaussianMixture`.
 
     Attributes
     ----------
@@ -204,6 +206,7 @@ default='kmeans'
         batch_size: int | None = None,
         num_workers: int = 0,
         trainer_params: Mapping[str, Any] | None = None,
+        acceleration: Acceleration | None = None,
     ) -> None:
         self.min_components = min_components
         self.max_components = max_components
@@ -221,6 +224,7 @@ default='kmeans'
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.trainer_params = trainer_params
+        self.acceleration = acceleration
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "best_estimator_")

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from numbers import Integral
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,14 +30,14 @@ from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_o
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
 from sklearn_torch_gmm._estimator.validation import like_input
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, settings_of, starts_from_array
-from sklearn_torch_gmm._private_parts import parameter_names, validate_parameters
+from sklearn_torch_gmm._private_parts import StrOptions, parameter_names, validate_parameters
 from sklearn_torch_gmm._saving import estimators as saving
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.core.model import GaussianMixtureModel
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.failures import check_number_of_rows
-from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.em.settings import Acceleration, FitSettings
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
 from sklearn_torch_gmm.training.fit import fit_mixture
@@ -300,9 +300,10 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
 
 
 class BaseGaussianMixture(BaseMixture):
-    """What maximum likelihood has in addition: updates, fixed parts, information criteria."""
+    """What maximum likelihood has in addition: updates, fixed parts, acceleration, criteria."""
 
     fixed: Fixed
+    acceleration: Acceleration | None
     known_parts_: list[Part] | dict[Part, list[int]]
 
     _counterpart = ScikitLearnMixture
@@ -310,6 +311,7 @@ class BaseGaussianMixture(BaseMixture):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMixture._parameter_constraints,
         "fixed": [tuple, list, dict],
+        "acceleration": [StrOptions(set(get_args(Acceleration))), None],
     }
 
     def _keep_parameters(

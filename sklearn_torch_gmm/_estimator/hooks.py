@@ -20,7 +20,7 @@ from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-ONLY_OURS = ("batch_size", "num_workers", "trainer_params", "fixed")
+ONLY_OURS = ("batch_size", "num_workers", "trainer_params", "fixed", "acceleration")
 """Parameters that scikit-learn's class does not have; each asks for nothing by default."""
 
 PACKAGE = __name__.partition(".")[0]

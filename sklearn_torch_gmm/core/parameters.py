@@ -43,6 +43,12 @@ class MixtureParameters:
         index = torch.as_tensor(restarts, device=self.weights.device)
         return type(self)(*(values[index] for values in self.tensors()))
 
+    def replace_at(self: Parameters, restarts: Sequence[int], others: Parameters) -> Parameters:
+        """Put other mixtures at these positions of the leading dimension."""
+        index = torch.as_tensor(restarts, device=self.weights.device)
+        pairs = zip(self.tensors(), others.tensors(), strict=True)
+        return type(self)(*(own.index_copy(0, index, values) for own, values in pairs))
+
     def to(
         self: Parameters,
         device: torch.device | str | None = None,

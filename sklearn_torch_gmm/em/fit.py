@@ -18,6 +18,7 @@ from sklearn_torch_gmm.core.m_step import MStepResult, negligible_weight
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
+from sklearn_torch_gmm.em.acceleration import Squarem
 from sklearn_torch_gmm.em.accuracy import Accuracy
 from sklearn_torch_gmm.em.convergence import Convergence
 from sklearn_torch_gmm.em.failures import find_unusable, not_finite
@@ -87,6 +88,9 @@ class Fit:
         self._has_rare_cases = False
         self._e_step: EStep | None = None
         self._pass: _Pass | None = None
+        self._squarem: Squarem | None = None
+        if settings.loop.acceleration is not None:
+            self._squarem = Squarem(structure, self._estimation.fixed_parts())
         self._result: MStepResult | None = None
         active = [i for i, restart in enumerate(restarts) if self.convergence.continues(restart)]
         self.mixtures.activate(active)
@@ -191,6 +195,9 @@ class Fit:
             report = StepReport.unpack(self._update(self._pass).tolist())
         assert self._result is not None
         done, mixtures = self._pass, self.mixtures
+        rejected = self._rejected(report)
+        if rejected:
+            report = self._go_back(rejected, report)
         if self.accuracy.must_repeat(report, self._result.parameters):
             mixtures.update(done.before)
             return Outcome.REPEAT
@@ -199,10 +206,48 @@ class Fit:
             self.convergence.record_falls(mixtures, report.bounds, done.before)
         continuing = self.convergence.test(mixtures, report.bounds, failures)
         self.accuracy.look_ahead([report.errors[place] for place in continuing])
-        self.convergence.remember_step(done.before, done.moments.counts, continuing)
+        self.convergence.remember_step(done.before, done.moments.counts, continuing, rejected)
+        moves = self._squarem is not None and self._squarem.advance(
+            mixtures.active_restarts, done.before, mixtures.parameters, rejected
+        )
         if len(continuing) < len(report.bounds):
             mixtures.keep(continuing)
+        if continuing and (moves or rejected):
+            mixtures.start_from_next_points()
+            self.accuracy.look_ahead(self.accuracy.errors(mixtures).tolist())
         return Outcome.CONTINUES if continuing else Outcome.FINISHED
+
+    def _rejected(self, report: StepReport) -> list[int]:
+        """Places whose pass started from an extrapolated point that is not an improvement."""
+        restarts = self.mixtures.active_restarts
+        places = [place for place, restart in enumerate(restarts) if restart.is_extrapolated]
+        if not places:
+            return []
+        assert self._result is not None
+        unusable = find_unusable(self._result, self.settings)
+        # A bound that is NaN is not at least the last one either.
+        return [
+            place
+            for place in places
+            if place in unusable or not report.bounds[place] >= restarts[place].lower_bound
+        ]
+
+    def _go_back(self, rejected: Sequence[int], report: StepReport) -> StepReport:
+        """Let the pass have found the ends of the last plain steps at the rejected places."""
+        assert self._result is not None
+        restarts = [self.mixtures.active_restarts[place] for place in rejected]
+        centre, result = self._data.centre, self._result
+        kept = MixtureParameters.stack(
+            [restart.parameters.to(centre.device, centre.dtype) for restart in restarts]
+        )
+        index = torch.as_tensor(rejected, device=centre.device)
+        self._result = MStepResult(
+            result.parameters.replace_at(rejected, kept),
+            result.usable.index_fill(0, index, True),
+            result.empty.index_fill(0, index, False),
+        )
+        self.mixtures.update(self._result.parameters)
+        return report.with_flawless(rejected, [restart.lower_bound for restart in restarts])
 
     def _failures(self, report: StepReport, result: MStepResult) -> dict[int, ValueError]:
         """Errors by place; raised unless the fit continues without the restarts."""
@@ -234,6 +279,9 @@ class Fit:
     def begin_scoring(self) -> EStep | None:
         """Begin the pass that computes the likelihood under the final parameters."""
         restarts = self.mixtures.restarts
+        for restart in restarts:
+            # The scores are not those of a point that no pass has checked.
+            restart.cycle = None
         self.mixtures.activate([i for i, restart in enumerate(restarts) if restart.error is None])
         if self.is_finished:
             return None
@@ -275,6 +323,7 @@ class Fit:
             "covariance_type": self.settings.covariance_type,
             "regularization": self.settings.regularization.amount,
             "seed": self.settings.start.seed,
+            "acceleration": self.settings.loop.acceleration,
             "estimation": self._estimation.facts(),
             "needs_exact": self.accuracy.needs_exact,
             "restarts": [restart.to_plain() for restart in self.mixtures.restarts],

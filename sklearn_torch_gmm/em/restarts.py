@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.em.cycle import Cycle
 from sklearn_torch_gmm.em.failures import (
     check_number_of_rows,
     error_from_plain,
@@ -31,9 +32,10 @@ class Restart:
     """One run of EM from one start."""
 
     parameters: MixtureParameters
-    """One mixture, ``[1, ...]``, after the last M-step."""
+    """One mixture, ``[1, ...]``, after the last M-step from a point that was not rejected."""
     lower_bounds: list[float] = field(default_factory=list)
-    """The bound at each iteration, in nats: for EM, the mean log-likelihood before the M-step."""
+    """The bound at each iteration, in nats: for EM, the mean log-likelihood before the M-step. A
+    pass from an extrapolated point that is rejected repeats the last one."""
     converged: bool = False
     empty: set[int] = field(default_factory=set)
     """Components that lost all their rows."""
@@ -48,11 +50,25 @@ class Restart:
     """Mean of log max_k r_k in the same way."""
     seconds: float = 0.0
     """Its share of the time that the starts and the passes over the data took."""
+    cycle: Cycle | None = None
+    """Where the acceleration stands, if there is one and a pass is done."""
 
     @property
     def lower_bound(self) -> float:
         """The last bound; minus infinity before the first iteration."""
         return self.lower_bounds[-1] if self.lower_bounds else -math.inf
+
+    @property
+    def is_extrapolated(self) -> bool:
+        """Whether the next pass starts from another point than the parameters, and checks it."""
+        return self.cycle is not None and self.cycle.extrapolated is not None
+
+    @property
+    def next_point(self) -> MixtureParameters:
+        """Parameters that the next pass starts from."""
+        if self.cycle is not None and self.cycle.extrapolated is not None:
+            return self.cycle.extrapolated
+        return self.parameters
 
     def to_plain(self) -> dict[str, Any]:
         """Return tensors and plain values, as a checkpoint can hold them."""
@@ -61,6 +77,7 @@ class Restart:
             "parameters": self.parameters.tensors(),
             "empty": sorted(self.empty),
             "error": error_to_plain(self.error),
+            "cycle": None if self.cycle is None else self.cycle.to_plain(),
         }
 
     @classmethod
@@ -70,6 +87,7 @@ class Restart:
             "parameters": settings.estimation.parameters_type(*plain["parameters"]),
             "empty": set(plain["empty"]),
             "error": error_from_plain(plain["error"]),
+            "cycle": None if plain["cycle"] is None else Cycle.from_plain(plain["cycle"]),
         }
         return cls(**{**plain, **converted})
 

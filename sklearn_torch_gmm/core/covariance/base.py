@@ -198,6 +198,17 @@ class CovarianceStructure(ABC):
         """Σ in the shape of the covariances."""
 
     @abstractmethod
+    def log_cholesky(self, precisions_cholesky: Tensor, scale: Tensor) -> Tensor:
+        """Coordinates of the factors that may have any real value, in the shape of the factors.
+
+        Diagonals are logarithms, and other entries refer to features in units of ``scale [R, D]``.
+        """
+
+    @abstractmethod
+    def from_log_cholesky(self, coordinates: Tensor, scale: Tensor) -> Tensor:
+        """Return the inverse of :meth:`log_cholesky`."""
+
+    @abstractmethod
     def variances(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
         """Diagonals ``[..., K, D]`` of the covariance matrices."""
 

@@ -1,21 +1,34 @@
-"""The choice between the fast and the exact E-step, from bounds on the rounding error."""
+"""The choice between the fast and the exact E-step, and between the ways of the exact one.
+
+Both follow from bounds on the rounding error.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.inference import TOLERATED_ERROR_OF_PREDICTIONS
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.rounding import (
+    MOST_RELATIVE_ERROR,
+    TOLERATED_LOSS,
     cancellation,
     cancellation_of_moments,
+    cancellation_of_products,
     cancellation_of_scatter,
+    cancellation_of_whitening,
+    growth_of_rounding,
     largest_moments,
+    relative_error_of_products,
+    rounding_of_sums,
+    rounding_of_whitening,
 )
+from sklearn_torch_gmm.core.ways import Allowed, Ways
 from sklearn_torch_gmm.core.workspace import is_wide
 from sklearn_torch_gmm.em.known_data import KnownData
 from sklearn_torch_gmm.em.mixtures import Mixtures
@@ -39,9 +52,10 @@ class Accuracy:
     is_wide : bool
         Whether T(x) has so many entries that every pass is exact.
     needs_exact : bool
-        Whether the next pass works with residuals, the differences of rows to the means.
-    about : Tensor [R, K, D] or None
-        Points that the moments of the next exact pass are taken about; None for the means.
+        Whether the next pass is exact, in the ways that :meth:`ways` chooses.
+    about : MixtureParameters or None
+        Parameters about whose means the moments of the next exact pass are taken; None for those
+        of the pass.
     """
 
     def __init__(
@@ -55,11 +69,13 @@ class Accuracy:
         num_moments = 1 + structure.num_moments(num_features)
         self.is_wide = is_wide(num_moments, components_in_pass * num_features)
         self.needs_exact = False
-        self.about: Tensor | None = None
+        self.about: MixtureParameters | None = None
         self._structure = structure
         self._data = data
         self._tolerated = tolerated
         self._largest: Tensor | None = None
+        self._has_overflown = self.is_wide
+        self._ways = Ways.all_residuals(0)
 
     def errors(self, mixtures: Mixtures) -> Tensor:
         """Bounds ``[R]`` on the rounding error of the fast E-step, in nats."""
@@ -91,12 +107,54 @@ class Accuracy:
         if not self.needs_exact and not self._are_tolerated(report.errors):
             self.needs_exact = True
             return True
+        if self._ways.need_products and not _are_finite(report.errors):
+            # The square of a row overflows, and the row need not belong to any component.
+            self._has_overflown = True
+            return True
         if self.needs_exact and self.about is None and not self._are_tolerated(report.drifts):
             # Moments about the means that this pass has found do not cancel.
-            self.about = found.means
+            self.about = found
             return True
         self.about = None
         return False
+
+    def ways(self, parameters: MixtureParameters, tolerated: float | None = None) -> Ways:
+        """The ways through an exact pass, with errors that are ``tolerated``; reads a device once.
+
+        The number is by default that of the fit, in nats.
+        """
+        weights, structure = parameters.weights.flatten(), self._structure
+        self._ways = Ways.all_residuals(len(weights))
+        if not structure.is_shared:
+            limit = self._tolerated if tolerated is None else tolerated
+            allowed = self._allowed(parameters, limit)
+            read: list[list[float]] = torch.cat(
+                [weights.unsqueeze(0), allowed.to(weights)]
+            ).tolist()
+            by_way = ([is_allowed == 1.0 for is_allowed in own] for own in read[1:])
+            has_matrices = not structure.has_independent_features
+            self._ways = Allowed(*by_way).choose(read[0], has_matrices=has_matrices)
+        return self._ways
+
+    def _allowed(self, parameters: MixtureParameters, limit: float) -> Tensor:
+        """Bools ``[3, R K]`` in the order of :class:`Allowed`."""
+        structure, centre = self._structure, self._data.centre
+        found = parameters if self.about is None else self.about
+        away, away_of_found = (
+            structure.widths_away(own.means - centre, own.precisions_cholesky)
+            for own in (parameters, found)
+        )
+        growth = growth_of_rounding(parameters, structure)
+        products = cancellation_of_products(away, growth, len(centre)) <= limit
+        # The sums that come with the products are taken about the centre, too.
+        products &= rounding_of_sums(away_of_found) <= limit
+        sifting = relative_error_of_products(growth) <= MOST_RELATIVE_ERROR
+        sifting &= away < math.inf
+        if self._has_overflown:
+            products, sifting = torch.zeros_like(products), torch.zeros_like(sifting)
+        whitening = cancellation_of_whitening(away, len(centre)) <= limit
+        whitening &= rounding_of_whitening(away) <= TOLERATED_LOSS[centre.dtype]
+        return torch.stack([products, sifting, whitening]).flatten(1)
 
     def look_ahead(self, errors: Sequence[float]) -> None:
         """Choose the next pass from the bounds on the error of a fast one."""
@@ -110,3 +168,7 @@ class Accuracy:
     def _are_tolerated(self, errors: Sequence[float]) -> bool:
         # Not `any(error > ...)`: a bound that is NaN is not tolerated either.
         return all(error <= self._tolerated for error in errors)
+
+
+def _are_finite(errors: Sequence[float]) -> bool:
+    return all(math.isfinite(error) for error in errors)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -89,8 +88,8 @@ class EStep(ABC):
     labels.
     """
 
-    many_vanish: ClassVar[bool] = False
-    """Whether most responsibilities may be zero, and a row far from most components."""
+    many_vanish: bool = False
+    """Whether most responsibilities may be zero, with rows far from most components."""
 
     moments: Moments
     """The sums over the rows added so far."""

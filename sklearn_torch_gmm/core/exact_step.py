@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.e_step import EStep, exclude_other_classes_
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.products import Products
 from sklearn_torch_gmm.core.residuals import Residuals
 from sklearn_torch_gmm.core.rounding import extents_of
+from sklearn_torch_gmm.core.shared_whitening import SharedWhitening
 from sklearn_torch_gmm.core.sifted import Sifted
 from sklearn_torch_gmm.core.ways import Chunk, Selection, Way, Ways
 from sklearn_torch_gmm.core.whitened import Whitened
@@ -94,7 +95,9 @@ class ExactEStep(EStep):
             ).flatten(0, 1)
             estimated = select(sorted((*ways.products, *ways.sifted)))
             yield Products(natural, estimated, select(ways.products), self.workspace)
-        if ways.whitened:
+        if ways.whitened and structure.has_pooled_scatter:
+            yield SharedWhitening(parameters, centre, self.centre, structure, self.moments)
+        elif ways.whitened:
             chosen = select(ways.whitened)
             yield Whitened(parameters, centre, self.centre, structure, chosen, self.workspace)
         if ways.residuals:
@@ -126,6 +129,10 @@ class ExactEStep(EStep):
             weights = None if sample_weight is None else sample_weight[place].view(lanes, size)
             known = None if labels is None else labels[place].view(lanes, size)
             for part, own in zip(self._parts, scratch, strict=True):
+                if known is not None and isinstance(part, Sifted):
+                    # Components of another class do not tell which rows matter to one.
+                    assert self.classes is not None
+                    exclude_other_classes_(logits.unflatten(1, sizes), known, self.classes)
                 part.write_log_densities(chunk, logits, own)
             self.weigh(logits.unflatten(1, sizes), weights, known)
             for part in self._parts:

@@ -41,6 +41,8 @@ class _Bounds:
             parameters.precisions_cholesky, components, num_features
         )
         constants.sub_(0.5 * num_features * LOG_2PI)
+        # The constant of a component of weight zero is −∞, and ∞ − ∞ would be NaN.
+        constants.clamp_(min=torch.finfo(constants.dtype).min)
         margins = absolute_error_of_products(away).add_(constants, alpha=MOST_RELATIVE_ERROR)
         self._margins = chosen.of(margins.flatten()).unsqueeze(-1)
         shape = away.numel(), 1

@@ -5,7 +5,8 @@ A way computes the log-densities of some components, and the moments that their 
 - by *products* with T(x − c), which :mod:`~sklearn_torch_gmm.core.products` shares between them;
 - *sifted*: the products tell which rows matter, for which the residuals are computed, in
   :mod:`~sklearn_torch_gmm.core.sifted`;
-- *whitened*, as ‖Uᵀ(x − c) − Uᵀ(μ − c)‖², in :mod:`~sklearn_torch_gmm.core.whitened`;
+- *whitened*, as ‖Uᵀ(x − c) − Uᵀ(μ − c)‖², in :mod:`~sklearn_torch_gmm.core.whitened`, or, if U is
+  shared, in :mod:`~sklearn_torch_gmm.core.shared_whitening`;
 - from the *residuals* x − μ of all rows, in :mod:`~sklearn_torch_gmm.core.residuals`.
 
 The products cost least, and lose most digits if μ is many standard deviations from the centre c.
@@ -51,6 +52,11 @@ class Ways:
     def need_products(self) -> bool:
         """Whether T(x − c) is written."""
         return bool(self.products or self.sifted)
+
+    @classmethod
+    def all_whitened(cls, number: int) -> Ways:
+        """The way of components that share a covariance matrix."""
+        return cls((), (), range(number), ())
 
     @classmethod
     def all_residuals(cls, number: int) -> Ways:

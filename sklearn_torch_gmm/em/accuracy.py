@@ -34,6 +34,14 @@ from sklearn_torch_gmm.em.known_data import KnownData
 from sklearn_torch_gmm.em.mixtures import Mixtures
 from sklearn_torch_gmm.em.report import StepReport
 
+FAR_ROWS = 30.0
+"""Terms of a log-density, in multiples of the largest that an exponential can represent, from which
+on many responsibilities may vanish.
+
+With fewer, an operation more for each chunk would hardly ever pay. With twice the value, passes
+over rows that are moderately far would take up to 1.7 times as long.
+"""
+
 
 class Accuracy:
     """Decides how exact the next pass of a fit has to be.
@@ -53,6 +61,8 @@ class Accuracy:
         Whether T(x) has so many entries that every pass is exact.
     needs_exact : bool
         Whether the next pass is exact, in the ways that :meth:`ways` chooses.
+    many_vanish : bool
+        Whether so many responsibilities may vanish in a fast pass that it is worth a look.
     about : MixtureParameters or None
         Parameters about whose means the moments of the next exact pass are taken; None for those
         of the pass.
@@ -69,13 +79,14 @@ class Accuracy:
         num_moments = 1 + structure.num_moments(num_features)
         self.is_wide = is_wide(num_moments, components_in_pass * num_features)
         self.needs_exact = False
+        self.many_vanish = False
         self.about: MixtureParameters | None = None
         self._structure = structure
         self._data = data
         self._tolerated = tolerated
         self._largest: Tensor | None = None
-        self._has_overflown = self.is_wide
-        self._ways = Ways.all_residuals(0)
+        found = torch.finfo(data.centre.dtype)
+        self._error_of_far_rows = -FAR_ROWS * found.eps * math.log(found.tiny)
 
     def errors(self, mixtures: Mixtures) -> Tensor:
         """Bounds ``[R]`` on the rounding error of the fast E-step, in nats."""
@@ -107,10 +118,6 @@ class Accuracy:
         if not self.needs_exact and not self._are_tolerated(report.errors):
             self.needs_exact = True
             return True
-        if self._ways.need_products and not _are_finite(report.errors):
-            # The square of a row overflows, and the row need not belong to any component.
-            self._has_overflown = True
-            return True
         if self.needs_exact and self.about is None and not self._are_tolerated(report.drifts):
             # Moments about the means that this pass has found do not cancel.
             self.about = found
@@ -123,18 +130,17 @@ class Accuracy:
 
         The number is by default that of the fit, in nats.
         """
+        limit = self._tolerated if tolerated is None else tolerated
         weights, structure = parameters.weights.flatten(), self._structure
-        self._ways = Ways.all_residuals(len(weights))
+        allowed = self._allowed(parameters, limit)
+        read: list[list[float]] = torch.cat([weights.unsqueeze(0), allowed.to(weights)]).tolist()
+        by_way = [[is_allowed == 1.0 for is_allowed in own] for own in read[1:]]
         if not structure.is_shared:
-            limit = self._tolerated if tolerated is None else tolerated
-            allowed = self._allowed(parameters, limit)
-            read: list[list[float]] = torch.cat(
-                [weights.unsqueeze(0), allowed.to(weights)]
-            ).tolist()
-            by_way = ([is_allowed == 1.0 for is_allowed in own] for own in read[1:])
             has_matrices = not structure.has_independent_features
-            self._ways = Allowed(*by_way).choose(read[0], has_matrices=has_matrices)
-        return self._ways
+            return Allowed(*by_way).choose(read[0], has_matrices=has_matrices)
+        if structure.has_pooled_scatter and all(by_way[-1]):
+            return Ways.all_whitened(len(weights))
+        return Ways.all_residuals(len(weights))
 
     def _allowed(self, parameters: MixtureParameters, limit: float) -> Tensor:
         """Bools ``[3, R K]`` in the order of :class:`Allowed`."""
@@ -150,15 +156,17 @@ class Accuracy:
         products &= rounding_of_sums(away_of_found) <= limit
         sifting = relative_error_of_products(growth) <= MOST_RELATIVE_ERROR
         sifting &= away < math.inf
-        if self._has_overflown:
+        if self.is_wide:
             products, sifting = torch.zeros_like(products), torch.zeros_like(sifting)
         whitening = cancellation_of_whitening(away, len(centre)) <= limit
-        whitening &= rounding_of_whitening(away) <= TOLERATED_LOSS[centre.dtype]
+        loss = rounding_of_whitening(torch.maximum(away, away_of_found))
+        whitening &= loss <= TOLERATED_LOSS[centre.dtype]
         return torch.stack([products, sifting, whitening]).flatten(1)
 
     def look_ahead(self, errors: Sequence[float]) -> None:
         """Choose the next pass from the bounds on the error of a fast one."""
         self.needs_exact = not self._are_tolerated(errors)
+        self.many_vanish = any(error > self._error_of_far_rows for error in errors)
 
     def allows_fast_scores(self, mixtures: Mixtures) -> bool:
         """Whether the fast E-step computes likelihoods to the precision of predictions."""
@@ -168,7 +176,3 @@ class Accuracy:
     def _are_tolerated(self, errors: Sequence[float]) -> bool:
         # Not `any(error > ...)`: a bound that is NaN is not tolerated either.
         return all(error <= self._tolerated for error in errors)
-
-
-def _are_finite(errors: Sequence[float]) -> bool:
-    return all(math.isfinite(error) for error in errors)

@@ -145,6 +145,7 @@ class Fit:
                 with_entropy=with_entropy,
                 classes=classes,
             )
+            self._e_step.many_vanish = self.accuracy.many_vanish
         return self._e_step
 
     def m_step(self, moments: Moments) -> Tensor:

@@ -14,6 +14,7 @@ from sklearn_torch_gmm.core.covariance import FEW_ROWS
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
+from sklearn_torch_gmm.core.inference import TOLERATED_ERROR_OF_PREDICTIONS
 from sklearn_torch_gmm.core.m_step import MStepResult, negligible_weight
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -113,19 +114,24 @@ class Fit:
         """Return the E-step that the rows are to be added to."""
         return self._begin(exact=self.accuracy.needs_exact)
 
-    def _begin(self, *, exact: bool, with_certainty: bool = False) -> EStep:
+    def _begin(
+        self, *, exact: bool, with_certainty: bool = False, tolerated: float | None = None
+    ) -> EStep:
         data, mixtures, structure = self._data, self.mixtures, self.settings.structure
         with_entropy = self._estimation.needs_entropy
         classes = self.settings.classes
         if classes is not None:
             classes = classes.to(data.centre.device)
         if exact:
+            about = self.accuracy.about
             self._e_step = ExactEStep(
                 mixtures.parameters,
                 data.centre,
                 structure,
                 self._workspace,
-                about=self.accuracy.about,
+                about=None if about is None else about.means,
+                ways=self.accuracy.ways(mixtures.parameters, tolerated),
+                extents=None if data.knows_all else data.max_deviations,
                 with_certainty=with_certainty,
                 with_entropy=with_entropy,
                 classes=classes,
@@ -143,6 +149,7 @@ class Fit:
                 with_entropy=with_entropy,
                 classes=classes,
             )
+            self._e_step.many_vanish = self.accuracy.many_vanish
         return self._e_step
 
     def m_step(self, moments: Moments) -> Tensor:
@@ -286,7 +293,9 @@ class Fit:
         if self.is_finished:
             return None
         is_fast = self.accuracy.allows_fast_scores(self.mixtures)
-        return self._begin(exact=not is_fast, with_certainty=True)
+        return self._begin(
+            exact=not is_fast, with_certainty=True, tolerated=TOLERATED_ERROR_OF_PREDICTIONS
+        )
 
     def score(self, moments: Moments) -> Tensor:
         """Return the means of log p(x), then of log max_k r_k, as one vector ``[2 R]``."""

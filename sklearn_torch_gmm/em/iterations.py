@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.device import arithmetic_dtype
 from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.workspace import Workspace
@@ -164,18 +165,17 @@ class Iterations:
         ]
         together = torch.cat(packed)
         over_processes(together, "sum")
-        if any(are_fast) and not self._data.knows_all:
+        if not self._data.knows_all:
             over_processes(self._data.max_deviations, "max")
         parts = together.split([len(part) for part in packed])
         return [moments.unpack(part) for moments, part in zip(sums, parts, strict=True)]
 
     def _learn(self, sums: list[Moments]) -> None:
-        """Keep the facts about the data that a fast pass has collected."""
+        """Keep the facts about the data that the pass has collected."""
+        self._data.knows_all = True
         for moments, (_, step) in zip(sums, self._in_pass, strict=True):
-            if isinstance(step, FastEStep):
-                self._data.knows_all = True
-                if moments.scatter is not None:
-                    self._data.scatter = moments.scatter
+            if isinstance(step, FastEStep) and moments.scatter is not None:
+                self._data.scatter = moments.scatter
 
     def _share_time(self) -> None:
         """Charge each fit in the pass with its share of the time."""
@@ -235,6 +235,8 @@ def _share(steps: Sequence[EStep], resident_rows: int | None) -> list[EStep | Fa
         if isinstance(step, FastEStep):
             by_structure.setdefault(step.structure.name, []).append(step)
         else:
+            if isinstance(step, ExactEStep):
+                step.resident_rows = resident_rows
             passes.append(step)
     fast = (FastPass(alike, resident_rows=resident_rows) for alike in by_structure.values())
     return [*passes, *fast]

@@ -246,6 +246,13 @@ class CovarianceStructure(ABC):
     ) -> Tensor:
         """Coefficients ``[..., K, Q]`` of T₂(x) in the log-density."""
 
+    def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        """‖ |Uᵀ| |x| ‖ ``[..., K]`` for ``deviations [..., K, D]`` x: a bound on ‖Uᵀ x‖.
+
+        Infinity if a structure does not tell; components are then computed from residuals.
+        """
+        return deviations.new_full(deviations.shape[:-1], math.inf)
+
     @abstractmethod
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
         """Scale standard normal ``noise [n, D]`` to the covariances of components ``labels``."""

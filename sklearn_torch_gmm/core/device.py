@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from sklearn_torch_gmm.core.matmul_precision import full_precision_products
+
 _PRECISIONS: dict[Any, torch.dtype] = {
     "64-true": torch.float64,
     "64": torch.float64,
@@ -80,8 +82,8 @@ def without_autocast(device_type: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def as_if_alone() -> Iterator[None]:
-    """Ignore the caller's autocast mode and default device."""
+    """Ignore the caller's autocast mode, default device and precision of float32 products."""
     has_default = torch.get_default_device().type != "cpu"
     on_cpu = torch.device("cpu") if has_default else nullcontext()
-    with without_autocast("cpu"), without_autocast("cuda"), on_cpu:
+    with without_autocast("cpu"), without_autocast("cuda"), on_cpu, full_precision_products():
         yield

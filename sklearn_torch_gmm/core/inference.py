@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.device import without_autocast
 from sklearn_torch_gmm.core.e_step import normalize_
+from sklearn_torch_gmm.core.matmul_precision import full_precision_products
 from sklearn_torch_gmm.core.rounding import cancellation, extents_of, largest_moments
 from sklearn_torch_gmm.core.workspace import (
     LEAST_ROWS,
@@ -73,7 +75,7 @@ class Inference:
     def labels(self, rows: Tensor) -> Tensor:
         """Most probable component of each row: ``[N]``, int64."""
         result = torch.empty(rows.shape[0], dtype=torch.long, device=rows.device)
-        with torch.inference_mode(), without_autocast(self._means.device.type):
+        with self._arithmetic():
             for place, joint in self._chunks(rows):
                 # Ties go to the first component, as with `argmax`, which is several times slower.
                 result[place] = joint.max(1).indices.flatten()
@@ -82,7 +84,7 @@ class Inference:
     def log_densities(self, rows: Tensor) -> Tensor:
         """Log p(x) of each row, in nats: ``[N]``."""
         result = torch.empty(rows.shape[0], dtype=rows.dtype, device=rows.device)
-        with torch.inference_mode(), without_autocast(self._means.device.type):
+        with self._arithmetic():
             for place, joint in self._chunks(rows, with_common_term=True):
                 result[place] = _log_sum_exp_(joint).flatten()
         return result
@@ -91,7 +93,7 @@ class Inference:
         """p(component | x): ``[N, K]``."""
         components = self._log_weights.shape[0]
         result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
-        with torch.inference_mode(), without_autocast(self._means.device.type):
+        with self._arithmetic():
             for place, joint in self._chunks(rows):
                 normalize_(joint)
                 result[place] = joint.mT.flatten(0, 1)
@@ -105,10 +107,17 @@ class Inference:
         alike = Inference(
             torch.zeros_like(self._log_weights), self._means, self._factors, self._structure
         )
-        with torch.inference_mode(), without_autocast(self._means.device.type):
+        with self._arithmetic():
             for place, densities in alike._exact_chunks(rows, 0, with_common_term=True):
                 result[place] = densities.mT.flatten(0, 1)
         return result
+
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """Compute as written here, whatever the caller's modes are."""
+        not_mixed = without_autocast(self._means.device.type)
+        with torch.inference_mode(), not_mixed, full_precision_products():
+            yield
 
     def _chunks(
         self, rows: Tensor, *, with_common_term: bool = False

@@ -19,6 +19,12 @@ _PRECISIONS: dict[Any, torch.dtype] = {
     32: torch.float32,
 }
 
+_AMD_GPUS_WITH_FAST_FLOAT64 = ("gfx906", "gfx908", "gfx90a", "gfx94", "gfx950")
+"""Architectures of AMD's data-center GPUs, from the MI50 to the MI350.
+
+Their versions, which torch gives as capabilities, would be read as those of NVIDIA's.
+"""
+
 _CAPABILITIES_WITH_FAST_FLOAT64 = {(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)}
 """Compute capabilities of data-center GPUs, whose float64 rate is half that of float32.
 
@@ -43,11 +49,20 @@ def device_for(trainer_params: Mapping[str, Any]) -> torch.device:
     is_missing = accelerator == "cuda" and not torch.cuda.is_available()
     if accelerator not in ("cuda", "mps") or is_missing:
         return torch.device("cpu")
-    devices = trainer_params.get("devices", 1)
-    index = int(devices[0]) if isinstance(devices, (list, tuple)) and devices else 0
+    index = _first_index(trainer_params.get("devices", 1))
     if accelerator == "cuda" and index >= torch.cuda.device_count():
         index = 0
     return torch.device(accelerator, index)
+
+
+def _first_index(devices: Any) -> int:
+    """Index of the first device, as Lightning reads it: "3" are three devices, "3," is the fourth.
+
+    Numbers of devices, and words, begin with the first one.
+    """
+    if isinstance(devices, str) and "," in devices:
+        devices = [part for part in devices.split(",") if part.strip()]
+    return int(devices[0]) if isinstance(devices, (list, tuple)) and devices else 0
 
 
 def arithmetic_dtype(device: torch.device, precision: Any = None) -> torch.dtype:
@@ -66,11 +81,21 @@ def arithmetic_dtype(device: torch.device, precision: Any = None) -> torch.dtype
         except (KeyError, TypeError):  # an unhashable value, such as a list
             msg = f"precision must be '64-true' or '32-true' for EM, got {precision!r}."
             raise ValueError(msg) from None
-    is_fast = device.type == "cpu" or (
-        device.type == "cuda"
-        and torch.cuda.get_device_capability(device) in _CAPABILITIES_WITH_FAST_FLOAT64
-    )
+    is_fast = device.type == "cpu" or (device.type == "cuda" and _has_fast_float64(device))
     return torch.float64 if is_fast else torch.float32
+
+
+def _has_fast_float64(device: torch.device) -> bool:
+    if torch.version.hip is not None:
+        name = torch.cuda.get_device_properties(device).gcnArchName
+        return name.startswith(_AMD_GPUS_WITH_FAST_FLOAT64)
+    return torch.cuda.get_device_capability(device) in _CAPABILITIES_WITH_FAST_FLOAT64
+
+
+def sendable(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return ``values`` in float32 if they are of float64, which the device does not have."""
+    is_double = values.dtype == torch.float64
+    return values.float() if is_double and device.type == "mps" else values
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.device import without_autocast
+from sklearn_torch_gmm.core.device import sendable, without_autocast
 from sklearn_torch_gmm.core.e_step import normalize_
 from sklearn_torch_gmm.core.matmul_precision import full_precision_products
 from sklearn_torch_gmm.core.rounding import cancellation, extents_of, largest_moments
@@ -136,7 +136,7 @@ class Inference:
         size = self._workspace.rows_per_chunk(length + 2 * components)
         shift = self._centre.unsqueeze(-1)
         for place, lanes in in_lanes(rows.shape[0], size, self._workspace.num_lanes):
-            chunk = rows[place].to(self._means.device)
+            chunk = sendable(rows[place], self._means.device).to(self._means.device)
             num_rows = chunk.shape[0] // lanes
             moments = self._workspace.take("features", lanes, length, num_rows)
             x = moments[:, 1 : features + 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -96,6 +96,21 @@ def sendable(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return ``values`` in float32 if they are of float64, which the device does not have."""
     is_double = values.dtype == torch.float64
     return values.float() if is_double and device.type == "mps" else values
+
+
+def read_together(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return tensors of one device in host memory, for which the host waits once.
+
+    They are sent in the floating-point type of the first one, which holds bools as well.
+    """
+    if tensors[0].device.type == "cpu":
+        return list(tensors)
+    together = torch.cat([tensor.flatten().to(tensors[0].dtype) for tensor in tensors]).cpu()
+    parts = together.split([tensor.numel() for tensor in tensors])
+    return [
+        part.view(tensor.shape).to(tensor.dtype)
+        for part, tensor in zip(parts, tensors, strict=True)
+    ]
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[Any]:

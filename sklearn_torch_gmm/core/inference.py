@@ -72,22 +72,28 @@ class Inference:
         self._structure = structure
         self._workspace = Workspace(self._means.dtype, self._means.device)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the arithmetic."""
+        return self._means.device
+
     def labels(self, rows: Tensor) -> Tensor:
         """Most probable component of each row: ``[N]``, int64."""
-        result = torch.empty(rows.shape[0], dtype=torch.long, device=rows.device)
+        result = torch.empty(rows.shape[0], dtype=torch.long, device=self.device)
         with self._arithmetic():
             for place, joint in self._chunks(rows):
                 # Ties go to the first component, as with `argmax`, which is several times slower.
                 result[place] = joint.max(1).indices.flatten()
-        return result
+        return result.to(rows.device)
 
     def log_densities(self, rows: Tensor) -> Tensor:
         """Log p(x) of each row, in nats: ``[N]``."""
-        result = torch.empty(rows.shape[0], dtype=rows.dtype, device=rows.device)
+        dtype = sendable(rows[:0], self.device).dtype
+        result = torch.empty(rows.shape[0], dtype=dtype, device=self.device)
         with self._arithmetic():
             for place, joint in self._chunks(rows, with_common_term=True):
                 result[place] = _log_sum_exp_(joint).flatten()
-        return result
+        return result.to(rows)
 
     def responsibilities(self, rows: Tensor) -> Tensor:
         """p(component | x): ``[N, K]``."""

@@ -140,6 +140,15 @@ class RowSource(ABC):
     def check_shared(self) -> None:  # noqa: B027
         """Raise a ValueError if several processes cannot share the rows, before reading any."""
 
+    def release(self) -> None:  # noqa: B027
+        """Free the memory that passes over the rows have taken."""
+
+    def __enter__(self) -> RowSource:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.release()
+
     @abstractmethod
     def batches(
         self,

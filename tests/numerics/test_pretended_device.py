@@ -111,6 +111,22 @@ def test_a_fit_reads_one_vector_an_iteration(X, covariance_type):
     assert reads[1] - reads[0] == ITERATIONS
 
 
+@pytest.mark.parametrize("ways", [{}, {"n_init": 3, "verbose": 1}], ids=["one", "one by one"])
+def test_rows_are_sent_once_for_all_restarts_and_the_labels(X, ways):
+    with pretended_device() as device:
+        fitted = fit(mixture("cuda", **ways), X)
+    assert device.count("send", of_at_least=N * D) == 1
+    np.testing.assert_array_equal(fitted.labels_, fit(mixture("cpu", **ways), X).labels_)
+
+
+def test_labels_of_weightless_rows_are_found_among_all_rows(X):
+    weights = (np.arange(N) % 3 > 0).astype(float)
+    on_cpu = fit(mixture("cpu"), X, sample_weight=weights)
+    with pretended_device():
+        on_device = fit(mixture("cuda"), X, sample_weight=weights)
+    np.testing.assert_array_equal(on_device.labels_, on_cpu.labels_)
+
+
 @pytest.mark.parametrize("devices", [1, [3], "3,"])
 def test_the_current_device_and_the_order_of_devices_stay(X, devices, monkeypatch):
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
@@ -173,6 +189,11 @@ def test_stepwise_updates_give_what_the_cpu_gives(X, covariance_type):
     on_cpu = updated(mixture("cpu", covariance_type), np.array)
     with pretended_device() as device:
         on_device = updated(mixture("cuda", covariance_type), device.tensor)
+        # One for the check of the rows, and one for the parameters.
+        device.transfers.clear()
+        on_device.partial_fit(device.tensor(X))
+        assert (device.count("read"), device.count("wait")) == (2, 0)
+    on_cpu.partial_fit(X)
     np.testing.assert_allclose(on_device.means_, on_cpu.means_, atol=1e-9)
     np.testing.assert_allclose(on_device.covariances_, on_cpu.covariances_, atol=1e-9)
 

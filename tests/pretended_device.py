@@ -109,9 +109,12 @@ class PretendedDevice(TorchDispatchMode):
         return is_here
 
     def _wrap(self, held: Tensor) -> OnDevice:
-        if self.device.type == "mps" and held.dtype == torch.float64:
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        self._check_type(held.dtype)
         return OnDevice(held, self.device)
+
+    def _check_type(self, dtype: torch.dtype | None) -> None:
+        if self.device.type == "mps" and dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
 
     def _record(self, kind: str, values: Tensor) -> None:
         self.transfers.append(Transfer(kind, values.numel(), values.dtype))
@@ -125,7 +128,7 @@ class PretendedDevice(TorchDispatchMode):
         stays = bool(ours) if wanted is None else self._is_here(torch.device(wanted))
         if not ours and not stays:
             return function(*args, **kwargs)
-        self._look(name, args, ours, tensors, wanted)
+        self._look(name, args, ours, tensors, wanted, kwargs.get("dtype"))
         if wanted is not None:
             kwargs = {**kwargs, "device": CPU}
         kwargs = {k: v for k, v in kwargs.items() if k not in ("pin_memory", "non_blocking")}
@@ -144,7 +147,13 @@ class PretendedDevice(TorchDispatchMode):
         return tree_map_only(Tensor, of_device, results)
 
     def _look(
-        self, name: str, args: Any, ours: list[OnDevice], tensors: list[Tensor], wanted: Any
+        self,
+        name: str,
+        args: Any,
+        ours: list[OnDevice],
+        tensors: list[Tensor],
+        wanted: Any,
+        dtype: torch.dtype | None,
     ) -> None:
         """Record what the host would wait for, and refuse what a device refuses."""
         host = [t for t in tensors if not isinstance(t, OnDevice) and t.dim() > 0]
@@ -157,6 +166,7 @@ class PretendedDevice(TorchDispatchMode):
                 self._record("send", source)
             elif is_to_host:
                 self._record("read", source)
+                self._check_type(tensors[0].dtype if target is not None else dtype)
             return
         if name == "_local_scalar_dense":
             self._record("read", ours[0])

@@ -98,6 +98,18 @@ def sendable(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values.float() if is_double and device.type == "mps" else values
 
 
+def moved(
+    values: torch.Tensor, device: torch.device | str | None, dtype: torch.dtype | None
+) -> torch.Tensor:
+    """Return values on another device in another type; None leaves either as it is.
+
+    They are cast in host memory, where there is every type.
+    """
+    if values.device.type == "cpu":
+        return values.to(dtype=dtype).to(device=device)
+    return values.to(device=device).to(dtype=dtype)
+
+
 def read_together(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Return tensors of one device in host memory, for which the host waits once.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.device import sendable, without_autocast
+from sklearn_torch_gmm.core.device import moved, sendable, without_autocast
 from sklearn_torch_gmm.core.e_step import normalize_
 from sklearn_torch_gmm.core.matmul_precision import full_precision_products
 from sklearn_torch_gmm.core.rounding import cancellation, extents_of, largest_moments
@@ -93,7 +93,7 @@ class Inference:
         with self._arithmetic():
             for place, joint in self._chunks(rows, with_common_term=True):
                 result[place] = _log_sum_exp_(joint).flatten()
-        return result.to(rows)
+        return moved(result, rows.device, rows.dtype)
 
     def responsibilities(self, rows: Tensor) -> Tensor:
         """p(component | x): ``[N, K]``."""
@@ -102,7 +102,7 @@ class Inference:
         with self._arithmetic():
             for place, joint in self._chunks(rows):
                 normalize_(joint)
-                result[place] = joint.mT.flatten(0, 1)
+                result[place] = joint.mT.flatten(0, 1).to(rows.device)
         return result
 
     def component_log_densities(self, rows: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class Inference:
         )
         with self._arithmetic():
             for place, densities in alike._exact_chunks(rows, 0, with_common_term=True):
-                result[place] = densities.mT.flatten(0, 1)
+                result[place] = densities.mT.flatten(0, 1).to(rows.device)
         return result
 
     @contextmanager
@@ -173,7 +173,7 @@ class Inference:
         size = self._workspace.rows_per_chunk(3 * self._means.numel(), least=least)
         for first in range(0, rows.shape[0], size):
             # No centre: subtracting one from rows and means would cost precision.
-            part = rows[first : first + size].T.to(self._means)
+            part = moved(rows[first : first + size].T, self.device, self._means.dtype)
             joint = self._structure.joint_log_densities(
                 part, self._log_weights, self._means, self._factors
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from sklearn_torch_gmm.core.device import arithmetic_dtype, as_if_alone, read_together
+from sklearn_torch_gmm.core.device import arithmetic_dtype, as_if_alone, read_together, sendable
 from sklearn_torch_gmm.core.fixed import on_device
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -47,7 +47,7 @@ def update_mixture(
     result, log_likelihood = stepwise_update(
         parameters.to(device, dtype),
         rows.rows,
-        None if rows.weights is None else as_tensor(rows.weights).to(device),
+        None if rows.weights is None else sendable(as_tensor(rows.weights), device).to(device),
         step_size,
         settings.structure,
         settings.regularization.amount,

@@ -113,11 +113,15 @@ class ArrayRows(RowSource):
             yield as_tensor(self.labels)
 
     def starting_rows(
-        self, num_components: int, random_state: np.random.RandomState
+        self,
+        num_components: int,
+        random_state: np.random.RandomState,
+        *,
+        sampled: bool = False,
     ) -> StartingRows:
         rows, weights, labels = self.rows, self.weights, self.labels
         is_large_file = self.file is not None and rows.nbytes > MAPPED_BYTES
-        if rows.device.type != "cpu" or is_large_file:
+        if sampled or rows.device.type != "cpu" or is_large_file:
             chosen = sample_indices(self.num_rows, num_components, random_state)
             if chosen is not None:
                 if labels is not None:

@@ -165,9 +165,16 @@ class RowSource(ABC):
 
     @abstractmethod
     def starting_rows(
-        self, num_components: int, random_state: np.random.RandomState
+        self,
+        num_components: int,
+        random_state: np.random.RandomState,
+        *,
+        sampled: bool = False,
     ) -> StartingRows:
-        """All rows if they are few or in host memory, otherwise a random sample."""
+        """All rows if they are few or in host memory, otherwise a random sample.
+
+        With ``sampled``, also from many rows in host memory, as if they were elsewhere.
+        """
 
     def _rows_per_batch(self, batch_size: int | None) -> int:
         """The given size, or the default for rows that may be of float64."""

@@ -9,7 +9,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from sklearn_torch_gmm import GaussianMixtureIC
+from sklearn_torch_gmm.em import strategies
 from sklearn_torch_gmm.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn_torch_gmm.rows import source
 from tests.faces import TYPES
 from tests.pretended_device import OnDevice, pretended_device
 
@@ -117,6 +119,24 @@ def test_rows_are_sent_once_for_all_restarts_and_the_labels(X, ways):
         fitted = fit(mixture("cuda", **ways), X)
     assert device.count("send", of_at_least=N * D) == 1
     np.testing.assert_array_equal(fitted.labels_, fit(mixture("cpu", **ways), X).labels_)
+
+
+def test_the_start_on_a_device_is_taken_from_a_sample(X, monkeypatch):
+    """Wherever the rows are: K-means on all of them would keep the device waiting."""
+    monkeypatch.setattr(source, "sample_size", lambda num_components: 100)
+    sizes = []
+
+    kmeans = strategies.STRATEGIES["kmeans"]
+    monkeypatch.setitem(
+        strategies.STRATEGIES,
+        "kmeans",
+        lambda data, *more: sizes.append(len(data.rows)) or kmeans(data, *more),
+    )
+    with pretended_device() as device:
+        fits = [fit(mixture("cuda"), X), fit(mixture("cuda"), device.tensor(X))]
+    fit(mixture("cpu"), X)
+    assert sizes == [100, 100, N]
+    np.testing.assert_allclose(fits[0].means_, fits[1].means_, rtol=1e-12)
 
 
 def test_labels_of_weightless_rows_are_found_among_all_rows(X):

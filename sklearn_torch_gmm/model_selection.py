@@ -259,7 +259,9 @@ default='kmeans'
         validate_parameters(self)
         candidates = self._candidates()
         with as_before_on_failure(self):
-            self._fit(candidates, read_data(self, X, sample_weight))
+            data = read_data(self, X, sample_weight)
+            with data.rows:
+                self._fit(candidates, data)
         return self
 
     def _fit(self, candidates: list[GaussianMixture], data: FitData) -> None:

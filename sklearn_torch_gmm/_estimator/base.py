@@ -221,9 +221,10 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
                 check_number_of_rows(rows.num_rows, self.n_clusters, self._vocabulary.components)
             random_state = check_random_state(self.random_state)
             settings = settings_of(self, rows.num_features, random_state)
-            result = fit_mixture(rows, settings, ckpt_path)
-            warn_of_outcome(self, result, settings)
-            fitted_state.keep_result(self, result, settings, data)
+            with rows:
+                result = fit_mixture(rows, settings, ckpt_path)
+                warn_of_outcome(self, result, settings)
+                fitted_state.keep_result(self, result, settings, data)
 
     # -- inference --------------------------------------------------------------------------------
 

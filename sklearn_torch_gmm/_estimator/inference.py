@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm._estimator.validation import like_input, rows_of, validate_rows
 from sklearn_torch_gmm.core.covariance import get_structure
-from sklearn_torch_gmm.core.device import arithmetic_dtype, device_for
+from sklearn_torch_gmm.core.device import arithmetic_dtype, device_for, moved
 from sklearn_torch_gmm.core.fixed import num_free_parameters, parts_from_plain
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.em.threads import threads_for_iteration
@@ -214,7 +214,7 @@ def inference_of(mixture: BaseEstimator, device: torch.device | None = None) -> 
     device = device or device_for(params)
     dtype = arithmetic_dtype(device, params.get("precision"))
     log_weights, means, factors = (
-        tensor.to(device, dtype)
+        moved(tensor, device, dtype)
         for tensor in (
             mixture._log_weights(),
             as_tensor(mixture.means_),

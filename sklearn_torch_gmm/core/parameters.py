@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.device import moved
+
 Parameters = TypeVar("Parameters", bound="MixtureParameters")
 
 
@@ -57,7 +59,7 @@ class MixtureParameters:
         """The same values on another device or in another floating-point type."""
         if device == self.weights.device and dtype == self.weights.dtype:
             return self
-        return type(self)(*(values.to(device, dtype) for values in self.tensors()))
+        return type(self)(*(moved(values, device, dtype) for values in self.tensors()))
 
     def split(self: Parameters) -> list[Parameters]:
         """Each of the R mixtures, ``[1, ...]``, as views."""

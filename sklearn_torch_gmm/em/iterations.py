@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.device import arithmetic_dtype
+from sklearn_torch_gmm.core.device import arithmetic_dtype, moved
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
@@ -57,7 +57,7 @@ class Iterations:
     ) -> None:
         dtype = arithmetic_dtype(device, settings[0].loop.trainer_params.get("precision"))
         self._data = KnownData(
-            starts.centre.to(device, dtype), starts.max_deviations.to(device, dtype)
+            moved(starts.centre, device, dtype), moved(starts.max_deviations, device, dtype)
         )
         self._workspace = Workspace(dtype, device)
         components = Counter[str]()

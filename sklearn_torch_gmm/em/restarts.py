@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from sklearn_torch_gmm.core.device import device_for
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.cycle import Cycle
@@ -126,7 +127,9 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
         without the start.
     """
     components = max(settings.num_components for settings in fits)
-    data = rows.starting_rows(components, fits[0].random_state)
+    data = rows.starting_rows(
+        components, fits[0].random_state, sampled=_computes_elsewhere(fits[0])
+    )
     # The length of a stream is not known earlier.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)
     fits = [
@@ -150,6 +153,13 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
     raise_if_all_failed(restarts)
     max_deviations = (sample.evenly_spaced() - centre).abs().amax(0)
     return Starts(restarts, centre, max_deviations)
+
+
+def _computes_elsewhere(settings: FitSettings) -> bool:
+    """Whether a start from all rows would keep an accelerator waiting for the CPU."""
+    # Labels and responsibilities are those of all rows.
+    is_drawn = isinstance(settings.start.strategy, str)
+    return is_drawn and device_for(settings.loop.trainer_params).type != "cpu"
 
 
 def _draws(fits: Sequence[FitSettings]) -> Iterator[tuple[list[int], list[FitSettings]]]:

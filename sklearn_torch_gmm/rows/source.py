@@ -140,6 +140,15 @@ class RowSource(ABC):
     def check_shared(self) -> None:  # noqa: B027
         """Raise a ValueError if several processes cannot share the rows, before reading any."""
 
+    def release(self) -> None:  # noqa: B027
+        """Free the memory that passes over the rows have taken."""
+
+    def __enter__(self) -> RowSource:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.release()
+
     @abstractmethod
     def batches(
         self,
@@ -156,9 +165,16 @@ class RowSource(ABC):
 
     @abstractmethod
     def starting_rows(
-        self, num_components: int, random_state: np.random.RandomState
+        self,
+        num_components: int,
+        random_state: np.random.RandomState,
+        *,
+        sampled: bool = False,
     ) -> StartingRows:
-        """All rows if they are few or in host memory, otherwise a random sample."""
+        """All rows if they are few or in host memory, otherwise a random sample.
+
+        With ``sampled``, also from many rows in host memory, as if they were elsewhere.
+        """
 
     def _rows_per_batch(self, batch_size: int | None) -> int:
         """The given size, or the default for rows that may be of float64."""

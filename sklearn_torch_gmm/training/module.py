@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from sklearn_torch_gmm.core.device import sendable
 from sklearn_torch_gmm.em.failures import error_from_plain, error_to_plain
 from sklearn_torch_gmm.em.fit import Outcome
 from sklearn_torch_gmm.em.iterations import Iterations
@@ -136,6 +137,13 @@ class EMModule(pl.LightningModule):
         self.trainer.fit_loop.max_epochs = -1
         if self.iterations.is_finished:
             self._stop()
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move rows, weights and labels, in a type that the device has."""
+        batch = tuple(sendable(values, device) for values in batch)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     @torch.inference_mode()
     def on_train_epoch_start(self) -> None:

@@ -95,9 +95,11 @@ class FullCovariance(MatrixCovariance):
         return bound
 
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
+        # Sorted by component, so that reading where each ends is the only wait for a device.
         lower = torch.linalg.cholesky(covariances)
-        result = torch.empty_like(noise)
-        for component in range(covariances.shape[0]):
-            chosen = labels == component
-            result[chosen] = noise[chosen] @ lower[component].mT
-        return result
+        ordered, order = labels.sort(stable=True)
+        components = torch.arange(covariances.shape[0], device=labels.device)
+        ends: list[int] = torch.searchsorted(ordered, components, right=True).tolist()
+        parts = noise[order].tensor_split(ends[:-1])
+        scaled = [part @ factor.mT for part, factor in zip(parts, lower, strict=True)]
+        return torch.empty_like(noise).index_copy_(0, order, torch.cat(scaled))

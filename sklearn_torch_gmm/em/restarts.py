@@ -108,7 +108,8 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
         without the start.
     """
     components = max(settings.num_components for settings in fits)
-    data = rows.starting_rows(components, fits[0].random_state)
+    start = fits[0].start
+    data = rows.starting_rows(components, fits[0].random_state, always_samples=start.always_samples)
     # The length of a stream is not known earlier.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)
     fits = [

@@ -67,7 +67,11 @@ class DatasetRows(RowSource):
         return _SizedBatches(loader_of_batches(parts, num_workers, device))
 
     def starting_rows(
-        self, num_components: int, random_state: np.random.RandomState
+        self,
+        num_components: int,
+        random_state: np.random.RandomState,
+        *,
+        always_samples: bool = False,
     ) -> StartingRows:
         chosen = sample_indices(self.num_rows, num_components, random_state)
         indices = range(self.num_rows) if chosen is None else chosen.tolist()
@@ -175,7 +179,11 @@ class StoreRows(RowSource):
         return batches if self.weights is None else WeightedBatches(batches, keep_all=self.keep_all)
 
     def starting_rows(
-        self, num_components: int, random_state: np.random.RandomState
+        self,
+        num_components: int,
+        random_state: np.random.RandomState,
+        *,
+        always_samples: bool = False,
     ) -> StartingRows:
         candidates = np.arange(self.num_rows)
         if self.weights is not None and not self.keep_all:

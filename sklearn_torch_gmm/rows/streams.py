@@ -56,7 +56,11 @@ class _UnsizedRows(RowSource):
         return self.num_rows
 
     def starting_rows(
-        self, num_components: int, random_state: np.random.RandomState
+        self,
+        num_components: int,
+        random_state: np.random.RandomState,
+        *,
+        always_samples: bool = False,
     ) -> StartingRows:
         """Read all rows, and return a sample."""
         reservoir = Reservoir(sample_size(num_components), random_state)

@@ -117,11 +117,11 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
         for fit in fits
     ]
     sample = sample_of(data)
-    centre = sample.middle()
+    centre = sample.middle
     restarts: list[list[Restart]] = [[] for _ in fits]
     draws = list(_draws(fits))
     begin = perf_counter()
-    with closing(shared_starts(data, [alike for _, alike in draws])) as starts:
+    with closing(shared_starts(data, sample, [alike for _, alike in draws])) as starts:
         for (positions, alike), found in zip(draws, starts, strict=True):
             for position, restart in zip(positions, _restarts(found, alike), strict=True):
                 restarts[position].append(restart)

@@ -144,6 +144,10 @@ class GaussianMixture(BaseGaussianMixture):
 
     Notes
     -----
+    Of more than max(100,000, 256 K) samples, a random sample of this size is initialized from: the
+    same one, given `random_state`, whether `X` is an array, a tensor, a file or a stream. Labels or
+    responsibilities as `init_strategy` are used for all samples.
+
     :meth:`score` and :meth:`score_samples` return the log-likelihood, where larger is better, as
     scikit-learn's model selection requires; PyCave returns the negative log-likelihood.
 
@@ -288,6 +292,8 @@ class GaussianMixture(BaseGaussianMixture):
             start=StartSettings(
                 strategy=check_strategy(self.init_strategy, self.num_components, "init_strategy"),
                 nearest_means=means,
+                # The values of an array belong to all rows.
+                always_samples=not starts_from_array(self),
             ),
             random_state=random_state,
             # With given means, labels or responsibilities every restart would be the same.

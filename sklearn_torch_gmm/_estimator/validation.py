@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary
-from sklearn_torch_gmm.rows.checks import FLOAT_TYPES
+from sklearn_torch_gmm.rows.checks import FLOAT_TYPES, needs_no_check
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 PART_VALUES = 2**20
@@ -69,6 +69,13 @@ def _validate_array(
     estimator: BaseEstimator, X: Any, reset: bool, ensure_min_samples: int
 ) -> np.ndarray:
     """Validate an array by scikit-learn, and add the row to an error about NaN or infinity."""
+    if needs_no_check(X) and X.ndim == 2 and len(X) >= ensure_min_samples:
+        if reset:
+            estimator.n_features_in_ = X.shape[1]
+            vars(estimator).pop("feature_names_in_", None)
+            return X
+        if vars(estimator).get("n_features_in_") == X.shape[1] and not _has_names(estimator):
+            return X
     try:
         return validate_data(
             estimator, X, reset=reset, dtype=FLOAT_TYPES, ensure_min_samples=ensure_min_samples
@@ -82,6 +89,10 @@ def _validate_array(
             raise
         msg = f"{error}\n{_where(finite)}"
     raise ValueError(msg)
+
+
+def _has_names(estimator: BaseEstimator) -> bool:
+    return hasattr(estimator, "feature_names_in_")
 
 
 def _finite_rows(X: Any) -> np.ndarray:

@@ -47,6 +47,10 @@ class Moments:
         """Σ r T₂(x − c): ``[R, K, Q]``."""
         return self.sums[..., num_features + 1 :]
 
+    def of(self, components: slice) -> Moments:
+        """A view of the sums of some components; the scatter is that of all."""
+        return Moments(self.sums[:, components], self.log_likelihood, self.scatter)
+
     def pack(self, *, with_scatter: bool) -> Tensor:
         """All sums as one vector, so that one reduction over the processes is sufficient."""
         return torch.cat([part.flatten() for part in self._parts(with_scatter)])

@@ -128,7 +128,9 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
     """
     components = max(settings.num_components for settings in fits)
     data = rows.starting_rows(
-        components, fits[0].random_state, sampled=_computes_elsewhere(fits[0])
+        components,
+        fits[0].random_state,
+        always_samples=fits[0].start.always_samples or _computes_elsewhere(fits[0]),
     )
     # The length of a stream is not known earlier.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)
@@ -137,11 +139,11 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
         for fit in fits
     ]
     sample = sample_of(data)
-    centre = sample.middle()
+    centre = sample.middle
     restarts: list[list[Restart]] = [[] for _ in fits]
     draws = list(_draws(fits))
     begin = perf_counter()
-    with closing(shared_starts(data, [alike for _, alike in draws])) as starts:
+    with closing(shared_starts(data, sample, [alike for _, alike in draws])) as starts:
         for (positions, alike), found in zip(draws, starts, strict=True):
             for position, restart in zip(positions, _restarts(found, alike), strict=True):
                 restarts[position].append(restart)

@@ -60,6 +60,8 @@ class StartSettings:
     """``[K, D]``"""
     precisions: FloatArray | None = None
     """In the shape of the covariances."""
+    always_samples: bool = False
+    """Whether a random sample of many rows is the basis also where all are in host memory."""
     seed: int | None = None
     """The integer that the random state was made from, if it was."""
     previous: MixtureParameters | None = None

@@ -28,7 +28,7 @@ from sklearn_torch_gmm.rows.source import (
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 MAPPED_BYTES = 2**28
-"""Size up to which starts are computed from all rows of a mapped file, as if it were in memory.
+"""Size up to which a mapped file counts as host memory when starts are computed.
 
 Initialization reads the file once; twice the size would double the time and the memory for it.
 """
@@ -117,11 +117,11 @@ class ArrayRows(RowSource):
         num_components: int,
         random_state: np.random.RandomState,
         *,
-        sampled: bool = False,
+        always_samples: bool = False,
     ) -> StartingRows:
         rows, weights, labels = self.rows, self.weights, self.labels
         is_large_file = self.file is not None and rows.nbytes > MAPPED_BYTES
-        if sampled or rows.device.type != "cpu" or is_large_file:
+        if always_samples or rows.device.type != "cpu" or is_large_file:
             chosen = sample_indices(self.num_rows, num_components, random_state)
             if chosen is not None:
                 if labels is not None:

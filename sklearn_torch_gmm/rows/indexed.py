@@ -71,7 +71,7 @@ class DatasetRows(RowSource):
         num_components: int,
         random_state: np.random.RandomState,
         *,
-        sampled: bool = False,
+        always_samples: bool = False,
     ) -> StartingRows:
         chosen = sample_indices(self.num_rows, num_components, random_state)
         indices = range(self.num_rows) if chosen is None else chosen.tolist()
@@ -183,7 +183,7 @@ class StoreRows(RowSource):
         num_components: int,
         random_state: np.random.RandomState,
         *,
-        sampled: bool = False,
+        always_samples: bool = False,
     ) -> StartingRows:
         candidates = np.arange(self.num_rows)
         if self.weights is not None and not self.keep_all:

@@ -60,7 +60,7 @@ class _UnsizedRows(RowSource):
         num_components: int,
         random_state: np.random.RandomState,
         *,
-        sampled: bool = False,
+        always_samples: bool = False,
     ) -> StartingRows:
         """Read all rows, and return a sample."""
         reservoir = Reservoir(sample_size(num_components), random_state)

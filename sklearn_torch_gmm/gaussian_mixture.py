@@ -14,6 +14,7 @@ from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
 from sklearn_torch_gmm._estimator.inference import draw
+from sklearn_torch_gmm._estimator.missing import Missing
 from sklearn_torch_gmm._estimator.starting_values import check_strategy
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
 from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
@@ -95,6 +96,10 @@ class GaussianMixture(BaseGaussianMixture):
         such as ``{"means": [0, 2]}`` keeps the parts of single components: component numbers, a
         bool mask (K,), or True for all. The other parameters are the maximum-likelihood estimates
         given these; free weights share what the fixed ones leave.
+    missing : {'error', 'em'}, default='error'
+        Whether NaN in the data is an error, or marks a value that was not observed: EM then
+        maximizes the likelihood of the observed values, which is right if values are missing at
+        random. Predictions and scores use the marginal density of the values that a sample has.
 
     Attributes
     ----------
@@ -205,6 +210,7 @@ class GaussianMixture(BaseGaussianMixture):
         num_init: int = 1,
         random_state: int | np.random.RandomState | None = None,
         fixed: Fixed = (),
+        missing: Missing = "error",
     ) -> None:
         self.num_components = num_components
         self.covariance_type = covariance_type
@@ -218,6 +224,7 @@ class GaussianMixture(BaseGaussianMixture):
         self.num_init = num_init
         self.random_state = random_state
         self.fixed = fixed
+        self.missing = missing
 
     @property
     def num_iter_(self) -> int:

@@ -21,6 +21,7 @@ from sklearn_torch_gmm._estimator.drop_in import (
 from sklearn_torch_gmm._estimator.fitted_state import fitted_parameters
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
 from sklearn_torch_gmm._estimator.hooks import open_to_hooks
+from sklearn_torch_gmm._estimator.missing import Missing
 from sklearn_torch_gmm._estimator.starting_values import (
     check_means,
     check_positive_definite,
@@ -95,6 +96,10 @@ default='kmeans'
         such as ``{"means": [0, 2]}`` keeps the parts of single components: component numbers, a
         bool mask (K,), or True for all. The other parameters are the maximum-likelihood estimates
         given these; free weights share what the fixed ones leave.
+    missing : {'error', 'em'}, default='error'
+        Whether NaN in the data is an error, or marks a value that was not observed: EM then
+        maximizes the likelihood of the observed values, which is right if values are missing at
+        random. Predictions and scores use the marginal density of the values that a sample has.
 
     Attributes
     ----------
@@ -189,6 +194,7 @@ default='kmeans'
         num_workers: int = 0,
         trainer_params: Mapping[str, Any] | None = None,
         fixed: Fixed = (),
+        missing: Missing = "error",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -208,6 +214,7 @@ default='kmeans'
         self.num_workers = num_workers
         self.trainer_params = trainer_params
         self.fixed = fixed
+        self.missing = missing
 
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         structure = get_structure(self.covariance_type)

@@ -61,6 +61,10 @@ class Splits:
                     split.copy(rows)
         return split
 
+    def release(self) -> None:
+        """Free the memory, even while this object is still referenced."""
+        self._known.clear()
+
 
 class _Split:
     """The numbers of the rows of a batch, and perhaps a copy of its complete rows."""
@@ -93,7 +97,7 @@ class GapPass:
     def __init__(
         self,
         steps: Sequence[EStep],
-        passes: Sequence[EStep | FastPass],
+        passes: Sequence[EStep | FastPass | GapPass],
         splits: Splits,
         *,
         is_resident: bool = False,

@@ -71,6 +71,11 @@ class GapGroup:
             missing = self.missing[:, first : last + 1]
             yield GapGroup(self.rows[start : start + size], missing, pattern - first)
 
+    def to(self, device: torch.device) -> GapGroup:
+        """The same on another device."""
+        parts = (self.rows, self.missing, self.pattern)
+        return GapGroup(*(part.to(device) for part in parts))
+
     def by_row(self, values: Tensor) -> Tensor:
         """Repeat ``values [..., p]`` of the patterns for their rows: ``[..., n]``."""
         if values.shape[-1] == len(self.pattern):

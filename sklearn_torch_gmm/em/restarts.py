@@ -22,6 +22,7 @@ from sklearn_torch_gmm.em.failures import (
     find_unusable,
 )
 from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.em.start_gaps import fill_gaps
 from sklearn_torch_gmm.em.strategies import sample_of, shared_starts
 from sklearn_torch_gmm.rows.source import RowSource
 
@@ -109,6 +110,8 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
     """
     components = max(settings.num_components for settings in fits)
     data = rows.starting_rows(components, fits[0].random_state)
+    if fits[0].missing:
+        data = fill_gaps(data)
     # The length of a stream is not known earlier.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)
     fits = [

@@ -115,6 +115,8 @@ class FitSettings:
     regularization: Regularization = field(default_factory=Regularization)
     estimation: Estimation = field(default_factory=MaximumLikelihood)
     loop: LoopSettings = LoopSettings()
+    missing: bool = False
+    """Whether NaN marks a value that was not observed; otherwise there is none."""
     classes: Tensor | None = None
     """Class ``[K]`` of each component, from 0 on, if rows have labels; the start follows them."""
     components_name: str = "n_components"

@@ -57,4 +57,5 @@ def settings_of(
     is_seed = isinstance(mixture.random_state, Integral)
     seed = int(mixture.random_state) if is_seed else None
     start = replace(settings.start, seed=seed)
-    return replace(settings, start=start, missing=takes_gaps(mixture))
+    loop = replace(settings.loop, missing=takes_gaps(mixture))
+    return replace(settings, start=start, loop=loop)

@@ -67,7 +67,7 @@ class Iterations:
             Fit(restarts, own, self._data, self._workspace, components[own.covariance_type])
             for restarts, own in zip(starts.restarts, settings, strict=True)
         ]
-        self._splits = Splits() if settings[0].missing else None
+        self._splits = Splits() if settings[0].loop.missing else None
         self._needs_scores = scores
         self._is_scoring = False
         self._begin_time = 0.0

@@ -51,7 +51,7 @@ def update_mixture(
         settings.structure,
         settings.regularization.amount,
         on_device(settings.fixed, device),
-        missing=settings.missing,
+        missing=settings.loop.missing,
     )
     lower_bound = log_likelihood.item()
     if not math.isfinite(lower_bound):

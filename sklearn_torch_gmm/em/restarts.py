@@ -110,7 +110,7 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
     """
     components = max(settings.num_components for settings in fits)
     data = rows.starting_rows(components, fits[0].random_state)
-    if fits[0].missing:
+    if fits[0].loop.missing:
         data = fill_gaps(data)
     # The length of a stream is not known earlier.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)

@@ -92,6 +92,8 @@ class LoopSettings:
     """Workers of the loader for a ``Dataset``."""
     trainer_params: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of ``pytorch_lightning.Trainer``."""
+    missing: bool = False
+    """Whether NaN marks a value that was not observed; otherwise there is none."""
 
     def __post_init__(self) -> None:
         _make_ints(self, "max_iter", "batch_size", "num_workers")
@@ -115,8 +117,6 @@ class FitSettings:
     regularization: Regularization = field(default_factory=Regularization)
     estimation: Estimation = field(default_factory=MaximumLikelihood)
     loop: LoopSettings = LoopSettings()
-    missing: bool = False
-    """Whether NaN marks a value that was not observed; otherwise there is none."""
     classes: Tensor | None = None
     """Class ``[K]`` of each component, from 0 on, if rows have labels; the start follows them."""
     components_name: str = "n_components"

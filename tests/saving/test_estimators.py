@@ -110,6 +110,7 @@ class TestRoundTrip:
             "num_workers": 2,
             "random_state": 3,
             "fixed": ("weights", "means"),
+            "missing": "em",
             "trainer_params": {"accelerator": "cpu", "devices": 1, "limit": (None, 0.5, True)},
         }
         theirs = {

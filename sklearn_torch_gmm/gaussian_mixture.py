@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
+from sklearn_torch_gmm._estimator.missing import Missing
 from sklearn_torch_gmm._estimator.sampling import draw
 from sklearn_torch_gmm._estimator.starting_values import check_strategy
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
@@ -101,6 +102,10 @@ class GaussianMixture(BaseGaussianMixture):
         changes the likelihood by less than a tenth of `convergence_tolerance`. At 1e-6 it takes
         half of the iterations or fewer, at the default 1e-3 no fewer. An iteration is one pass over
         the data, also if its extrapolation is rejected.
+    missing : {'error', 'em'}, default='error'
+        Whether NaN in the data is an error, or marks a value that was not observed: EM then
+        maximizes the likelihood of the observed values, which is right if values are missing at
+        random. Predictions and scores use the marginal density of the values that a sample has.
 
     Attributes
     ----------
@@ -216,6 +221,7 @@ class GaussianMixture(BaseGaussianMixture):
         random_state: int | np.random.RandomState | None = None,
         fixed: Fixed = (),
         acceleration: Acceleration | None = None,
+        missing: Missing = "error",
     ) -> None:
         self.num_components = num_components
         self.covariance_type = covariance_type
@@ -230,6 +236,7 @@ class GaussianMixture(BaseGaussianMixture):
         self.random_state = random_state
         self.fixed = fixed
         self.acceleration = acceleration
+        self.missing = missing
 
     @property
     def num_iter_(self) -> int:

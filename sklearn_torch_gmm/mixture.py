@@ -21,6 +21,7 @@ from sklearn_torch_gmm._estimator.drop_in import (
 from sklearn_torch_gmm._estimator.fitted_state import fitted_parameters
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
 from sklearn_torch_gmm._estimator.hooks import open_to_hooks
+from sklearn_torch_gmm._estimator.missing import Missing
 from sklearn_torch_gmm._estimator.starting_values import (
     check_means,
     check_positive_definite,
@@ -100,6 +101,10 @@ default='kmeans'
         changes the likelihood by less than a tenth of `tol`. At 1e-6 it takes half of the
         iterations or fewer, at the default 1e-3 no fewer. An iteration is one pass over the data,
         also if its extrapolation is rejected.
+    missing : {'error', 'em'}, default='error'
+        Whether NaN in the data is an error, or marks a value that was not observed: EM then
+        maximizes the likelihood of the observed values, which is right if values are missing at
+        random. Predictions and scores use the marginal density of the values that a sample has.
 
     Attributes
     ----------
@@ -195,6 +200,7 @@ default='kmeans'
         trainer_params: Mapping[str, Any] | None = None,
         fixed: Fixed = (),
         acceleration: Acceleration | None = None,
+        missing: Missing = "error",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -215,6 +221,7 @@ default='kmeans'
         self.trainer_params = trainer_params
         self.fixed = fixed
         self.acceleration = acceleration
+        self.missing = missing
 
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         structure = get_structure(self.covariance_type)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.exceptions import FitFailedWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import FitData, read_data
 from sklearn_torch_gmm._estimator.fitted_state import keep_result
+from sklearn_torch_gmm._estimator.missing import Missing, takes_gaps
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import (
     as_before_on_failure,
@@ -48,6 +49,7 @@ _ALL_TYPES = "all"
 _SHARED_PARAMETERS = (
     "n_init", "tol", "reg_covar", "verbose", "batch_size", "num_workers", "trainer_params",
     "random_state", "acceleration",
+    "random_state", "missing",
 )  # fmt: skip
 """Parameters with the same constraints as those of a single mixture."""
 
@@ -103,6 +105,9 @@ default='kmeans'
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`.
     acceleration : {'squarem'} or None, default=None
         Whether EM extrapolates its steps, as in :class:`sklearn_torch_gmm.mixture.GaussianMixture`.
+    missing : {'error', 'em'}, default='error'
+        Whether NaN in the data is an error, or marks a value that was not observed, as in
+        :class:`sklearn_torch_gmm.mixture.GaussianMixture`.
 
     Attributes
     ----------
@@ -207,6 +212,7 @@ default='kmeans'
         num_workers: int = 0,
         trainer_params: Mapping[str, Any] | None = None,
         acceleration: Acceleration | None = None,
+        missing: Missing = "error",
     ) -> None:
         self.min_components = min_components
         self.max_components = max_components
@@ -225,6 +231,12 @@ default='kmeans'
         self.num_workers = num_workers
         self.trainer_params = trainer_params
         self.acceleration = acceleration
+        self.missing = missing
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = takes_gaps(self)
+        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "best_estimator_")

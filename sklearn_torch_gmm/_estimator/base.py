@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from sklearn_torch_gmm._estimator.binding import computed, constructor
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import read_data
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed
+from sklearn_torch_gmm._estimator.missing import ALLOWED, Missing, takes_gaps
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
@@ -305,6 +306,7 @@ class BaseGaussianMixture(BaseMixture):
 
     fixed: Fixed
     acceleration: Acceleration | None
+    missing: Missing
     known_parts_: list[Part] | dict[Part, list[int]]
 
     _counterpart = ScikitLearnMixture
@@ -313,7 +315,13 @@ class BaseGaussianMixture(BaseMixture):
         **BaseMixture._parameter_constraints,
         "fixed": [tuple, list, dict],
         "acceleration": [StrOptions(set(get_args(Acceleration))), None],
+        "missing": [ALLOWED],
     }
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = takes_gaps(self)
+        return tags
 
     def _keep_parameters(
         self, parameters: MixtureParameters, settings: FitSettings, dtype: np.dtype[Any]

@@ -15,6 +15,7 @@ from sklearn_torch_gmm._estimator.base import BaseMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fitted_state import check_can_continue
 from sklearn_torch_gmm._estimator.hooks import open_to_hooks
+from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary
 from sklearn_torch_gmm._private_parts import StrOptions, parameter_names
 from sklearn_torch_gmm.em.settings import LoopSettings
@@ -56,6 +57,7 @@ class DropIn(BaseMixture):
         # scikit-learn's class looks for init_params among names, and here it may be an array.
         tags: Tags = super(self._counterpart, self).__sklearn_tags__()
         tags.estimator_type = "clusterer"
+        tags.input_tags.allow_nan = takes_gaps(self)
         return tags
 
     @classmethod

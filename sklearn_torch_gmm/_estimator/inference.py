@@ -18,10 +18,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.validation import like_input, rows_of, validate_rows
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.device import arithmetic_dtype, device_for, moved
 from sklearn_torch_gmm.core.fixed import num_free_parameters, parts_from_plain
+from sklearn_torch_gmm.core.gap_inference import GapInference
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.em.threads import threads_for_iteration
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces, is_stream, source_of
@@ -221,7 +223,8 @@ def inference_of(mixture: BaseEstimator, device: torch.device | None = None) -> 
             as_tensor(mixture.precisions_cholesky_),
         )
     )
-    return Inference(log_weights, means, factors, get_structure(mixture.covariance_type))
+    kind = GapInference if takes_gaps(mixture) else Inference
+    return kind(log_weights, means, factors, get_structure(mixture.covariance_type))
 
 
 def num_estimated_parameters(mixture: BaseEstimator) -> int:
@@ -300,7 +303,7 @@ def _evaluate_batches(
 
     def values() -> Iterator[tuple[Tensor, ...]]:
         with source.batches(mixture.batch_size, num_workers) as batches:
-            for rows, *weights in batches.finite():
+            for rows, *weights in batches.finite(allow_missing=takes_gaps(mixture)):
                 yield evaluate(inference, quantity, rows.cpu()), *(w.cpu() for w in weights)
 
     return values(), source

@@ -115,11 +115,11 @@ class Inference:
         components = self._log_weights.shape[0]
         result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
         # From residuals: far from all components the product with T(x) would lose digits.
-        alike = Inference(
+        alike = type(self)(
             torch.zeros_like(self._log_weights), self._means, self._factors, self._structure
         )
         with self._arithmetic():
-            for place, densities in alike._exact_chunks(rows, 0, with_common_term=True):
+            for place, densities in alike._chunks(rows, with_common_term=True, exact=True):
                 result[place] = densities.mT.flatten(0, 1).to(rows.device)
         return result
 
@@ -131,17 +131,18 @@ class Inference:
             yield
 
     def _chunks(
-        self, rows: Tensor, *, with_common_term: bool = False
-    ) -> Iterator[tuple[slice, Tensor]]:
-        """Slices of consecutive rows, and their joint log-densities ``[T, K, n]``.
+        self, rows: Tensor, *, with_common_term: bool = False, exact: bool = False
+    ) -> Iterator[tuple[slice | Tensor, Tensor]]:
+        """Slices or numbers of rows, and their joint log-densities ``[T, K, n]``.
 
         Each of T threads processes a lane of consecutive rows in every operation. A term common
         to all components is left out for labels and responsibilities, which it does not change.
+        With ``exact``, all are computed from residuals.
         """
         components, features = self._means.shape
         length = 1 + self._structure.num_moments(features)
         wide = is_wide(length, self._means.numel(), ratio=WIDE_RATIO_OF_PREDICTIONS)
-        if wide or self._are_few(rows.shape[0]):
+        if exact or wide or self._are_few(rows.shape[0]):
             yield from self._exact_chunks(rows, 0, with_common_term=with_common_term)
             return
         size = self._workspace.rows_per_chunk(length + 2 * components)

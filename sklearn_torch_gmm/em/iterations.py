@@ -15,6 +15,7 @@ from sklearn_torch_gmm.core.device import arithmetic_dtype, moved
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
+from sklearn_torch_gmm.core.gap_pass import GapPass, Splits
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.workspace import Workspace
 from sklearn_torch_gmm.em.fit import Fit, Outcome
@@ -67,11 +68,12 @@ class Iterations:
             Fit(restarts, own, self._data, self._workspace, components[own.covariance_type])
             for restarts, own in zip(starts.restarts, settings, strict=True)
         ]
+        self._splits = Splits() if settings[0].loop.missing else None
         self._needs_scores = scores
         self._is_scoring = False
         self._begin_time = 0.0
         self._in_pass: list[tuple[Fit, EStep]] = []
-        self._passes: list[EStep | FastPass] = []
+        self._passes: Sequence[EStep | FastPass | GapPass] = []
 
     @property
     def latest_bound(self) -> float:
@@ -99,7 +101,11 @@ class Iterations:
         else:
             begun = [(fit, fit.begin_scoring()) for fit in self.fits if self._needs_scores]
             self._in_pass = [(fit, step) for fit, step in begun if step is not None]
-        self._passes = _share([step for _, step in self._in_pass], resident_rows)
+        steps = [step for _, step in self._in_pass]
+        self._passes = _share(steps, resident_rows)
+        if self._splits is not None:
+            is_resident = resident_rows is not None
+            self._passes = [GapPass(steps, self._passes, self._splits, is_resident=is_resident)]
 
     def add(
         self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None
@@ -197,6 +203,8 @@ class Iterations:
     def release(self) -> None:
         """Free the memory of the passes; no rows can be added afterwards."""
         self._in_pass, self._passes = [], []
+        if self._splits is not None:
+            self._splits.release()
         self._workspace.release()
 
     def state(self) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def update_mixture(
         settings.structure,
         settings.regularization.amount,
         on_device(settings.fixed, device),
+        missing=settings.loop.missing,
     )
     found = [log_likelihood, result.usable, result.empty, *result.parameters.tensors()]
     log_likelihood, usable, empty, *values = read_together(found)

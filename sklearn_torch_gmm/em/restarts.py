@@ -24,6 +24,7 @@ from sklearn_torch_gmm.em.failures import (
     find_unusable,
 )
 from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.em.start_gaps import fill_gaps
 from sklearn_torch_gmm.em.strategies import sample_of, shared_starts
 from sklearn_torch_gmm.rows.source import RowSource
 
@@ -132,6 +133,8 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
         fits[0].random_state,
         always_samples=fits[0].start.always_samples or _computes_elsewhere(fits[0]),
     )
+    if fits[0].loop.missing:
+        data = fill_gaps(data)
     # The length of a stream is not known earlier.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)
     fits = [

@@ -99,6 +99,8 @@ class LoopSettings:
     """Keyword arguments of ``pytorch_lightning.Trainer``."""
     acceleration: Acceleration | None = None
     """None: each pass starts from the parameters that the last one has found."""
+    missing: bool = False
+    """Whether NaN marks a value that was not observed; otherwise there is none."""
 
     def __post_init__(self) -> None:
         _make_ints(self, "max_iter", "batch_size", "num_workers")

@@ -77,7 +77,8 @@ class DatasetRows(RowSource):
         indices = range(self.num_rows) if chosen is None else chosen.tolist()
         parts = _IndexedBatches(self, indices, self._rows_per_batch(None))
         batches = LoadedBatches(loader_of_batches(parts, 0, CPU))
-        rows, *weights = (torch.cat(tensors) for tensors in zip(*batches.finite(), strict=True))
+        finite = batches.finite(allow_missing=self.allow_missing)
+        rows, *weights = (torch.cat(tensors) for tensors in zip(*finite, strict=True))
         return StartingRows(rows.numpy(), *(w.numpy() for w in weights))
 
 
@@ -190,7 +191,7 @@ class StoreRows(RowSource):
             candidates = np.flatnonzero(self.weights)
         sample = sample_indices(len(candidates), num_components, random_state)
         if sample is None:
-            batches = self.batches(None).finite()
+            batches = self.batches(None).finite(allow_missing=self.allow_missing)
             rows, *others = (torch.cat(part).numpy() for part in zip(*batches, strict=True))
             return StartingRows(rows, relative_weights(others[0]) if others else None)
         chosen = candidates[sample]

@@ -81,27 +81,33 @@ class Batches(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Batch]: ...
 
-    def finite(self) -> Iterator[Batch]:
-        """The batches; raises a ValueError at the first row that contains NaN or infinity."""
+    def finite(self, *, allow_missing: bool = False) -> Iterator[Batch]:
+        """The batches; raises a ValueError at the first row that contains NaN or infinity.
+
+        With ``allow_missing``, NaN stands for a value that was not observed, and only infinity is
+        an error.
+        """
+        kind = "infinity" if allow_missing else "NaN or infinity"
         before = 0
         for index, (rows, *others) in enumerate(self):
             # Rows are checked one by one only if their sum is not finite, which saves a pass.
             if not rows.sum(dtype=torch.float64).isfinite():
-                wrong = (~rows.isfinite().all(1)).nonzero()
+                is_wrong = rows.isinf() if allow_missing else ~rows.isfinite()
+                wrong = is_wrong.any(1).nonzero()
                 if len(wrong) > 0:
                     row = int(wrong[0])
                     msg = (
-                        f"Input X contains NaN or infinity: row {row} of batch {index}, which is "
+                        f"Input X contains {kind}: row {row} of batch {index}, which is "
                         f"row {before + row} of those read."
                     )
                     raise ValueError(msg)
             before += rows.shape[0]
             yield (rows, *others)
 
-    def nonfinite_error(self) -> ValueError | None:
-        """The error for the first row that contains NaN or infinity, or None if all are finite."""
+    def nonfinite_error(self, *, allow_missing: bool = False) -> ValueError | None:
+        """The error of :meth:`finite`, or None if there is no such row."""
         try:
-            for _ in self.finite():
+            for _ in self.finite(allow_missing=allow_missing):
                 pass
         except ValueError as error:
             return error
@@ -127,6 +133,9 @@ class RowSource(ABC):
     """Σ w in the user's unit, once known; None if the rows have no weights."""
 
     num_features: int
+
+    allow_missing: bool = False
+    """Whether NaN marks a value that was not observed."""
 
     tensor_device: torch.device | None = None
     """The device of rows that are read in pieces as tensors; None for arrays and others."""

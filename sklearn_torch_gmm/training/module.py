@@ -250,7 +250,7 @@ class EMModule(pl.LightningModule):
     def _nonfinite_error(self) -> ValueError | None:
         """Return, in every process, an error that names the row that is not finite, if any."""
         assert self._batches is not None
-        error = self._batches.nonfinite_error()
+        error = self._batches.nonfinite_error(allow_missing=self._job.fits[0].loop.missing)
         messages = [None if error is None else str(error)]
         if self.trainer.world_size > 1:
             if error is not None:

@@ -67,6 +67,7 @@ def test_the_parameters_are_those_of_scikit_learn_and_some_more():
         "trainer_params": None,
         "fixed": (),
         "acceleration": None,
+        "missing": "error",
     }
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in ours_alone)
 

@@ -101,6 +101,18 @@ class CovarianceStructure(ABC):
         Tensor ``[..., K, Q]``, or the pooled scatter ``[..., D, D]``, summed over K.
         """
 
+    def second_moments_of_scatter(self, scatter: Tensor) -> Tensor:
+        """Σ T₂(x) for rows with the sums Σ x xᵀ, positive semidefinite ``[..., K, D, D]``.
+
+        Returns
+        -------
+        Tensor ``[..., K, Q]``, or the pooled scatter ``[..., D, D]``, summed over K.
+        """
+        # T₂ is quadratic: D rows with the same sum of products have the same moments.
+        values, vectors = torch.linalg.eigh(scatter)
+        rows = vectors * values.clamp_min(0.0).sqrt().unsqueeze(-2)
+        return self.centred_second_moments(rows, torch.ones_like(values))
+
     @abstractmethod
     def estimate(
         self, counts: Tensor, deviations: Tensor, second: Tensor, scatter: Tensor | None

@@ -35,6 +35,9 @@ class FullCovariance(MatrixCovariance):
         weighted = differences * responsibilities.unsqueeze(-2)
         return pack_symmetric(weighted @ differences.mT)
 
+    def second_moments_of_scatter(self, scatter: Tensor) -> Tensor:
+        return pack_symmetric(scatter)
+
     def estimate(
         self, counts: Tensor, deviations: Tensor, second: Tensor, scatter: Tensor | None
     ) -> Tensor:

@@ -36,6 +36,9 @@ class TiedCovariance(MatrixCovariance):
         weighted = differences * responsibilities.unsqueeze(-2)
         return (weighted @ differences.mT).sum(-3)
 
+    def second_moments_of_scatter(self, scatter: Tensor) -> Tensor:
+        return scatter.sum(-3)
+
     def estimate(
         self, counts: Tensor, deviations: Tensor, second: Tensor, scatter: Tensor | None
     ) -> Tensor:

@@ -103,6 +103,14 @@ class AlgebraContract(Builders):
         out = torch.empty(structure.num_second_moments(features), 10, device="meta")
         structure.write_second_moments(x, out)
 
+    def test_second_moments_follow_from_sums_of_products(self, structure, rows, sizes):
+        x = tensor(rows).T
+        scatter = (x @ x.T).expand(3, sizes[0], -1, -1)
+        ones = torch.ones(3, sizes[0], x.shape[1], dtype=x.dtype)
+        expected = structure.centred_second_moments(x.expand(3, sizes[0], -1, -1), ones)
+        actual = structure.second_moments_of_scatter(scatter)
+        torch.testing.assert_close(actual, expected, **ROUNDING)
+
     def test_lanes_of_rows_have_the_moments_of_each(self, structure, rows):
         x = tensor(rows).T
         features, num_rows = x.shape

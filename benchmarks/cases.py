@@ -22,6 +22,7 @@ JOBS = {
     "100-rows-busy": "The same of 100 rows beside busy processes: the slowest in a hundred",
     "bayesian": "An iteration of variational Bayes",
     "column": "A Bayesian mixture of one column",
+    "two-processes": "An iteration by two processes of one thread each",
 }
 """What scikit-learn's classes do, too, and its title."""
 
@@ -182,6 +183,8 @@ def jobs() -> Iterator[Measurement]:
             yield Measurement("bayesian", name, covariance)
     for name in ("500-10-4", "100k-8-4"):
         yield Measurement("column", name, "full")
+    for name in ("100k-32-16", "1m-2-10"):
+        yield Measurement("two-processes", name, "full")
 
 
 def short_form() -> Iterator[tuple[Measurement, tuple[str, ...] | None]]:

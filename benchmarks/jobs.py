@@ -21,6 +21,7 @@ from benchmarks.cases import CASES, COVARIANCES
 from benchmarks.clocks import seconds, steady_seconds, times_of
 from benchmarks.environment import num_cores
 from benchmarks.peers import OURS
+from benchmarks.peers.base import NotOffered
 from benchmarks.problems import assigned_start, make_problem
 
 Numbers = dict[str, float]
@@ -184,6 +185,33 @@ def column(request: dict[str, Any]) -> Numbers:
     return {"seconds": seconds(lambda: one.fit(values), lambda: None)}
 
 
+def two_processes(request: dict[str, Any]) -> Numbers:
+    """An iteration by two processes of one thread each, and by one."""
+    if request["library"] != OURS:
+        raise NotOffered("one process")
+    import torch
+
+    from sklearn_torch_gmm import GaussianMixture
+
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    problem = problem_of(request)
+    few, many = problem.case.iterations
+
+    def seconds_of(iterations: int, processes: int) -> float:
+        params = {"accelerator": "cpu", "devices": processes, "max_epochs": iterations}
+        if processes > 1:
+            params["strategy"] = "ddp_fork"
+        one = GaussianMixture(
+            problem.case.components, covariance_type=request["covariance"],
+            init_means=problem.means, convergence_tolerance=0.0, trainer_params=params,
+        )  # fmt: skip
+        return seconds(lambda: one.fit(problem.X), lambda: None)
+
+    one, two = ((seconds_of(many, n) - seconds_of(few, n)) / (many - few) for n in (1, 2))
+    return {"seconds": two, "single": one, "single_fits": two / one}
+
+
 JOBS: dict[str, Callable[[dict[str, Any]], Numbers]] = {
     "first-fit": first_fit,
     "search": search(1),
@@ -196,4 +224,5 @@ JOBS: dict[str, Callable[[dict[str, Any]], Numbers]] = {
     "100-rows-busy": few_rows(100, busy=True),
     "bayesian": bayesian,
     "column": column,
+    "two-processes": two_processes,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -14,12 +15,14 @@ from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
 from sklearn_torch_gmm._estimator.inference import draw
+from sklearn_torch_gmm._estimator.progress_bars import progress_bars
 from sklearn_torch_gmm._estimator.starting_values import check_strategy
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
 from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
 from sklearn_torch_gmm.core.counts import check_count, is_number
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.em.estimation import MaximumLikelihood, Regularization
+from sklearn_torch_gmm.em.progress import Monitor
 from sklearn_torch_gmm.em.settings import (
     FitSettings,
     LoopSettings,
@@ -95,6 +98,8 @@ class GaussianMixture(BaseGaussianMixture):
         such as ``{"means": [0, 2]}`` keeps the parts of single components: component numbers, a
         bool mask (K,), or True for all. The other parameters are the maximum-likelihood estimates
         given these; free weights share what the fixed ones leave.
+    verbose : int, default=0
+        1 shows the progress of :meth:`fit` on stderr: the initializations, then the iterations.
 
     Attributes
     ----------
@@ -188,6 +193,7 @@ class GaussianMixture(BaseGaussianMixture):
         "convergence_tolerance": [Numbers(Real, 0.0)],
         "covariance_regularization": [Numbers(Real, 0.0)],
         "num_init": [Numbers(Integral, 1)],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -205,6 +211,7 @@ class GaussianMixture(BaseGaussianMixture):
         num_init: int = 1,
         random_state: int | np.random.RandomState | None = None,
         fixed: Fixed = (),
+        verbose: int = 0,
     ) -> None:
         self.num_components = num_components
         self.covariance_type = covariance_type
@@ -218,6 +225,7 @@ class GaussianMixture(BaseGaussianMixture):
         self.num_init = num_init
         self.random_state = random_state
         self.fixed = fixed
+        self.verbose = verbose
 
     @property
     def num_iter_(self) -> int:
@@ -230,6 +238,9 @@ class GaussianMixture(BaseGaussianMixture):
         """Mean negative log-likelihood at the last training step, in nats per datapoint."""
         check_is_fitted(self)
         return -float(self.lower_bound_)
+
+    def _progress(self) -> AbstractContextManager[Monitor | None]:
+        return progress_bars(self.verbose)
 
     @classmethod
     def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:

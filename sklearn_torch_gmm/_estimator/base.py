@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,6 +38,7 @@ from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.core.model import GaussianMixtureModel
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.failures import check_number_of_rows
+from sklearn_torch_gmm.em.progress import Monitor
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
@@ -98,6 +100,10 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     ) -> None:
         """Set the fitted attributes that hold the parameters found by a fit."""
         fitted_state.set_parameters(self, parameters, dtype)
+
+    def _progress(self) -> AbstractContextManager[Monitor | None]:
+        """What shows the progress of a fit, while it is entered."""
+        return nullcontext()
 
     def _log_weights(self) -> Tensor:
         """What is added to the log-densities of the components, ``[K]``, in nats."""
@@ -221,7 +227,8 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
                 check_number_of_rows(rows.num_rows, self.n_clusters, self._vocabulary.components)
             random_state = check_random_state(self.random_state)
             settings = settings_of(self, rows.num_features, random_state)
-            result = fit_mixture(rows, settings, ckpt_path)
+            with self._progress() as monitor:
+                result = fit_mixture(rows, settings, ckpt_path, monitor)
             warn_of_outcome(self, result, settings)
             fitted_state.keep_result(self, result, settings, data)
 

@@ -110,6 +110,7 @@ class TestRoundTrip:
             "num_workers": 2,
             "random_state": 3,
             "fixed": ("weights", "means"),
+            "verbose": 1,
             "trainer_params": {"accelerator": "cpu", "devices": 1, "limit": (None, 0.5, True)},
         }
         theirs = {
@@ -122,7 +123,6 @@ class TestRoundTrip:
             "means_init": [[0, 1], [2, 3]],
             "precisions_init": np.eye(2, dtype=np.float32),
             "warm_start": True,
-            "verbose": 1,
             "verbose_interval": 3,
         }
         ours = {

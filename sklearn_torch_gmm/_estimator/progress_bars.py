@@ -57,7 +57,8 @@ class ProgressBars:
 
     def starts(self, number: int) -> None:
         """Show the search for the starts."""
-        self.stage("initialization", number, "start")
+        # A run of K-means reports nothing until it is done.
+        self.stage("initialization", number, "start", ticks=True)
 
     def start_found(self) -> None:
         """Count a start."""
@@ -88,13 +89,13 @@ class ProgressBars:
 
     # -- other stages -----------------------------------------------------------------------------
 
-    def stage(self, name: str, total: int | None, unit: str) -> Bar:
+    def stage(self, name: str, total: int | None, unit: str, *, ticks: bool = False) -> Bar:
         """Replace the bar by one for another stage of ``total`` steps."""
         from sklearn_torch_gmm._estimator.bar import Bar
 
         self.ended()
         self.has_reports, self._stage, self._owner = True, name, os.getpid()
-        self._bar = Bar(f"{self.prefix}{name}", total, unit)
+        self._bar = Bar(f"{self.prefix}{name}", total, unit, ticks=ticks)
         return self._bar
 
     def step(self) -> None:

@@ -12,6 +12,7 @@ from sklearn.exceptions import FitFailedWarning
 from tqdm.std import tqdm
 
 from sklearn_torch_gmm import GaussianMixture, GaussianMixtureClassifier, GaussianMixtureIC
+from sklearn_torch_gmm._estimator import bar as bar_module
 from sklearn_torch_gmm._estimator.bar import Bar
 from sklearn_torch_gmm._estimator.progress_bars import ProgressBars, progress_bars
 from sklearn_torch_gmm.em.progress import PassReport
@@ -205,6 +206,18 @@ def test_a_bar_that_is_closed_early_counts_as_done():
     bar.update(3)
     bar.close()
     assert (bar.n, bar.total) == (3, 3)
+
+
+def test_the_clock_runs_during_a_long_step(monkeypatch, capfd):
+    monkeypatch.setattr(bar_module, "SECONDS_BETWEEN_TICKS", 0.01)
+    threads, refreshed = threading.active_count(), threading.Event()
+    bar = Bar("initialization", 1, "start", ticks=True)
+    monkeypatch.setattr(bar, "refresh", refreshed.set)
+    assert refreshed.wait(60)
+    assert threading.active_count() == threads + 1
+    bar.close()
+    assert threading.active_count() == threads
+    assert_nothing_is_left(capfd.readouterr())
 
 
 def test_a_copy_for_another_process_has_no_bar():

@@ -70,9 +70,9 @@ class ProgressBars:
         limit = report.max_iter if report.max_iter is not None and report.max_iter >= 0 else None
         bar = self._own_bar()
         if bar is None or self._stage != _EM:
-            total, unit = (limit, "iteration") if is_single else (report.num_fits, "fit")
+            total, unit = (limit, "it") if is_single else (report.num_fits, "fit")
             bar = self.stage(_EM, total, unit)
-        note = f"log-likelihood {report.bound:.6g}, change {report.change:.1e}"
+        note = f"log-likelihood {report.bound:.6g} ({report.change:+.0e})"
         if not is_single:
             note = f"iteration {report.iterations}" + ("" if limit is None else f" of {limit}")
         bar.set_postfix_str(note, refresh=False)

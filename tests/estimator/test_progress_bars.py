@@ -183,8 +183,8 @@ def report(**values):
 def test_a_single_fit_counts_iterations_and_a_search_counts_fits():
     with progress_bars(1) as bars:
         bars.pass_done(report(iterations=3))
-        assert (bars._bar.n, bars._bar.total, bars._bar.unit) == (3, 10, "iteration")
-        assert bars._bar.postfix == "log-likelihood -2.5, change 2.5e-01"
+        assert (bars._bar.n, bars._bar.total, bars._bar.unit) == (3, 10, "it")
+        assert bars._bar.postfix == "log-likelihood -2.5 (+2e-01)"
         bars.stage("other", 2, "step")
         bars.pass_done(report(iterations=3, fits_done=2, num_fits=7))
         assert (bars._bar.n, bars._bar.total, bars._bar.unit) == (2, 7, "fit")

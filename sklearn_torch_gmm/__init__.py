@@ -8,14 +8,18 @@ from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureMo
 
 if TYPE_CHECKING:
     from sklearn_torch_gmm.classifier import GaussianMixtureClassifier
+    from sklearn_torch_gmm.convergence_display import ConvergenceDisplay
     from sklearn_torch_gmm.criterion_display import CriterionDisplay
     from sklearn_torch_gmm.gaussian_mixture import GaussianMixture
     from sklearn_torch_gmm.model_selection import GaussianMixtureIC
+    from sklearn_torch_gmm.pair_display import PairDisplay
     from sklearn_torch_gmm.plotting import MixtureDisplay
+    from sklearn_torch_gmm.responsibility_display import ResponsibilityDisplay
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ConvergenceDisplay",
     "CriterionDisplay",
     "GaussianMixture",
     "GaussianMixtureClassifier",
@@ -23,15 +27,20 @@ __all__ = [
     "GaussianMixtureModel",
     "GaussianMixtureModelConfig",
     "MixtureDisplay",
+    "PairDisplay",
+    "ResponsibilityDisplay",
 ]
 
 # The torch module does not need scikit-learn: users who load only the module do not wait for it.
 _LAZY_IMPORTS = {
+    "ConvergenceDisplay": "sklearn_torch_gmm.convergence_display",
     "CriterionDisplay": "sklearn_torch_gmm.criterion_display",
     "GaussianMixtureClassifier": "sklearn_torch_gmm.classifier",
     "GaussianMixtureIC": "sklearn_torch_gmm.model_selection",
     "GaussianMixture": "sklearn_torch_gmm.gaussian_mixture",
     "MixtureDisplay": "sklearn_torch_gmm.plotting",
+    "PairDisplay": "sklearn_torch_gmm.pair_display",
+    "ResponsibilityDisplay": "sklearn_torch_gmm.responsibility_display",
 }
 
 _ELSEWHERE = {

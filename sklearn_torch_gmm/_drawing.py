@@ -13,16 +13,64 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.collections import PathCollection
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
 
 Style = Mapping[str, Any] | None
 
+INCHES_OF_A_PAIR = 2.0
+"""Side of one of the plots of pairs: wide enough for three ticks."""
+
+READABLE_MAP = LinearSegmentedColormap.from_list("readable", ["#5b8fd6", "#c565a5", "#e8552d"])
+"""Blue to red, with a contrast of at least 3 to a white and to a black background throughout, where
+the maps of matplotlib hide one of their ends."""
+
+MOST_INCHES = 16.0
+"""Side of all of them together, the width of a screen."""
+
 
 def axes(ax: Axes | None) -> Axes:
     """Return the given axes, or the axes of a new figure."""
-    return plt.subplots()[1] if ax is None else ax
+    return plt.subplots(layout="constrained")[1] if ax is None else ax
+
+
+def axes_side_by_side(given: Axes | Sequence[Axes] | None, number: int) -> npt.NDArray[Any]:
+    """Return the given axes, or those of a new figure, as an array of shape ``(number,)``."""
+    if given is None:
+        width, height = mpl.rcParams["figure.figsize"]
+        size = (width * max(1.0, 0.75 * number), height)
+        _, made = plt.subplots(1, number, squeeze=False, figsize=size, layout="constrained")
+        return np.asarray(made[0])
+    found = np.atleast_1d(np.asarray(given, dtype=object)).ravel()
+    if len(found) != number:
+        msg = f"ax must hold an Axes for each of the {number} criteria, got {len(found)}."
+        raise ValueError(msg)
+    return found
+
+
+def square_of_axes(given: Any, size: int) -> npt.NDArray[Any]:
+    """Return the given axes, or those of a new figure, as an array of shape ``(size, size)``."""
+    if given is None:
+        inches = min(INCHES_OF_A_PAIR * size, MOST_INCHES)
+        _, given = plt.subplots(
+            size, size, squeeze=False, figsize=(inches, inches), layout="constrained"
+        )
+    found = np.asarray(given, dtype=object)
+    if found.shape != (size, size):
+        msg = f"ax must be an array of Axes of shape ({size}, {size}), got {found.shape}."
+        raise ValueError(msg)
+    return found
+
+
+def add_legend(ax: Axes, *, beside_axes: bool) -> None:
+    """Explain the marks of ``ax``, next to all axes of the figure if it is ours."""
+    if beside_axes:
+        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside right upper")
+    else:
+        ax.legend()
 
 
 def add_points(
@@ -37,7 +85,7 @@ def add_points(
 
 
 def add_lines(
-    ax: Axes, x: npt.NDArray[Any], lines: Mapping[str, npt.NDArray[Any]], style: Style
+    ax: Axes, x: npt.NDArray[Any], lines: Mapping[Any, npt.NDArray[Any]], style: Style
 ) -> list[Line2D]:
     """Draw labelled lines over integers ``x``."""
     given = _with_full_names(style, Line2D)
@@ -48,10 +96,51 @@ def add_lines(
     ]
 
 
+def add_scaled_points(
+    ax: Axes,
+    points: npt.NDArray[Any],
+    values: npt.NDArray[Any],
+    limits: tuple[float, float],
+    name: str,
+    style: Style,
+) -> tuple[PathCollection, Colorbar]:
+    """Draw ``points`` ``[N, 2]`` in the colours of ``values`` ``[N]``, and the scale of colours."""
+    given = _with_full_names(style, PathCollection)
+    shown = {"s": 12, "linewidth": 0, "c": values, "cmap": READABLE_MAP, **given}
+    if "norm" not in shown:
+        shown = {"vmin": limits[0], "vmax": limits[1], **shown}
+    scatter = ax.scatter(points[:, 0], points[:, 1], **shown)
+    return scatter, ax.figure.colorbar(scatter, ax=ax, label=name)
+
+
+def add_end(ax: Axes, x: float, y: float, colour: Any, *, is_filled: bool) -> Line2D:
+    """Mark the last point of a line, with a cross unless ``is_filled``."""
+    marker, size = ("o", 7) if is_filled else ("x", 9)
+    return ax.plot([x], [y], marker=marker, markersize=size, color=colour, linestyle="none")[0]
+
+
+def add_histogram(ax: Axes, values: npt.NDArray[Any], style: Style) -> None:
+    """Draw the density of samples as bars in the background."""
+    shown = {"bins": "auto", "density": True, "color": "gray", "alpha": 0.35, **(style or {})}
+    ax.hist(values, **shown)
+
+
+def add_densities(ax: Axes, x: npt.NDArray[Any], densities: npt.NDArray[Any]) -> list[Line2D]:
+    """Draw the densities ``[K, points]`` of components, and last their sum; without a scale."""
+    shades = colours(len(densities))
+    lines = [
+        ax.plot(x, own, color=colour)[0] for own, colour in zip(densities, shades, strict=True)
+    ]
+    ax.set_yticks([])
+    total = ax.plot(x, densities.sum(0), color=foreground(ax), linewidth=1.0, linestyle="--")
+    return [*lines, *total]
+
+
 def add_star(ax: Axes, x: float, y: float, label: str, style: Style) -> Line2D:
     """Mark a point with a star."""
     mark = {
-        "marker": "*", "markersize": 14, "color": "black", "linestyle": "none", "label": label,
+        "marker": "*", "markersize": 14, "color": foreground(ax), "linestyle": "none",
+        "markeredgecolor": ax.get_facecolor(), "zorder": 3, "label": label,
         **_with_full_names(style, Line2D),
     }  # fmt: skip
     return ax.plot([x], [y], **mark)[0]
@@ -77,6 +166,22 @@ def add_ellipse(
     ellipse = Ellipse(tuple(mean), width=long, height=short, angle=angle, **style)
     ax.add_patch(ellipse)
     return ellipse
+
+
+def foreground(ax: Axes) -> str:
+    """Return black for a light background, white for a dark one."""
+    return "white" if _is_dark(ax) else "black"
+
+
+def greys(ax: Axes) -> str:
+    """Return the map whose largest values differ most from the background."""
+    return "Greys_r" if _is_dark(ax) else "Greys"
+
+
+def _is_dark(ax: Axes) -> bool:
+    red, green, blue, _ = to_rgba(ax.get_facecolor())
+    # The luminance of Rec. 709, without its gamma.
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.5
 
 
 def colours(number: int) -> list[Any]:

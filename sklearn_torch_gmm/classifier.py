@@ -25,6 +25,7 @@ from sklearn_torch_gmm._estimator.fit_data import FitData
 from sklearn_torch_gmm._estimator.fitted_state import keep_result
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
+from sklearn_torch_gmm._estimator.progress_bars import progress_bars
 from sklearn_torch_gmm._estimator.validation import numpy_dtype, validate_rows
 from sklearn_torch_gmm._estimator.vocabulary import settings_of
 from sklearn_torch_gmm._private_parts import validate_parameters
@@ -75,6 +76,8 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`, which is
         `max_iter`.
+    verbose : int, default=0
+        1 shows the progress of :meth:`fit` on stderr: the initializations, then the iterations.
 
     Attributes
     ----------
@@ -132,6 +135,7 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{name: GaussianMixture._parameter_constraints[name] for name in _SHARED_PARAMETERS},
         "n_components_per_class": [Numbers(Integral, 1)],
+        "verbose": ["verbose"],
     }
 
     mixture_: GaussianMixture
@@ -149,6 +153,7 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
         random_state: int | np.random.RandomState | None = None,
         batch_size: int | None = None,
         trainer_params: Mapping[str, Any] | None = None,
+        verbose: int = 0,
     ) -> None:
         self.n_components_per_class = n_components_per_class
         self.covariance_type = covariance_type
@@ -159,6 +164,7 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
         self.random_state = random_state
         self.batch_size = batch_size
         self.trainer_params = trainer_params
+        self.verbose = verbose
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "mixture_")
@@ -211,7 +217,8 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
                 classes=torch.from_numpy(numbers),
             )
             with data.rows:
-                result = fit_mixture(data.rows, settings)
+                with progress_bars(self.verbose) as monitor:
+                    result = fit_mixture(data.rows, settings, monitor=monitor)
                 warn_of_outcome(mixture, result, settings)
                 keep_result(mixture, result, settings, data)
             self.mixture_ = mixture

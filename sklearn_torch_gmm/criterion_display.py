@@ -1,11 +1,11 @@
-"""A plot of the criterion by which a search chose, in the style of scikit-learn's displays.
+"""Plots of the criteria of a search, in the style of scikit-learn's displays.
 
 matplotlib is imported only when something is drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._private_parts import check_matplotlib_support
-from sklearn_torch_gmm._selection.results import values_of
+from sklearn_torch_gmm._selection.criteria import CRITERIA, Criterion
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class CriterionDisplay:
-    """Plot of a criterion against the number of components, a line for each covariance type.
+    """Plots of criteria against the number of components, a line for each covariance type.
 
     Use :meth:`from_estimator` to create a display. All parameters are stored as attributes.
 
@@ -29,24 +29,24 @@ class CriterionDisplay:
     ----------
     n_components : ndarray of shape (n_sizes,)
         Numbers of components.
-    values : dict of str to ndarray of shape (n_sizes,)
-        The criterion of each covariance type at these numbers, NaN if a fit failed. Smaller is
-        better.
+    values : dict of str to dict of str to ndarray of shape (n_sizes,)
+        By the name of a criterion, which labels the vertical axis of its plot, and by covariance
+        type: the values at these numbers, NaN where there is none.
     best : tuple of (str, int)
         The covariance type and the number of components that were chosen.
-    criterion_name : str, default='criterion'
-        Label of the vertical axis.
 
     Attributes
     ----------
+    axes_ : ndarray of matplotlib Axes
+        The axes of the plots, one for each criterion.
     ax_ : matplotlib Axes
-        The axes of the plot.
+        The first of them.
     figure_ : matplotlib Figure
         The figure of these axes.
-    lines_ : list of matplotlib Line2D
-        A line for each covariance type.
-    winner_ : matplotlib Line2D
-        The mark of the chosen mixture.
+    lines_ : list of list of matplotlib Line2D
+        The lines of each plot, one for each covariance type.
+    winners_ : list of matplotlib Line2D
+        The mark of the chosen mixture in each plot.
 
     See Also
     --------
@@ -57,35 +57,36 @@ class CriterionDisplay:
     >>> from sklearn.datasets import load_iris
     >>> from sklearn_torch_gmm import CriterionDisplay, GaussianMixtureIC
     >>> X = load_iris().data
-    >>> search = GaussianMixtureIC(1, 6, n_init=3, random_state=0).fit(X)
-    >>> display = CriterionDisplay.from_estimator(search)
-    >>> [line.get_label() for line in display.lines_]
+    >>> search = GaussianMixtureIC(1, 6, n_init=3, stability=True, random_state=0).fit(X)
+    >>> display = CriterionDisplay.from_estimator(search, criteria=["bic", "stability"])
+    >>> [line.get_label() for line in display.lines_[0]]
     ['full', 'tied', 'diag', 'spherical']
+    >>> [ax.get_ylabel() for ax in display.axes_]
+    ['BIC', 'stability']
     """
 
     def __init__(
         self,
         *,
         n_components: npt.NDArray[np.integer[Any]],
-        values: Mapping[str, npt.NDArray[np.floating[Any]]],
+        values: Mapping[str, Mapping[str, npt.NDArray[np.floating[Any]]]],
         best: tuple[str, int],
-        criterion_name: str = "criterion",
     ) -> None:
         self.n_components = n_components
         self.values = values
         self.best = best
-        self.criterion_name = criterion_name
 
     @classmethod
     def from_estimator(
         cls,
         estimator: Any,
         *,
-        ax: Axes | None = None,
+        criteria: str | Sequence[str] | None = None,
+        ax: Axes | Sequence[Axes] | None = None,
         line_kwargs: Mapping[str, Any] | None = None,
         winner_kwargs: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Plot the criterion of a fitted :class:`~sklearn_torch_gmm.GaussianMixtureIC`.
+        """Plot criteria of a fitted :class:`~sklearn_torch_gmm.GaussianMixtureIC`.
 
         Of several initializations, the one with the maximum likelihood is drawn.
 
@@ -93,8 +94,12 @@ class CriterionDisplay:
         ----------
         estimator : GaussianMixtureIC
             A fitted search.
-        ax : matplotlib Axes, default=None
-            Axes to draw on; None creates a new figure.
+        criteria : str or sequence of str, default=None
+            Criteria to draw side by side, by the names that the parameter `criterion` takes; None
+            is the one that has chosen. 'cv' and 'stability' need a search that has computed them.
+            The stability of a single component, which is 1 for all data, is not drawn.
+        ax : matplotlib Axes or sequence of them, default=None
+            Axes to draw on, one for each criterion; None creates a new figure.
         line_kwargs, winner_kwargs : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.plot`, for the lines and the mark.
 
@@ -108,33 +113,27 @@ class CriterionDisplay:
             If matplotlib is not installed.
         TypeError
             If `estimator` is not a GaussianMixtureIC.
+        ValueError
+            If a criterion does not exist or was not computed, or the number of axes is another.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         if not hasattr(estimator, "min_components"):
             msg = f"{cls.__name__} draws a GaussianMixtureIC, got a {type(estimator).__name__}."
             raise TypeError(msg)
         check_is_fitted(estimator)
+        chosen = _names(estimator.criterion if criteria is None else criteria)
         results = estimator.results_
-        values, name = values_of(results, estimator.criterion)
-        sizes = np.unique(results["n_components"])
-        lines = {
-            kind: np.full(len(sizes), np.nan) for kind in dict.fromkeys(results["covariance_type"])
-        }
-        for row in np.flatnonzero(results["is_kept"]):
-            place = np.searchsorted(sizes, results["n_components"][row])
-            lines[results["covariance_type"][row]][place] = values[row]
         display = cls(
-            n_components=sizes,
-            values=lines,
+            n_components=np.unique(results["n_components"]),
+            values={CRITERIA[name].label: _lines(results, CRITERIA[name]) for name in chosen},
             best=(estimator.covariance_type_, estimator.n_components_),
-            criterion_name=name,
         )
         return display.plot(ax=ax, line_kwargs=line_kwargs, winner_kwargs=winner_kwargs)
 
     def plot(
         self,
         *,
-        ax: Axes | None = None,
+        ax: Axes | Sequence[Axes] | None = None,
         line_kwargs: Mapping[str, Any] | None = None,
         winner_kwargs: Mapping[str, Any] | None = None,
     ) -> Self:
@@ -142,8 +141,8 @@ class CriterionDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Axes to draw on; None creates a new figure.
+        ax : matplotlib Axes or sequence of them, default=None
+            Axes to draw on, one for each criterion; None creates a new figure.
         line_kwargs, winner_kwargs : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.plot`, for the lines and the mark.
 
@@ -156,6 +155,8 @@ class CriterionDisplay:
         ------
         ImportError
             If matplotlib is not installed.
+        ValueError
+            If the number of axes is not the number of criteria.
 
         Examples
         --------
@@ -163,10 +164,10 @@ class CriterionDisplay:
         >>> from sklearn_torch_gmm import CriterionDisplay
         >>> display = CriterionDisplay(
         ...     n_components=np.array([1, 2, 3]),
-        ...     values={"full": np.array([5.0, 3.0, 4.0])},
+        ...     values={"BIC": {"full": np.array([5.0, 3.0, 4.0])}},
         ...     best=("full", 2),
         ... )
-        >>> x, y = display.plot().winner_.get_data()
+        >>> x, y = display.plot().winners_[0].get_data()
         >>> print(x[0], y[0])
         2 3.0
         """
@@ -174,13 +175,42 @@ class CriterionDisplay:
         # matplotlib is an optional dependency.
         from sklearn_torch_gmm import _drawing as drawing
 
-        ax = drawing.axes(ax)
-        self.lines_ = drawing.add_lines(ax, self.n_components, self.values, line_kwargs)
+        self.axes_ = drawing.axes_side_by_side(ax, len(self.values))
+        self.lines_, self.winners_ = [], []
         kind, size = self.best
-        value = self.values[kind][list(self.n_components).index(size)]
-        self.winner_ = drawing.add_star(ax, size, value, f"{kind}, {size}", winner_kwargs)
-        ax.set(xlabel="number of components", ylabel=self.criterion_name)
-        ax.legend()
-        self.ax_ = ax
-        self.figure_ = ax.figure
+        place = list(self.n_components).index(size)
+        for one, (label, lines) in zip(self.axes_, self.values.items(), strict=True):
+            self.lines_.append(drawing.add_lines(one, self.n_components, lines, line_kwargs))
+            mark = f"chosen: {kind}, {size}"
+            self.winners_.append(
+                drawing.add_star(one, size, lines[kind][place], mark, winner_kwargs)
+            )
+            one.set(xlabel="number of components", ylabel=label)
+        drawing.add_legend(self.axes_[0], beside_axes=ax is None)
+        self.ax_ = self.axes_[0]
+        self.figure_ = self.ax_.figure
         return self
+
+
+def _names(criteria: str | Sequence[str]) -> list[str]:
+    """Return the names of criteria as a list, or raise ValueError."""
+    names = [criteria] if isinstance(criteria, str) else list(criteria)
+    unknown = [name for name in names if name not in CRITERIA]
+    if unknown or not names:
+        msg = f"criteria must be some of {list(CRITERIA)}, got {criteria!r}."
+        raise ValueError(msg)
+    return names
+
+
+def _lines(
+    results: Mapping[str, npt.NDArray[Any]], criterion: Criterion
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the values of a criterion over the numbers of components, by covariance type."""
+    sizes, values = np.unique(results["n_components"]), criterion.values(results)
+    lines = {
+        kind: np.full(len(sizes), np.nan) for kind in dict.fromkeys(results["covariance_type"])
+    }
+    for row in np.flatnonzero(results["is_kept"]):
+        place = np.searchsorted(sizes, results["n_components"][row])
+        lines[results["covariance_type"][row]][place] = values[row]
+    return lines

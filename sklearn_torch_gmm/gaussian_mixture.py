@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -14,6 +15,7 @@ from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
 from sklearn_torch_gmm._estimator.missing import Missing
+from sklearn_torch_gmm._estimator.progress_bars import progress_bars
 from sklearn_torch_gmm._estimator.sampling import draw
 from sklearn_torch_gmm._estimator.starting_values import check_strategy
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, starts_from_array
@@ -21,6 +23,7 @@ from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
 from sklearn_torch_gmm.core.counts import check_count, is_number
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.em.estimation import MaximumLikelihood, Regularization
+from sklearn_torch_gmm.em.progress import Monitor
 from sklearn_torch_gmm.em.settings import (
     Acceleration,
     FitSettings,
@@ -106,6 +109,8 @@ class GaussianMixture(BaseGaussianMixture):
         Whether NaN in the data is an error, or marks a value that was not observed: EM then
         maximizes the likelihood of the observed values, which is right if values are missing at
         random. Predictions and scores use the marginal density of the values that a sample has.
+    verbose : int, default=0
+        1 shows the progress of :meth:`fit` on stderr: the initializations, then the iterations.
 
     Attributes
     ----------
@@ -203,6 +208,7 @@ class GaussianMixture(BaseGaussianMixture):
         "convergence_tolerance": [Numbers(Real, 0.0)],
         "covariance_regularization": [Numbers(Real, 0.0)],
         "num_init": [Numbers(Integral, 1)],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -222,6 +228,7 @@ class GaussianMixture(BaseGaussianMixture):
         fixed: Fixed = (),
         acceleration: Acceleration | None = None,
         missing: Missing = "error",
+        verbose: int = 0,
     ) -> None:
         self.num_components = num_components
         self.covariance_type = covariance_type
@@ -237,6 +244,7 @@ class GaussianMixture(BaseGaussianMixture):
         self.fixed = fixed
         self.acceleration = acceleration
         self.missing = missing
+        self.verbose = verbose
 
     @property
     def num_iter_(self) -> int:
@@ -249,6 +257,9 @@ class GaussianMixture(BaseGaussianMixture):
         """Mean negative log-likelihood at the last training step, in nats per datapoint."""
         check_is_fitted(self)
         return -float(self.lower_bound_)
+
+    def _progress(self) -> AbstractContextManager[Monitor | None]:
+        return progress_bars(self.verbose)
 
     @classmethod
     def _own_parameters(cls, params: Mapping[str, Any]) -> dict[str, Any]:

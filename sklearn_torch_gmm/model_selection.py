@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin
-from sklearn.exceptions import FitFailedWarning
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import check_random_state
 
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import FitData, read_data
 from sklearn_torch_gmm._estimator.fitted_state import keep_result
-from sklearn_torch_gmm._estimator.missing import Missing, takes_gaps
+from sklearn_torch_gmm._estimator.missing import Missing
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
-from sklearn_torch_gmm._estimator.outcome import (
-    as_before_on_failure,
-    level_of_caller,
-    warn_of_outcome,
-)
+from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
+from sklearn_torch_gmm._estimator.progress_bars import ProgressBars, progress_bars
 from sklearn_torch_gmm._estimator.validation import given
 from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
 from sklearn_torch_gmm._selection import results as sweep
+from sklearn_torch_gmm._selection.candidates import ALL_TYPES, covariance_types_of
+from sklearn_torch_gmm._selection.criteria import CRITERIA, summary
 from sklearn_torch_gmm._selection.cross_validation import cross_validate
 from sklearn_torch_gmm._selection.delegation import ChosenMixture
-from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
+from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.criterion_display import CriterionDisplay
 from sklearn_torch_gmm.em.failures import check_number_of_rows
 from sklearn_torch_gmm.em.results import FitResult
@@ -40,11 +37,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from typing_extensions import Self
 
-Criterion = Literal["bic", "aic", "icl", "cv"]
-"""An information criterion to minimize, or the likelihood of held-out samples to maximize."""
+Criterion = Literal["bic", "aic", "icl", "cv", "stability"]
+"""An information criterion to minimize; held-out likelihood or agreement to maximize."""
 
 _CROSS_VALIDATION = "cv"
-_ALL_TYPES = "all"
+_STABILITY = "stability"
 
 _SHARED_PARAMETERS = (
     "n_init", "tol", "reg_covar", "verbose", "batch_size", "num_workers", "trainer_params",
@@ -69,10 +66,10 @@ class GaussianMixtureIC(ChosenMixture, PackageEstimatorMixin, ClusterMixin, Base
         The maximum number of components.
     covariance_type : {'full', 'tied', 'diag', 'spherical', 'all'} or list, default='all'
         The covariance types to try.
-    criterion : {'bic', 'aic', 'icl', 'cv'}, default='bic'
+    criterion : {'bic', 'aic', 'icl', 'cv', 'stability'}, default='bic'
         The criterion of the choice: the smallest Bayesian or Akaike information criterion, the
-        smallest integrated completed likelihood, or the largest mean log-likelihood of held-out
-        samples.
+        smallest integrated completed likelihood, the largest mean log-likelihood of held-out
+        samples, or the best agreement of initializations, which needs `n_init` of at least 2.
     cv : int, splitter or iterable, default=5
         With ``criterion='cv'``: the number of shuffled folds, a scikit-learn splitter, or pairs of
         indices. The samples must then be in memory.
@@ -93,9 +90,10 @@ default='kmeans'
         The seed for each number of components; unless an int, it is drawn once.
     stability : bool, default=False
         Whether to compare the labels from different initializations. With fewer than two of them,
-        as set by `n_init`, the column is NaN.
+        as set by `n_init`, the column is NaN. Always done for ``criterion='stability'``.
     verbose : int, default=0
-        1 prints a line for each number of components and covariance type that is done.
+        1 shows the progress of :meth:`fit` on stderr, stage by stage, and then the choice with its
+        criterion; 2 also prints a line for each number of components and covariance type.
     batch_size : int, default=None
         Samples per batch. None: an array in memory is one batch, and other data are read in batches
         of about 32 MiB. The result is the same.
@@ -130,9 +128,8 @@ default='kmeans'
         (Σ log p(x), in nats), ``lower_bound`` (its mean before the last M-step), ``bic``, ``aic``,
         ``icl``, ``n_iter``, ``converged``, ``seconds`` (its share of the time), ``error`` (of a fit
         that failed, otherwise empty); with ``criterion='cv'`` also ``mean_test_score`` and
-        ``std_test_score`` over the folds, and with `stability` the column ``stability``, the mean
-        adjusted Rand index between the labels of two initializations. Criteria and likelihoods of a
-        fit that failed are NaN.
+        ``std_test_score`` over the folds, and with `stability` the column ``stability``. Criteria
+        and likelihoods of a fit that failed are NaN.
     n_features_in_ : int
         Number of features seen in :meth:`fit`.
     feature_names_in_ : ndarray of shape (D,)
@@ -150,7 +147,10 @@ default='kmeans'
     - BIC = −2 log p(X) + p log N (Schwarz, 1978);
     - AIC = −2 log p(X) + 2 p (Akaike, 1974);
     - ICL = BIC − 2 Σ log max_k r_k, where r_k is p(component k | x): a BIC that also favours
-      well-separated components (Biernacki, Celeux and Govaert, 2000; mclust's form).
+      well-separated components (Biernacki, Celeux and Govaert, 2000; mclust's form);
+    - stability is the mean adjusted Rand index between the labels of all samples from two
+      initializations of the same mixture. Of all mixtures of two or more components whose stability
+      is within 0.01 of the largest, ``criterion='stability'`` chooses that of the smallest BIC.
 
     References
     ----------
@@ -174,15 +174,15 @@ default='kmeans'
     (array([0]), (1, 2), (150,))
     >>> search.sample(5)[0].shape, search.fit_predict(X).shape
     ((5, 4), (150,))
-    >>> search.plot().criterion_name
-    'BIC'
+    >>> list(search.plot(criteria=["bic", "icl"]).values)
+    ['BIC', 'ICL']
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{name: GaussianMixture._parameter_constraints[name] for name in _SHARED_PARAMETERS},
         "min_components": [Numbers(Integral, 1)],
         "max_components": [Numbers(Integral, 1)],
-        "covariance_type": [covariance_types(_ALL_TYPES), list, tuple],
+        "covariance_type": [covariance_types(ALL_TYPES), list, tuple],
         "criterion": [StrOptions(set(get_args(Criterion)))],
         "cv": ["cv_object"],
         "init_params": [StrOptions(set(get_args(InitParams))), callable],
@@ -233,11 +233,6 @@ default='kmeans'
         self.acceleration = acceleration
         self.missing = missing
 
-    def __sklearn_tags__(self) -> Tags:
-        tags: Tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = takes_gaps(self)
-        return tags
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "best_estimator_")
 
@@ -272,28 +267,33 @@ default='kmeans'
         candidates = self._candidates()
         with as_before_on_failure(self):
             data = read_data(self, X, sample_weight)
-            with data.rows:
-                self._fit(candidates, data)
+            with data.rows, progress_bars(self.verbose) as bars:
+                self._fit(candidates, data, bars)
         return self
 
-    def _fit(self, candidates: list[GaussianMixture], data: FitData) -> None:
+    def _fit(
+        self, candidates: list[GaussianMixture], data: FitData, bars: ProgressBars | None
+    ) -> None:
         self._check_data(data)
         num_features = data.rows.num_features
         settings = sweep.settings_of_all(candidates, num_features)
         held_out = None
         if self.criterion == _CROSS_VALIDATION:
-            held_out = cross_validate(candidates, data, self.cv)
-        progress = sweep.Printer(candidates, data, self.criterion) if self.verbose else None
-        fits = fit_sweep(data.rows, settings, progress)
+            held_out = cross_validate(candidates, data, self.cv, bars)
+        fits = fit_sweep(data.rows, settings, bars)
+        # Of several processes, only the first has received reports, and shows what follows.
+        shown = bars if bars is not None and bars.has_reports else None
 
         results = sweep.results_table(candidates, fits, num_features, data.total_weight)
         of_candidate = np.repeat(np.arange(len(candidates)), [len(restarts) for restarts in fits])
         if held_out is not None:
             held_out.add_to(results, of_candidate)
-        if self.stability:
-            agreement = sweep.mean_agreement(candidates, fits, data)
+        if self.stability or self.criterion == _STABILITY:
+            agreement = sweep.mean_agreement(candidates, fits, data, shown)
             results["stability"] = np.array(agreement)[of_candidate]
-        winner = sweep.row_of_best(results, self.criterion)
+        winner = CRITERIA[self.criterion].row_of_best(results)
+        if shown is not None:
+            shown.write(summary(results, winner, self.criterion, self.verbose))
         position = of_candidate[winner]
         best, restart = candidates[position], fits[position][results["start"][winner]]
         result = FitResult.of(restart)
@@ -301,14 +301,7 @@ default='kmeans'
             if hasattr(self, name):
                 setattr(best, name, getattr(self, name))
         keep_result(best, result, settings[position], data)
-        errors = results["error"][results["error"] != ""]
-        if len(errors) > 0:
-            warnings.warn(
-                f"{len(errors)} of {len(results['error'])} fits failed, and only the others were "
-                f"compared; results_ holds the errors. The first is {errors[0]}",
-                FitFailedWarning,
-                stacklevel=level_of_caller(),
-            )
+        sweep.warn_of_failures(results)
         warn_of_outcome(best, result, settings[position])
         self.best_estimator_ = best
         self.n_components_ = best.n_components
@@ -323,14 +316,11 @@ default='kmeans'
                 f"max_components={self.max_components}."
             )
             raise ValueError(msg)
-        types: Sequence[Any] = self.covariance_type
-        if isinstance(types, str):
-            types = get_args(CovarianceType) if types == _ALL_TYPES else [types]
-        unknown = [name for name in types if not isinstance(name, str) or name not in STRUCTURES]
-        if unknown or len(types) == 0:
+        if self.criterion == _STABILITY and (self.n_init < 2 or self.max_components < 2):
             msg = (
-                f"covariance_type must hold some of {sorted(STRUCTURES)}, got "
-                f"{self.covariance_type!r}."
+                "criterion='stability' compares initializations of two or more components: it "
+                f"needs n_init and max_components of at least 2, got n_init={self.n_init} and "
+                f"max_components={self.max_components}."
             )
             raise ValueError(msg)
         seed = self.random_state
@@ -345,7 +335,7 @@ default='kmeans'
                 init_params=self.init_params,
                 **{**shared, "verbose": 0, "random_state": int(seed)},
             )
-            for name in dict.fromkeys(types)
+            for name in covariance_types_of(self.covariance_type)
             for components in range(int(self.min_components), int(self.max_components) + 1)
         ]
 
@@ -379,13 +369,20 @@ default='kmeans'
 
     # -- plotting ---------------------------------------------------------------------------------
 
-    def plot(self, ax: Axes | None = None) -> CriterionDisplay:
-        """Draw the criterion against the number of components.
+    def plot(
+        self,
+        ax: Axes | Sequence[Axes] | None = None,
+        *,
+        criteria: str | Sequence[str] | None = None,
+    ) -> CriterionDisplay:
+        """Draw the criterion against the number of components, or several side by side.
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Axes to draw on; None creates a new figure.
+        ax : matplotlib Axes or sequence of them, default=None
+            Axes to draw on, one for each criterion; None creates a new figure.
+        criteria : str or sequence of str, default=None
+            Criteria to draw; None is the one that has chosen.
 
         Returns
         -------
@@ -396,4 +393,4 @@ default='kmeans'
         ImportError
             If matplotlib is not installed.
         """
-        return CriterionDisplay.from_estimator(self, ax=ax)
+        return CriterionDisplay.from_estimator(self, criteria=criteria, ax=ax)

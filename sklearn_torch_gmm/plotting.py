@@ -5,22 +5,22 @@ matplotlib is imported only when something is drawn.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
+from sklearn_torch_gmm._display_data import (
+    DisplayData,
+    as_array,
+    check_in_memory,
+    mixture_of,
+    radii,
+)
 from sklearn_torch_gmm._private_parts import check_matplotlib_support
-from sklearn_torch_gmm.core.counts import check_count, is_number
-from sklearn_torch_gmm.core.covariance import get_structure
+from sklearn_torch_gmm.core.counts import check_count
 from sklearn_torch_gmm.mixture import GaussianMixture
-from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
-from sklearn_torch_gmm.rows.tensors import as_tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,8 @@ class MixtureDisplay:
 
     See Also
     --------
-    MixtureDisplay.from_estimator : Draw a fitted estimator.
+    PairDisplay : Many pairs of features.
+    ResponsibilityDisplay : The uncertainty of the labels.
 
     Examples
     --------
@@ -121,7 +122,9 @@ class MixtureDisplay:
         Parameters
         ----------
         estimator : object
-            A fitted mixture: one of this package's classes or :mod:`sklearn.mixture`'s.
+            A fitted mixture, one of this package's classes or :mod:`sklearn.mixture`'s, or a fitted
+            search for one, such as :class:`~sklearn_torch_gmm.GaussianMixtureIC` or
+            :class:`sklearn.model_selection.GridSearchCV`: its best mixture is drawn.
         X : array-like, DataFrame or Tensor of shape (N, D), default=None
             Samples to draw, with all features of the mixture and not just the two.
         features : pair of int or str, default=(0, 1)
@@ -148,7 +151,8 @@ class MixtureDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError
-            If `estimator` is not a Gaussian mixture, or `X` is not in memory, as a ``DataLoader``.
+            If `estimator` is neither a Gaussian mixture nor a search for one, or `X` is not in
+            memory, as a ``DataLoader``.
         ValueError
             If a feature does not exist, a level is not between 0 and 1, or the grid is too coarse.
 
@@ -166,24 +170,12 @@ class MixtureDisplay:
         'petal length (cm)'
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        _check_is_mixture(estimator)
-        check_is_fitted(estimator)
-        num_features = estimator.means_.shape[1]
-        names = getattr(estimator, "feature_names_in_", None)
-        chosen = _positions(features, num_features, names)
-        if is_read_in_pieces(X):
-            msg = f"A plot needs samples in memory, not a {type(X).__name__}: pass some of them."
-            raise TypeError(msg)
-        # The estimator validates the samples.
-        labels = None if X is None else np.asarray(estimator.predict(X))
-        display = cls(
-            weights=estimator.weights_,
-            means=estimator.means_[:, chosen],
-            covariances=_marginal_covariances(estimator, chosen),
-            X=None if X is None else _columns(X, chosen),
-            labels=labels,
-            feature_names=tuple(f"feature {i}" if names is None else str(names[i]) for i in chosen),
-        )
+        mixture = mixture_of(cls, estimator)
+        check_in_memory(X)
+        # The mixture validates the samples.
+        labels = None if X is None else as_array(mixture.predict(X))
+        data = DisplayData.of(mixture, X, features, most=2)
+        display = cls(weights=mixture.weights_, labels=labels, **vars(data))
         return display.plot(
             ax,
             levels=levels,
@@ -247,7 +239,7 @@ class MixtureDisplay:
         # matplotlib is an optional dependency.
         from sklearn_torch_gmm import _drawing as drawing
 
-        radii = _radii(levels)
+        distances = radii(levels)
         grid_resolution = check_count(grid_resolution, "grid_resolution", 2)
         ax = drawing.axes(ax)
         colours = drawing.colours(len(self.weights))
@@ -258,100 +250,28 @@ class MixtureDisplay:
         self.ellipses_ = [
             [
                 drawing.add_ellipse(ax, mean, covariance, radius, colour, ellipse_kwargs)
-                for radius in radii
+                for radius in distances
             ]
             for mean, covariance, colour in zip(self.means, self.covariances, colours, strict=True)
         ]
         ax.autoscale_view()
         self.contours_ = None
         if density:
-            self.contours_ = self._add_contours(ax, grid_resolution, contour_kwargs)
+            cmap = drawing.greys(ax)
+            self.contours_ = self._add_contours(ax, grid_resolution, cmap, contour_kwargs)
         ax.set(xlabel=self.feature_names[0], ylabel=self.feature_names[1])
         self.ax_ = ax
         self.figure_ = ax.figure
         return self
 
-    def _add_contours(self, ax: Axes, resolution: int, kwargs: Mapping[str, Any] | None) -> Any:
+    def _add_contours(
+        self, ax: Axes, resolution: int, cmap: str, kwargs: Mapping[str, Any] | None
+    ) -> Any:
         limits = ax.get_xlim(), ax.get_ylim()
         x, y = np.meshgrid(*(np.linspace(low, high, resolution) for low, high in limits))
         marginal = GaussianMixture.from_parameters(self.weights, self.means, self.covariances)
         log_density = marginal.score_samples(np.stack([x.ravel(), y.ravel()], axis=1))
         nats = log_density.max() - np.arange(_NATS_SHOWN, 0, -1)
-        colours = {} if "colors" in (kwargs or {}) else {"cmap": "Greys"}
+        colours = {} if "colors" in (kwargs or {}) else {"cmap": cmap}
         style = {"levels": nats, "alpha": 0.5, "linewidths": 0.7, **colours, **(kwargs or {})}
         return ax.contour(x, y, log_density.reshape(x.shape), **style)
-
-
-def _check_is_mixture(estimator: Any) -> None:
-    is_search = hasattr(estimator, "min_components")
-    is_mixture = hasattr(estimator, "covariance_type") and hasattr(estimator, "predict_proba")
-    if is_search or not is_mixture:
-        msg = (
-            "MixtureDisplay draws a Gaussian mixture of this package or of scikit-learn, got a "
-            f"{type(estimator).__name__}. For a pipeline, pass the last step, and samples as "
-            "transformed by the others; for a search, pass its best_estimator_."
-        )
-        raise TypeError(msg)
-
-
-def _positions(
-    features: Sequence[int | str], num_features: int, names: Sequence[str] | None
-) -> list[int]:
-    """Return the positions of the two features, or raise ValueError."""
-    is_pair = np.shape(features) == (2,)
-    if not is_pair or not all(isinstance(f, str) or is_number(f, Integral) for f in features):
-        msg = f"features must be two positions or names, got {features!r}."
-        raise ValueError(msg)
-    known = [] if names is None else list(names)
-    positions = []
-    for feature in features:
-        if isinstance(feature, str):
-            if feature not in known:
-                columns = known or "columns without names"
-                msg = f"There is no feature {feature!r}: the mixture was fitted to {columns}."
-                raise ValueError(msg)
-            positions.append(known.index(feature))
-        elif -num_features <= feature < num_features:
-            positions.append(int(feature) % num_features)
-        else:
-            msg = (
-                f"There is no feature {feature}: the mixture has {num_features}. "
-                "A plot needs two, counted from 0."
-            )
-            raise ValueError(msg)
-    if positions[0] == positions[1]:
-        msg = f"features must be two different features, got {features!r}."
-        raise ValueError(msg)
-    return positions
-
-
-def _marginal_covariances(estimator: Any, features: list[int]) -> npt.NDArray[Any]:
-    """Return the covariances ``[K, 2, 2]`` of two features."""
-    num_components, num_features = estimator.means_.shape
-    structure = get_structure(estimator.covariance_type)
-    covariances = as_tensor(estimator.covariances_)
-    if structure.has_independent_features:
-        # Selecting variances first avoids a D × D matrix for each component.
-        variances = structure.variances(covariances, num_components, num_features)
-        return variances[:, features].diag_embed().numpy()
-    matrices = structure.matrices(covariances, num_components, num_features)
-    return matrices[:, features][:, :, features].numpy()
-
-
-def _columns(X: Any, features: list[int]) -> npt.NDArray[Any]:
-    # NumPy does not have all of torch's types, such as bfloat16.
-    rows = X.detach().cpu().double().numpy() if isinstance(X, Tensor) else np.asarray(X)
-    return rows[:, features]
-
-
-def _radii(levels: Sequence[float]) -> list[float]:
-    """Return the Mahalanobis radii that enclose shares of a bivariate normal distribution.
-
-    The squared radius has a χ² distribution with two degrees of freedom: P(r² < s) = 1 − exp(−s/2).
-    """
-    shares = np.asarray(levels)
-    are_numbers = shares.ndim == 1 and shares.dtype.kind in "fiu"
-    if not are_numbers or not ((shares > 0) & (shares < 1)).all():
-        msg = f"levels must be a sequence of numbers between 0 and 1, got {levels!r}."
-        raise ValueError(msg)
-    return [math.sqrt(-2.0 * math.log1p(-share)) for share in shares]

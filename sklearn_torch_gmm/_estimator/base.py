@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from sklearn_torch_gmm._estimator.binding import computed, constructor
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import read_data
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed
-from sklearn_torch_gmm._estimator.missing import ALLOWED, Missing, takes_gaps
+from sklearn_torch_gmm._estimator.missing import ALLOWED, Missing
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
@@ -38,6 +39,7 @@ from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.core.model import GaussianMixtureModel
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.failures import check_number_of_rows
+from sklearn_torch_gmm.em.progress import Monitor
 from sklearn_torch_gmm.em.settings import Acceleration, FitSettings
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
@@ -99,6 +101,10 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     ) -> None:
         """Set the fitted attributes that hold the parameters found by a fit."""
         fitted_state.set_parameters(self, parameters, dtype)
+
+    def _progress(self) -> AbstractContextManager[Monitor | None]:
+        """What shows the progress of a fit, while it is entered."""
+        return nullcontext()
 
     def _log_weights(self) -> Tensor:
         """What is added to the log-densities of the components, ``[K]``, in nats."""
@@ -223,7 +229,8 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
             random_state = check_random_state(self.random_state)
             settings = settings_of(self, rows.num_features, random_state)
             with rows:
-                result = fit_mixture(rows, settings, ckpt_path)
+                with self._progress() as monitor:
+                    result = fit_mixture(rows, settings, ckpt_path, monitor)
                 warn_of_outcome(self, result, settings)
                 fitted_state.keep_result(self, result, settings, data)
 
@@ -317,11 +324,6 @@ class BaseGaussianMixture(BaseMixture):
         "acceleration": [StrOptions(set(get_args(Acceleration))), None],
         "missing": [ALLOWED],
     }
-
-    def __sklearn_tags__(self) -> Tags:
-        tags: Tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = takes_gaps(self)
-        return tags
 
     def _keep_parameters(
         self, parameters: MixtureParameters, settings: FitSettings, dtype: np.dtype[Any]

@@ -1,9 +1,12 @@
-"""Hints, pickles and documentation links, which all estimators have in common."""
+"""Hints, tags, pickles and documentation links, which all estimators have in common."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sklearn.utils import Tags
+
+from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.spelling import check_names
 from sklearn_torch_gmm._saving import pickling
 
@@ -12,11 +15,16 @@ if TYPE_CHECKING:
 
 
 class PackageEstimatorMixin:
-    """Hints to parameters, pickles with the package's version, links to its documentation."""
+    """Hints to parameters, tags, pickles with the package's version, links to its documentation."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         check_names(cls, kwargs)
         return super().__new__(cls)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.allow_nan = takes_gaps(self)
+        return tags
 
     __getstate__ = pickling.get_state
     __setstate__ = pickling.set_state

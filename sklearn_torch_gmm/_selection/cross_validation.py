@@ -14,6 +14,7 @@ from sklearn.model_selection import KFold, check_cv
 
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.fit_data import FitData
+from sklearn_torch_gmm._estimator.progress_bars import ProgressBars
 from sklearn_torch_gmm._selection.results import (
     best_restart,
     error_text,
@@ -52,7 +53,12 @@ class HeldOut:
             results["error"][is_new] = f"in a fold, {error_text(error)}"
 
 
-def cross_validate(candidates: Sequence[BaseGaussianMixture], data: FitData, cv: Any) -> HeldOut:
+def cross_validate(
+    candidates: Sequence[BaseGaussianMixture],
+    data: FitData,
+    cv: Any,
+    bars: ProgressBars | None = None,
+) -> HeldOut:
     """Fit all candidates to the training samples of each fold in memory, and score the others."""
     if isinstance(cv, Integral):
         # The folds are shuffled because data sets are often sorted.
@@ -63,7 +69,10 @@ def cross_validate(candidates: Sequence[BaseGaussianMixture], data: FitData, cv:
     components = max(candidate.n_clusters for candidate in candidates)
     scores: list[list[float]] = []
     errors: dict[int, ValueError] = {}
-    for train, test in _folds(cv, data.X.shape[0]):
+    folds = _folds(cv, data.X.shape[0])
+    for number, (train, test) in enumerate(folds, start=1):
+        if bars is not None:
+            bars.prefix = f"fold {number} of {len(folds)}: "
         test_weights, train_weights = (
             None if weights is None else weights[fold] for fold in (test, train)
         )
@@ -78,7 +87,7 @@ def cross_validate(candidates: Sequence[BaseGaussianMixture], data: FitData, cv:
             )
             raise ValueError(msg)
         with rows:
-            fits = fit_sweep(rows, settings_of_all(candidates, rows.num_features))
+            fits = fit_sweep(rows, settings_of_all(candidates, rows.num_features), bars)
         scores.append([])
         for position, (candidate, restarts) in enumerate(zip(candidates, fits, strict=True)):
             kept = best_restart(restarts)
@@ -89,6 +98,8 @@ def cross_validate(candidates: Sequence[BaseGaussianMixture], data: FitData, cv:
                 continue
             mixture = with_parameters(candidate, restarts[kept], data.dtype)
             scores[-1].append(mixture.score(data.X[test], sample_weight=test_weights))
+    if bars is not None:
+        bars.prefix = ""
     return HeldOut(np.array(scores), errors)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
@@ -20,6 +21,7 @@ from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.workspace import Workspace
 from sklearn_torch_gmm.em.fit import Fit, Outcome
 from sklearn_torch_gmm.em.known_data import KnownData
+from sklearn_torch_gmm.em.progress import PassReport
 from sklearn_torch_gmm.em.restarts import Restart, Starts, raise_if_all_failed
 from sklearn_torch_gmm.em.settings import FitSettings
 
@@ -192,9 +194,20 @@ class Iterations:
 
     # -- results and checkpoints ------------------------------------------------------------------
 
-    def finished_fits(self) -> dict[int, list[Restart]]:
-        """The restarts of the fits that are finished, by position."""
-        return {i: fit.mixtures.restarts for i, fit in enumerate(self.fits) if fit.is_finished}
+    def report(self) -> PassReport:
+        """The progress of all fits."""
+        restarts = [restart for fit in self.fits for restart in fit.mixtures.restarts]
+        best = max(restarts, key=lambda restart: restart.lower_bound)
+        *_, before, bound = (math.nan, -math.inf, *best.lower_bounds)
+        return PassReport(
+            iterations=max(len(restart.lower_bounds) for restart in restarts),
+            max_iter=self.fits[0].settings.loop.max_iter,
+            fits_done=sum(fit.is_finished for fit in self.fits),
+            num_fits=len(self.fits),
+            bound=bound,
+            change=bound - before if math.isfinite(before) else math.nan,
+            is_last=self.is_finished,
+        )
 
     def results(self) -> list[list[Restart]]:
         """The restarts of each fit, with parameters in float64 on the CPU."""

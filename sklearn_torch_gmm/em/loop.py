@@ -9,7 +9,8 @@ import torch
 
 from sklearn_torch_gmm.em.fit import Outcome
 from sklearn_torch_gmm.em.iterations import Iterations
-from sklearn_torch_gmm.em.restarts import Restart, Starts, SweepProgress
+from sklearn_torch_gmm.em.progress import Monitor
+from sklearn_torch_gmm.em.restarts import Restart, Starts
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.em.threads import threads_for_iteration
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
@@ -27,7 +28,8 @@ class Job:
     """Called in one process only."""
     scores: bool = False
     """Whether a last pass computes the likelihood under the final parameters."""
-    progress: SweepProgress | None = None
+    monitor: Monitor | None = None
+    """Receives the progress of the passes."""
 
 
 def run(job: Job) -> list[list[Restart]]:
@@ -48,8 +50,8 @@ def run(job: Job) -> list[list[Restart]]:
         try:
             while not iterations.is_finished:
                 iterate(iterations, batches)
-                if job.progress is not None:
-                    job.progress.fits_done(iterations.finished_fits())
+                if job.monitor is not None:
+                    job.monitor.pass_done(iterations.report())
         except NonFiniteLikelihoodError as failure:
             missing = job.fits[0].loop.missing
             raise batches.nonfinite_error(allow_missing=missing) or failure from None

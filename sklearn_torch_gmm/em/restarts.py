@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from sklearn_torch_gmm.em.failures import (
     error_to_plain,
     find_unusable,
 )
+from sklearn_torch_gmm.em.progress import Monitor
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.em.start_gaps import fill_gaps
 from sklearn_torch_gmm.em.strategies import sample_of, shared_starts
@@ -105,14 +106,9 @@ class Starts:
     """Maximum absolute deviations ``[D]`` from the centre, over evenly spaced rows."""
 
 
-class SweepProgress(Protocol):
-    """Receives the progress of many fits in the same passes."""
-
-    def fits_done(self, restarts: Mapping[int, Sequence[Restart]]) -> None:
-        """Receive the restarts of all fits that are done, by the position of the fit."""
-
-
-def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
+def find_starts(
+    rows: RowSource, fits: Sequence[FitSettings], monitor: Monitor | None = None
+) -> Starts:
     """Draw the starts of each fit, one after another.
 
     The fits are to the same rows, with one `random_state`. Each number of components begins with
@@ -145,11 +141,15 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
     centre = sample.middle
     restarts: list[list[Restart]] = [[] for _ in fits]
     draws = list(_draws(fits))
+    if monitor is not None:
+        monitor.starts(len(draws))
     begin = perf_counter()
     with closing(shared_starts(data, sample, [alike for _, alike in draws])) as starts:
         for (positions, alike), found in zip(draws, starts, strict=True):
             for position, restart in zip(positions, _restarts(found, alike), strict=True):
                 restarts[position].append(restart)
+            if monitor is not None:
+                monitor.start_found()
     # Starts that are found side by side have no time of their own.
     seconds = (perf_counter() - begin) / sum(map(len, restarts))
     for own in restarts:

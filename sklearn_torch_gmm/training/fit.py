@@ -15,7 +15,8 @@ from typing import Any
 from sklearn_torch_gmm.core.device import as_if_alone, automatic_accelerator
 from sklearn_torch_gmm.em import loop as plain_loop
 from sklearn_torch_gmm.em.loop import Job
-from sklearn_torch_gmm.em.restarts import Restart, SweepProgress, find_starts
+from sklearn_torch_gmm.em.progress import Monitor
+from sklearn_torch_gmm.em.restarts import Restart, find_starts
 from sklearn_torch_gmm.em.results import FitResult, first_of_best
 from sklearn_torch_gmm.em.settings import FitSettings, Progress
 from sklearn_torch_gmm.rows.source import RowSource
@@ -32,11 +33,15 @@ CALLBACKS_GROUP = "pytorch_lightning.callbacks_factory"
 
 
 def fit_mixture(
-    rows: RowSource, settings: FitSettings, ckpt_path: CheckpointPath = None
+    rows: RowSource,
+    settings: FitSettings,
+    ckpt_path: CheckpointPath = None,
+    monitor: Monitor | None = None,
 ) -> FitResult:
     """Fit a mixture from ``settings.num_init`` starts; keep the restart of largest likelihood.
 
-    With the checkpoint of an earlier run, the fit continues after its last iteration.
+    With the checkpoint of an earlier run, the fit continues after its last iteration. A monitor
+    follows restarts that share their passes.
 
     Raises
     ------
@@ -49,14 +54,14 @@ def fit_mixture(
     """
     with as_if_alone():
         if settings.loop.max_iter == 0:
-            (restarts,) = find_starts(rows, [settings]).restarts
+            (restarts,) = find_starts(rows, [settings], monitor).restarts
             if settings.progress is not None:
                 for index in range(len(restarts)):
                     settings.progress.start(index)
             return FitResult.of(restarts[-1])
         # A checkpoint holds all restarts of one run, so they cannot run one after another.
         if settings.progress is None or ckpt_path is not None:
-            restarts = _run_at_once(rows, settings, ckpt_path)
+            restarts = _run_at_once(rows, settings, ckpt_path, monitor)
         elif settings.loop.trainer_params.get("callbacks"):
             restarts = _run_and_report(rows, settings, settings.progress)
         else:
@@ -65,7 +70,7 @@ def fit_mixture(
 
 
 def fit_sweep(
-    rows: RowSource, fits: Sequence[FitSettings], progress: SweepProgress | None = None
+    rows: RowSource, fits: Sequence[FitSettings], monitor: Monitor | None = None
 ) -> list[list[Restart]]:
     """Fit many mixtures in the same passes over the data; return the restarts of each fit.
 
@@ -78,8 +83,7 @@ def fit_sweep(
         If the data are not usable, or the trainer stops before all mixtures are done.
     """
     with as_if_alone():
-        job = Job(rows, fits, partial(find_starts, rows, fits), scores=True, progress=progress)
-        restarts = _run(job)
+        restarts = _run(_job(rows, fits, monitor, scores=True))
     scores = [r.log_likelihood for starts in restarts for r in starts if r.error is None]
     if any(map(math.isnan, scores)):
         # A comparison of unfinished mixtures would depend on the time that each has had.
@@ -92,11 +96,20 @@ def fit_sweep(
 
 
 def _run_at_once(
-    rows: RowSource, settings: FitSettings, ckpt_path: CheckpointPath = None
+    rows: RowSource,
+    settings: FitSettings,
+    ckpt_path: CheckpointPath = None,
+    monitor: Monitor | None = None,
 ) -> list[Restart]:
     """All restarts in the same passes."""
-    (restarts,) = _run(Job(rows, [settings], partial(find_starts, rows, [settings])), ckpt_path)
+    (restarts,) = _run(_job(rows, [settings], monitor), ckpt_path)
     return restarts
+
+
+def _job(
+    rows: RowSource, fits: Sequence[FitSettings], monitor: Monitor | None, *, scores: bool = False
+) -> Job:
+    return Job(rows, fits, partial(find_starts, rows, fits, monitor), scores, monitor)
 
 
 def _run_and_report(rows: RowSource, settings: FitSettings, progress: Progress) -> list[Restart]:

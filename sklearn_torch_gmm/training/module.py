@@ -87,6 +87,11 @@ class EMModule(pl.LightningModule):
         )
         return OneLoader(self._batches)
 
+    def on_fit_end(self) -> None:
+        """End the report of this process, which may not be the caller's."""
+        if self._job.monitor is not None:
+            self._job.monitor.ended()
+
     def close(self) -> None:
         """End the processes that read for this one, and free the memory of the passes.
 
@@ -203,8 +208,8 @@ class EMModule(pl.LightningModule):
             self._allow_more_epochs(1)
         if outcome is Outcome.FINISHED:
             self._stop()
-        if job.progress is not None and self.trainer.global_rank == 0:
-            job.progress.fits_done(iterations.finished_fits())
+        if job.monitor is not None and self.trainer.global_rank == 0:
+            job.monitor.pass_done(iterations.report())
         if self.trainer.callbacks or self.trainer.loggers:  # type: ignore[attr-defined]
             # Only then, since logging would take most of a small iteration. The reduction is a
             # maximum, since Lightning's mean would be in single precision.

@@ -245,18 +245,44 @@ def test_the_memory_of_a_pass_does_not_grow_with_the_number_of_mixtures(X):
     assert 0 < held <= chunk_bytes()
 
 
-class RecordsDone:
+class Records:
+    """A monitor that keeps what it is told."""
+
     def __init__(self):
-        self.numbers = []
+        self.num_starts, self.found, self.reports, self.ends = [], 0, [], 0
 
-    def fits_done(self, restarts):
-        self.numbers.append(len(restarts))
+    def starts(self, number):
+        self.num_starts.append(number)
+
+    def start_found(self):
+        self.found += 1
+
+    def pass_done(self, report):
+        self.reports.append(report)
+
+    def ended(self):
+        self.ends += 1
 
 
-def test_progress_tells_which_fits_are_done(X):
-    progress = RecordsDone()
-    fits = fits_for()
-    fit_sweep(ArrayRows(X), fits, progress)
-    assert progress.numbers == sorted(progress.numbers)
-    assert progress.numbers[0] < len(fits)
-    assert progress.numbers[-1] == len(fits)
+@pytest.mark.parametrize("batch_size", [None, 100], ids=["plain", "trainer"])
+def test_a_monitor_is_told_of_starts_and_passes(X, batch_size):
+    monitor = Records()
+    fits = fits_for(batch_size=batch_size)
+    results = fit_sweep(ArrayRows(X), fits, monitor)
+    # Fits that differ in their covariances share a start.
+    sizes = {fit.num_components for fit in fits}
+    assert monitor.num_starts == [len(sizes) * fits[0].num_init]
+    assert monitor.found == monitor.num_starts[0]
+    restarts = [restart for own in results for restart in own]
+    first, *_, last = monitor.reports
+    assert (first.iterations, first.num_fits, first.is_last) == (1, len(fits), False)
+    assert first.fits_done < len(fits)
+    assert last.iterations == max(len(restart.lower_bounds) for restart in restarts)
+    best = max(restarts, key=lambda restart: restart.lower_bound)
+    assert last.bound == best.lower_bound
+    assert last.change == best.lower_bounds[-1] - best.lower_bounds[-2]
+    assert np.isnan(first.change)
+    assert (last.fits_done, last.is_last) == (len(fits), True)
+    # An iteration each, some of them twice if a pass is repeated, and the scores.
+    assert len(monitor.reports) >= last.iterations + 1
+    assert monitor.ends == (0 if batch_size is None else 1)

@@ -43,7 +43,7 @@ PRIVATE_NAMES_OF_OTHERS = {
 PRIVATE_PARTS = {"_private_parts.py", "training/launchers.py", "training/private_parts.py"}
 """Where private parts of other people's libraries are used."""
 
-MOST_IMPORTS_INSIDE_FUNCTIONS = 5
+MOST_IMPORTS_INSIDE_FUNCTIONS = 10
 
 MOST_ATTRIBUTES = 12
 
@@ -263,10 +263,18 @@ def test_a_file_is_short_enough_to_be_read(path):
 
 
 def test_imports_inside_functions_are_few():
-    """matplotlib is optional, and Lightning takes two seconds to import."""
+    """matplotlib is optional, and Lightning takes two seconds to import, tqdm's bars 0.2."""
     found = {name_of(path): len(lines_inside_functions(path)) for path in PATHS}
     found = {name: count for name, count in found.items() if count > 0}
-    assert set(found) == {"criterion_display.py", "plotting.py", "training/fit.py"}
+    assert set(found) == {
+        "_estimator/progress_bars.py",
+        "convergence_display.py",
+        "criterion_display.py",
+        "pair_display.py",
+        "plotting.py",
+        "responsibility_display.py",
+        "training/fit.py",
+    }
     assert sum(found.values()) <= MOST_IMPORTS_INSIDE_FUNCTIONS
 
 

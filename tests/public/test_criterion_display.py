@@ -1,11 +1,13 @@
-"""The lines are the table's, the mark is what was chosen."""
+"""The lines are those of the table, and the mark is at the chosen mixture."""
 
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from sklearn.exceptions import NotFittedError
 
 from sklearn_torch_gmm import CriterionDisplay, GaussianMixtureIC
@@ -28,19 +30,27 @@ def fitted(**options):
     return GaussianMixtureIC(1, 4, **defaults | options).fit(X)
 
 
-@pytest.mark.parametrize("criterion", ["bic", "aic", "icl", "cv"])
+COLUMNS = {"cv": "mean_test_score"}
+LABELS = {"cv": "held-out log-likelihood", "stability": "stability"}
+
+
+@pytest.mark.parametrize("criterion", ["bic", "aic", "icl", "cv", "stability"])
 def test_each_line_is_a_covariance_type_and_each_point_its_best_initialization(ax, criterion):
     search = fitted(criterion=criterion)
     display = CriterionDisplay.from_estimator(search, ax=ax)
-    assert [line.get_label() for line in display.lines_] == ["tied", "diag"]
+    (lines,) = display.lines_
+    assert [line.get_label() for line in lines] == ["tied", "diag"]
     table = search.results_
-    for line in display.lines_:
+    for line in lines:
         rows = table["is_kept"] & (table["covariance_type"] == line.get_label())
-        expected = -table["mean_test_score"] if criterion == "cv" else table[criterion]
+        expected = table[COLUMNS.get(criterion, criterion)][rows]
+        if criterion == "stability":
+            # A single component agrees with itself.
+            expected = [np.nan, *expected[1:]]
         np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3, 4])
-        np.testing.assert_array_equal(line.get_ydata(), expected[rows])
-    name = {"cv": "held-out negative log-likelihood"}.get(criterion, criterion.upper())
-    assert display.ax_.get_ylabel() == name
+        np.testing.assert_array_equal(line.get_ydata(), expected)
+    assert display.ax_.get_ylabel() == LABELS.get(criterion, criterion.upper())
+    assert display.axes_.tolist() == [ax]
     assert display.ax_ is ax
     assert display.figure_ is ax.figure
 
@@ -48,21 +58,66 @@ def test_each_line_is_a_covariance_type_and_each_point_its_best_initialization(a
 def test_the_mark_is_at_the_smallest_value(ax):
     search = fitted()
     display = search.plot(ax)
-    (x,), (y,) = display.winner_.get_data()
+    (mark,) = display.winners_
+    (x,), (y,) = mark.get_data()
     assert x == search.n_components_
-    assert y == min(line.get_ydata().min() for line in display.lines_)
-    assert display.winner_.get_label() == f"{search.covariance_type_}, {x}"
+    assert y == min(line.get_ydata().min() for line in display.lines_[0])
+    assert mark.get_label() == f"chosen: {search.covariance_type_}, {x}"
+
+
+def test_several_criteria_side_by_side():
+    search = fitted(stability=True)
+    display = search.plot(criteria=["icl", "stability", "bic"])
+    assert list(display.values) == ["ICL", "stability", "BIC"]
+    assert [one.get_ylabel() for one in display.axes_] == ["ICL", "stability", "BIC"]
+    for column, lines, mark in zip(
+        ("icl", "stability", "bic"), display.lines_, display.winners_, strict=True
+    ):
+        row = np.flatnonzero(
+            search.results_["is_kept"]
+            & (search.results_["n_components"] == search.n_components_)
+            & (search.results_["covariance_type"] == search.covariance_type_)
+        )
+        assert mark.get_data()[1] == search.results_[column][row]
+        assert len(lines) == 2
+    # Space for the labels, and one explanation of the lines for all plots.
+    assert isinstance(display.figure_.get_layout_engine(), ConstrainedLayoutEngine)
+    assert len(display.figure_.legends) == 1
+    plt.close(display.figure_)
+
+
+def test_on_given_axes():
+    pair = Figure().subplots(1, 2)
+    display = CriterionDisplay.from_estimator(fitted(), criteria=("bic", "aic"), ax=pair)
+    assert (display.axes_ == pair).all()
+    assert pair[0].get_legend() is not None
+    with pytest.raises(ValueError, match="an Axes for each of the 2 criteria, got 1"):
+        display.plot(ax=pair[0])
+
+
+@pytest.mark.parametrize(
+    ("criteria", "message"),
+    [
+        ("mdl", r"criteria must be some of \['bic', .*'stability'\], got 'mdl'"),
+        ([], "criteria must be some of"),
+        (["bic", "cv"], "results_ has no column 'mean_test_score'"),
+        ("stability", "results_ has no column 'stability'"),
+    ],
+)
+def test_criteria_that_are_not_there(criteria, message, ax):
+    with pytest.raises(ValueError, match=message):
+        fitted().plot(ax, criteria=criteria)
 
 
 def test_a_fit_that_failed_leaves_a_gap(ax):
     values = {"full": np.array([3.0, np.nan, 2.0]), "diag": np.array([4.0, 5.0, 6.0])}
     display = CriterionDisplay(
-        n_components=np.array([2, 3, 4]), values=values, best=("full", 4), criterion_name="BIC"
+        n_components=np.array([2, 3, 4]), values={"BIC": values}, best=("full", 4)
     ).plot(ax=ax, line_kwargs={"linewidth": 3}, winner_kwargs={"color": "red"})
-    np.testing.assert_array_equal(display.lines_[0].get_ydata(), values["full"])
-    assert display.lines_[0].get_linewidth() == 3
-    assert display.winner_.get_color() == "red"
-    assert [x[0] for x in display.winner_.get_data()] == [4, 2.0]
+    np.testing.assert_array_equal(display.lines_[0][0].get_ydata(), values["full"])
+    assert display.lines_[0][0].get_linewidth() == 3
+    assert display.winners_[0].get_color() == "red"
+    assert [x[0] for x in display.winners_[0].get_data()] == [4, 2.0]
 
 
 def test_only_a_fitted_search_is_drawn(ax):

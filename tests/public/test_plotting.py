@@ -5,16 +5,21 @@ import re
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn.mixture
 import torch
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.testing import assert_allclose
 from scipy.stats import chi2, multivariate_normal
 from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader
 
 from sklearn_torch_gmm import GaussianMixtureIC, MixtureDisplay
@@ -166,12 +171,13 @@ def test_plot_again_elsewhere(ax):
     ("features", "message"),
     [
         ((0, 3), "no feature 3: the mixture has 3"),
-        ((0,), "two positions or names"),
-        ("ab", "two positions or names"),
-        (1, "two positions or names, got 1"),
-        (None, "two positions or names, got None"),
-        ((0.5, 1), r"two positions or names, got \(0.5, 1\)"),
-        ((True, False), r"two positions or names, got \(True, False\)"),
+        ((0,), "two or more positions or names"),
+        ((0, 1, 2), "at most 2 features, got 3"),
+        ("ab", "two or more positions or names"),
+        (1, "two or more positions or names, got 1"),
+        (None, "at most 2 features, got 3"),
+        ((0.5, 1), r"positions or names, got \(0.5, 1\)"),
+        ((True, False), r"positions or names, got \(True, False\)"),
         (("a", 1), "no feature 'a': the mixture was fitted to columns without names"),
     ],
 )
@@ -183,7 +189,7 @@ def test_features_that_are_not_there(features, message):
 
 def test_a_single_feature():
     mixture = make(FACES[0], 2, random_state=0).fit(X[:, :1])
-    with pytest.raises(ValueError, match=r"no feature 1: the mixture has 1\. A plot needs two"):
+    with pytest.raises(ValueError, match=r"no feature 1: the mixture has 1\. A plot"):
         MixtureDisplay.from_estimator(mixture)
 
 
@@ -212,8 +218,11 @@ def test_what_cannot_be_drawn():
         MixtureDisplay.from_estimator(mixture)
     with pytest.raises(TypeError, match="got a KMeans"):
         MixtureDisplay.from_estimator(KMeans(2).fit(X))
-    with pytest.raises(TypeError, match="pass its best_estimator_"):
-        MixtureDisplay.from_estimator(GaussianMixtureIC(1, 2, random_state=0).fit(X))
+    with pytest.raises(NotFittedError):
+        MixtureDisplay.from_estimator(GaussianMixtureIC(1, 2))
+    search = GridSearchCV(make_pipeline(StandardScaler(), mixture), {}, cv=2).fit(X)
+    with pytest.raises(TypeError, match=r"got a GridSearchCV\. For a pipeline, pass the last step"):
+        MixtureDisplay.from_estimator(search)
     mixture.fit(X)
     with pytest.raises(TypeError, match="samples in memory, not a DataLoader"):
         MixtureDisplay.from_estimator(mixture, DataLoader(torch.tensor(X)))
@@ -221,6 +230,37 @@ def test_what_cannot_be_drawn():
         MixtureDisplay.from_estimator(mixture, X[:, :2])
     with pytest.raises(ValueError, match="Expected 2D array"):
         MixtureDisplay.from_estimator(mixture, X[0])
+
+
+@pytest.mark.parametrize("kind", ["sweep", "grid"])
+def test_a_search_is_drawn_by_its_best_mixture(kind, ax):
+    search = {
+        "sweep": GaussianMixtureIC(1, 3, random_state=0),
+        "grid": GridSearchCV(DropIn(random_state=0), {"n_components": [1, 2]}, cv=2),
+    }[kind].fit(X)
+    display = MixtureDisplay.from_estimator(search, X, ax=ax)
+    best = search.best_estimator_
+    assert_allclose(display.means, best.means_[:, :2])
+    assert (display.labels == best.predict(X)).all()
+
+
+def test_a_new_figure_leaves_space_for_its_labels():
+    display = MixtureDisplay.from_estimator(make(FACES[0], 2, random_state=0).fit(X))
+    assert isinstance(display.figure_.get_layout_engine(), ConstrainedLayoutEngine)
+    plt.close(display.figure_)
+
+
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+def test_the_highest_density_differs_most_from_the_background(style):
+    with plt.style.context(style):
+        ax = Figure().subplots()
+        mixture = make(FACES[0], 2, random_state=0).fit(X)
+        display = MixtureDisplay.from_estimator(mixture, ax=ax, density=True, grid_resolution=20)
+    contours = display.contours_
+    background = np.mean(ax.get_facecolor()[:3])
+    away = [abs(np.mean(color[:3]) - background) for color in contours.get_edgecolor()]
+    assert away == sorted(away)
+    assert away[-1] > 0.9
 
 
 WITHOUT_MATPLOTLIB = """
@@ -279,7 +319,7 @@ def test_contours_and_ellipses_of_one_colour(ax):
 
 def test_a_feature_against_itself_is_not_plotted():
     mixture = make(FACES[0], 2, random_state=0).fit(X)
-    with pytest.raises(ValueError, match="two different features"):
+    with pytest.raises(ValueError, match="must be different features"):
         MixtureDisplay.from_estimator(mixture, features=(2, -1))
 
 

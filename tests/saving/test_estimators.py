@@ -112,6 +112,7 @@ class TestRoundTrip:
             "fixed": ("weights", "means"),
             "acceleration": "squarem",
             "missing": "em",
+            "verbose": 1,
             "trainer_params": {"accelerator": "cpu", "devices": 1, "limit": (None, 0.5, True)},
         }
         theirs = {
@@ -124,7 +125,6 @@ class TestRoundTrip:
             "means_init": [[0, 1], [2, 3]],
             "precisions_init": np.eye(2, dtype=np.float32),
             "warm_start": True,
-            "verbose": 1,
             "verbose_interval": 3,
         }
         ours = {

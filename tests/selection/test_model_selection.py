@@ -201,6 +201,30 @@ def test_stability_is_the_mean_agreement_of_two_starts(X):
     assert np.isnan(search_for(stability=True).fit(X).results_["stability"]).all()
 
 
+def test_the_choice_by_stability_is_the_smallest_bic_of_the_most_stable(X):
+    search = search_for(1, 6, criterion="stability", n_init=4, init_params="random_from_data").fit(
+        X
+    )
+    kept = [row for row in rows_of(search) if row["is_kept"] and row["n_components"] > 1]
+    largest = max(row["stability"] for row in kept)
+    assert min(row["stability"] for row in kept) < largest - 0.1, "or there is nothing to choose"
+    stable = [row for row in kept if row["stability"] >= largest - 0.01]
+    best = min(stable, key=lambda row: row["bic"])
+    assert (search.n_components_, search.covariance_type_) == (
+        best["n_components"],
+        best["covariance_type"],
+    )
+    assert search.best_estimator_.bic(X) == pytest.approx(best["bic"], rel=1e-9)
+
+
+def test_stability_finds_groups_that_are_apart():
+    """K-means starts find them each time, and cut them in other ways with more components."""
+    rng = np.random.default_rng(0)
+    X = 10.0 * rng.normal(size=(5, 3))[rng.integers(5, size=400)] + rng.normal(size=(400, 3))
+    search = search_for(1, 9, criterion="stability", n_init=5, covariance_type="diag").fit(X)
+    assert search.n_components_ == 5
+
+
 # -- any data -------------------------------------------------------------------------------------
 
 

@@ -149,12 +149,19 @@ def test_a_warning_where_the_chosen_mixture_has_not_converged(X):
         search_for(tol=0.0, max_iter=2).fit(X)
 
 
-def test_it_is_silent_unless_asked(X, capfd):
-    search_for().fit(X)
-    assert capfd.readouterr() == ("", "")
-    search = search_for(verbose=1).fit(X)
-    lines = capfd.readouterr().out.splitlines()
-    assert len(lines) == 16
-    best = f"{search.covariance_type_}, n_components={search.n_components_}, bic="
-    assert lines[-1].startswith("[16/16] ")
-    assert lines[-1].partition("best so far: ")[2].startswith(best)
+@pytest.mark.parametrize("options", [{"n_init": 1}, {"n_init": 2, "max_components": 1}])
+def test_stability_needs_two_starts_of_two_components(X, options):
+    search = search_for(criterion="stability").set_params(**options)
+    with pytest.raises(ValueError, match="needs n_init and max_components of at least 2"):
+        search.fit(X)
+
+
+def test_stability_of_which_nothing_succeeded_twice(X):
+    def once(rows, components, random_state):
+        if random_state.randint(2) == 0 or components > 1:
+            raise ValueError("no start")
+        return rows[:components]
+
+    search = search_for(1, 2, criterion="stability", n_init=6, init_params=once)
+    with pytest.raises(ValueError, match="no mixture of two or more components has two"):
+        search.fit(X)

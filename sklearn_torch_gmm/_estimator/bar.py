@@ -1,0 +1,73 @@
+"""The bar of tqdm for this terminal or notebook.
+
+Imported when a bar is shown: the import takes as long as a small fit, and looks for a notebook.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from threading import Event, Thread
+from typing import Any
+
+from tqdm.auto import tqdm
+
+SECONDS_BETWEEN_UPDATES = 0.2
+"""Half of this would double the log of a batch job, and the eye reads no faster."""
+
+SECONDS_BETWEEN_TICKS = 1.0
+"""The clock of a bar shows whole seconds."""
+
+
+class Bar(tqdm):  # type: ignore[misc]
+    """A bar on stderr that is removed when it is closed.
+
+    tqdm arranges it with the bars of other threads and of the caller. With ``ticks``, a thread
+    keeps its clock running during a step that may take minutes.
+    """
+
+    # The thread that tqdm starts to watch its bars would outlive the fit.
+    monitor_interval = 0
+
+    def __init__(self, name: str, total: int | None, unit: str, *, ticks: bool = False) -> None:
+        self._is_closed = Event()
+        self._clock = Thread(target=self._tick, daemon=True) if ticks else None
+        size: dict[str, Any] = {"dynamic_ncols": True}
+        if sys.stderr.isatty():
+            # tqdm itself would show nothing on a terminal that does not know its size.
+            size = dict(zip(("ncols", "nrows"), shutil.get_terminal_size(), strict=True))
+        super().__init__(
+            total=total,
+            desc=name,
+            unit=unit,
+            leave=False,
+            mininterval=SECONDS_BETWEEN_UPDATES,
+            # A new note is shown even if the count is the same.
+            miniters=0,
+            **size,
+        )
+        if self._clock is not None and not self.disable:
+            self._clock.start()
+
+    def _tick(self) -> None:
+        while not self._is_closed.wait(SECONDS_BETWEEN_TICKS):
+            self.refresh()
+
+    def close(self) -> None:
+        """Remove the bar; in a notebook, an unfinished one would stay, as that of an error."""
+        if self.disable:
+            return
+        self._is_closed.set()
+        if self._clock is not None:
+            self._clock.join()
+        self.total = self.n
+        super().close()
+
+    def leave_to_parent(self) -> None:
+        """Forget the bar in a forked process, without a trace on the screen."""
+        self.disable = True
+
+
+def write(line: str) -> None:
+    """Write a line to stderr that stays, between the bars of other threads and of the caller."""
+    tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,23 @@
+"""The covariance types that a search tries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
+
+ALL_TYPES = "all"
+"""The value of the parameter that stands for the four types that scikit-learn has, too."""
+
+
+def covariance_types_of(value: Any) -> list[CovarianceType]:
+    """Return the types that a parameter names, each once, or raise ValueError."""
+    types: Sequence[Any] = value
+    if isinstance(value, str):
+        types = get_args(CovarianceType) if value == ALL_TYPES else [value]
+    unknown = [name for name in types if not isinstance(name, str) or name not in STRUCTURES]
+    if unknown or len(types) == 0:
+        msg = f"covariance_type must hold some of {sorted(STRUCTURES)}, got {value!r}."
+        raise ValueError(msg)
+    return list(dict.fromkeys(types))

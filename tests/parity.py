@@ -1,6 +1,6 @@
 """scikit-learn's mixture and ours, fitted to the same data from the same start, side by side.
 
-The tests use it; run as a script it prints the table of docs/parity.md::
+The tests use it; run as a script it prints the table of docs/migrating_from_scikit_learn.md::
 
     python -m tests.parity --seeds 0 1 2
 """

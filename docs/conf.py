@@ -1,6 +1,8 @@
 """How Sphinx builds the documentation: ``make docs``."""
 
+import inspect
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import sklearn_torch_gmm
@@ -17,6 +19,7 @@ extensions = [
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "numpydoc",
+    "outcomes",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
@@ -49,6 +52,17 @@ autosummary_filename_map = {
     "sklearn_torch_gmm.GaussianMixtureIC": "sklearn_torch_gmm.model_selection.GaussianMixtureIC",
 }
 autodoc_typehints = "none"
+
+
+def properties_of(module: str, name: str) -> list[str]:
+    """The documented properties of a class, which the template of its page asks for."""
+    properties = inspect.getmembers(getattr(import_module(module), name), inspect.isdatadescriptor)
+    return [n for n, value in properties if not n.startswith("_") and inspect.getdoc(value)]
+
+
+autosummary_context = {"properties_of": properties_of}
+# A function in the context cannot be kept from one build to the next.
+suppress_warnings = ["config.cache"]
 toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 

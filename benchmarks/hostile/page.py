@@ -33,13 +33,13 @@ _RANKS = {"good": 0, "good, warns": 0, "clear error": 1, "error": 2}
 _QUOTED = ("good, warns", "clear error", "error")
 
 _SIGNS = {
-    "good": "✅ good",
-    "good, warns": "✅ good, warns",
-    "clear error": "🟡 clear error",
-    "error": "🟠 error",
-    "wrong": "❌ **wrong**",
-    "crash": "❌ **crash**",
-    "time-out": "❌ **time-out**",
+    "good": "✓ good",
+    "good, warns": "✓ good, warns",
+    "clear error": "○ clear error",
+    "error": "△ error",
+    "wrong": "✗ **wrong**",
+    "crash": "✗ **crash**",
+    "time-out": "✗ **time-out**",
     "not offered": "–",
 }
 
@@ -55,15 +55,15 @@ Good is a right model, or an error that tells what to do; bad is a wrong model w
 
 | outcome | meaning |
 |---|---|
-| ✅ good | finite parameters, weights that sum to one (to {SUM_TOLERANCE:g}), positive-definite \
+| ✓ good | finite parameters, weights that sum to one (to {SUM_TOLERANCE:g}), positive-definite \
 covariances, and the right mixture |
-| ✅ good, warns | the same, with a warning that this library does not give for ordinary data |
-| 🟡 clear error | an error that names the component or the sample by its number (for an invalid \
+| ✓ good, warns | the same, with a warning that this library does not give for ordinary data |
+| ○ clear error | an error that names the component or the sample by its number (for an invalid \
 argument: the argument, or its type or shape), and a remedy |
-| 🟠 error | any other error |
-| ❌ **wrong** | a model that is not good, returned without an error: the reason is next to it, \
+| △ error | any other error |
+| ✗ **wrong** | a model that is not good, returned without an error: the reason is next to it, \
 and any warning |
-| ❌ **crash**, **time-out** | the process died, or was not done in time |
+| ✗ **crash**, **time-out** | the process died, or was not done in time |
 | – | not offered |
 
 [How robustness is judged](robustness_method.md) gives the settings, and the rules that decide. \

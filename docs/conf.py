@@ -20,6 +20,7 @@ extensions = [
     "myst_parser",
     "numpydoc",
     "outcomes",
+    "signatures",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
@@ -52,12 +53,19 @@ autosummary_filename_map = {
     "sklearn_torch_gmm.GaussianMixtureIC": "sklearn_torch_gmm.model_selection.GaussianMixtureIC",
 }
 autodoc_typehints = "none"
+maximum_signature_line_length = 79
 
 
 def properties_of(module: str, name: str) -> list[str]:
     """The documented properties of a class, which the template of its page asks for."""
-    properties = inspect.getmembers(getattr(import_module(module), name), inspect.isdatadescriptor)
-    return [n for n, value in properties if not n.startswith("_") and inspect.getdoc(value)]
+    properties = inspect.getmembers(
+        getattr(import_module(module), name), inspect.isdatadescriptor
+    )
+    return [
+        n
+        for n, value in properties
+        if not n.startswith("_") and inspect.getdoc(value)
+    ]
 
 
 autosummary_context = {"properties_of": properties_of}
@@ -122,7 +130,10 @@ html_context = {
 }
 html_theme_options = {
     "github_url": "https://github.com/sklearn-torch-gmm/sklearn-torch-gmm",
-    "logo": {"text": "sklearn-torch-gmm", "alt_text": "sklearn-torch-gmm, the first page"},
+    "logo": {
+        "text": "sklearn-torch-gmm",
+        "alt_text": "sklearn-torch-gmm, the first page",
+    },
     "header_links_before_dropdown": 6,
     "navigation_depth": 3,
     "show_toc_level": 2,
@@ -138,4 +149,6 @@ html_theme_options = {
     "footer_end": ["sphinx-version", "theme-version"],
 }
 # What has no chapters needs no list of them.
-html_sidebars = {page: [] for page in ("index", "getting_started", "search", "genindex")}
+html_sidebars = {
+    page: [] for page in ("index", "getting_started", "search", "genindex")
+}

@@ -23,5 +23,7 @@ def write_block(translator: Any, node: nodes.math_block) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.add_html_math_renderer("mathml", (write_inline, None), (write_block, None))
+    app.add_html_math_renderer(
+        "mathml", (write_inline, None), (write_block, None)
+    )
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -10,7 +10,11 @@ _SIGNS = re.compile(f"([{''.join(_CLASSES)}])")
 
 
 def mark_signs(app: Sphinx, document: nodes.document) -> None:
-    texts = [text for entry in document.findall(nodes.entry) for text in entry.findall(nodes.Text)]
+    texts = [
+        text
+        for entry in document.findall(nodes.entry)
+        for text in entry.findall(nodes.Text)
+    ]
     for text in texts:
         parts = [
             nodes.inline(part, part, classes=["outcome-" + _CLASSES[part]])

@@ -22,7 +22,9 @@ from sklearn.exceptions import ConvergenceWarning
 import sklearn_torch_gmm.mixture
 from sklearn_torch_gmm import MixtureDisplay
 
-X, _ = make_blobs(30_000, n_features=8, centers=6, cluster_std=3.0, random_state=1)
+X, _ = make_blobs(
+    30_000, n_features=8, centers=6, cluster_std=3.0, random_state=1
+)
 
 # %%
 # ``tol=0`` makes both run all of the iterations, so that the times are of the same work, and warn
@@ -51,7 +53,9 @@ for kind in ["full", "tied", "diag", "spherical"]:
 # K-means, which is scikit-learn's in both, is a good part of the time; :doc:`/benchmarks` has
 # iterations alone.
 
-print("covariances   labels equal   largest difference of a mean   seconds   ratio")
+print(
+    "covariances   labels equal   largest difference of a mean   seconds   ratio"
+)
 for kind in ["full", "tied", "diag", "spherical"]:
     (theirs, their_time), (ours, our_time) = (
         fitted[name, kind] for name in ("sklearn", "sklearn_torch_gmm")
@@ -66,7 +70,9 @@ for kind in ["full", "tied", "diag", "spherical"]:
 # %%
 # :class:`~sklearn_torch_gmm.MixtureDisplay` draws either of them.
 
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
+figure, axes = plt.subplots(
+    1, 2, figsize=(9, 3.8), layout="constrained", sharey=True
+)
 for ax, library in zip(axes, ("sklearn", "sklearn_torch_gmm"), strict=True):
     MixtureDisplay.from_estimator(fitted[library, "full"][0], X[::50], ax=ax)
     ax.set_title(f"{library}.mixture.GaussianMixture")

@@ -28,12 +28,16 @@ X = np.concatenate(
 # All mixtures share the passes over the data, three starts of each.
 
 search = GaussianMixtureIC(1, 6, n_init=3, random_state=0).fit(X)
-print(f"smallest BIC: {search.n_components_} components, {search.covariance_type_} covariances")
+print(
+    f"smallest BIC: {search.n_components_} components, {search.covariance_type_} covariances"
+)
 
 # %%
 # On the left the criterion, on the right the mixture that it chose.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(10, 3.8), layout="constrained"
+)
 search.plot(left)
 MixtureDisplay.from_estimator(search.best_estimator_, X, ax=right)
 plt.show()

@@ -31,14 +31,20 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         self.reg_covar = reg_covar
 
     def fit(self, X, y):
-        mixture = GaussianMixture(self.n_components, reg_covar=self.reg_covar, random_state=0)
+        mixture = GaussianMixture(
+            self.n_components, reg_covar=self.reg_covar, random_state=0
+        )
         self.classes_, counts = np.unique(y, return_counts=True)
         self.log_priors_ = np.log(counts / len(y))
-        self.mixtures_ = [mixture.clone().fit(X[y == c]) for c in self.classes_]
+        self.mixtures_ = [
+            mixture.clone().fit(X[y == c]) for c in self.classes_
+        ]
         return self
 
     def predict_proba(self, X):
-        log_densities = np.stack([mixture.score_samples(X) for mixture in self.mixtures_], axis=1)
+        log_densities = np.stack(
+            [mixture.score_samples(X) for mixture in self.mixtures_], axis=1
+        )
         return np.exp(log_softmax(log_densities + self.log_priors_, axis=1))
 
     def predict(self, X):
@@ -50,10 +56,19 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 # discriminant analysis; a digit that is written in several ways is better off with two.
 
 X, y = load_digits(return_X_y=True)
-models = {"quadratic discriminant analysis": QuadraticDiscriminantAnalysis(reg_param=0.01)}
-models |= {f"{k} components a class": MixtureClassifier(k, reg_covar=1.0) for k in (1, 2, 3)}
+models = {
+    "quadratic discriminant analysis": QuadraticDiscriminantAnalysis(
+        reg_param=0.01
+    )
+}
+models |= {
+    f"{k} components a class": MixtureClassifier(k, reg_covar=1.0)
+    for k in (1, 2, 3)
+}
 for name, model in models.items():
-    accuracy = cross_val_score(make_pipeline(PCA(30, random_state=0), model), X, y, cv=5).mean()
+    accuracy = cross_val_score(
+        make_pipeline(PCA(30, random_state=0), model), X, y, cv=5
+    ).mean()
     print(f"{name}: {accuracy:.1%}")
 
 # %%
@@ -66,7 +81,10 @@ for column, mixture in zip(axes.T, classifier.mixtures_, strict=True):
     drawn, _ = mixture.sample(60)
     for ax, row in zip(column, drawn[::20], strict=True):
         ax.imshow(
-            reducer.inverse_transform(row[None]).reshape(8, 8), cmap="gray_r", vmin=0, vmax=16
+            reducer.inverse_transform(row[None]).reshape(8, 8),
+            cmap="gray_r",
+            vmin=0,
+            vmax=16,
         )
         ax.set_axis_off()
 plt.show()

@@ -19,12 +19,20 @@ from sklearn_torch_gmm import GaussianMixture, MixtureDisplay
 wine = load_wine(as_frame=True).data
 X = wine[["flavanoids", "color_intensity"]]
 
-figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained", sharey=True)
+figure, axes = plt.subplots(
+    1, 3, figsize=(11, 3.6), layout="constrained", sharey=True
+)
 for ax, num_components in zip(axes, [1, 3, 12], strict=True):
-    mixture = GaussianMixture(num_components, covariance_type="full", random_state=0).fit(X)
-    MixtureDisplay.from_estimator(mixture, X, density=True, levels=[0.5], ax=ax)
+    mixture = GaussianMixture(
+        num_components, covariance_type="full", random_state=0
+    ).fit(X)
+    MixtureDisplay.from_estimator(
+        mixture, X, density=True, levels=[0.5], ax=ax
+    )
     held_out = cross_val_score(mixture, X, cv=10).mean()
-    ax.set_title(f"K = {num_components}: {mixture.score(X):.2f} nats, held out {held_out:.2f}")
+    ax.set_title(
+        f"K = {num_components}: {mixture.score(X):.2f} nats, held out {held_out:.2f}"
+    )
     ax.label_outer()
 axes[0].set_ylim(0, 14)
 plt.show()

@@ -26,7 +26,10 @@ numbers = [1, 2, 3, 4, 5, 6]
 kinds = ["tied", "diag", "spherical"]
 search = GridSearchCV(
     make_pipeline(StandardScaler(), GaussianMixture(random_state=0)),
-    {"gaussianmixture__num_components": numbers, "gaussianmixture__covariance_type": kinds},
+    {
+        "gaussianmixture__num_components": numbers,
+        "gaussianmixture__covariance_type": kinds,
+    },
     cv=KFold(5, shuffle=True, random_state=0),
 ).fit(X)
 print(search.best_params_)
@@ -43,10 +46,14 @@ print(f"agreement with the cultivars (adjusted Rand index): {agreement:.2f}")
 
 results = search.cv_results_
 scores = results["mean_test_score"].reshape(len(kinds), len(numbers))
-errors = results["std_test_score"].reshape(scores.shape) / np.sqrt(search.n_splits_)
+errors = results["std_test_score"].reshape(scores.shape) / np.sqrt(
+    search.n_splits_
+)
 figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
 for kind, score, error in zip(kinds, scores, errors, strict=True):
     ax.errorbar(numbers, score, error, marker="o", capsize=3, label=kind)
-ax.set(xlabel="number of components", ylabel="held-out log-density, nats a row")
+ax.set(
+    xlabel="number of components", ylabel="held-out log-density, nats a row"
+)
 ax.legend()
 plt.show()

@@ -18,7 +18,11 @@ from sklearn_torch_gmm.mixture import GaussianMixture
 
 rng = np.random.default_rng(0)
 events = np.concatenate(
-    [rng.normal(91, 2.5, 300_000), rng.normal(125, 1.8, 100_000), rng.normal(105, 15, 600_000)]
+    [
+        rng.normal(91, 2.5, 300_000),
+        rng.normal(125, 1.8, 100_000),
+        rng.normal(105, 15, 600_000),
+    ]
 )
 counts, edges = np.histogram(events, bins=120, range=(45, 165))
 centres = (edges[:-1] + edges[1:]) / 2
@@ -35,10 +39,17 @@ start = {
     "max_iter": 2000,
 }
 fits = {}
-for name, X, weights in [("events", events, None), ("histogram", centres, counts)]:
+for name, X, weights in [
+    ("events", events, None),
+    ("histogram", centres, counts),
+]:
     began = perf_counter()
-    fits[name] = GaussianMixture(3, **start).fit(X[:, None], sample_weight=weights)
-    print(f"{name}: {perf_counter() - began:.2f} s, {fits[name].n_iter_} iterations")
+    fits[name] = GaussianMixture(3, **start).fit(
+        X[:, None], sample_weight=weights
+    )
+    print(
+        f"{name}: {perf_counter() - began:.2f} s, {fits[name].n_iter_} iterations"
+    )
 
 # %%
 # Rounding to bins of width h adds h² / 12 to each variance (Sheppard's correction), 0.083 here; it
@@ -52,7 +63,9 @@ for name, mixture, correction in [
 ]:
     for k in range(3):
         width = np.sqrt(mixture.covariances_[k, 0, 0] - correction)
-        print(f"{name:<14}{mixture.weights_[k]:8.4f}{mixture.means_[k, 0]:8.2f}{width:8.3f}")
+        print(
+            f"{name:<14}{mixture.weights_[k]:8.4f}{mixture.means_[k, 0]:8.2f}{width:8.3f}"
+        )
 
 # %%
 # A density times the number of events and the width of a bin is the expected count.

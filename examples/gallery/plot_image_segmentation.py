@@ -44,7 +44,11 @@ figure, axes = plt.subplots(1, 3, figsize=(11, 2.9), layout="constrained")
 for ax, title, picture in zip(
     axes,
     ["photograph", "regions", "probability of the region"],
-    [photograph, means[labels].reshape(photograph.shape), certainty.reshape(height, width)],
+    [
+        photograph,
+        means[labels].reshape(photograph.shape),
+        certainty.reshape(height, width),
+    ],
     strict=True,
 ):
     drawn = ax.imshow(picture, cmap="gray")

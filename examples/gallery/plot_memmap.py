@@ -20,12 +20,18 @@ from sklearn_torch_gmm import GaussianMixture, MixtureDisplay
 
 folder = tempfile.TemporaryDirectory()
 path = Path(folder.name) / "rows.npy"
-centres = np.array([[0.0, 0.0, 0.0], [6.0, 0.0, 2.0], [0.0, 6.0, 4.0], [7.0, 7.0, 0.0]])
+centres = np.array(
+    [[0.0, 0.0, 0.0], [6.0, 0.0, 2.0], [0.0, 6.0, 4.0], [7.0, 7.0, 0.0]]
+)
 rng = np.random.default_rng(0)
-rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(500_000, 3))
+rows = np.lib.format.open_memmap(
+    path, mode="w+", dtype=np.float32, shape=(500_000, 3)
+)
 for start in range(0, len(rows), 50_000):
     components = rng.integers(4, size=50_000)
-    rows[start : start + 50_000] = centres[components] + 1.6 * rng.normal(size=(50_000, 3))
+    rows[start : start + 50_000] = centres[components] + 1.6 * rng.normal(
+        size=(50_000, 3)
+    )
 rows.flush()
 print(f"{path.stat().st_size / 1e6:.0f} MB on the disk")
 
@@ -38,7 +44,9 @@ start = {"init_means": centres + 0.5, "covariance_type": "full"}
 streamed = GaussianMixture(4, batch_size=20_000, **start).fit(X)
 whole = GaussianMixture(4, **start).fit(np.array(X))
 print("iterations:", streamed.n_iter_, "and", whole.n_iter_)
-print(f"largest difference of a mean: {abs(streamed.means_ - whole.means_).max():.0e}")
+print(
+    f"largest difference of a mean: {abs(streamed.means_ - whole.means_).max():.0e}"
+)
 
 # %%
 # Predictions are made from the file, too. For a picture some rows are enough.

@@ -28,7 +28,12 @@ known, unseen = train_test_split(benign, test_size=1 / 3, random_state=0)
 model = make_pipeline(
     PowerTransformer(),
     PCA(10, whiten=True),
-    GaussianMixture(2, covariance_type="full", covariance_regularization=1e-2, random_state=0),
+    GaussianMixture(
+        2,
+        covariance_type="full",
+        covariance_regularization=1e-2,
+        random_state=0,
+    ),
 ).fit(known)
 
 # %%
@@ -41,17 +46,23 @@ scores = {
     "malignant": model.score_samples(malignant),
 }
 for name, score in scores.items():
-    print(f"{name}: {np.mean(score < threshold):.0%} of {len(score)} below the threshold")
+    print(
+        f"{name}: {np.mean(score < threshold):.0%} of {len(score)} below the threshold"
+    )
 
 # %%
 # The whole range of thresholds is a ROC curve.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(10, 3.6), layout="constrained"
+)
 bins = np.linspace(-60, 0, 50)
 for name, score in scores.items():
     left.hist(score.clip(bins[0]), bins, density=True, alpha=0.6, label=name)
 left.axvline(threshold, color="black", linestyle="--", label="threshold")
-left.set(xlabel="log-density in nats; -60 and below at the left", ylabel="share")
+left.set(
+    xlabel="log-density in nats; -60 and below at the left", ylabel="share"
+)
 left.legend(loc="upper left")
 RocCurveDisplay.from_predictions(
     np.repeat([0, 1], [len(unseen), len(malignant)]),

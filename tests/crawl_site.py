@@ -1,6 +1,6 @@
 """Crawl the built site: local links lead somewhere, and no page fetches from another host.
 
-python docs/check_site.py docs/_build/html
+python tests/crawl_site.py docs/_build/html
 
 Links that a reader may follow to other sites are left alone.
 """

@@ -215,7 +215,7 @@ def run(case: Case) -> Outcome:
 
 def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Lines of Markdown: what the fits that are the same differ by, at most."""
-    yield "| data | N × D | K | fits | the same | a mean | the log-likelihood |"
+    yield "| data | N × D | K | fits | the same | means | log-likelihood |"
     yield "|---|---|---|---|---|---|---|"
     for data in data_sets():
         of_data = [outcome for outcome in outcomes if outcome.case.data is data]
@@ -232,7 +232,7 @@ def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
 def table_of_differences(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Lines of Markdown: the fits that are not the same, and what is known of the reason."""
     yield (
-        "| fit | other labels | the log-likelihood | a mean, after reordering | tied starts "
+        "| fit | different labels | log-likelihood | means, after reordering | tied initializations "
         f"| changes in {TRIALS} trials |"
     )
     yield "|---|---|---|---|---|---|"

@@ -3,12 +3,14 @@ Classify with a mixture for each class
 ======================================
 
 Bayes' rule turns densities into a classifier: the probability of a class is its share of the data
-times its density at the row, over the sum of these products. With a mixture for each class the
-borders can take any shape, and the model can also draw new rows of a class.
+times its density at the sample, divided by the sum of these products. With a mixture for each class
+the decision boundaries can take any shape, and the model can generate new samples of a class.
 """
 
 # %%
-# A classifier in a dozen lines. ``score_samples`` gives log-densities, so that products are sums.
+# A classifier in a dozen lines. ``score_samples`` returns log-densities, so products become sums.
+# :doc:`/semi_supervised` describes the package's own classifier, which also learns from unlabelled
+# samples.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,7 +26,7 @@ from sklearn_torch_gmm.mixture import GaussianMixture
 
 
 class MixtureClassifier(ClassifierMixin, BaseEstimator):
-    """A mixture for each class, put together by Bayes' rule."""
+    """A mixture for each class, combined by Bayes' rule."""
 
     def __init__(self, n_components=1, reg_covar=1e-6):
         self.n_components = n_components
@@ -52,8 +54,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
 
 # %%
-# Handwritten digits, reduced to thirty dimensions. One component for each class is quadratic
-# discriminant analysis; a digit that is written in several ways is better off with two.
+# Handwritten digits, reduced to thirty dimensions. One component per class is quadratic
+# discriminant analysis; a digit that is written in several ways is better described by two.
 
 X, y = load_digits(return_X_y=True)
 models = {
@@ -62,7 +64,7 @@ models = {
     )
 }
 models |= {
-    f"{k} components a class": MixtureClassifier(k, reg_covar=1.0)
+    f"{k} components per class": MixtureClassifier(k, reg_covar=1.0)
     for k in (1, 2, 3)
 }
 for name, model in models.items():
@@ -72,7 +74,7 @@ for name, model in models.items():
     print(f"{name}: {accuracy:.1%}")
 
 # %%
-# Digits that nobody wrote: rows drawn from the mixture of each class.
+# Digits that nobody wrote: random samples from the mixture of each class.
 
 reducer = PCA(30, random_state=0).fit(X)
 classifier = MixtureClassifier(2, reg_covar=1.0).fit(reducer.transform(X), y)

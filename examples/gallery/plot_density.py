@@ -2,13 +2,13 @@
 Estimate a density
 ==================
 
-A mixture is a density: it tells for any point how much probability is near it. Here it is fitted to
+A mixture is a density: for any point, it tells how much probability is near it. Here it is fitted to
 two measurements of 178 Italian wines, and drawn as contours.
 """
 
 # %%
-# The two features are skewed, and there are three cultivars with different ranges. One normal
-# distribution describes that badly; a mixture can follow it.
+# The two features are skewed, and the ranges of the three cultivars differ. A single normal
+# distribution fits that badly; a mixture can follow it.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_wine
@@ -38,16 +38,18 @@ axes[0].set_ylim(0, 14)
 plt.show()
 
 # %%
-# The ellipses hold half of each component, the grey contours are one nat apart. The titles give the
-# mean log-density of the wines that a mixture was fitted to, and of wines that it hadn't seen: with
-# twelve components the first goes up and the second goes down. That is overfitting.
+# Each ellipse contains half of its component, and the grey contours are one nat apart. The titles
+# give the mean log-density of the wines in the fit, and of held-out wines: with twelve components
+# the former rises and the latter falls. That is overfitting.
 #
-# A density is in units of one over the product of the features' units. It isn't a probability, and
-# may exceed one: the same wines, measured in thousands of the same units, are a million times as
-# dense.
+# The unit of a density is one over the product of the features' units. A density is not a
+# probability and may exceed one: measured in thousands of the same units, the same wines are a
+# million times as dense.
 
 mixture = GaussianMixture(
     3, covariance_type="full", covariance_regularization=1e-12, random_state=0
 )
-print(f"log-density: {mixture.fit(X).score(X):.2f} nats a row")
-print(f"in thousands: {mixture.fit(X / 1000).score(X / 1000):.2f} nats a row")
+print(f"log-density: {mixture.fit(X).score(X):.2f} nats per sample")
+print(
+    f"in thousands: {mixture.fit(X / 1000).score(X / 1000):.2f} nats per sample"
+)

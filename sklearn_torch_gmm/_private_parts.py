@@ -8,11 +8,12 @@ package may import Lightning.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import lru_cache
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from threading import Timer
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import sklearn.base
@@ -33,9 +34,48 @@ SECONDS_FOR_WORKERS = 1.0
 """Time in which the processes of a loader may end by themselves."""
 
 
+MOST_PASSED = 1_000
+"""Number of remembered combinations of parameters, half a megabyte; more of them drop all."""
+
+_PLAIN_TYPES = (bool, int, float, str, type(None))
+
+_passed: set[tuple[Any, ...]] = set()
+
+
 def validate_parameters(estimator: BaseEstimator) -> None:
-    """Check an estimator's parameters against its constraints, with scikit-learn's messages."""
+    """Check an estimator's parameters against its constraints, with scikit-learn's messages.
+
+    The check takes as long as an iteration of EM on few rows, and a search makes it for each fold
+    with the same values: plain values that have passed are remembered.
+    """
+    values = _plain_values(estimator)
+    if values is not None and values in _passed:
+        return
     estimator._validate_params()
+    if values is not None:
+        if len(_passed) >= MOST_PASSED:
+            _passed.clear()
+        _passed.add(values)
+
+
+def _plain_values(estimator: BaseEstimator) -> tuple[Any, ...] | None:
+    """The class and its parameters, of arrays the type; None if a value may change later."""
+    found: list[Any] = [type(estimator)]
+    for name in _names_of(cast(Hashable, type(estimator))):
+        value = getattr(estimator, name)
+        kind = type(value)
+        if kind is np.ndarray and value.ndim > 0:
+            # No constraint looks into an array.
+            value = None
+        elif kind not in _PLAIN_TYPES and not (kind is tuple and len(value) == 0):
+            return None
+        found += [kind, value]
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _names_of(estimator_class: Hashable) -> list[str]:
+    return parameter_names(cast("type[BaseEstimator]", estimator_class))
 
 
 def parameter_names(estimator_class: type[BaseEstimator]) -> list[str]:

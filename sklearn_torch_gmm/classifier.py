@@ -210,9 +210,10 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
                 settings_of(mixture, self.n_features_in_, random_state),
                 classes=torch.from_numpy(numbers),
             )
-            result = fit_mixture(data.rows, settings)
-            warn_of_outcome(mixture, result, settings)
-            keep_result(mixture, result, settings, data)
+            with data.rows:
+                result = fit_mixture(data.rows, settings)
+                warn_of_outcome(mixture, result, settings)
+                keep_result(mixture, result, settings, data)
             self.mixture_ = mixture
             self.component_classes_ = self.classes_[numbers]
             self.converged_, self.n_iter_ = mixture.converged_, mixture.n_iter_

@@ -21,6 +21,7 @@ from sklearn_torch_gmm._estimator.drop_in import (
 from sklearn_torch_gmm._estimator.fitted_state import fitted_parameters
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
 from sklearn_torch_gmm._estimator.hooks import open_to_hooks
+from sklearn_torch_gmm._estimator.missing import Missing
 from sklearn_torch_gmm._estimator.starting_values import (
     check_means,
     check_positive_definite,
@@ -31,7 +32,7 @@ from sklearn_torch_gmm._estimator.vocabulary import starts_from_array
 from sklearn_torch_gmm.bayesian_mixture import BayesianGaussianMixture
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
 from sklearn_torch_gmm.em.estimation import MaximumLikelihood, Regularization
-from sklearn_torch_gmm.em.settings import FitSettings, StartFunction, StartSettings
+from sklearn_torch_gmm.em.settings import Acceleration, FitSettings, StartFunction, StartSettings
 
 __all__ = ["BayesianGaussianMixture", "GaussianMixture"]
 
@@ -95,6 +96,15 @@ default='kmeans'
         such as ``{"means": [0, 2]}`` keeps the parts of single components: component numbers, a
         bool mask (K,), or True for all. The other parameters are the maximum-likelihood estimates
         given these; free weights share what the fixed ones leave.
+    acceleration : {'squarem'} or None, default=None
+        Whether EM extrapolates its steps, for fits that converge slowly. EM then stops where a step
+        changes the likelihood by less than a tenth of `tol`. At 1e-6 it takes half of the
+        iterations or fewer, at the default 1e-3 no fewer. An iteration is one pass over the data,
+        also if its extrapolation is rejected.
+    missing : {'error', 'em'}, default='error'
+        Whether NaN in the data is an error, or marks a value that was not observed: EM then
+        maximizes the likelihood of the observed values, which is right if values are missing at
+        random. Predictions and scores use the marginal density of the values that a sample has.
 
     Attributes
     ----------
@@ -189,6 +199,8 @@ default='kmeans'
         num_workers: int = 0,
         trainer_params: Mapping[str, Any] | None = None,
         fixed: Fixed = (),
+        acceleration: Acceleration | None = None,
+        missing: Missing = "error",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -208,6 +220,8 @@ default='kmeans'
         self.num_workers = num_workers
         self.trainer_params = trainer_params
         self.fixed = fixed
+        self.acceleration = acceleration
+        self.missing = missing
 
     def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
         structure = get_structure(self.covariance_type)
@@ -252,7 +266,7 @@ default='kmeans'
                 keep_empty=self.reg_covar > 0,
                 keep_rounding=True,
             ),
-            loop=loop_settings_of(self),
+            loop=replace(loop_settings_of(self), acceleration=self.acceleration),
             estimation=MaximumLikelihood(fixed_parts_of(self)),
             progress=printer_of(self),
         )

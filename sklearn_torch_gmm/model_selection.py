@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.exceptions import FitFailedWarning
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import FitData, read_data
 from sklearn_torch_gmm._estimator.fitted_state import keep_result
+from sklearn_torch_gmm._estimator.missing import Missing, takes_gaps
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import (
     as_before_on_failure,
@@ -30,7 +31,7 @@ from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
 from sklearn_torch_gmm.criterion_display import CriterionDisplay
 from sklearn_torch_gmm.em.failures import check_number_of_rows
 from sklearn_torch_gmm.em.results import FitResult
-from sklearn_torch_gmm.em.settings import StartFunction
+from sklearn_torch_gmm.em.settings import Acceleration, StartFunction
 from sklearn_torch_gmm.mixture import GaussianMixture, InitParams
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.training.fit import fit_sweep
@@ -47,7 +48,8 @@ _ALL_TYPES = "all"
 
 _SHARED_PARAMETERS = (
     "n_init", "tol", "reg_covar", "verbose", "batch_size", "num_workers", "trainer_params",
-    "random_state",
+    "random_state", "acceleration",
+    "random_state", "missing",
 )  # fmt: skip
 """Parameters with the same constraints as those of a single mixture."""
 
@@ -101,6 +103,11 @@ default='kmeans'
         Number of processes that read ahead in a :class:`torch.utils.data.Dataset`.
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`.
+    acceleration : {'squarem'} or None, default=None
+        Whether EM extrapolates its steps, as in :class:`sklearn_torch_gmm.mixture.GaussianMixture`.
+    missing : {'error', 'em'}, default='error'
+        Whether NaN in the data is an error, or marks a value that was not observed, as in
+        :class:`sklearn_torch_gmm.mixture.GaussianMixture`.
 
     Attributes
     ----------
@@ -204,6 +211,8 @@ default='kmeans'
         batch_size: int | None = None,
         num_workers: int = 0,
         trainer_params: Mapping[str, Any] | None = None,
+        acceleration: Acceleration | None = None,
+        missing: Missing = "error",
     ) -> None:
         self.min_components = min_components
         self.max_components = max_components
@@ -221,6 +230,13 @@ default='kmeans'
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.trainer_params = trainer_params
+        self.acceleration = acceleration
+        self.missing = missing
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = takes_gaps(self)
+        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "best_estimator_")
@@ -255,7 +271,9 @@ default='kmeans'
         validate_parameters(self)
         candidates = self._candidates()
         with as_before_on_failure(self):
-            self._fit(candidates, read_data(self, X, sample_weight))
+            data = read_data(self, X, sample_weight)
+            with data.rows:
+                self._fit(candidates, data)
         return self
 
     def _fit(self, candidates: list[GaussianMixture], data: FitData) -> None:

@@ -1,6 +1,13 @@
-"""Random numbers, fixed or opened by SKLEARN_TORCH_GMM_TEST_SEED=<number>, and which tests run."""
+"""Random numbers, which tests run, and in which order.
+
+Random numbers are fixed, or opened by SKLEARN_TORCH_GMM_TEST_SEED=<number>; tests run in the order
+of the files, or in a random one that SKLEARN_TORCH_GMM_TEST_ORDER=<number> sets.
+"""
 
 import os
+import random
+import signal
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -31,8 +38,25 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(SEED)
 
 
+@pytest.fixture(autouse=True)
+def _interrupts_are_heard() -> Iterator[None]:
+    """A shell that starts pytest in the background, or with nohup, lets it ignore interrupts.
+
+    Tests that interrupt a process would then wait for it; its children ignore them, too.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests of faults, which take minutes, unless a marker expression names them."""
+    """Set the order, and leave out the tests of faults unless a marker expression names them."""
+    if "SKLEARN_TORCH_GMM_TEST_ORDER" in os.environ:
+        # Each process that runs tests comes to the same order, as pytest-xdist needs.
+        random.Random(os.environ["SKLEARN_TORCH_GMM_TEST_ORDER"]).shuffle(items)
     if "faults" in config.getoption("markexpr"):
         return
     left_out = [item for item in items if "faults" in item.keywords]

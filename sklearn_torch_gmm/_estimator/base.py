@@ -10,13 +10,13 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from numbers import Integral
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -25,19 +25,20 @@ from sklearn_torch_gmm._estimator.binding import computed, constructor
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
 from sklearn_torch_gmm._estimator.fit_data import read_data
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed
+from sklearn_torch_gmm._estimator.missing import ALLOWED, Missing, takes_gaps
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
 from sklearn_torch_gmm._estimator.validation import like_input
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, settings_of, starts_from_array
-from sklearn_torch_gmm._private_parts import parameter_names, validate_parameters
+from sklearn_torch_gmm._private_parts import StrOptions, parameter_names, validate_parameters
 from sklearn_torch_gmm._saving import estimators as saving
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
 from sklearn_torch_gmm.core.model import GaussianMixtureModel
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.failures import check_number_of_rows
-from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.em.settings import Acceleration, FitSettings
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
 from sklearn_torch_gmm.training.fit import fit_mixture
@@ -221,9 +222,10 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
                 check_number_of_rows(rows.num_rows, self.n_clusters, self._vocabulary.components)
             random_state = check_random_state(self.random_state)
             settings = settings_of(self, rows.num_features, random_state)
-            result = fit_mixture(rows, settings, ckpt_path)
-            warn_of_outcome(self, result, settings)
-            fitted_state.keep_result(self, result, settings, data)
+            with rows:
+                result = fit_mixture(rows, settings, ckpt_path)
+                warn_of_outcome(self, result, settings)
+                fitted_state.keep_result(self, result, settings, data)
 
     # -- inference --------------------------------------------------------------------------------
 
@@ -300,9 +302,11 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
 
 
 class BaseGaussianMixture(BaseMixture):
-    """What maximum likelihood has in addition: updates, fixed parts, information criteria."""
+    """What maximum likelihood has in addition: updates, fixed parts, acceleration, criteria."""
 
     fixed: Fixed
+    acceleration: Acceleration | None
+    missing: Missing
     known_parts_: list[Part] | dict[Part, list[int]]
 
     _counterpart = ScikitLearnMixture
@@ -310,7 +314,14 @@ class BaseGaussianMixture(BaseMixture):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMixture._parameter_constraints,
         "fixed": [tuple, list, dict],
+        "acceleration": [StrOptions(set(get_args(Acceleration))), None],
+        "missing": [ALLOWED],
     }
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = takes_gaps(self)
+        return tags
 
     def _keep_parameters(
         self, parameters: MixtureParameters, settings: FitSettings, dtype: np.dtype[Any]

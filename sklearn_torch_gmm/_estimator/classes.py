@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sklearn_torch_gmm._estimator.inference import inference_of
+from sklearn_torch_gmm._estimator.inference import evaluate, inference_of, threads_for
 from sklearn_torch_gmm._estimator.validation import like_input, rows_of, validate_rows
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
@@ -142,23 +142,25 @@ class ClassInference:
     def probabilities(self) -> Tensor:
         """p(class | x): ``[N, C]``."""
         result = self._empty()
-        for place in self._places():
-            shares = self._inference.responsibilities(self._rows[place])
-            result[place] = self._by_class(shares).sum(2)
+        with threads_for(self._inference, self._rows):
+            for place in self._places():
+                shares = self._inference.responsibilities(self._rows[place])
+                result[place] = self._by_class(shares).sum(2)
         return result
 
     def log_probabilities(self) -> Tensor:
         """Log p(class | x) in nats: ``[N, C]``, also where the probability underflows."""
         log_weights = as_tensor(self._mixture.weights_).to(self._rows).log()
         result = self._empty()
-        for place in self._places():
-            rows = self._rows[place]
-            joint = self._inference.component_log_densities(rows).add_(log_weights)
-            is_far = joint.amax(1) == -torch.inf
-            if is_far.any():
-                # No component has any density there: the nearest one decides.
-                joint[is_far] = self._inference.responsibilities(rows[is_far]).log()
-            result[place] = self._by_class(joint).logsumexp(2).log_softmax(1)
+        with threads_for(self._inference, self._rows):
+            for place in self._places():
+                rows = self._rows[place]
+                joint = self._inference.component_log_densities(rows).add_(log_weights)
+                is_far = joint.amax(1) == -torch.inf
+                if is_far.any():
+                    # No component has any density there: the nearest one decides.
+                    joint[is_far] = self._inference.responsibilities(rows[is_far]).log()
+                result[place] = self._by_class(joint).logsumexp(2).log_softmax(1)
         return result
 
     def classes(self) -> Any:
@@ -170,7 +172,7 @@ class ClassInference:
 
     def log_densities(self) -> Any:
         """Log p(x) of each row, in nats: ``[N]``."""
-        return self.answer(self._inference.log_densities(self._rows))
+        return self.answer(evaluate(self._inference, "log_densities", self._rows))
 
     def answer(self, values: Tensor) -> Any:
         """Values in the type that scikit-learn answers the data with."""

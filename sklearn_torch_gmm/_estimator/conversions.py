@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklearn_torch_gmm._estimator.fixed_parts import fixed_parts_of
+from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.starting_values import (
     check_means,
     check_positive_definite,
@@ -186,7 +188,8 @@ def from_sklearn(cls: type[Self], mixture: BaseEstimator) -> Self:
 def to_sklearn(self) -> BaseEstimator:
     """Return scikit-learn's class with the fitted parameters, without refitting.
 
-    It can be served where torch is not installed, and converted to ONNX.
+    It can be served where torch is not installed, and converted to ONNX. It refuses NaN; a warning
+    says so if this estimator has ``missing='em'``.
 
     Returns
     -------
@@ -216,6 +219,12 @@ def to_sklearn(self) -> BaseEstimator:
         name: np.asarray(value.detach().cpu()) if isinstance(value, Tensor) else value
         for name, value in self._scikit_learn_parameters().items()
     }
+    if takes_gaps(self):
+        warnings.warn(
+            f"scikit-learn's {self._counterpart.__name__} has no missing='em': the result has the "
+            "same parameters, and refuses NaN.",
+            stacklevel=2,
+        )
     mixture = self._counterpart(**params)
     _copy_attributes(self, mixture)
     mixture.precisions_ = self.precisions_

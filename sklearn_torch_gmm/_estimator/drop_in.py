@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Literal, get_args
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 
-from sklearn_torch_gmm._estimator import inference
+from sklearn_torch_gmm._estimator import sampling
 from sklearn_torch_gmm._estimator.base import BaseMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fitted_state import check_can_continue
 from sklearn_torch_gmm._estimator.hooks import open_to_hooks
+from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary
 from sklearn_torch_gmm._private_parts import StrOptions, parameter_names
 from sklearn_torch_gmm.em.settings import LoopSettings
@@ -50,12 +51,13 @@ class DropIn(BaseMixture):
     predict_proba = open_to_hooks(BaseMixture.predict_proba)
     score_samples = open_to_hooks(BaseMixture.score_samples)
     score = open_to_hooks(BaseMixture.score)
-    sample = inference.sample
+    sample = sampling.sample
 
     def __sklearn_tags__(self) -> Tags:
         # scikit-learn's class looks for init_params among names, and here it may be an array.
         tags: Tags = super(self._counterpart, self).__sklearn_tags__()
         tags.estimator_type = "clusterer"
+        tags.input_tags.allow_nan = takes_gaps(self)
         return tags
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.validation import numpy_dtype, validate_rows
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces, source_of
@@ -43,6 +44,7 @@ def read_data(
     """
     if is_read_in_pieces(X):
         rows = source_of(X, sample_weight, keep_all=keep_all)
+        rows.allow_missing = takes_gaps(estimator)
         _set_total_weight(rows, sample_weight)
         estimator.n_features_in_ = rows.num_features
         estimator.__dict__.pop("feature_names_in_", None)

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._estimator.fit_data import FitData
-from sklearn_torch_gmm._estimator.inference import inference_of
+from sklearn_torch_gmm._estimator.inference import evaluate, inference_of
 from sklearn_torch_gmm._estimator.outcome import check_representable
 from sklearn_torch_gmm._estimator.validation import rows_of
 from sklearn_torch_gmm.core.covariance import get_structure
@@ -21,6 +21,7 @@ from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureMo
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.results import FitResult
 from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -40,12 +41,24 @@ def keep_result(
     mixture.n_iter_ = len(result.lower_bounds)
     mixture.lower_bound_ = result.lower_bounds[-1] if result.lower_bounds else -math.inf
     if not is_read_in_pieces(X):
-        mixture.labels_ = inference_of(mixture).labels(rows_of(X)).cpu().numpy()
+        mixture.labels_ = _labels(mixture, data)
     elif isinstance(X, np.ndarray):
         mixture.labels_ = mixture.predict(X)
     else:
         # The labels of a stream may not fit in memory, as the stream itself may not.
         mixture.__dict__.pop("labels_", None)
+
+
+def _labels(mixture: BaseEstimator, data: FitData) -> npt.NDArray[np.int64]:
+    """The most probable components of data in memory, which may still be on the trainer's device.
+
+    The data of the fit are without the rows of weight zero.
+    """
+    inference, rows = inference_of(mixture), rows_of(data.X)
+    if isinstance(data.rows, ArrayRows) and data.rows.num_rows == len(rows):
+        rows = data.rows.rows_on(inference.device)
+    labels: npt.NDArray[np.int64] = evaluate(inference, "labels", rows).cpu().numpy()
+    return labels
 
 
 def set_parameters(mixture: BaseEstimator, parameters: MixtureParameters, dtype: Any) -> None:

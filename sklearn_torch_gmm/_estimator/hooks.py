@@ -16,11 +16,12 @@ from typing import Any, TypeVar, cast
 
 from sklearn.base import BaseEstimator
 
+from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-ONLY_OURS = ("batch_size", "num_workers", "trainer_params", "fixed")
+ONLY_OURS = ("batch_size", "num_workers", "trainer_params", "fixed", "acceleration")
 """Parameters that scikit-learn's class does not have; each asks for nothing by default."""
 
 PACKAGE = __name__.partition(".")[0]
@@ -62,6 +63,8 @@ def _check_honoured(
         strange = [method]
     if method in FITS:
         strange += [name for name in ONLY_OURS if getattr(mixture, name, None)]
+        if takes_gaps(mixture):
+            strange.append("missing='em'")
         if not isinstance(mixture.init_params, str):
             strange.append("an init_params that is not a name")
     if is_read_in_pieces(given.get("X")):

@@ -1,4 +1,4 @@
-"""Predicting, scoring and sampling with a fitted mixture.
+"""Predicting and scoring with a fitted mixture.
 
 The functions with a `self` are methods, which the public classes bind. They use only the fitted
 attributes, and never Lightning for arrays and tensors.
@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.validation import like_input, rows_of, validate_rows
 from sklearn_torch_gmm.core.covariance import get_structure
-from sklearn_torch_gmm.core.device import arithmetic_dtype, device_for
+from sklearn_torch_gmm.core.device import arithmetic_dtype, device_for, moved
 from sklearn_torch_gmm.core.fixed import num_free_parameters, parts_from_plain
+from sklearn_torch_gmm.core.gap_inference import GapInference
 from sklearn_torch_gmm.core.inference import Inference
+from sklearn_torch_gmm.em.threads import threads_for_iteration
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces, is_stream, source_of
 from sklearn_torch_gmm.rows.sample_weight import check_total, validate_weights
 from sklearn_torch_gmm.rows.source import RowSource
@@ -208,94 +210,21 @@ def aic(self, X: Any, sample_weight: Any = None) -> float:
     return -2.0 * total + self._n_parameters() * 2
 
 
-def sample(self, n_samples: int = 1) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Draw samples from the fitted mixture, with the random numbers that scikit-learn draws.
-
-    Parameters
-    ----------
-    n_samples : int, default=1
-        N, the number of samples.
-
-    Returns
-    -------
-    X : ndarray of shape (N, D)
-        Sorted by component.
-    y : ndarray of shape (N,)
-        The component of each sample.
-
-    Raises
-    ------
-    ValueError
-        If `n_samples` is less than 1.
-
-    Examples
-    --------
-    >>> from sklearn_torch_gmm.mixture import GaussianMixture
-    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
-    >>> X, y = mixture.sample(3)
-    >>> X.shape, y.shape
-    ((3, 1), (3,))
-    """
-    check_is_fitted(self)
-    # scikit-learn accepts 3.0, too.
-    if not isinstance(n_samples, (int, float, np.number)) or n_samples % 1 != 0:
-        msg = f"Invalid value for 'n_samples': must be an integer, got {n_samples!r}."
-        raise ValueError(msg)
-    if n_samples < 1:
-        msg = (
-            f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one "
-            "sample."
-        )
-        raise ValueError(msg)
-    return draw(self, int(n_samples))
-
-
-def draw(
-    mixture: BaseEstimator, num_rows: int
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Draw samples ``[N, D]`` and their components ``[N]`` as scikit-learn does."""
-    random_state = check_random_state(mixture.random_state)
-    probabilities = np.asarray(mixture.weights_)
-    weights = probabilities.astype(np.float64)
-    if probabilities.dtype != np.float64:
-        # float32 weights sum to one only in float32; NumPy may reject their sum in float64.
-        weights /= weights.sum()
-    counts = random_state.multinomial(num_rows, weights)
-    parts = [
-        _draw_component(mixture, random_state, component, int(count))
-        for component, count in enumerate(counts)
-    ]
-    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    return np.vstack(parts), labels
-
-
-def _draw_component(
-    mixture: BaseEstimator, random_state: np.random.RandomState, component: int, num_rows: int
-) -> np.ndarray[Any, Any]:
-    structure, mean = get_structure(mixture.covariance_type), mixture.means_[component]
-    covariances, sizes = as_tensor(mixture.covariances_), mixture.means_.shape
-    if structure.has_independent_features:
-        variances = structure.variances(covariances, *sizes)[component].numpy()
-        noise = random_state.standard_normal(size=(num_rows, sizes[1]))
-        return np.asarray(mean + noise * np.sqrt(variances))
-    matrix = structure.matrices(covariances, *sizes)[component].numpy()
-    return random_state.multivariate_normal(mean, matrix, num_rows)
-
-
 def inference_of(mixture: BaseEstimator, device: torch.device | None = None) -> Inference:
     """Return the fitted mixture on a device, by default the one that its trainer uses."""
     params = getattr(mixture, "trainer_params", None) or {}
     device = device or device_for(params)
     dtype = arithmetic_dtype(device, params.get("precision"))
     log_weights, means, factors = (
-        tensor.to(device, dtype)
+        moved(tensor, device, dtype)
         for tensor in (
             mixture._log_weights(),
             as_tensor(mixture.means_),
             as_tensor(mixture.precisions_cholesky_),
         )
     )
-    return Inference(log_weights, means, factors, get_structure(mixture.covariance_type))
+    kind = GapInference if takes_gaps(mixture) else Inference
+    return kind(log_weights, means, factors, get_structure(mixture.covariance_type))
 
 
 def num_estimated_parameters(mixture: BaseEstimator) -> int:
@@ -314,9 +243,24 @@ def _evaluate(mixture: BaseEstimator, quantity: str, X: Any) -> Any:
         return like_input(values, source.tensor_device, mixture._vocabulary)
     X = validate_rows(mixture, X, reset=False)
     # A tensor is evaluated on its own device, all else on the device of the trainer.
-    rows = rows_of(X)
-    values = getattr(inference_of(mixture, device_of(X)), quantity)(rows)
+    values = evaluate(inference_of(mixture, device_of(X)), quantity, rows_of(X))
     return like_input(values, device_of(X), mixture._vocabulary)
+
+
+def evaluate(inference: Inference, quantity: str, rows: Tensor) -> Tensor:
+    """Evaluate a method of :class:`Inference`, named by ``quantity``, on rows ``[N, D]``."""
+    with threads_for(inference, rows):
+        values: Tensor = getattr(inference, quantity)(rows)
+    return values
+
+
+def threads_for(inference: Inference, rows: Tensor) -> AbstractContextManager[None]:
+    """Limit OpenMP to one thread for few rows ``[N, D]``.
+
+    torch divides even the maxima of three numbers among its threads, and waits for all of them: on
+    a busy machine, the labels of a hundred rows took 17 ms instead of 0.2 ms.
+    """
+    return threads_for_iteration(inference.multiplications(rows.shape[0]))
 
 
 def _total_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tuple[float, float]:
@@ -351,7 +295,7 @@ def _evaluate_batches(
             f"{mixture.means_.shape[1]} features as input."
         )
         raise ValueError(msg)
-    evaluate = getattr(inference_of(mixture), quantity)
+    inference = inference_of(mixture)
     # Several workers that share a stream would return its rows out of order.
     num_workers = mixture.num_workers
     if in_order and is_stream(X):
@@ -359,8 +303,8 @@ def _evaluate_batches(
 
     def values() -> Iterator[tuple[Tensor, ...]]:
         with source.batches(mixture.batch_size, num_workers) as batches:
-            for rows, *weights in batches.finite():
-                yield evaluate(rows.cpu()), *(w.cpu() for w in weights)
+            for rows, *weights in batches.finite(allow_missing=takes_gaps(mixture)):
+                yield evaluate(inference, quantity, rows.cpu()), *(w.cpu() for w in weights)
 
     return values(), source
 

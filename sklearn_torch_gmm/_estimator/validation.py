@@ -12,8 +12,9 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary
-from sklearn_torch_gmm.rows.checks import FLOAT_TYPES
+from sklearn_torch_gmm.rows.checks import FLOAT_TYPES, needs_no_check
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 PART_VALUES = 2**20
@@ -29,7 +30,8 @@ def validate_rows(
     """Return data ``[N, D]`` as float32 or float64; a tensor remains one, on its device.
 
     With ``reset``, the estimator records the number and names of the features; otherwise ``X`` must
-    match them. ValueError is raised unless ``X`` is a finite real matrix of that many columns.
+    match them. ValueError is raised unless ``X`` is a finite real matrix of that many columns; NaN
+    is allowed if the estimator's parameter ``missing`` says so.
     """
     if not isinstance(X, Tensor):
         if hasattr(X, "collect") and not hasattr(X, "__array__"):
@@ -59,9 +61,13 @@ def validate_rows(
     )
     validate_data(estimator, X, reset=reset, skip_check_array=True)
     # The sum is not finite if any value is not, and takes less memory than a mask of all values.
-    if not X.sum(dtype=torch.float64).isfinite() and not X.isfinite().all():
-        msg = f"Input X contains NaN or infinity.\n{_where(X.isfinite().all(1).cpu().numpy())}"
-        raise ValueError(msg)
+    if not X.sum(dtype=torch.float64).isfinite():
+        is_usable, kind = X.isfinite(), "NaN or infinity"
+        if takes_gaps(estimator):
+            is_usable, kind = ~X.isinf(), "infinity"
+        if not is_usable.all():
+            msg = f"Input X contains {kind}.\n{_where(is_usable.all(1).cpu().numpy())}"
+            raise ValueError(msg)
     return X
 
 
@@ -69,14 +75,26 @@ def _validate_array(
     estimator: BaseEstimator, X: Any, reset: bool, ensure_min_samples: int
 ) -> np.ndarray:
     """Validate an array by scikit-learn, and add the row to an error about NaN or infinity."""
+    if needs_no_check(X) and X.ndim == 2 and len(X) >= ensure_min_samples:
+        if reset:
+            estimator.n_features_in_ = X.shape[1]
+            vars(estimator).pop("feature_names_in_", None)
+            return X
+        if vars(estimator).get("n_features_in_") == X.shape[1] and not _has_names(estimator):
+            return X
     try:
         return validate_data(
-            estimator, X, reset=reset, dtype=FLOAT_TYPES, ensure_min_samples=ensure_min_samples
+            estimator,
+            X,
+            reset=reset,
+            dtype=FLOAT_TYPES,
+            ensure_min_samples=ensure_min_samples,
+            ensure_all_finite="allow-nan" if takes_gaps(estimator) else True,
         )
     except ValueError as error:
         if "contains NaN" not in str(error) and "contains infinity" not in str(error):
             raise
-        finite = _finite_rows(X)
+        finite = _usable_rows(X, allow_missing=takes_gaps(estimator))
         if finite.all():
             # The type has missing values of its own, or float32 cannot hold a value.
             raise
@@ -84,15 +102,24 @@ def _validate_array(
     raise ValueError(msg)
 
 
-def _finite_rows(X: Any) -> np.ndarray:
-    """Whether each row is finite; a single True if NumPy cannot tell."""
+def _has_names(estimator: BaseEstimator) -> bool:
+    return hasattr(estimator, "feature_names_in_")
+
+
+def _usable_rows(X: Any, *, allow_missing: bool) -> np.ndarray:
+    """Whether each row is finite, or free of infinities; a single True if NumPy cannot tell."""
+
+    def are_usable(part: np.ndarray) -> np.ndarray:
+        is_usable = ~np.isinf(part) if allow_missing else np.isfinite(part)
+        return is_usable.all(axis=1)
+
     values = np.asarray(X)
     try:
         if values.dtype.kind != "f":
             values = values.astype(np.float64)
         size = max(1, PART_VALUES // values.shape[1])
         parts = [values[start : start + size] for start in range(0, len(values), size)]
-        return np.concatenate([np.isfinite(part).all(axis=1) for part in parts])
+        return np.concatenate([are_usable(part) for part in parts])
     except (TypeError, ValueError):
         return np.array([True])
 

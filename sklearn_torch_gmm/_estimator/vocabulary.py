@@ -8,6 +8,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm.em.settings import FitSettings
 
 
@@ -55,4 +56,6 @@ def settings_of(
     settings: FitSettings = mixture._fit_settings(num_features, random_state)
     is_seed = isinstance(mixture.random_state, Integral)
     seed = int(mixture.random_state) if is_seed else None
-    return replace(settings, start=replace(settings.start, seed=seed))
+    start = replace(settings.start, seed=seed)
+    loop = replace(settings.loop, missing=takes_gaps(mixture))
+    return replace(settings, start=start, loop=loop)

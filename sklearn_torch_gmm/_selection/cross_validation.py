@@ -77,7 +77,8 @@ def cross_validate(candidates: Sequence[BaseGaussianMixture], data: FitData, cv:
                 f"than max_components = {components}: use more folds, or fewer components."
             )
             raise ValueError(msg)
-        fits = fit_sweep(rows, settings_of_all(candidates, rows.num_features))
+        with rows:
+            fits = fit_sweep(rows, settings_of_all(candidates, rows.num_features))
         scores.append([])
         for position, (candidate, restarts) in enumerate(zip(candidates, fits, strict=True)):
             kept = best_restart(restarts)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_torch_gmm._estimator import inference
+from sklearn_torch_gmm._estimator import inference, sampling
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.vocabulary import answering_with_tensors
 from sklearn_torch_gmm.core.covariance import CovarianceType
@@ -68,4 +68,4 @@ class ChosenMixture:
     score = _delegated(inference.score)
     bic = _delegated(inference.bic)
     aic = _delegated(inference.aic)
-    sample = _delegated(inference.sample)
+    sample = _delegated(sampling.sample)

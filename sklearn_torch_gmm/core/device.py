@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+
+from sklearn_torch_gmm.core.matmul_precision import full_precision_products
 
 _PRECISIONS: dict[Any, torch.dtype] = {
     "64-true": torch.float64,
@@ -16,6 +18,12 @@ _PRECISIONS: dict[Any, torch.dtype] = {
     "32": torch.float32,
     32: torch.float32,
 }
+
+_AMD_GPUS_WITH_FAST_FLOAT64 = ("gfx906", "gfx908", "gfx90a", "gfx94", "gfx950")
+"""Architectures of AMD's data-center GPUs, from the MI50 to the MI350.
+
+Their versions, which torch gives as capabilities, would be read as those of NVIDIA's.
+"""
 
 _CAPABILITIES_WITH_FAST_FLOAT64 = {(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)}
 """Compute capabilities of data-center GPUs, whose float64 rate is half that of float32.
@@ -41,11 +49,20 @@ def device_for(trainer_params: Mapping[str, Any]) -> torch.device:
     is_missing = accelerator == "cuda" and not torch.cuda.is_available()
     if accelerator not in ("cuda", "mps") or is_missing:
         return torch.device("cpu")
-    devices = trainer_params.get("devices", 1)
-    index = int(devices[0]) if isinstance(devices, (list, tuple)) and devices else 0
+    index = _first_index(trainer_params.get("devices", 1))
     if accelerator == "cuda" and index >= torch.cuda.device_count():
         index = 0
     return torch.device(accelerator, index)
+
+
+def _first_index(devices: Any) -> int:
+    """Index of the first device, as Lightning reads it: "3" are three devices, "3," is the fourth.
+
+    Numbers of devices, and words, begin with the first one.
+    """
+    if isinstance(devices, str) and "," in devices:
+        devices = [part for part in devices.split(",") if part.strip()]
+    return int(devices[0]) if isinstance(devices, (list, tuple)) and devices else 0
 
 
 def arithmetic_dtype(device: torch.device, precision: Any = None) -> torch.dtype:
@@ -64,11 +81,48 @@ def arithmetic_dtype(device: torch.device, precision: Any = None) -> torch.dtype
         except (KeyError, TypeError):  # an unhashable value, such as a list
             msg = f"precision must be '64-true' or '32-true' for EM, got {precision!r}."
             raise ValueError(msg) from None
-    is_fast = device.type == "cpu" or (
-        device.type == "cuda"
-        and torch.cuda.get_device_capability(device) in _CAPABILITIES_WITH_FAST_FLOAT64
-    )
+    is_fast = device.type == "cpu" or (device.type == "cuda" and _has_fast_float64(device))
     return torch.float64 if is_fast else torch.float32
+
+
+def _has_fast_float64(device: torch.device) -> bool:
+    if torch.version.hip is not None:
+        name = torch.cuda.get_device_properties(device).gcnArchName
+        return name.startswith(_AMD_GPUS_WITH_FAST_FLOAT64)
+    return torch.cuda.get_device_capability(device) in _CAPABILITIES_WITH_FAST_FLOAT64
+
+
+def sendable(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return ``values`` in float32 if they are of float64, which the device does not have."""
+    is_double = values.dtype == torch.float64
+    return values.float() if is_double and device.type == "mps" else values
+
+
+def moved(
+    values: torch.Tensor, device: torch.device | str | None, dtype: torch.dtype | None
+) -> torch.Tensor:
+    """Return values on another device in another type; None leaves either as it is.
+
+    They are cast in host memory, where there is every type.
+    """
+    if values.device.type == "cpu":
+        return values.to(dtype=dtype).to(device=device)
+    return values.to(device=device).to(dtype=dtype)
+
+
+def read_together(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return tensors of one device in host memory, for which the host waits once.
+
+    They are sent in the floating-point type of the first one, which holds bools as well.
+    """
+    if tensors[0].device.type == "cpu":
+        return list(tensors)
+    together = torch.cat([tensor.flatten().to(tensors[0].dtype) for tensor in tensors]).cpu()
+    parts = together.split([tensor.numel() for tensor in tensors])
+    return [
+        part.view(tensor.shape).to(tensor.dtype)
+        for part, tensor in zip(parts, tensors, strict=True)
+    ]
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[Any]:
@@ -80,8 +134,8 @@ def without_autocast(device_type: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def as_if_alone() -> Iterator[None]:
-    """Ignore the caller's autocast mode and default device."""
+    """Ignore the caller's autocast mode, default device and precision of float32 products."""
     has_default = torch.get_default_device().type != "cpu"
     on_cpu = torch.device("cpu") if has_default else nullcontext()
-    with without_autocast("cpu"), without_autocast("cuda"), on_cpu:
+    with without_autocast("cpu"), without_autocast("cuda"), on_cpu, full_precision_products():
         yield

@@ -32,6 +32,9 @@ The other components follow on the same T(x). A chunk of few features thus has a
 rows on a CPU, however many mixtures there are; twice as many components would halve that number.
 """
 
+MOST_ON_ACCELERATORS = 16 * MOST_COMPONENTS
+"""The same where a chunk has sixteen times the memory, which leaves it as many rows."""
+
 
 class FastEStep(EStep):
     """Two matrix products per chunk: log-densities η T(x), then the sums R T(x)ᵀ.
@@ -188,11 +191,13 @@ class FastPass:
         return workspace.by_feature(number, rows, self._resident_rows), None, False
 
     def _chunks(self, num_rows: int) -> Iterator[tuple[slice, int]]:
-        most = self._first.workspace.num_lanes
-        if not self._first.workspace.fits(2 * most * self._sums.numel()):
+        workspace = self._first.workspace
+        most = workspace.lanes_of_sums(len(self._sums), self._height)
+        if not workspace.fits(2 * most * self._sums.numel()):
             # Separate sums for each lane would take more memory than the rows.
             most = 1
-        return in_lanes(num_rows, self.rows_per_chunk, most, self._rows_of_large_product)
+        fewest, multiple = self._rows_of_large_product, workspace.lane_multiple
+        return in_lanes(num_rows, self.rows_per_chunk, most, fewest, multiple)
 
     def _write(self, rows: Tensor, features: Tensor) -> None:
         """Write (1, T(x)) of ``rows [T, n, D]`` into ``features [T, H, n]``."""
@@ -274,16 +279,18 @@ def _lanes_of(kept: Tensor, place: slice, lanes: int) -> Tensor:
 
 
 def _groups(steps: Sequence[FastEStep]) -> Iterator[list[_Part]]:
-    """The mixtures in order, in groups of at most :data:`MOST_COMPONENTS` components."""
+    """The mixtures in order, in groups of at most :data:`MOST_COMPONENTS` components on a CPU."""
     group: list[_Part] = []
-    room = MOST_COMPONENTS
+    is_processor = steps[0].workspace.device.type == "cpu"
+    most = MOST_COMPONENTS if is_processor else MOST_ON_ACCELERATORS
+    room = most
     for step in steps:
         restarts, components, _ = step.natural.shape
         start = 0
         while start < restarts:
             if components > room and group:
                 yield group
-                group, room = [], MOST_COMPONENTS
+                group, room = [], most
             # A single mixture may exceed the limit.
             stop = min(restarts, start + max(1, room // components))
             is_whole = stop - start == restarts

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.device import without_autocast
+from sklearn_torch_gmm.core.device import moved, sendable, without_autocast
 from sklearn_torch_gmm.core.e_step import normalize_
+from sklearn_torch_gmm.core.matmul_precision import full_precision_products
 from sklearn_torch_gmm.core.rounding import cancellation, extents_of, largest_moments
 from sklearn_torch_gmm.core.workspace import (
     LEAST_ROWS,
@@ -70,31 +72,42 @@ class Inference:
         self._structure = structure
         self._workspace = Workspace(self._means.dtype, self._means.device)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the arithmetic."""
+        return self._means.device
+
+    def multiplications(self, num_rows: int) -> int:
+        """Return the number of multiplications for so many rows by the product with T(x)."""
+        components, features = self._means.shape
+        return num_rows * components * (1 + self._structure.num_moments(features))
+
     def labels(self, rows: Tensor) -> Tensor:
         """Most probable component of each row: ``[N]``, int64."""
-        result = torch.empty(rows.shape[0], dtype=torch.long, device=rows.device)
-        with torch.inference_mode(), without_autocast(self._means.device.type):
+        result = torch.empty(rows.shape[0], dtype=torch.long, device=self.device)
+        with self._arithmetic():
             for place, joint in self._chunks(rows):
                 # Ties go to the first component, as with `argmax`, which is several times slower.
                 result[place] = joint.max(1).indices.flatten()
-        return result
+        return result.to(rows.device)
 
     def log_densities(self, rows: Tensor) -> Tensor:
         """Log p(x) of each row, in nats: ``[N]``."""
-        result = torch.empty(rows.shape[0], dtype=rows.dtype, device=rows.device)
-        with torch.inference_mode(), without_autocast(self._means.device.type):
+        dtype = sendable(rows[:0], self.device).dtype
+        result = torch.empty(rows.shape[0], dtype=dtype, device=self.device)
+        with self._arithmetic():
             for place, joint in self._chunks(rows, with_common_term=True):
                 result[place] = _log_sum_exp_(joint).flatten()
-        return result
+        return moved(result, rows.device, rows.dtype)
 
     def responsibilities(self, rows: Tensor) -> Tensor:
         """p(component | x): ``[N, K]``."""
         components = self._log_weights.shape[0]
         result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
-        with torch.inference_mode(), without_autocast(self._means.device.type):
+        with self._arithmetic():
             for place, joint in self._chunks(rows):
                 normalize_(joint)
-                result[place] = joint.mT.flatten(0, 1)
+                result[place] = joint.mT.flatten(0, 1).to(rows.device)
         return result
 
     def component_log_densities(self, rows: Tensor) -> Tensor:
@@ -102,32 +115,40 @@ class Inference:
         components = self._log_weights.shape[0]
         result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
         # From residuals: far from all components the product with T(x) would lose digits.
-        alike = Inference(
+        alike = type(self)(
             torch.zeros_like(self._log_weights), self._means, self._factors, self._structure
         )
-        with torch.inference_mode(), without_autocast(self._means.device.type):
-            for place, densities in alike._exact_chunks(rows, 0, with_common_term=True):
-                result[place] = densities.mT.flatten(0, 1)
+        with self._arithmetic():
+            for place, densities in alike._chunks(rows, with_common_term=True, exact=True):
+                result[place] = densities.mT.flatten(0, 1).to(rows.device)
         return result
 
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """Compute as written here, whatever the caller's modes are."""
+        not_mixed = without_autocast(self._means.device.type)
+        with torch.inference_mode(), not_mixed, full_precision_products():
+            yield
+
     def _chunks(
-        self, rows: Tensor, *, with_common_term: bool = False
-    ) -> Iterator[tuple[slice, Tensor]]:
-        """Slices of consecutive rows, and their joint log-densities ``[T, K, n]``.
+        self, rows: Tensor, *, with_common_term: bool = False, exact: bool = False
+    ) -> Iterator[tuple[slice | Tensor, Tensor]]:
+        """Slices or numbers of rows, and their joint log-densities ``[T, K, n]``.
 
         Each of T threads processes a lane of consecutive rows in every operation. A term common
         to all components is left out for labels and responsibilities, which it does not change.
+        With ``exact``, all are computed from residuals.
         """
         components, features = self._means.shape
         length = 1 + self._structure.num_moments(features)
         wide = is_wide(length, self._means.numel(), ratio=WIDE_RATIO_OF_PREDICTIONS)
-        if wide or self._are_few(rows.shape[0]):
+        if exact or wide or self._are_few(rows.shape[0]):
             yield from self._exact_chunks(rows, 0, with_common_term=with_common_term)
             return
         size = self._workspace.rows_per_chunk(length + 2 * components)
         shift = self._centre.unsqueeze(-1)
         for place, lanes in in_lanes(rows.shape[0], size, self._workspace.num_lanes):
-            chunk = rows[place].to(self._means.device)
+            chunk = sendable(rows[place], self._means.device).to(self._means.device)
             num_rows = chunk.shape[0] // lanes
             moments = self._workspace.take("features", lanes, length, num_rows)
             x = moments[:, 1 : features + 1]
@@ -158,7 +179,7 @@ class Inference:
         size = self._workspace.rows_per_chunk(3 * self._means.numel(), least=least)
         for first in range(0, rows.shape[0], size):
             # No centre: subtracting one from rows and means would cost precision.
-            part = rows[first : first + size].T.to(self._means)
+            part = moved(rows[first : first + size].T, self.device, self._means.dtype)
             joint = self._structure.joint_log_densities(
                 part, self._log_weights, self._means, self._factors
             )

@@ -84,7 +84,7 @@ def m_step(
 
     def covariances_about(means: Tensor, deviations: Tensor, moments: Moments) -> Tensor:
         second = moments.second(num_features)
-        found = structure.estimate(divisors, deviations, second, moments.scatter)
+        found = structure.estimate(divisors, deviations, second, moments.total_scatter)
         if rare_cases and keep_rounding:
             found = structure.at_least_rounding(found, means, divisors)
         return structure.regularize(found, regularization)
@@ -115,7 +115,7 @@ def _moved(
     T₂ is quadratic: for N rows with the mean f, Σ T₂(x − d) = Σ T₂(x) + N (T₂(f − d) − T₂(f)). The
     same holds for a pooled scatter, which is a sum over the components.
     """
-    counts, sums, scatter = moments.counts, moments.sums, moments.scatter
+    counts, sums, scatter = moments.counts, moments.sums, moments.total_scatter
     residuals = torch.stack([deviations - shifts, deviations], dim=-1)
     change = structure.centred_second_moments(residuals, torch.stack([counts, -counts], dim=-1))
     if scatter is not None:

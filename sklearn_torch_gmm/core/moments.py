@@ -34,6 +34,17 @@ class Moments:
     entropy: Tensor | None = None
     """−Σ r log r over rows and components, in nats: ``[R]``."""
 
+    gap_scatter: Tensor | None = None
+    """Σ r E[(x − c)(x − c)ᵀ] ``[R, D, D]`` of the rows with gaps, given their values, if it is
+    pooled. Unlike the scatter of the complete rows, it changes with the parameters."""
+
+    @property
+    def total_scatter(self) -> Tensor | None:
+        """The pooled scatter of all rows, with and without gaps."""
+        if self.scatter is None or self.gap_scatter is None:
+            return self.scatter
+        return self.scatter + self.gap_scatter
+
     @property
     def counts(self) -> Tensor:
         """Σ r, the total weight of each component: ``[R, K]``."""
@@ -46,6 +57,10 @@ class Moments:
     def second(self, num_features: int) -> Tensor:
         """Σ r T₂(x − c): ``[R, K, Q]``."""
         return self.sums[..., num_features + 1 :]
+
+    def of(self, components: slice) -> Moments:
+        """A view of the sums of some components; the scatter is that of all."""
+        return Moments(self.sums[:, components], self.log_likelihood, self.scatter)
 
     def pack(self, *, with_scatter: bool) -> Tensor:
         """All sums as one vector, so that one reduction over the processes is sufficient."""
@@ -60,11 +75,12 @@ class Moments:
             part.view_as(like) for part, like in zip(parts, own, strict=True)
         )
         scatter = others.pop() if with_scatter else self.scatter
-        names = [name for name in ("certainty", "entropy") if getattr(self, name) is not None]
+        optional = ("certainty", "entropy", "gap_scatter")
+        names = [name for name in optional if getattr(self, name) is not None]
         return Moments(sums, log_likelihood, scatter, **dict(zip(names, others, strict=True)))
 
     def _parts(self, with_scatter: bool) -> list[Tensor]:
-        parts = [self.sums, self.log_likelihood, self.certainty, self.entropy]
+        parts = [self.sums, self.log_likelihood, self.certainty, self.entropy, self.gap_scatter]
         if with_scatter:
             parts.append(self.scatter)
         return [part for part in parts if part is not None]

@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.device import moved
+
 Parameters = TypeVar("Parameters", bound="MixtureParameters")
 
 
@@ -43,6 +45,12 @@ class MixtureParameters:
         index = torch.as_tensor(restarts, device=self.weights.device)
         return type(self)(*(values[index] for values in self.tensors()))
 
+    def replace_at(self: Parameters, restarts: Sequence[int], others: Parameters) -> Parameters:
+        """Put other mixtures at these positions of the leading dimension."""
+        index = torch.as_tensor(restarts, device=self.weights.device)
+        pairs = zip(self.tensors(), others.tensors(), strict=True)
+        return type(self)(*(own.index_copy(0, index, values) for own, values in pairs))
+
     def to(
         self: Parameters,
         device: torch.device | str | None = None,
@@ -51,7 +59,7 @@ class MixtureParameters:
         """The same values on another device or in another floating-point type."""
         if device == self.weights.device and dtype == self.weights.dtype:
             return self
-        return type(self)(*(values.to(device, dtype) for values in self.tensors()))
+        return type(self)(*(moved(values, device, dtype) for values in self.tensors()))
 
     def split(self: Parameters) -> list[Parameters]:
         """Each of the R mixtures, ``[1, ...]``, as views."""

@@ -21,6 +21,21 @@ TOLERATED_ERROR = {torch.float64: 2e-7, torch.float32: 1e-4}
 Twice the value lets twice the error into log-densities before the slower exact E-step takes over.
 """
 
+TOLERATED_LOSS = {torch.float64: 2e-10, torch.float32: 1e-4}
+"""Largest estimate of :func:`rounding_of_whitening` for which rows are whitened.
+
+Twice the value lets twice the error into covariances before residuals take over.
+"""
+
+MOST_RELATIVE_ERROR = 0.01
+"""Bound on the relative error of the squared distances that products estimate when sifting.
+
+With twice the value, more components could be sifted, and more rows would be taken for relevant.
+"""
+
+OBSERVED_EXCESS = 4.0
+"""Factor above the largest ratio of an error to its estimate, 2.5, for bounds that must hold."""
+
 
 def extents_of(x: Tensor) -> Tensor:
     """Maximum absolute deviations ``[D]`` of ``x [T, D, n]`` from the centre, without a copy."""
@@ -75,3 +90,67 @@ def cancellation_of_moments(
     deviations = parameters.means - centre
     linear = structure.linear_coefficients(deviations, parameters.precisions_cholesky)
     return torch.finfo(deviations.dtype).eps * (deviations * linear).sum(-1).amax(-1)
+
+
+def typical_distance(num_features: int) -> float:
+    """A distance from a mean, in standard deviations, beyond which hardly any row lies.
+
+    The squared distances of a component's own rows have the mean D and the variance 2 D. Rows
+    farther out have log-densities so far below the others that their relative error counts.
+    """
+    return 2.0 * math.sqrt(num_features + 8.0)
+
+
+def cancellation_of_products(away: Tensor, growth: Tensor, num_features: int) -> Tensor:
+    """Rounding error of log-densities η T(x − c), in nats, for rows at a typical distance.
+
+    With b = |Uᵀ| |x − c|, the terms of the expanded square add up to less than ½ ‖a + b‖², where
+    a = |Uᵀ| |μ − c|. A row at the distance ‖z‖ from the mean has ‖b‖ ≤ ‖a‖ + ``growth`` ‖z‖, so
+    that ½ ‖a + b‖² ≤ 4 ‖a‖² + growth² ‖z‖². The second term is the error that residuals have, too,
+    except for another growth. How far the rows lie from the centre does not matter.
+
+    Takes the lengths ``away [R, K]`` of a, and ``growth [R, K]``, which is the largest ratio of
+    ‖ |Uᵀ| |x| ‖ to ‖Uᵀ x‖.
+    """
+    distance = growth * typical_distance(num_features)
+    return torch.finfo(away.dtype).eps * (4.0 * away.square() + distance.square())
+
+
+def cancellation_of_whitening(away: Tensor, num_features: int) -> Tensor:
+    """The same for −½ ‖Uᵀ(x − c) − Uᵀ(μ − c)‖², beyond the error that residuals have."""
+    return 2.0 * torch.finfo(away.dtype).eps * typical_distance(num_features) * away
+
+
+def absolute_error_of_products(away: Tensor) -> Tensor:
+    """The first term of :func:`cancellation_of_products` as a bound that holds, in nats."""
+    # A tenth more covers the second term's part of it.
+    return 4.4 * OBSERVED_EXCESS * torch.finfo(away.dtype).eps * away.square()
+
+
+def relative_error_of_products(growth: Tensor) -> Tensor:
+    """The second term for any distance, relative to half the squared distance."""
+    return 2.2 * OBSERVED_EXCESS * torch.finfo(growth.dtype).eps * growth.square()
+
+
+def rounding_of_whitening(away: Tensor) -> Tensor:
+    """Relative rounding error of covariances from whitened rows."""
+    return torch.finfo(away.dtype).eps * away
+
+
+def rounding_of_sums(away: Tensor) -> Tensor:
+    """Relative rounding error of covariances from moments about the centre, before the M-step.
+
+    Afterwards, :func:`cancellation_of_moments` tells it for the new means.
+    """
+    return torch.finfo(away.dtype).eps * away.square()
+
+
+def growth_of_rounding(parameters: MixtureParameters, structure: CovarianceStructure) -> Tensor:
+    """A bound ``[R, K]`` on the ratio of ‖ |Uᵀ| |x| ‖ to ‖Uᵀ x‖, one for independent features.
+
+    For x = Uᵀ⁻¹ z, no |x_i| exceeds the standard deviation of the feature times ‖z‖.
+    """
+    if structure.has_independent_features:
+        return torch.ones_like(parameters.weights)
+    variances = structure.variances(parameters.covariances, *parameters.means.shape[-2:])
+    return structure.widths_away(variances.sqrt(), parameters.precisions_cholesky)

@@ -12,6 +12,7 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fixed import FixedParts, keep_parts
+from sklearn_torch_gmm.core.gap_pass import GapPass, Splits
 from sklearn_torch_gmm.core.m_step import MStepResult, m_step
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -26,6 +27,8 @@ def stepwise_update(
     structure: CovarianceStructure,
     regularization: float,
     fixed: FixedParts | None = None,
+    *,
+    missing: bool = False,
 ) -> tuple[MStepResult, Tensor]:
     """Move the expected moments a step towards the moments of a batch, then do an M-step.
 
@@ -43,6 +46,8 @@ def stepwise_update(
         Part of the covariances in ``parameters``, and of the resulting ones.
     fixed : mapping of str to Tensor [K], default=None
         Components whose parameters of a part stay. A fixed weight serves as the expected weight.
+    missing : bool, default=False
+        Whether NaN marks a value that was not observed.
 
     Returns
     -------
@@ -52,19 +57,24 @@ def stepwise_update(
     """
     means, fixed = parameters.means, fixed or {}
     num_features = means.shape[-1]
+    splits = Splits()
+
+    def added(step: ExactEStep) -> ExactEStep:
+        one = GapPass([step], [step], splits, is_resident=True) if missing else step
+        one.add(rows, sample_weight)
+        return step
+
     step = ExactEStep(
         parameters, means, structure, Workspace(dtype=means.dtype, device=means.device)
     )
-    step.add(rows, sample_weight)
-    batch = step.moments
+    batch = added(step).moments
     if step_size == 1:
         # The means may move by many standard deviations, and no earlier moments tie the sums to
         # the old ones: a second pass about the new means keeps the precision.
         counts = batch.counts.unsqueeze(-1)
         about = torch.where(counts > 0, means + batch.first(num_features) / counts, means)
         step = ExactEStep(parameters, means, structure, step.workspace, about=about)
-        step.add(rows, sample_weight)
-        batch = step.moments
+        batch = added(step).moments
     total = batch.counts.sum(-1)
 
     # Both are taken about the same means, so nothing cancels even if the data are far from zero.
@@ -75,8 +85,9 @@ def stepwise_update(
     share = step_size / total
     scatter = None
     if structure.has_pooled_scatter:
-        assert batch.scatter is not None
-        scatter = (1 - step_size) * second + share[:, None, None] * batch.scatter
+        pooled = batch.total_scatter
+        assert pooled is not None
+        scatter = (1 - step_size) * second + share[:, None, None] * pooled
     else:
         known.second(num_features).copy_(second)
     sums = (1 - step_size) * known.sums + share[:, None, None] * batch.sums

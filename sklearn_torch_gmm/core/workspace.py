@@ -17,6 +17,18 @@ ACCELERATOR_CHUNK_BYTES = 256 * 2**20
 Half as much means twice the calls; twice as much is taken from the memory for the data.
 """
 
+TILE = 128
+"""Rows and columns of a product that a multiprocessor of a GPU computes at once.
+
+Lanes are multiples of it, so that none ends with a tile that is mostly empty.
+"""
+
+TILES_PER_MULTIPROCESSOR = 2
+"""Number of tiles of the sums for each multiprocessor: one is loaded while another computes.
+
+The sums are small and the rows many: one lane would keep few multiprocessors busy. An estimate.
+"""
+
 LEAST_ROWS = 64
 """Minimum number of rows of a chunk: matrix products with fewer are slow.
 
@@ -86,19 +98,19 @@ def is_wide(num_moments: int, num_differences: int, *, ratio: float = WIDE_RATIO
 
 
 def in_lanes(
-    num_rows: int, size: int, num_lanes: int, fewest: float = 0
+    num_rows: int, size: int, num_lanes: int, fewest: float = 0, multiple: int = 1
 ) -> Iterator[tuple[slice, int]]:
     """Slices of consecutive rows, and the number of lanes that share each of them evenly.
 
-    A chunk of at most ``size`` rows has up to ``num_lanes`` lanes, but only one if it has fewer
-    than ``fewest`` rows.
+    A chunk of at most ``size`` rows has up to ``num_lanes`` lanes of a ``multiple`` of rows, but
+    only one if it has fewer than ``fewest`` rows.
     """
-    start = 0
+    start, least = 0, max(LEAST_ROWS, multiple)
     while start < num_rows:
         rows = min(size, num_rows - start)
-        lanes = 1 if rows < fewest else max(1, min(num_lanes, rows // LEAST_ROWS))
+        lanes = 1 if rows < fewest else max(1, min(num_lanes, rows // least))
         # The remainder becomes a chunk of its own.
-        rows -= rows % lanes
+        rows -= rows % (lanes * multiple if rows >= lanes * multiple else lanes)
         yield slice(start, start + rows), lanes
         start += rows
 
@@ -107,7 +119,7 @@ class Workspace:
     """Named scratch tensors that grow as needed and stay allocated until they are released.
 
     ``num_lanes`` is the number T of parts of a chunk that are processed at once: by default one for
-    each of torch's threads on a CPU, otherwise one.
+    each of torch's threads on a CPU, otherwise one for operations on rows.
     """
 
     def __init__(
@@ -127,6 +139,7 @@ class Workspace:
         self.device = device
         self.chunk_bytes = chunk_bytes
         self.num_lanes = num_lanes
+        self.lane_multiple = TILE if device.type == "cuda" else 1
         self.sums_by_component = is_processor and processor.sums_by_component()
         self._buffers: dict[str, Tensor] = {}
         self._latest: dict[str, Tensor] = {}
@@ -136,6 +149,14 @@ class Workspace:
     def rows_per_chunk(self, values_per_row: int, *, least: int = LEAST_ROWS) -> int:
         """Number of rows that fit into a chunk, but not less than ``least``."""
         return max(least, self.chunk_bytes // (self.dtype.itemsize * values_per_row))
+
+    def lanes_of_sums(self, num_components: int, length: int) -> int:
+        """Number of lanes for which sums ``[K, 1 + P]`` keep all multiprocessors of a GPU busy."""
+        if self.device.type != "cuda":
+            return self.num_lanes
+        processors = torch.cuda.get_device_properties(self.device).multi_processor_count
+        tiles = math.ceil(num_components / TILE) * math.ceil(length / TILE)
+        return math.ceil(TILES_PER_MULTIPROCESSOR * processors / tiles)
 
     def fits(self, num_values: int) -> bool:
         """Whether this number of values takes at most the memory of a chunk."""

@@ -1,25 +1,46 @@
-"""The choice between the fast and the exact E-step, from bounds on the rounding error."""
+"""The choice between the fast and the exact E-step, and between the ways of the exact one.
+
+Both follow from bounds on the rounding error.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.inference import TOLERATED_ERROR_OF_PREDICTIONS
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.rounding import (
+    MOST_RELATIVE_ERROR,
+    TOLERATED_LOSS,
     cancellation,
     cancellation_of_moments,
+    cancellation_of_products,
     cancellation_of_scatter,
+    cancellation_of_whitening,
+    growth_of_rounding,
     largest_moments,
+    relative_error_of_products,
+    rounding_of_sums,
+    rounding_of_whitening,
 )
+from sklearn_torch_gmm.core.ways import Allowed, Ways
 from sklearn_torch_gmm.core.workspace import is_wide
 from sklearn_torch_gmm.em.known_data import KnownData
 from sklearn_torch_gmm.em.mixtures import Mixtures
 from sklearn_torch_gmm.em.report import StepReport
+
+FAR_ROWS = 30.0
+"""Terms of a log-density, in multiples of the largest that an exponential can represent, from which
+on many responsibilities may vanish.
+
+With fewer, an operation more for each chunk would hardly ever pay. With twice the value, passes
+over rows that are moderately far would take up to 1.7 times as long.
+"""
 
 
 class Accuracy:
@@ -39,9 +60,12 @@ class Accuracy:
     is_wide : bool
         Whether T(x) has so many entries that every pass is exact.
     needs_exact : bool
-        Whether the next pass works with residuals, the differences of rows to the means.
-    about : Tensor [R, K, D] or None
-        Points that the moments of the next exact pass are taken about; None for the means.
+        Whether the next pass is exact, in the ways that :meth:`ways` chooses.
+    many_vanish : bool
+        Whether so many responsibilities may vanish in a fast pass that it is worth a look.
+    about : MixtureParameters or None
+        Parameters about whose means the moments of the next exact pass are taken; None for those
+        of the pass.
     """
 
     def __init__(
@@ -55,11 +79,14 @@ class Accuracy:
         num_moments = 1 + structure.num_moments(num_features)
         self.is_wide = is_wide(num_moments, components_in_pass * num_features)
         self.needs_exact = False
-        self.about: Tensor | None = None
+        self.many_vanish = False
+        self.about: MixtureParameters | None = None
         self._structure = structure
         self._data = data
         self._tolerated = tolerated
         self._largest: Tensor | None = None
+        found = torch.finfo(data.centre.dtype)
+        self._error_of_far_rows = -FAR_ROWS * found.eps * math.log(found.tiny)
 
     def errors(self, mixtures: Mixtures) -> Tensor:
         """Bounds ``[R]`` on the rounding error of the fast E-step, in nats."""
@@ -93,14 +120,53 @@ class Accuracy:
             return True
         if self.needs_exact and self.about is None and not self._are_tolerated(report.drifts):
             # Moments about the means that this pass has found do not cancel.
-            self.about = found.means
+            self.about = found
             return True
         self.about = None
         return False
 
+    def ways(self, parameters: MixtureParameters, tolerated: float | None = None) -> Ways:
+        """The ways through an exact pass, with errors that are ``tolerated``; reads a device once.
+
+        The number is by default that of the fit, in nats.
+        """
+        limit = self._tolerated if tolerated is None else tolerated
+        weights, structure = parameters.weights.flatten(), self._structure
+        allowed = self._allowed(parameters, limit)
+        read: list[list[float]] = torch.cat([weights.unsqueeze(0), allowed.to(weights)]).tolist()
+        by_way = [[is_allowed == 1.0 for is_allowed in own] for own in read[1:]]
+        if not structure.is_shared:
+            has_matrices = not structure.has_independent_features
+            return Allowed(*by_way).choose(read[0], has_matrices=has_matrices)
+        if structure.has_pooled_scatter and all(by_way[-1]):
+            return Ways.all_whitened(len(weights))
+        return Ways.all_residuals(len(weights))
+
+    def _allowed(self, parameters: MixtureParameters, limit: float) -> Tensor:
+        """Bools ``[3, R K]`` in the order of :class:`Allowed`."""
+        structure, centre = self._structure, self._data.centre
+        found = parameters if self.about is None else self.about
+        away, away_of_found = (
+            structure.widths_away(own.means - centre, own.precisions_cholesky)
+            for own in (parameters, found)
+        )
+        growth = growth_of_rounding(parameters, structure)
+        products = cancellation_of_products(away, growth, len(centre)) <= limit
+        # The sums that come with the products are taken about the centre, too.
+        products &= rounding_of_sums(away_of_found) <= limit
+        sifting = relative_error_of_products(growth) <= MOST_RELATIVE_ERROR
+        sifting &= away < math.inf
+        if self.is_wide:
+            products, sifting = torch.zeros_like(products), torch.zeros_like(sifting)
+        whitening = cancellation_of_whitening(away, len(centre)) <= limit
+        loss = rounding_of_whitening(torch.maximum(away, away_of_found))
+        whitening &= loss <= TOLERATED_LOSS[centre.dtype]
+        return torch.stack([products, sifting, whitening]).flatten(1)
+
     def look_ahead(self, errors: Sequence[float]) -> None:
         """Choose the next pass from the bounds on the error of a fast one."""
         self.needs_exact = not self._are_tolerated(errors)
+        self.many_vanish = any(error > self._error_of_far_rows for error in errors)
 
     def allows_fast_scores(self, mixtures: Mixtures) -> bool:
         """Whether the fast E-step computes likelihoods to the precision of predictions."""

@@ -50,7 +50,10 @@ class Convergence:
         restart.lower_bounds.append(bound)
         if settings.progress is not None:
             settings.progress.iteration(len(restart.lower_bounds), change)
-        restart.converged = abs(change) < settings.loop.tolerance or settings.is_all_fixed
+        if not restart.is_extrapolated:
+            # Only a step of EM itself tells how far away its limit is.
+            is_small = abs(change) < settings.loop.smallest_change
+            restart.converged = is_small or settings.is_all_fixed
 
     def record_falls(
         self, mixtures: Mixtures, bounds: Sequence[float], before: MixtureParameters
@@ -71,12 +74,25 @@ class Convergence:
                 restart.fall = [restart.lower_bound, bound]
 
     def remember_step(
-        self, before: MixtureParameters, counts: Tensor, continuing: Sequence[int]
+        self,
+        before: MixtureParameters,
+        counts: Tensor,
+        continuing: Sequence[int],
+        rejected: Sequence[int],
     ) -> None:
         """Keep parameters before the M-step and its counts ``[R, K]``, which explain later falls.
 
-        Only the mixtures that continue, given by their R places, are kept.
+        Only the mixtures that continue, given by their R places, are kept. Those that are rejected
+        continue from an earlier M-step.
         """
+        if rejected:
+            if self._last_step is None:
+                # A checkpoint does not hold it.
+                return
+            last, last_counts = self._last_step
+            index = torch.as_tensor(rejected, device=counts.device)
+            before = before.replace_at(rejected, last.select(rejected))
+            counts = counts.index_copy(0, index, last_counts[index])
         if 0 < len(continuing) < len(counts):
             before, counts = before.select(continuing), counts[list(continuing)]
         self._last_step = before, counts

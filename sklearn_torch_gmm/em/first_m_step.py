@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.moments import Moments
-from sklearn_torch_gmm.core.workspace import LEAST_ROWS, is_wide
+from sklearn_torch_gmm.core.workspace import LEAST_ROWS, WIDE_RATIO, is_wide
+from sklearn_torch_gmm.em.groups import Group, groups
 from sklearn_torch_gmm.em.offsets import FAR_FOR_SINGLE_ROWS, origin_of
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.tensors import as_tensor
@@ -47,6 +49,7 @@ class Sample:
             place = slice(start, start + size)
             yield place, self.rows[place].double(), self.weights[place]
 
+    @cached_property
     def middle(self) -> Tensor:
         """A point ``[D]`` near the middle: the mean of evenly spaced rows."""
         return self.evenly_spaced().mean(0)
@@ -58,6 +61,10 @@ class Sample:
 
 class Assignment(ABC):
     """The component, or the shares of the components, that each row starts in."""
+
+    def estimate_all(self, sample: Sample, fits: Sequence[FitSettings]) -> list[MStepResult]:
+        """One M-step from the assignment for each of the fits, which differ in covariances only."""
+        return [self.estimate(sample, fit) for fit in fits]
 
     @abstractmethod
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
@@ -75,24 +82,36 @@ class Labels(Assignment):
     means: Tensor | None = None
 
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
-        structure, components = settings.structure, settings.num_components
-        labels = as_tensor(self.labels).long()
+        (result,) = self.estimate_all(sample, [settings])
+        return result
 
-        def shares_of(place: slice, weights: Tensor) -> Tensor:
-            return _one_hot(labels[place], components) * weights
-
+    def estimate_all(self, sample: Sample, fits: Sequence[FitSettings]) -> list[MStepResult]:
+        components = fits[0].num_components
         means = self.means
         if means is None:
-            means = _weighted_means(sample, components, shares_of)
+            parts = self._parts(sample, components, components + sample.rows.shape[1])
+            own = ((group.components, group.shares, group.rows) for group in parts)
+            means = _weighted_means(own, components, sample.middle)
         # Only the residual of a row about its own mean: every other product would be zero.
-        moments = _empty_moments(means, structure)
-        for place, rows, weights in sample.chunks(components + _values_per_row(means, structure)):
-            x = (rows - means[labels[place]]).T
-            _add(moments, x, shares_of(place, weights), weights, structure)
+        structures = [fit.structure for fit in fits]
+        moments = [_empty_moments(means, structure) for structure in structures]
+        values = components + max(_values_per_row(means, structure) for structure in structures)
+        for group in self._parts(sample, components, values):
+            x, shares = group.residuals(means), group.shares
+            # T(x) would be used for one component only.
+            ratio = 0.0 if group.is_one_of_many else WIDE_RATIO
+            for sums, structure in zip(moments, structures, strict=True):
+                _add(sums.of(group.components), x, shares, group.weights, structure, ratio)
         if self.means is not None:
             # Given means stay: the shift that the rows would cause is part of the scatter.
-            moments.first(means.shape[1]).zero_()
-        return _m_step(moments, means, settings)
+            for sums in moments:
+                sums.first(means.shape[1]).zero_()
+        return [_m_step(sums, means, fit) for sums, fit in zip(moments, fits, strict=True)]
+
+    def _parts(self, sample: Sample, num_components: int, values_per_row: int) -> Iterator[Group]:
+        labels = as_tensor(self.labels).long()
+        for place, rows, weights in sample.chunks(values_per_row):
+            yield from groups(labels[place], rows, weights, num_components)
 
 
 @dataclass(frozen=True)
@@ -144,7 +163,7 @@ class RandomResponsibilities(Assignment):
         structure, components = settings.structure, settings.num_components
         self.random_state.set_state(self._before)
         # Random shares put all means near the middle, so one centre is sufficient.
-        centre = sample.middle()
+        centre = sample.middle
         means = centre.expand(components, -1)
         moments = _empty_moments(means, structure)
         for _, rows, weights in sample.chunks(components + _values_per_row(means, structure)):
@@ -164,16 +183,16 @@ class Responsibilities(Assignment):
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
         structure, components = settings.structure, settings.num_components
         shares = as_tensor(self.shares).double()
-
-        def shares_of(place: slice, weights: Tensor) -> Tensor:
-            return shares[place].T * weights
-
-        means = _weighted_means(sample, components, shares_of)
-        num_features = means.shape[1]
+        num_features = sample.rows.shape[1]
+        parts = (
+            (slice(None), shares[place].T * weights, rows)
+            for place, rows, weights in sample.chunks(components + num_features)
+        )
+        means = _weighted_means(parts, components, sample.middle)
         moments = _empty_moments(means, structure)
         for place, rows, weights in sample.chunks(means.numel()):
             residuals = (rows.T - means.unsqueeze(-1)).unsqueeze(0)
-            responsibilities = shares_of(place, weights).unsqueeze(0)
+            responsibilities = (shares[place].T * weights).unsqueeze(0)
             moments.counts.add_(responsibilities.sum(-1))
             second = structure.centred_second_moments(residuals, responsibilities)
             if moments.scatter is None:
@@ -203,21 +222,21 @@ def _m_step(
 
 
 def _weighted_means(
-    sample: Sample, num_components: int, shares_of: Callable[[slice, Tensor], Tensor]
+    parts: Iterable[tuple[slice, Tensor, Tensor]], num_components: int, middle: Tensor
 ) -> Tensor:
-    """Means ``[K, D]`` of the rows by their shares ``[K, n]``; the middle for empty components.
+    """Means ``[K, D]`` of the rows; the middle for empty components.
 
-    They are exact to the rounding of the largest row; the moments about them correct the rest.
+    The ``parts`` are components, the weighted shares ``[k, n]`` that rows have in them, and the
+    rows ``[n, D]``. The means are exact to the rounding of the largest row; the moments about them
+    correct the rest.
     """
-    centre = sample.middle()
     # About zero: about the middle, a row far away would cost the precision of all the others.
-    sums = centre.new_zeros(num_components, centre.shape[0])
-    counts = centre.new_zeros(num_components, 1)
-    for place, rows, weights in sample.chunks(num_components + centre.shape[0]):
-        shares = shares_of(place, weights)
-        sums.addmm_(shares, rows)
-        counts += shares.sum(1, keepdim=True)
-    return torch.where(counts > 0, sums / counts, centre)
+    sums = middle.new_zeros(num_components, middle.shape[0])
+    counts = middle.new_zeros(num_components, 1)
+    for components, shares, rows in parts:
+        sums[components].addmm_(shares, rows)
+        counts[components] += shares.sum(1, keepdim=True)
+    return torch.where(counts > 0, sums / counts, middle)
 
 
 def _empty_moments(means: Tensor, structure: CovarianceStructure) -> Moments:
@@ -236,12 +255,20 @@ def _values_per_row(means: Tensor, structure: CovarianceStructure) -> int:
 
 
 def _add(
-    moments: Moments, x: Tensor, shares: Tensor, weights: Tensor, structure: CovarianceStructure
+    moments: Moments,
+    x: Tensor,
+    shares: Tensor,
+    weights: Tensor,
+    structure: CovarianceStructure,
+    ratio: float = WIDE_RATIO,
 ) -> None:
-    """Add residuals ``x [D, n]`` with ``weights [n]`` and weighted ``shares [K, n]``."""
+    """Add residuals ``x [D, n]`` with ``weights [n]`` and weighted ``shares [K, n]``.
+
+    T(x) is written unless it is ``ratio`` times as large as the residuals of all components.
+    """
     num_features, num_rows = x.shape
     length = structure.num_moments(num_features)
-    if moments.scatter is None and is_wide(length, shares.shape[0] * num_features):
+    if moments.scatter is None and is_wide(length, shares.shape[0] * num_features, ratio=ratio):
         moments.counts.add_(shares.sum(1))
         moments.first(num_features).add_(shares @ x.T)
         moments.second(num_features).add_(structure.centred_second_moments(x[None], shares))
@@ -252,10 +279,3 @@ def _add(
         moments.sums[0].addmm_(shares, features.T)
     if moments.scatter is not None:
         moments.scatter[0].addmm_(x * weights, x.T)
-
-
-def _one_hot(labels: Tensor, num_components: int) -> Tensor:
-    """Indicators ``[K, n]`` of ``labels [n]``."""
-    shape = num_components, labels.shape[0]
-    hot = torch.zeros(shape, dtype=torch.float64, device=labels.device)
-    return hot.scatter_(0, labels.unsqueeze(0), 1.0)

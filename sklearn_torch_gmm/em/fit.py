@@ -14,10 +14,12 @@ from sklearn_torch_gmm.core.covariance import FEW_ROWS
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
+from sklearn_torch_gmm.core.inference import TOLERATED_ERROR_OF_PREDICTIONS
 from sklearn_torch_gmm.core.m_step import MStepResult, negligible_weight
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
+from sklearn_torch_gmm.em.acceleration import Squarem
 from sklearn_torch_gmm.em.accuracy import Accuracy
 from sklearn_torch_gmm.em.convergence import Convergence
 from sklearn_torch_gmm.em.failures import find_unusable, not_finite
@@ -87,6 +89,9 @@ class Fit:
         self._has_rare_cases = False
         self._e_step: EStep | None = None
         self._pass: _Pass | None = None
+        self._squarem: Squarem | None = None
+        if settings.loop.acceleration is not None:
+            self._squarem = Squarem(structure, self._estimation.fixed_parts())
         self._result: MStepResult | None = None
         active = [i for i, restart in enumerate(restarts) if self.convergence.continues(restart)]
         self.mixtures.activate(active)
@@ -109,19 +114,24 @@ class Fit:
         """Return the E-step that the rows are to be added to."""
         return self._begin(exact=self.accuracy.needs_exact)
 
-    def _begin(self, *, exact: bool, with_certainty: bool = False) -> EStep:
+    def _begin(
+        self, *, exact: bool, with_certainty: bool = False, tolerated: float | None = None
+    ) -> EStep:
         data, mixtures, structure = self._data, self.mixtures, self.settings.structure
         with_entropy = self._estimation.needs_entropy
         classes = self.settings.classes
         if classes is not None:
             classes = classes.to(data.centre.device)
         if exact:
+            about = self.accuracy.about
             self._e_step = ExactEStep(
                 mixtures.parameters,
                 data.centre,
                 structure,
                 self._workspace,
-                about=self.accuracy.about,
+                about=None if about is None else about.means,
+                ways=self.accuracy.ways(mixtures.parameters, tolerated),
+                extents=None if data.knows_all else data.max_deviations,
                 with_certainty=with_certainty,
                 with_entropy=with_entropy,
                 classes=classes,
@@ -139,6 +149,7 @@ class Fit:
                 with_entropy=with_entropy,
                 classes=classes,
             )
+            self._e_step.many_vanish = self.accuracy.many_vanish
         return self._e_step
 
     def m_step(self, moments: Moments) -> Tensor:
@@ -191,6 +202,9 @@ class Fit:
             report = StepReport.unpack(self._update(self._pass).tolist())
         assert self._result is not None
         done, mixtures = self._pass, self.mixtures
+        rejected = self._rejected(report)
+        if rejected:
+            report = self._go_back(rejected, report)
         if self.accuracy.must_repeat(report, self._result.parameters):
             mixtures.update(done.before)
             return Outcome.REPEAT
@@ -199,10 +213,48 @@ class Fit:
             self.convergence.record_falls(mixtures, report.bounds, done.before)
         continuing = self.convergence.test(mixtures, report.bounds, failures)
         self.accuracy.look_ahead([report.errors[place] for place in continuing])
-        self.convergence.remember_step(done.before, done.moments.counts, continuing)
+        self.convergence.remember_step(done.before, done.moments.counts, continuing, rejected)
+        moves = self._squarem is not None and self._squarem.advance(
+            mixtures.active_restarts, done.before, mixtures.parameters, rejected
+        )
         if len(continuing) < len(report.bounds):
             mixtures.keep(continuing)
+        if continuing and (moves or rejected):
+            mixtures.start_from_next_points()
+            self.accuracy.look_ahead(self.accuracy.errors(mixtures).tolist())
         return Outcome.CONTINUES if continuing else Outcome.FINISHED
+
+    def _rejected(self, report: StepReport) -> list[int]:
+        """Places whose pass started from an extrapolated point that is not an improvement."""
+        restarts = self.mixtures.active_restarts
+        places = [place for place, restart in enumerate(restarts) if restart.is_extrapolated]
+        if not places:
+            return []
+        assert self._result is not None
+        unusable = find_unusable(self._result, self.settings)
+        # A bound that is NaN is not at least the last one either.
+        return [
+            place
+            for place in places
+            if place in unusable or not report.bounds[place] >= restarts[place].lower_bound
+        ]
+
+    def _go_back(self, rejected: Sequence[int], report: StepReport) -> StepReport:
+        """Let the pass have found the ends of the last plain steps at the rejected places."""
+        assert self._result is not None
+        restarts = [self.mixtures.active_restarts[place] for place in rejected]
+        centre, result = self._data.centre, self._result
+        kept = MixtureParameters.stack(
+            [restart.parameters.to(centre.device, centre.dtype) for restart in restarts]
+        )
+        index = torch.as_tensor(rejected, device=centre.device)
+        self._result = MStepResult(
+            result.parameters.replace_at(rejected, kept),
+            result.usable.index_fill(0, index, True),
+            result.empty.index_fill(0, index, False),
+        )
+        self.mixtures.update(self._result.parameters)
+        return report.with_flawless(rejected, [restart.lower_bound for restart in restarts])
 
     def _failures(self, report: StepReport, result: MStepResult) -> dict[int, ValueError]:
         """Errors by place; raised unless the fit continues without the restarts."""
@@ -234,11 +286,16 @@ class Fit:
     def begin_scoring(self) -> EStep | None:
         """Begin the pass that computes the likelihood under the final parameters."""
         restarts = self.mixtures.restarts
+        for restart in restarts:
+            # The scores are not those of a point that no pass has checked.
+            restart.cycle = None
         self.mixtures.activate([i for i, restart in enumerate(restarts) if restart.error is None])
         if self.is_finished:
             return None
         is_fast = self.accuracy.allows_fast_scores(self.mixtures)
-        return self._begin(exact=not is_fast, with_certainty=True)
+        return self._begin(
+            exact=not is_fast, with_certainty=True, tolerated=TOLERATED_ERROR_OF_PREDICTIONS
+        )
 
     def score(self, moments: Moments) -> Tensor:
         """Return the means of log p(x), then of log max_k r_k, as one vector ``[2 R]``."""
@@ -275,6 +332,7 @@ class Fit:
             "covariance_type": self.settings.covariance_type,
             "regularization": self.settings.regularization.amount,
             "seed": self.settings.start.seed,
+            "acceleration": self.settings.loop.acceleration,
             "estimation": self._estimation.facts(),
             "needs_exact": self.accuracy.needs_exact,
             "restarts": [restart.to_plain() for restart in self.mixtures.restarts],

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.device import arithmetic_dtype
+from sklearn_torch_gmm.core.device import arithmetic_dtype, moved
 from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
+from sklearn_torch_gmm.core.gap_pass import GapPass, Splits
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.workspace import Workspace
 from sklearn_torch_gmm.em.fit import Fit, Outcome
@@ -56,7 +58,7 @@ class Iterations:
     ) -> None:
         dtype = arithmetic_dtype(device, settings[0].loop.trainer_params.get("precision"))
         self._data = KnownData(
-            starts.centre.to(device, dtype), starts.max_deviations.to(device, dtype)
+            moved(starts.centre, device, dtype), moved(starts.max_deviations, device, dtype)
         )
         self._workspace = Workspace(dtype, device)
         components = Counter[str]()
@@ -66,11 +68,12 @@ class Iterations:
             Fit(restarts, own, self._data, self._workspace, components[own.covariance_type])
             for restarts, own in zip(starts.restarts, settings, strict=True)
         ]
+        self._splits = Splits() if settings[0].loop.missing else None
         self._needs_scores = scores
         self._is_scoring = False
         self._begin_time = 0.0
         self._in_pass: list[tuple[Fit, EStep]] = []
-        self._passes: list[EStep | FastPass] = []
+        self._passes: Sequence[EStep | FastPass | GapPass] = []
 
     @property
     def latest_bound(self) -> float:
@@ -98,7 +101,11 @@ class Iterations:
         else:
             begun = [(fit, fit.begin_scoring()) for fit in self.fits if self._needs_scores]
             self._in_pass = [(fit, step) for fit, step in begun if step is not None]
-        self._passes = _share([step for _, step in self._in_pass], resident_rows)
+        steps = [step for _, step in self._in_pass]
+        self._passes = _share(steps, resident_rows)
+        if self._splits is not None:
+            is_resident = resident_rows is not None
+            self._passes = [GapPass(steps, self._passes, self._splits, is_resident=is_resident)]
 
     def add(
         self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None
@@ -164,18 +171,17 @@ class Iterations:
         ]
         together = torch.cat(packed)
         over_processes(together, "sum")
-        if any(are_fast) and not self._data.knows_all:
+        if not self._data.knows_all:
             over_processes(self._data.max_deviations, "max")
         parts = together.split([len(part) for part in packed])
         return [moments.unpack(part) for moments, part in zip(sums, parts, strict=True)]
 
     def _learn(self, sums: list[Moments]) -> None:
-        """Keep the facts about the data that a fast pass has collected."""
+        """Keep the facts about the data that the pass has collected."""
+        self._data.knows_all = True
         for moments, (_, step) in zip(sums, self._in_pass, strict=True):
-            if isinstance(step, FastEStep):
-                self._data.knows_all = True
-                if moments.scatter is not None:
-                    self._data.scatter = moments.scatter
+            if isinstance(step, FastEStep) and moments.scatter is not None:
+                self._data.scatter = moments.scatter
 
     def _share_time(self) -> None:
         """Charge each fit in the pass with its share of the time."""
@@ -197,6 +203,8 @@ class Iterations:
     def release(self) -> None:
         """Free the memory of the passes; no rows can be added afterwards."""
         self._in_pass, self._passes = [], []
+        if self._splits is not None:
+            self._splits.release()
         self._workspace.release()
 
     def state(self) -> dict[str, Any]:
@@ -235,6 +243,8 @@ def _share(steps: Sequence[EStep], resident_rows: int | None) -> list[EStep | Fa
         if isinstance(step, FastEStep):
             by_structure.setdefault(step.structure.name, []).append(step)
         else:
+            if isinstance(step, ExactEStep):
+                step.resident_rows = resident_rows
             passes.append(step)
     fast = (FastPass(alike, resident_rows=resident_rows) for alike in by_structure.values())
     return [*passes, *fast]

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from itertools import islice
@@ -88,14 +88,18 @@ def kmeans_plusplus_indices(
     return np.asarray(indices)
 
 
+def _blas_threads_for(data: StartingRows, num_components: int) -> AbstractContextManager[None]:
+    # K-means++ considers this many rows for each mean that it picks; K-means itself takes one
+    # thread of BLAS.
+    candidates = 2 + int(math.log(num_components))
+    is_large = data.rows.size * candidates > LARGEST_OF_ONE_BLAS_THREAD
+    return one_blas_thread() if is_large else nullcontext()
+
+
 @contextmanager
 def _threads_for(data: StartingRows, num_components: int) -> Iterator[None]:
     with ExitStack() as limits:
-        # K-means++ considers this many rows for each mean that it picks; K-means itself takes one
-        # thread of BLAS.
-        candidates = 2 + int(math.log(num_components))
-        if data.rows.size * candidates > LARGEST_OF_ONE_BLAS_THREAD:
-            limits.enter_context(one_blas_thread())
+        limits.enter_context(_blas_threads_for(data, num_components))
         # In a fork, K-means would wait for threads that have run K-means in its parent.
         if data.rows.size * num_components <= LARGEST_OF_ONE_THREAD or is_in_fork():
             limits.enter_context(one_openmp_thread())
@@ -114,8 +118,10 @@ def kmeans_side_by_side(
     bytes_per_row = data.rows.itemsize * (data.rows.shape[1] + EXTRA_NUMBERS_PER_ROW)
     workers = min(cores, len(runs), BYTES_SIDE_BY_SIDE // (bytes_per_row * len(data.rows)))
     if workers < 2:
-        for num_components, random_state in runs:
-            yield kmeans(data, num_components, random_state)
+        # Set once, since it takes a thread of its own.
+        with _blas_threads_for(data, max(num_components for num_components, _ in runs)):
+            for num_components, random_state in runs:
+                yield kmeans(data, num_components, random_state)
         return
     data = data._replace(rows=squarable(data.rows))
     has_drawn: dict[int, Event] = {}

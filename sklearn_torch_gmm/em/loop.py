@@ -51,7 +51,8 @@ def run(job: Job) -> list[list[Restart]]:
                 if job.progress is not None:
                     job.progress.fits_done(iterations.finished_fits())
         except NonFiniteLikelihoodError as failure:
-            raise batches.nonfinite_error() or failure from None
+            missing = job.fits[0].loop.missing
+            raise batches.nonfinite_error(allow_missing=missing) or failure from None
         finally:
             iterations.release()
     return iterations.results()

@@ -51,11 +51,16 @@ class Mixtures:
         self._centre = centre
         self._has_natural = has_natural
 
+    @property
+    def active_restarts(self) -> list[Restart]:
+        """The R restarts that take part."""
+        return [self.restarts[position] for position in self.active]
+
     def activate(self, positions: Sequence[int]) -> None:
-        """Let these restarts take part, from their current parameters."""
+        """Let these restarts take part, each from its next point."""
         self.active = list(positions)
         if self.active:
-            found = [self.restarts[position].parameters for position in self.active]
+            found = [self.restarts[position].next_point for position in self.active]
             device, dtype = self._centre.device, self._centre.dtype
             self.update(MixtureParameters.stack([p.to(device, dtype) for p in found]))
 
@@ -83,7 +88,16 @@ class Mixtures:
         self.update(self.parameters.select(kept))
 
     def put_back(self) -> None:
-        """Return their parameters to the active restarts, as views."""
+        """Return their parameters to the active restarts, as views.
+
+        A restart whose next pass starts from an extrapolated point has its parameters already.
+        """
         if self.active:
             for index, own in zip(self.active, self.parameters.split(), strict=True):
-                self.restarts[index].parameters = own
+                if not self.restarts[index].is_extrapolated:
+                    self.restarts[index].parameters = own
+
+    def start_from_next_points(self) -> None:
+        """Let the next pass of the active restarts start where their acceleration wants it to."""
+        self.put_back()
+        self.activate(self.active)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from sklearn_torch_gmm.core.device import arithmetic_dtype, as_if_alone
+from sklearn_torch_gmm.core.device import arithmetic_dtype, as_if_alone, read_together, sendable
 from sklearn_torch_gmm.core.fixed import on_device
+from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.stepwise import stepwise_update
 from sklearn_torch_gmm.em.failures import check_usable
@@ -46,16 +47,20 @@ def update_mixture(
     result, log_likelihood = stepwise_update(
         parameters.to(device, dtype),
         rows.rows,
-        None if rows.weights is None else as_tensor(rows.weights).to(device),
+        None if rows.weights is None else sendable(as_tensor(rows.weights), device).to(device),
         step_size,
         settings.structure,
         settings.regularization.amount,
         on_device(settings.fixed, device),
+        missing=settings.loop.missing,
     )
+    found = [log_likelihood, result.usable, result.empty, *result.parameters.tensors()]
+    log_likelihood, usable, empty, *values = read_together(found)
+    result = MStepResult(MixtureParameters(*values), usable, empty)
     lower_bound = log_likelihood.item()
     if not math.isfinite(lower_bound):
         msg = f"The mean log-likelihood of the batch is {lower_bound}: scale the data."
         raise NonFiniteLikelihoodError(msg)
     check_usable(result, settings)
-    empty = result.empty[0].nonzero().flatten().tolist()
-    return FitResult(result.parameters.to("cpu"), [lower_bound], converged=False, empty=empty)
+    components = empty[0].nonzero().flatten().tolist()
+    return FitResult(result.parameters, [lower_bound], converged=False, empty=components)

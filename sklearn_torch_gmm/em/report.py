@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,15 @@ class StepReport(NamedTuple):
     """1 where all covariances are positive definite."""
     fewest: Sequence[float]
     """Weight of the component that has the least, in rows."""
+
+    def with_flawless(self, places: Sequence[int], bounds: Sequence[float]) -> StepReport:
+        """Return the report with flawless steps at these places of the R, and their bounds."""
+        columns = [list(numbers) for numbers in self]
+        for place, bound in zip(places, bounds, strict=True):
+            # In the order of the fields.
+            for column, number in zip(columns, (bound, 0.0, 0.0, 1.0, math.inf), strict=True):
+                column[place] = number
+        return StepReport(*columns)
 
     @classmethod
     def unpack(cls, numbers: Sequence[float]) -> StepReport:

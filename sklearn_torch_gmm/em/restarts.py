@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from sklearn_torch_gmm.core.device import device_for
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.em.cycle import Cycle
 from sklearn_torch_gmm.em.failures import (
     check_number_of_rows,
     error_from_plain,
@@ -22,6 +24,7 @@ from sklearn_torch_gmm.em.failures import (
     find_unusable,
 )
 from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.em.start_gaps import fill_gaps
 from sklearn_torch_gmm.em.strategies import sample_of, shared_starts
 from sklearn_torch_gmm.rows.source import RowSource
 
@@ -31,9 +34,10 @@ class Restart:
     """One run of EM from one start."""
 
     parameters: MixtureParameters
-    """One mixture, ``[1, ...]``, after the last M-step."""
+    """One mixture, ``[1, ...]``, after the last M-step from a point that was not rejected."""
     lower_bounds: list[float] = field(default_factory=list)
-    """The bound at each iteration, in nats: for EM, the mean log-likelihood before the M-step."""
+    """The bound at each iteration, in nats: for EM, the mean log-likelihood before the M-step. A
+    pass from an extrapolated point that is rejected repeats the last one."""
     converged: bool = False
     empty: set[int] = field(default_factory=set)
     """Components that lost all their rows."""
@@ -48,11 +52,25 @@ class Restart:
     """Mean of log max_k r_k in the same way."""
     seconds: float = 0.0
     """Its share of the time that the starts and the passes over the data took."""
+    cycle: Cycle | None = None
+    """Where the acceleration stands, if there is one and a pass is done."""
 
     @property
     def lower_bound(self) -> float:
         """The last bound; minus infinity before the first iteration."""
         return self.lower_bounds[-1] if self.lower_bounds else -math.inf
+
+    @property
+    def is_extrapolated(self) -> bool:
+        """Whether the next pass starts from another point than the parameters, and checks it."""
+        return self.cycle is not None and self.cycle.extrapolated is not None
+
+    @property
+    def next_point(self) -> MixtureParameters:
+        """Parameters that the next pass starts from."""
+        if self.cycle is not None and self.cycle.extrapolated is not None:
+            return self.cycle.extrapolated
+        return self.parameters
 
     def to_plain(self) -> dict[str, Any]:
         """Return tensors and plain values, as a checkpoint can hold them."""
@@ -61,6 +79,7 @@ class Restart:
             "parameters": self.parameters.tensors(),
             "empty": sorted(self.empty),
             "error": error_to_plain(self.error),
+            "cycle": None if self.cycle is None else self.cycle.to_plain(),
         }
 
     @classmethod
@@ -70,6 +89,7 @@ class Restart:
             "parameters": settings.estimation.parameters_type(*plain["parameters"]),
             "empty": set(plain["empty"]),
             "error": error_from_plain(plain["error"]),
+            "cycle": None if plain["cycle"] is None else Cycle.from_plain(plain["cycle"]),
         }
         return cls(**{**plain, **converted})
 
@@ -108,7 +128,13 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
         without the start.
     """
     components = max(settings.num_components for settings in fits)
-    data = rows.starting_rows(components, fits[0].random_state)
+    data = rows.starting_rows(
+        components,
+        fits[0].random_state,
+        always_samples=fits[0].start.always_samples or _computes_elsewhere(fits[0]),
+    )
+    if fits[0].loop.missing:
+        data = fill_gaps(data)
     # The length of a stream is not known earlier.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)
     fits = [
@@ -116,11 +142,11 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
         for fit in fits
     ]
     sample = sample_of(data)
-    centre = sample.middle()
+    centre = sample.middle
     restarts: list[list[Restart]] = [[] for _ in fits]
     draws = list(_draws(fits))
     begin = perf_counter()
-    with closing(shared_starts(data, [alike for _, alike in draws])) as starts:
+    with closing(shared_starts(data, sample, [alike for _, alike in draws])) as starts:
         for (positions, alike), found in zip(draws, starts, strict=True):
             for position, restart in zip(positions, _restarts(found, alike), strict=True):
                 restarts[position].append(restart)
@@ -132,6 +158,13 @@ def find_starts(rows: RowSource, fits: Sequence[FitSettings]) -> Starts:
     raise_if_all_failed(restarts)
     max_deviations = (sample.evenly_spaced() - centre).abs().amax(0)
     return Starts(restarts, centre, max_deviations)
+
+
+def _computes_elsewhere(settings: FitSettings) -> bool:
+    """Whether a start from all rows would keep an accelerator waiting for the CPU."""
+    # Labels and responsibilities are those of all rows.
+    is_drawn = isinstance(settings.start.strategy, str)
+    return is_drawn and device_for(settings.loop.trainer_params).type != "cpu"
 
 
 def _draws(fits: Sequence[FitSettings]) -> Iterator[tuple[list[int], list[FitSettings]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from sklearn_torch_gmm.rows.checks import FloatArray
 StartFunction = Callable[[npt.NDArray[Any], int, np.random.RandomState], npt.ArrayLike]
 """``f(X, num_components, random_state)`` returns means ``[K, D]`` or labels ``[N]``, −1 for unknown
 ones."""
+
+Acceleration = Literal["squarem"]
+"""A scheme that extrapolates the steps of EM: see :mod:`~sklearn_torch_gmm.em.acceleration`."""
 
 
 class Progress(Protocol):
@@ -57,6 +60,8 @@ class StartSettings:
     """``[K, D]``"""
     precisions: FloatArray | None = None
     """In the shape of the covariances."""
+    always_samples: bool = False
+    """Whether a random sample of many rows is the basis also where all are in host memory."""
     seed: int | None = None
     """The integer that the random state was made from, if it was."""
     previous: MixtureParameters | None = None
@@ -92,9 +97,22 @@ class LoopSettings:
     """Workers of the loader for a ``Dataset``."""
     trainer_params: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of ``pytorch_lightning.Trainer``."""
+    acceleration: Acceleration | None = None
+    """None: each pass starts from the parameters that the last one has found."""
+    missing: bool = False
+    """Whether NaN marks a value that was not observed; otherwise there is none."""
 
     def __post_init__(self) -> None:
         _make_ints(self, "max_iter", "batch_size", "num_workers")
+
+    @property
+    def smallest_change(self) -> float:
+        """A step that changes the mean log-likelihood by less has converged, in nats.
+
+        With extrapolation it is a tenth of the tolerance: an extrapolated point leaves the slow
+        directions behind, so that a step from it is small although the limit is not yet near.
+        """
+        return self.tolerance if self.acceleration is None else 0.1 * self.tolerance
 
     @property
     def min_iter(self) -> int:

@@ -116,7 +116,7 @@ def nearest_known(data: StartingRows, labels: npt.NDArray[np.int64], num_compone
 
 
 def shared_starts(
-    data: StartingRows, draws: Sequence[Sequence[FitSettings]]
+    data: StartingRows, sample: Sample, draws: Sequence[Sequence[FitSettings]]
 ) -> Generator[list[MStepResult] | ValueError]:
     """Start after start, each for fits that differ only in their covariances.
 
@@ -139,17 +139,17 @@ def shared_starts(
         runs = [(alike[0].num_components, alike[0].random_state) for alike in draws]
         with closing(kmeans_side_by_side(data, runs)) as found:
             for labels, alike in zip(found, draws, strict=True):
-                yield _estimate(labels, data, alike)
+                yield _estimate(labels, sample, alike)
     else:
         for alike in draws:
-            yield _assigned_start(data, alike)
+            yield _assigned_start(data, sample, alike)
 
 
 def _assigned_start(
-    data: StartingRows, alike: Sequence[FitSettings]
+    data: StartingRows, sample: Sample, alike: Sequence[FitSettings]
 ) -> list[MStepResult] | ValueError:
     try:
-        return _estimate(_assign(data, alike[0]), data, alike)
+        return _estimate(_assign(data, alike[0]), sample, alike)
     except ValueError as failure:
         if alike[0].goes_on_without:
             return failure
@@ -165,14 +165,15 @@ def _is_kmeans(settings: FitSettings) -> bool:
 
 @torch.inference_mode()
 def _estimate(
-    assignment: Assignment, data: StartingRows, alike: Sequence[FitSettings]
+    assignment: Assignment, sample: Sample, alike: Sequence[FitSettings]
 ) -> list[MStepResult]:
     """Parameters of each fit from one assignment of the rows."""
-    sample, results = sample_of(data), []
-    for fit in alike:
-        num_moments = 1 + fit.structure.num_moments(sample.rows.shape[1])
-        with threads_for_iteration(sample.rows.shape[0] * fit.num_components * num_moments):
-            result = assignment.estimate(sample, fit)
+    num_rows, num_features = sample.rows.shape
+    num_moments = max(1 + fit.structure.num_moments(num_features) for fit in alike)
+    with threads_for_iteration(num_rows * alike[0].num_components * num_moments):
+        found = assignment.estimate_all(sample, alike)
+    results = []
+    for fit, result in zip(alike, found, strict=True):
         given = _with_given_parts(result.parameters, fit)
         has_precisions = fit.start.precisions is not None
         usable = torch.ones_like(result.usable) if has_precisions else result.usable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,20 @@ from sklearn_torch_gmm._private_parts import InvalidParameterError
 FLOAT_TYPES = [np.float64, np.float32]
 
 FloatArray = npt.NDArray[np.floating[Any]]
+
+_FLOATS = tuple(map(np.dtype, FLOAT_TYPES))
+
+
+def needs_no_check(values: Any) -> bool:
+    """Whether ``check_array`` would return an array of at least one dimension as it is.
+
+    It takes 50 to 150 µs for the smallest array, as long as an iteration of EM; this takes 5.
+    """
+    if type(values) is not np.ndarray or values.dtype not in _FLOATS or values.ndim == 0:
+        return False
+    # The sum is not finite if any value is not; it may overflow, which is left to `check_array`.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.size > 0 and bool(np.isfinite(values.sum()))
 
 
 def check_floats(values: Any, name: str, **options: Any) -> FloatArray:
@@ -30,6 +44,8 @@ def check_floats(values: Any, name: str, **options: Any) -> FloatArray:
     if isinstance(values, Tensor):
         # With scikit-learn's `array_api_dispatch`, `check_array` would return a tensor.
         values = values.detach().cpu().numpy()
+    if needs_no_check(values) and (values.ndim <= 2 or options.get("allow_nd")):
+        return cast(FloatArray, values)
     options = {"dtype": FLOAT_TYPES, "ensure_2d": False, "input_name": name, **options}
     try:
         checked: FloatArray = check_array(values, **options)

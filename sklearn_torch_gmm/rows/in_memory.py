@@ -28,7 +28,7 @@ from sklearn_torch_gmm.rows.source import (
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 MAPPED_BYTES = 2**28
-"""Size up to which starts are computed from all rows of a mapped file, as if it were in memory.
+"""Size up to which a mapped file counts as host memory when starts are computed.
 
 Initialization reads the file once; twice the size would double the time and the memory for it.
 """
@@ -57,6 +57,14 @@ class ArrayRows(RowSource):
         self.weights = weights
         self.labels = labels
         self.num_rows, self.num_features = self.rows.shape
+        self._moved: tuple[Tensor, ...] = ()
+
+    def rows_on(self, device: torch.device) -> Tensor:
+        """The rows, from the device if a pass has moved all of them to it."""
+        return self._moved[0] if self._moved and self._moved[0].device == device else self.rows
+
+    def release(self) -> None:
+        self._moved = ()
 
     @property
     def is_in_memory(self) -> bool:
@@ -72,10 +80,15 @@ class ArrayRows(RowSource):
         share = shard.rows(self.num_rows)
         tensors = [values[share.start : share.stop] for values in self._values()]
         if device.type == "cuda" and self.rows.device.type == "cpu":
+            if shard == WHOLE and self._moved and self._moved[0].device == device:
+                return SlicedBatches(*self._moved, batch_size=batch_size)
             row_bytes = self.num_features * self.rows.itemsize
             size = rows_a_batch(len(share), row_bytes, _free_bytes(device))
             if size is None:
-                return SlicedBatches(*(t.to(device) for t in tensors), batch_size=batch_size)
+                moved = tuple(t.to(device) for t in tensors)
+                if shard == WHOLE:
+                    self._moved = moved
+                return SlicedBatches(*moved, batch_size=batch_size)
             if batch_size is None:
                 _logger.info(
                     "%d rows take more than half of the device's free memory: they are sent in "
@@ -100,11 +113,15 @@ class ArrayRows(RowSource):
             yield as_tensor(self.labels)
 
     def starting_rows(
-        self, num_components: int, random_state: np.random.RandomState
+        self,
+        num_components: int,
+        random_state: np.random.RandomState,
+        *,
+        always_samples: bool = False,
     ) -> StartingRows:
         rows, weights, labels = self.rows, self.weights, self.labels
         is_large_file = self.file is not None and rows.nbytes > MAPPED_BYTES
-        if rows.device.type != "cpu" or is_large_file:
+        if always_samples or rows.device.type != "cpu" or is_large_file:
             chosen = sample_indices(self.num_rows, num_components, random_state)
             if chosen is not None:
                 if labels is not None:
@@ -116,7 +133,7 @@ class ArrayRows(RowSource):
 
     def __getstate__(self) -> dict[str, Any]:
         """Send the name of a mapped file to another process, not its content."""
-        state = dict(self.__dict__)
+        state = {**self.__dict__, "_moved": ()}
         if self.file is not None:
             del state["rows"]
         return state

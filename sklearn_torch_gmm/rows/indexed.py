@@ -67,13 +67,18 @@ class DatasetRows(RowSource):
         return _SizedBatches(loader_of_batches(parts, num_workers, device))
 
     def starting_rows(
-        self, num_components: int, random_state: np.random.RandomState
+        self,
+        num_components: int,
+        random_state: np.random.RandomState,
+        *,
+        always_samples: bool = False,
     ) -> StartingRows:
         chosen = sample_indices(self.num_rows, num_components, random_state)
         indices = range(self.num_rows) if chosen is None else chosen.tolist()
         parts = _IndexedBatches(self, indices, self._rows_per_batch(None))
         batches = LoadedBatches(loader_of_batches(parts, 0, CPU))
-        rows, *weights = (torch.cat(tensors) for tensors in zip(*batches.finite(), strict=True))
+        finite = batches.finite(allow_missing=self.allow_missing)
+        rows, *weights = (torch.cat(tensors) for tensors in zip(*finite, strict=True))
         return StartingRows(rows.numpy(), *(w.numpy() for w in weights))
 
 
@@ -175,14 +180,18 @@ class StoreRows(RowSource):
         return batches if self.weights is None else WeightedBatches(batches, keep_all=self.keep_all)
 
     def starting_rows(
-        self, num_components: int, random_state: np.random.RandomState
+        self,
+        num_components: int,
+        random_state: np.random.RandomState,
+        *,
+        always_samples: bool = False,
     ) -> StartingRows:
         candidates = np.arange(self.num_rows)
         if self.weights is not None and not self.keep_all:
             candidates = np.flatnonzero(self.weights)
         sample = sample_indices(len(candidates), num_components, random_state)
         if sample is None:
-            batches = self.batches(None).finite()
+            batches = self.batches(None).finite(allow_missing=self.allow_missing)
             rows, *others = (torch.cat(part).numpy() for part in zip(*batches, strict=True))
             return StartingRows(rows, relative_weights(others[0]) if others else None)
         chosen = candidates[sample]

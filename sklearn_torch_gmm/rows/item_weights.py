@@ -105,9 +105,9 @@ class WeightedBatches(Batches):
     def __iter__(self) -> Iterator[Batch]:
         return map(self._weigh, self._batches)
 
-    def finite(self) -> Iterator[Batch]:
+    def finite(self, *, allow_missing: bool = False) -> Iterator[Batch]:
         """The batches, checked before rows of weight zero are dropped."""
-        return map(self._weigh, self._batches.finite())
+        return map(self._weigh, self._batches.finite(allow_missing=allow_missing))
 
     def close(self) -> None:
         self._batches.close()

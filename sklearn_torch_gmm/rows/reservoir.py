@@ -1,4 +1,4 @@
-"""A random sample of rows from a stream of unknown length."""
+"""A random sample of rows, also from a stream of unknown length."""
 
 from __future__ import annotations
 

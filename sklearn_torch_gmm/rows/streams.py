@@ -56,13 +56,17 @@ class _UnsizedRows(RowSource):
         return self.num_rows
 
     def starting_rows(
-        self, num_components: int, random_state: np.random.RandomState
+        self,
+        num_components: int,
+        random_state: np.random.RandomState,
+        *,
+        always_samples: bool = False,
     ) -> StartingRows:
         """Read all rows, and return a sample."""
         reservoir = Reservoir(sample_size(num_components), random_state)
         self.total_weight, total = None, 0.0
         with self.batches(None) as batches:
-            for batch in batches.finite():
+            for batch in batches.finite(allow_missing=self.allow_missing):
                 reservoir.add(*(values.cpu().numpy() for values in batch))
                 total += sum(weights.sum().item() for weights in batch[1:])
         self.num_rows = reservoir.seen

@@ -19,7 +19,7 @@ from sklearn_torch_gmm.rows.source import RowSource
 _SEAL = "sklearn_torch_gmm"
 """The key of a checkpoint that holds the checksum of all others."""
 
-_VERSION = 1
+_VERSION = 2
 """Of the state in a checkpoint: raised with each change after which an older one cannot be read."""
 
 
@@ -116,6 +116,7 @@ def _facts_of_fit(
         "covariances of shape": (tuple(covariances.shape[1:]), covariance_shape),
         regularization.name: (fit["regularization"], regularization.amount),
         "random_state": (fit["seed"], settings.start.seed),
+        "acceleration": (fit["acceleration"], settings.loop.acceleration),
         **{
             name: (fit["estimation"].get(name), value)
             for name, value in settings.estimation.facts().items()

@@ -6,6 +6,7 @@ Like :mod:`sklearn_torch_gmm.training.private_parts`, it uses private parts of L
 from __future__ import annotations
 
 import io
+import math
 import os
 import signal
 import sys
@@ -42,6 +43,9 @@ from sklearn_torch_gmm.training.process_state import variable_as_before
 
 PARENT_VARIABLE = "SKLEARN_TORCH_GMM_PARENT"
 """The variable by which a script that was started for a fit knows the process that started it."""
+
+SECONDS_FOR_A_CAUSE = 1.0
+"""Time by which the end of a process may be seen later than the error that it causes elsewhere."""
 
 SECONDS_BETWEEN_LOOKS = 0.5
 """Time between two looks whether a process has ended; its own children may hold its pipe open."""
@@ -162,20 +166,24 @@ def _end(processes: Sequence[BaseProcess], seconds: float) -> None:
 def _answers(processes: Sequence[BaseProcess], connections: Sequence[Connection]) -> dict[int, Any]:
     """Return the answer of each process, or raise the error that ended the fit."""
     answers: dict[int, Any] = {}
-    while len(answers) < len(processes):
+    errors: dict[int, str] = {}
+    deadline = math.inf
+    while len(answers) < len(processes) and time.monotonic() < deadline:
         waiting = [rank for rank in range(len(processes)) if rank not in answers]
         wait([connections[rank] for rank in waiting], SECONDS_BETWEEN_LOOKS)
-        errors = {}
         for rank in waiting:
             has_ended = processes[rank].exitcode is not None
             if connections[rank].poll() or has_ended:
-                errors[rank], answers[rank] = _receive(connections[rank])
+                error, answers[rank] = _receive(connections[rank])
+                if error is not None:
+                    errors[rank] = error
+                    deadline = min(deadline, time.monotonic() + SECONDS_FOR_A_CAUSE)
         # A process that has ended without a word explains the errors of the others.
-        for rank, error in sorted(errors.items(), key=lambda item: item[1] != ""):
+        for rank, error in errors.items():
             if error == "":
                 raise _ended(rank, processes[rank])
-            if error is not None:
-                raise _failed(rank, processes[rank], error)
+    for rank, error in errors.items():
+        raise _failed(rank, processes[rank], error)
     return answers
 
 

@@ -10,6 +10,7 @@ from sklearn_torch_gmm.training.checkpoints import check_file
 from sklearn_torch_gmm.training.launchers import starts_processes
 from sklearn_torch_gmm.training.module import EMModule
 from sklearn_torch_gmm.training.private_parts import find_checkpoint
+from sklearn_torch_gmm.training.process_state import current_gpu_as_before
 from sklearn_torch_gmm.training.trainer import make_trainer, run_trainer
 
 
@@ -20,6 +21,11 @@ def run(job: Job, ckpt_path: str | PathLike[str] | None = None) -> list[list[Res
     parameter, and ValueError if the checkpoint is of another mixture. A run with a checkpoint
     continues after its last iteration.
     """
+    with current_gpu_as_before():
+        return _run(job, ckpt_path)
+
+
+def _run(job: Job, ckpt_path: str | PathLike[str] | None) -> list[list[Restart]]:
     settings = job.fits[0].loop
     # The fits end the run themselves if a pass for the scores follows, since they may repeat
     # different iterations.

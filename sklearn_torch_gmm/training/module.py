@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from sklearn_torch_gmm.core.device import sendable
 from sklearn_torch_gmm.em.failures import error_from_plain, error_to_plain
 from sklearn_torch_gmm.em.fit import Outcome
 from sklearn_torch_gmm.em.iterations import Iterations
@@ -137,6 +138,13 @@ class EMModule(pl.LightningModule):
         if self.iterations.is_finished:
             self._stop()
 
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move rows, weights and labels, in a type that the device has."""
+        batch = tuple(sendable(values, device) for values in batch)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     @torch.inference_mode()
     def on_train_epoch_start(self) -> None:
         """Begin the E-step of an iteration."""
@@ -242,7 +250,7 @@ class EMModule(pl.LightningModule):
     def _nonfinite_error(self) -> ValueError | None:
         """Return, in every process, an error that names the row that is not finite, if any."""
         assert self._batches is not None
-        error = self._batches.nonfinite_error()
+        error = self._batches.nonfinite_error(allow_missing=self._job.fits[0].loop.missing)
         messages = [None if error is None else str(error)]
         if self.trainer.world_size > 1:
             if error is not None:

@@ -27,6 +27,21 @@ def variable_as_before(name: str) -> Iterator[None]:
 
 
 @contextmanager
+def current_gpu_as_before() -> Iterator[None]:
+    """Restore the current CUDA device, and the variable by which Lightning orders the devices.
+
+    A program that has not used CUDA yet has the first device as its current one.
+    """
+    before = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+    with variable_as_before("CUDA_DEVICE_ORDER"):
+        try:
+            yield
+        finally:
+            if torch.cuda.is_initialized() and torch.cuda.current_device() != before:
+                torch.cuda.set_device(before)
+
+
+@contextmanager
 def switches_as_before(trainer_params: Mapping[str, Any]) -> Iterator[None]:
     """Restore the switches of torch that a trainer with these parameters sets."""
     if SWITCHES.isdisjoint(trainer_params):

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -37,6 +39,11 @@ def test_automatic_accelerator_is_never_mps(without_cuda, monkeypatch):
         ({"accelerator": "cuda", "devices": [3]}, "cuda:3"),
         ({"accelerator": "cuda", "devices": [4]}, "cuda:0"),
         ({"accelerator": "cuda", "devices": []}, "cuda:0"),
+        ({"accelerator": "cuda", "devices": "3,"}, "cuda:3"),
+        ({"accelerator": "cuda", "devices": "2, 3"}, "cuda:2"),
+        ({"accelerator": "cuda", "devices": "3"}, "cuda:0"),
+        ({"accelerator": "cuda", "devices": "auto"}, "cuda:0"),
+        ({"accelerator": "cuda", "devices": "-1"}, "cuda:0"),
         ({"accelerator": "cpu", "devices": 4}, "cpu"),
         ({"accelerator": "mps"}, "mps:0"),
     ],
@@ -72,6 +79,25 @@ def test_cpu_computes_in_float64():
 )
 def test_gpus_compute_in_float64_where_it_is_fast(monkeypatch, capability, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert arithmetic_dtype(CUDA) == expected
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("gfx900", torch.float32),  # Vega 64
+        ("gfx906:sramecc+:xnack-", torch.float64),  # MI50
+        ("gfx90a:sramecc+:xnack-", torch.float64),  # MI250
+        ("gfx942:sramecc+:xnack-", torch.float64),  # MI300
+        ("gfx1030", torch.float32),  # RX 6800
+        ("gfx1100", torch.float32),  # RX 7900
+    ],
+)
+def test_gpus_of_amd_are_known_by_their_architecture(monkeypatch, architecture, expected):
+    """All that begin with gfx90 have the capability 9.0, which is that of an H100."""
+    properties = SimpleNamespace(gcnArchName=architecture)
+    monkeypatch.setattr(torch.version, "hip", "6.2")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     assert arithmetic_dtype(CUDA) == expected
 
 

@@ -199,6 +199,17 @@ def test_cancellation_of_one_component_by_hand():
 @pytest.mark.parametrize("spread", [1e1, 1e3, 1e5])
 def test_cancellation_of_a_scatter_is_the_size_of_the_observed_error(rng, spread, dtype):
     """Of two features that are equal but for a difference of width one."""
+    errors, estimates = zip(
+        *(scatter_error_and_estimate(rng, spread, dtype) for _ in range(10)), strict=True
+    )
+    # Errors of both signs add up by chance to less, but not in each of ten draws.
+    assert max(errors) <= ERROR_FACTOR * min(estimates)
+    assert max(estimates) <= MARGIN_OF_USE * max(errors)
+
+
+def scatter_error_and_estimate(
+    rng: np.random.Generator, spread: float, dtype: torch.dtype
+) -> tuple[float, float]:
     structure = get_structure("tied")
     x = spread * rng.standard_normal((1000, 1)) + rng.standard_normal((1000, 2)) / np.sqrt(2)
     covariances = tensor(np.cov(x.T)[None])
@@ -208,9 +219,7 @@ def test_cancellation_of_a_scatter_is_the_size_of_the_observed_error(rng, spread
     mean = structure.common_log_likelihood(factors, rows.T @ rows).item() / 1000
     whitened = rows.numpy().astype(np.longdouble) @ factors[0].numpy().astype(np.longdouble)
     error = abs(mean + (whitened**2).sum() / 2000)
-    estimate = cancellation_of_scatter(factors, rows.abs().amax(0)).item()
-    assert error <= ERROR_FACTOR * estimate
-    assert estimate <= MARGIN_OF_USE * error
+    return float(error), cancellation_of_scatter(factors, rows.abs().amax(0)).item()
 
 
 def test_cancellation_of_a_scatter_by_hand():

@@ -4,7 +4,7 @@ import torch
 from sklearn_torch_gmm.core.moments import Moments
 
 
-@pytest.fixture(params=["", "scatter", "certainty", "scatter and certainty"])
+@pytest.fixture(params=["", "scatter", "certainty", "scatter and certainty", "gaps and scatter"])
 def moments(request) -> Moments:
     """R = 2, K = 3, D = 2 and Q = 1."""
     return Moments(
@@ -12,6 +12,7 @@ def moments(request) -> Moments:
         log_likelihood=torch.tensor([-1.0, -2.0]),
         scatter=torch.arange(4.0).reshape(1, 2, 2) if "scatter" in request.param else None,
         certainty=torch.tensor([-5.0, -6.0]) if "certainty" in request.param else None,
+        gap_scatter=torch.arange(8.0).reshape(2, 2, 2) if "gaps" in request.param else None,
     )
 
 
@@ -34,7 +35,8 @@ def test_parts_are_views_that_accumulate_into_the_sums(moments):
 
 def test_packing_and_unpacking_changes_nothing(moments):
     packed = moments.pack(with_scatter=True)
-    others = [t.numel() for t in (moments.scatter, moments.certainty) if t is not None]
+    optional = (moments.scatter, moments.certainty, moments.gap_scatter)
+    others = [t.numel() for t in optional if t is not None]
     assert packed.shape == (24 + 2 + sum(others),)
     assert_same(moments.unpack(packed), moments)
 
@@ -51,7 +53,13 @@ def test_packed_moments_add_up_like_the_moments(moments):
 
 def test_a_scatter_that_is_left_out_stays_what_it_is(moments):
     packed = moments.pack(with_scatter=False)
-    twice = Moments(
-        2 * moments.sums, 2 * moments.log_likelihood, moments.scatter, doubled(moments.certainty)
-    )
+    twice = Moments(**{name: doubled(sums) for name, sums in vars(moments).items()})
+    twice.scatter = moments.scatter
     assert_same(moments.unpack(2 * packed), twice)
+
+
+def test_the_total_scatter_includes_rows_with_gaps(moments):
+    if moments.gap_scatter is None:
+        assert moments.total_scatter is moments.scatter
+    else:
+        torch.testing.assert_close(moments.total_scatter, moments.scatter + moments.gap_scatter)

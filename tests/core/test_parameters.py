@@ -45,6 +45,12 @@ def test_stacking_is_undone_by_selection():
     assert numbers_of(stacked.select([1])) == [5]
 
 
+def test_mixtures_are_replaced_at_their_positions():
+    before = numbered(1, 2, 3)
+    assert numbers_of(before.replace_at([2, 0], numbered(4, 5))) == [5, 2, 4]
+    assert numbers_of(before) == [1, 2, 3]
+
+
 def test_conversion_reaches_every_member():
     converted = numbered(1).to("cpu", torch.float64)
     assert {getattr(converted, name).dtype for name in NAMES} == {torch.float64}

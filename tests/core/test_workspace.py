@@ -1,4 +1,5 @@
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from sklearn_torch_gmm.core.workspace import (
     KEPT_BYTES,
     KEPT_FOR_ONE_PURPOSE,
     Workspace,
+    in_lanes,
     is_wide,
     subtract_transposed,
 )
@@ -268,3 +270,32 @@ def test_moments_are_written_out_where_that_is_cheaper(
     num_moments, num_differences, ratio, expected
 ):
     assert is_wide(num_moments, num_differences, ratio=ratio) is expected
+
+
+@pytest.mark.parametrize(
+    ("num_components", "length", "expected"),
+    [
+        (16, 1 + 560, 53),  # 5 tiles, and 264 wanted
+        (128, 128, 264),
+        (129, 128, 132),
+        (1024, 8385, 1),  # 8 · 66 tiles
+    ],
+)
+def test_lanes_give_each_multiprocessor_two_tiles(monkeypatch, num_components, length, expected):
+    properties = SimpleNamespace(multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    workspace = Workspace(torch.float64, torch.device("cuda"))
+    assert workspace.lanes_of_sums(num_components, length) == expected
+    assert Workspace(torch.float64, CPU, num_lanes=3).lanes_of_sums(num_components, length) == 3
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 127, 128, 1000, 100_000])
+def test_lanes_of_a_multiple_of_rows_share_all_rows(num_rows):
+    chunks = list(in_lanes(num_rows, 30_000, 53, 300, 128))
+    assert sum(place.stop - place.start for place, _ in chunks) == num_rows
+    for place, lanes in chunks:
+        rows = place.stop - place.start
+        assert rows % lanes == 0
+        assert lanes == 1 or rows // lanes % 128 == 0
+    # The remainder is one chunk of its own.
+    assert len(chunks) <= num_rows // 30_000 + 3

@@ -24,7 +24,7 @@ def X():
 
 def start_with(X, settings):
     """What the next start of a single fit leads to."""
-    ((result,),) = shared_starts(StartingRows(X), [[settings]])
+    ((result,),) = shared_starts(StartingRows(X), sample_of(StartingRows(X)), [[settings]])
     return result
 
 
@@ -205,5 +205,5 @@ def test_starts_far_from_the_origin_keep_their_digits(X):
 def test_the_middle_is_the_mean_of_evenly_spaced_rows():
     rows = np.arange(10.0)[:, None]
     sample = sample_of(StartingRows(rows))
-    assert sample.middle().tolist() == [4.5]
+    assert sample.middle.tolist() == [4.5]
     assert sample.evenly_spaced(at_most=5).flatten().tolist() == [0, 2, 4, 6, 8]

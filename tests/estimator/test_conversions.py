@@ -89,10 +89,11 @@ def test_the_drop_in_face_hands_all_parameters_on(X):
     }  # fmt: skip
     assert DropIn.from_sklearn(Theirs(**params).fit(X)).get_params() == {
         **params, "batch_size": None, "num_workers": 0, "trainer_params": None, "fixed": (),
+        "acceleration": None,
+        "missing": "error",
     }  # fmt: skip
-    assert (
-        DropIn(**params, batch_size=50, fixed=("means",)).fit(X).to_sklearn().get_params() == params
-    )
+    ours = DropIn(**params, batch_size=50, fixed=("means",), acceleration="squarem")
+    assert ours.fit(X).to_sklearn().get_params() == params
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
-from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
+from sklearn_torch_gmm.core.fast_step import MOST_COMPONENTS, FastEStep, FastPass
 from sklearn_torch_gmm.core.m_step import m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
@@ -165,6 +165,14 @@ def test_a_chunk_is_all_rows_as_long_as_they_fit(covariance_type):
     mixtures, length = 1024, 1 + structure.num_moments(128)
     expected = 256 * 2**20 // (8 * (length + 2 * mixtures))
     assert FastPass([step]).rows_per_chunk == expected
+
+
+def test_an_accelerator_takes_thousands_of_components_at_once():
+    structure = STRUCTURES["diag"]
+    many = {"restarts": 40, "components": 100}
+    assert operations_of_chunk(structure, **many).counts["bmm"] == 1
+    on_cpu = operations_of_chunk(structure, device=CPU, **many)
+    assert on_cpu.counts["bmm"] == 40 / (MOST_COMPONENTS // 100)
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)

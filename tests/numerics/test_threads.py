@@ -6,6 +6,8 @@ from threading import Barrier
 import numpy as np
 import pytest
 
+from sklearn_torch_gmm.core.inference import Inference
+from sklearn_torch_gmm.em.threads import libraries
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 from tests.faces import FACES, TYPES, make
 from tests.training.test_quiet import global_state
@@ -96,3 +98,28 @@ def test_a_fit_that_fails_does_not_disturb_the_others(X):
     for means in results[1::2]:
         np.testing.assert_array_equal(means, good.means_)
     assert global_state() == before
+
+
+def most_threads(quantity, mixture, X, monkeypatch):
+    """The largest number of OpenMP threads, in any library, while the rows are evaluated."""
+    found = []
+    evaluate = getattr(Inference, quantity)
+
+    def watched(self, rows):
+        found.append(max(one.get_num_threads() for one in libraries("openmp").lib_controllers))
+        return evaluate(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inference, quantity, watched)
+        (mixture.predict if quantity == "labels" else mixture.score)(X)
+    return max(found)
+
+
+@pytest.mark.parametrize("quantity", ["labels", "log_densities"])
+def test_few_rows_are_not_shared_out(quantity, X, monkeypatch):
+    """torch would divide the maxima of three numbers among threads, and wait for a busy core."""
+    mixture = DropIn(2, random_state=0).fit(X)
+    with libraries("openmp").limit(limits=2):
+        assert most_threads(quantity, mixture, X, monkeypatch) == 1
+        assert most_threads(quantity, mixture, np.tile(X, (100, 1)), monkeypatch) == 2
+        assert max(one.get_num_threads() for one in libraries("openmp").lib_controllers) == 2

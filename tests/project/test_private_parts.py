@@ -35,6 +35,33 @@ def test_constraints_are_checked_by_scikit_learn():
         private.validate_parameters(Estimator(kind="three"))
 
 
+def test_plain_values_that_have_passed_are_not_checked_again(monkeypatch):
+    calls = []
+    check = Estimator._validate_params
+
+    def counting(self):
+        calls.append(self.share)
+        check(self)
+
+    monkeypatch.setattr(Estimator, "_validate_params", counting)
+    monkeypatch.setattr(private, "_passed", set())
+    monkeypatch.setattr(private, "MOST_PASSED", 2)
+    for share in (0.25, 0.25, 0, False, 0.25):
+        private.validate_parameters(Estimator(share))
+    # A value of another type is another value.
+    assert calls == [0.25, 0, False, 0.25]
+    for _ in range(2):
+        with pytest.raises(private.InvalidParameterError):
+            private.validate_parameters(Estimator(2.0))
+    assert calls[4:] == [2.0, 2.0]
+    # What may change is checked each time.
+    calls.clear()
+    for _ in range(2):
+        with pytest.raises(private.InvalidParameterError):
+            private.validate_parameters(Estimator(kind=["one"]))
+    assert len(calls) == 2
+
+
 def test_a_step_is_fitted_by_scikit_learns_own_method(monkeypatch):
     """Otherwise a tool that wraps `fit` would record the step as a model."""
     calls = []

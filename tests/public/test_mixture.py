@@ -66,6 +66,8 @@ def test_the_parameters_are_those_of_scikit_learn_and_some_more():
         "num_workers": 0,
         "trainer_params": None,
         "fixed": (),
+        "acceleration": None,
+        "missing": "error",
     }
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in ours_alone)
 

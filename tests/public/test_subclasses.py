@@ -105,6 +105,7 @@ def test_the_issue_of_equal_weights():
         ({"num_workers": 1}, {}, "num_workers"),
         ({"trainer_params": {"devices": 1}}, {}, "trainer_params"),
         ({"fixed": ("means",)}, {}, "fixed"),
+        ({"acceleration": "squarem"}, {}, "acceleration"),
         ({"init_params": np.arange(150) % 2}, {}, "an init_params that is not a name"),
     ],
 )

@@ -119,6 +119,10 @@ def test_a_large_dataset_is_started_from_a_random_sample():
     np.testing.assert_array_equal(sample, again)
 
 
-def test_an_array_in_host_memory_is_started_from_all_rows():
-    X = np.zeros((SAMPLE_ROWS + 10, 1))
-    assert ArrayRows(X).starting_rows(2, np.random.RandomState(0)).rows.shape == X.shape
+def test_an_array_in_host_memory_is_sampled_only_if_asked():
+    rows = ArrayRows(np.arange(SAMPLE_ROWS + 10.0)[:, None])
+    state = np.random.RandomState(0)
+    assert rows.starting_rows(2, state).rows.shape == (SAMPLE_ROWS + 10, 1)
+    assert state.random_sample() == np.random.RandomState(0).random_sample()
+    sample = rows.starting_rows(2, np.random.RandomState(0), always_samples=True).rows
+    assert sample.shape == (SAMPLE_ROWS, 1)

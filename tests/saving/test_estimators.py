@@ -110,6 +110,8 @@ class TestRoundTrip:
             "num_workers": 2,
             "random_state": 3,
             "fixed": ("weights", "means"),
+            "acceleration": "squarem",
+            "missing": "em",
             "trainer_params": {"accelerator": "cpu", "devices": 1, "limit": (None, 0.5, True)},
         }
         theirs = {

@@ -118,6 +118,33 @@ def test_more_iterations_than_the_first_run_was_allowed(X, tmp_path):
     assert_same_fit(resumed, mixture(**options).fit(X))
 
 
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_extrapolation_goes_on_in_the_middle_of_a_cycle(X, tmp_path, covariance_type):
+    options = {
+        "covariance_type": covariance_type, "random_state": 0, "n_init": 2, "max_iter": 16,
+        "acceleration": "squarem",
+    }  # fmt: skip
+    whole = mixture(**options, trainer_params=checkpointing(tmp_path)).fit(X)
+    assert_same_fit(mixture(**options).fit(X), whole)
+    kinds = set()
+    for epoch in range(5, 15):
+        last = tmp_path / f"epoch={epoch}.ckpt"
+        state = torch.load(last, weights_only=True)["state_dict"]["_extra_state"]
+        cycles = [restart["cycle"] for restart in state["iterations"]["fits"][0]["restarts"]]
+        kinds |= {(c["origin"] is None, c["extrapolated"] is None) for c in cycles}
+        assert_same_fit(mixture(**options).fit(X, ckpt_path=last), whole)
+    # In both phases of a cycle.
+    assert {(False, True), (True, False)} <= kinds
+
+
+@pytest.mark.parametrize("first", [6, 7, 8])
+def test_more_iterations_with_extrapolation(X, tmp_path, first):
+    options = {"random_state": 0, "acceleration": "squarem"}
+    mixture(**options, max_iter=first, trainer_params=checkpointing(tmp_path)).fit(X)
+    resumed = mixture(**options, max_iter=15).fit(X, ckpt_path=tmp_path / f"epoch={first - 1}.ckpt")
+    assert_same_fit(resumed, mixture(**options, max_iter=15).fit(X))
+
+
 def test_more_iterations_of_few_components_with_many_features(tmp_path):
     # Their iterations work with differences to the means, whatever the bound on the error.
     X = np.random.default_rng(0).normal(size=(211, 50))
@@ -140,6 +167,7 @@ def test_a_checkpoint_holds_plain_values_alone(X, tmp_path):
         ({"covariance_type": "diag"}, "holds covariances of type full, but this fit has .* diag"),
         ({"reg_covar": 1e-3}, "holds reg_covar 1e-06, but this fit has reg_covar 0.001"),
         ({"fixed": ("weights",)}, r"holds fixed parts \[\], but this fit has .* \['weights'\]"),
+        ({"acceleration": "squarem"}, "holds acceleration None, but this fit has .* squarem"),
         ({"random_state": 1}, "holds random_state 0, but this fit has random_state 1"),
         ({"random_state": None}, "holds random_state 0, but this fit has random_state None"),
     ],

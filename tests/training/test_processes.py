@@ -127,6 +127,21 @@ def test_parts_stay_fixed_in_two_processes(X, fixed):
     assert actual.n_iter_ > 1
 
 
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_extrapolation_in_two_processes(X, covariance_type):
+    X = X + np.random.default_rng(0).normal(size=X.shape, scale=3.0)
+    options = {
+        "covariance_type": covariance_type, "acceleration": "squarem", "batch_size": 30,
+        "convergence_tolerance": 1e-4,
+    }  # fmt: skip
+    expected = fit(X, X, **options)
+    actual = fit(X, X, trainer_params=FORKED, **options)
+    assert actual.n_iter_ == expected.n_iter_ > 6
+    # Extrapolation multiplies the rounding of sums in another order.
+    np.testing.assert_allclose(actual.lower_bounds_, expected.lower_bounds_, rtol=1e-7)
+    np.testing.assert_allclose(actual.means_, expected.means_, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_labelled_rows_in_two_processes(X, weighted):
     """Both classes have their labelled rows in one half of the data."""

@@ -101,6 +101,18 @@ class CovarianceStructure(ABC):
         Tensor ``[..., K, Q]``, or the pooled scatter ``[..., D, D]``, summed over K.
         """
 
+    def second_moments_of_scatter(self, scatter: Tensor) -> Tensor:
+        """Σ T₂(x) for rows with the sums Σ x xᵀ, positive semidefinite ``[..., K, D, D]``.
+
+        Returns
+        -------
+        Tensor ``[..., K, Q]``, or the pooled scatter ``[..., D, D]``, summed over K.
+        """
+        # T₂ is quadratic: D rows with the same sum of products have the same moments.
+        values, vectors = torch.linalg.eigh(scatter)
+        rows = vectors * values.clamp_min(0.0).sqrt().unsqueeze(-2)
+        return self.centred_second_moments(rows, torch.ones_like(values))
+
     @abstractmethod
     def estimate(
         self, counts: Tensor, deviations: Tensor, second: Tensor, scatter: Tensor | None
@@ -198,6 +210,17 @@ class CovarianceStructure(ABC):
         """Σ in the shape of the covariances."""
 
     @abstractmethod
+    def log_cholesky(self, precisions_cholesky: Tensor, scale: Tensor) -> Tensor:
+        """Coordinates of the factors that may have any real value, in the shape of the factors.
+
+        Diagonals are logarithms, and other entries refer to features in units of ``scale [R, D]``.
+        """
+
+    @abstractmethod
+    def from_log_cholesky(self, coordinates: Tensor, scale: Tensor) -> Tensor:
+        """Return the inverse of :meth:`log_cholesky`."""
+
+    @abstractmethod
     def variances(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
         """Diagonals ``[..., K, D]`` of the covariance matrices."""
 
@@ -234,6 +257,13 @@ class CovarianceStructure(ABC):
         self, precisions_cholesky: Tensor, num_components: int, num_features: int
     ) -> Tensor:
         """Coefficients ``[..., K, Q]`` of T₂(x) in the log-density."""
+
+    def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        """‖ |Uᵀ| |x| ‖ ``[..., K]`` for ``deviations [..., K, D]`` x: a bound on ‖Uᵀ x‖.
+
+        Infinity if a structure does not tell; components are then computed from residuals.
+        """
+        return deviations.new_full(deviations.shape[:-1], math.inf)
 
     @abstractmethod
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:

@@ -35,6 +35,9 @@ class FullCovariance(MatrixCovariance):
         weighted = differences * responsibilities.unsqueeze(-2)
         return pack_symmetric(weighted @ differences.mT)
 
+    def second_moments_of_scatter(self, scatter: Tensor) -> Tensor:
+        return pack_symmetric(scatter)
+
     def estimate(
         self, counts: Tensor, deviations: Tensor, second: Tensor, scatter: Tensor | None
     ) -> Tensor:
@@ -89,10 +92,17 @@ class FullCovariance(MatrixCovariance):
         coefficients[..., :num_features].mul_(0.5)
         return coefficients
 
+    def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        whitened = precisions_cholesky.abs().mT @ deviations.abs().unsqueeze(-1)
+        bound: Tensor = torch.linalg.vector_norm(whitened.squeeze(-1), dim=-1)
+        return bound
+
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
+        # Sorted by component, so that reading where each ends is the only wait for a device.
         lower = torch.linalg.cholesky(covariances)
-        result = torch.empty_like(noise)
-        for component in range(covariances.shape[0]):
-            chosen = labels == component
-            result[chosen] = noise[chosen] @ lower[component].mT
-        return result
+        ordered, order = labels.sort(stable=True)
+        components = torch.arange(covariances.shape[0], device=labels.device)
+        ends: list[int] = torch.searchsorted(ordered, components, right=True).tolist()
+        parts = noise[order].tensor_split(ends[:-1])
+        scaled = [part @ factor.mT for part, factor in zip(parts, lower, strict=True)]
+        return torch.empty_like(noise).index_copy_(0, order, torch.cat(scaled))

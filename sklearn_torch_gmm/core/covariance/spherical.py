@@ -79,5 +79,9 @@ class SphericalCovariance(VarianceCovariance):
     ) -> Tensor:
         return -0.5 * precisions_cholesky.square().unsqueeze(-1)
 
+    def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        lengths: Tensor = torch.linalg.vector_norm(deviations, dim=-1)
+        return lengths * precisions_cholesky
+
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
         return noise * covariances.sqrt()[labels].unsqueeze(-1)

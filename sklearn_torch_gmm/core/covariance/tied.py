@@ -36,6 +36,9 @@ class TiedCovariance(MatrixCovariance):
         weighted = differences * responsibilities.unsqueeze(-2)
         return (weighted @ differences.mT).sum(-3)
 
+    def second_moments_of_scatter(self, scatter: Tensor) -> Tensor:
+        return scatter.sum(-3)
+
     def estimate(
         self, counts: Tensor, deviations: Tensor, second: Tensor, scatter: Tensor | None
     ) -> Tensor:
@@ -99,6 +102,11 @@ class TiedCovariance(MatrixCovariance):
 
     def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
         return -0.5 * (precisions_cholesky.mT @ x).square_().sum(-2, keepdim=True)
+
+    def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        whitened = deviations.abs() @ precisions_cholesky.abs()
+        bound: Tensor = torch.linalg.vector_norm(whitened, dim=-1)
+        return bound
 
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
         lower: Tensor = torch.linalg.cholesky(covariances)

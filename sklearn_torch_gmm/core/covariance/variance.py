@@ -44,3 +44,9 @@ class VarianceCovariance(CovarianceStructure):
 
     def covariances(self, precisions_cholesky: Tensor) -> Tensor:
         return precisions_cholesky.square().reciprocal()
+
+    def log_cholesky(self, precisions_cholesky: Tensor, scale: Tensor) -> Tensor:
+        return precisions_cholesky.log()
+
+    def from_log_cholesky(self, coordinates: Tensor, scale: Tensor) -> Tensor:
+        return coordinates.exp()

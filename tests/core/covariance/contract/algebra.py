@@ -103,6 +103,14 @@ class AlgebraContract(Builders):
         out = torch.empty(structure.num_second_moments(features), 10, device="meta")
         structure.write_second_moments(x, out)
 
+    def test_second_moments_follow_from_sums_of_products(self, structure, rows, sizes):
+        x = tensor(rows).T
+        scatter = (x @ x.T).expand(3, sizes[0], -1, -1)
+        ones = torch.ones(3, sizes[0], x.shape[1], dtype=x.dtype)
+        expected = structure.centred_second_moments(x.expand(3, sizes[0], -1, -1), ones)
+        actual = structure.second_moments_of_scatter(scatter)
+        torch.testing.assert_close(actual, expected, **ROUNDING)
+
     def test_lanes_of_rows_have_the_moments_of_each(self, structure, rows):
         x = tensor(rows).T
         features, num_rows = x.shape
@@ -158,6 +166,29 @@ class AlgebraContract(Builders):
         precisions = structure.precisions(parameters.precisions_cholesky)
         factors = structure.precisions_cholesky_from_precisions(precisions)
         torch.testing.assert_close(factors, parameters.precisions_cholesky, **ROUNDING)
+
+    def test_log_cholesky_coordinates_and_back(self, structure, parameters, rng):
+        factors = parameters.precisions_cholesky
+        scale = tensor(rng.uniform(0.1, 10.0, size=(1, parameters.means.shape[-1])))
+        coordinates = structure.log_cholesky(factors, scale)
+        assert coordinates.shape == factors.shape
+        back = structure.from_log_cholesky(coordinates, scale)
+        torch.testing.assert_close(back, factors, **ROUNDING)
+
+    def test_any_log_cholesky_coordinates_are_usable(self, structure, parameters, rng, sizes):
+        factors, features = parameters.precisions_cholesky, sizes[1]
+        coordinates = tensor(rng.normal(size=factors.shape))
+        scale = tensor(rng.uniform(0.1, 10.0, size=(1, features)))
+        covariances = structure.covariances(structure.from_log_cholesky(coordinates, scale))
+        assert structure.precisions_cholesky(covariances, sizes[0])[1].all()
+
+    def test_units_of_the_data_shift_log_cholesky_coordinates(self, structure, parameters):
+        factors = parameters.precisions_cholesky
+        scale = torch.ones(1, parameters.means.shape[-1], dtype=torch.float64)
+        ours = structure.log_cholesky(factors, scale)
+        others = structure.log_cholesky(factors / 8.0, 8.0 * scale)
+        is_diagonal = structure.unit_covariances(factors)
+        torch.testing.assert_close(others, ours - np.log(8.0) * is_diagonal, **ROUNDING)
 
     def test_log_determinants_are_half_of_the_precisions(
         self, structure, mixture, parameters, sizes

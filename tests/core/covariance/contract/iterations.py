@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_torch_gmm.core.fast_step import FastPass
+from sklearn_torch_gmm.core.gap_pass import GapPass, Splits
+from sklearn_torch_gmm.core.m_step import m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from tests.core import oracle
+from tests.core import gap_oracle, oracle
 from tests.core.covariance.contract.builders import NUM_ROWS, ROUNDING, Builders
 from tests.core.oracle import Mixture
 from tests.core.steps import (
@@ -50,6 +53,23 @@ class IterationContract(Builders):
         np.testing.assert_allclose(log_likelihood / total, [expected], **ROUNDING)
         assert result.usable.all()
         assert not result.empty.any()
+
+    @pytest.mark.parametrize("kind", E_STEPS)
+    def test_iteration_with_gaps_is_brute_force(
+        self, rng, structure, mixture, parameters, rows, kind
+    ):
+        rows = gap_oracle.with_gaps(rng, rows)
+        step = make_e_step(kind, parameters, tensor(np.nanmean(rows, axis=0)), structure)
+        one = FastPass([step]) if kind == "fast" else step
+        GapPass([step], [one], Splits()).add(tensor(rows))
+        found = m_step(step.moments, step.centre, parameters.means, structure, 0.0).parameters
+        expected, bound = gap_oracle.iterate(self.name, mixture, rows)
+        matrices = structure.matrices(found.covariances, *parameters.means.shape[1:])
+        np.testing.assert_allclose(found.weights[0], expected.weights, **ROUNDING)
+        np.testing.assert_allclose(found.means[0], expected.means, **ROUNDING)
+        np.testing.assert_allclose(matrices[0], expected.matrices, **ROUNDING)
+        likelihood = step.log_likelihood(step.moments) / NUM_ROWS
+        np.testing.assert_allclose(likelihood, [bound], **ROUNDING)
 
     def test_exact_and_fast_iterations_agree(self, structure, parameters, rows):
         fast, fast_likelihood = iterate("fast", parameters, tensor(rows), structure)

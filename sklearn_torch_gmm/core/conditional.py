@@ -1,0 +1,172 @@
+"""The conditional distribution of the values that rows lack, given those that they have.
+
+For a component with the precision Λ, a row with the observed features o and the missing ones u has,
+with W = Λ_uu⁻¹ and d_o = x_o − μ_o,
+
+    x_u | x_o  ~  N(μ_u − W Λ_uo d_o, W)
+    log|Σ_oo|  =  log|Σ| + log|Λ_uu|
+    d_oᵀ Σ_oo⁻¹ d_o  =  d̂ᵀ Λ d̂,  where d̂ is d_o completed by the conditional means,
+
+so that only a matrix of the size of the gap is inverted, and nothing cancels: d̂ holds residuals.
+W depends on the pattern of the gaps alone, and is computed once for all rows that share it.
+
+Source: Little and Rubin, Statistical Analysis with Missing Data (2019), section 11.2; Ghahramani
+and Jordan, Supervised learning from incomplete data via an EM approach (1994).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.covariance.base import LOG_2PI
+from sklearn_torch_gmm.core.covariance.linalg import identity_like
+from sklearn_torch_gmm.core.gaps import GapGroup, gather_last, places_of_blocks
+
+MOST_BY_ELEMENTS = 16
+"""Largest matrices that are inverted element by element, for all patterns at once. Beyond, one call
+of LAPACK for each of them takes less time: twice the value would cost up to twice as much there."""
+
+
+def invert_definite(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverses and log-determinants ``[..., p]`` of positive definite ``matrices [..., c, c, p]``.
+
+    Gauss–Jordan elimination, which needs no pivoting for such matrices; the p of them lie along the
+    last axis, so that each step is one operation on all of them.
+    """
+    size = matrices.shape[-2]
+    if size > MOST_BY_ELEMENTS:
+        lower = torch.linalg.cholesky(matrices.movedim(-1, -3))
+        log_determinants = 2.0 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return torch.cholesky_inverse(lower).movedim(-3, -1), log_determinants
+    if size == 1:
+        return matrices.reciprocal(), matrices[..., 0, 0, :].log()
+    inverse = matrices.clone()
+    log_determinants = torch.zeros_like(matrices[..., 0, 0, :])
+    for j in range(size):
+        pivot = inverse[..., j, j, :].clone()
+        log_determinants += pivot.log()
+        column = inverse[..., :, j, :] / pivot.unsqueeze(-2)
+        row = inverse[..., j, :, :].clone()
+        inverse.addcmul_(column.unsqueeze(-2), row.unsqueeze(-3), value=-1.0)
+        inverse[..., j, :, :] = row / pivot.unsqueeze(-2)
+        inverse[..., :, j, :] = -column
+        inverse[..., j, j, :] = pivot.reciprocal()
+    return inverse, log_determinants
+
+
+class Patterns(NamedTuple):
+    """What the conditional distributions of a group's patterns have in common."""
+
+    covariances: Tensor
+    """W ``[..., K or 1, c, c, p]``: the 1 stands for components that share one covariance."""
+
+    log_constants: Tensor
+    """What a log-density adds to −½ d̂ᵀ Λ d̂: ``[..., K, p]``, weights included."""
+
+
+class Completed(NamedTuple):
+    """Rows of a group, completed by the conditional means of each component."""
+
+    logits: Tensor
+    """Joint log-densities of the observed values ``[..., K, n]``, in nats."""
+
+    residuals: Tensor
+    """x̂ − μ ``[..., K, D, n]``, with the conditional means in place of missing values."""
+
+
+class Conditionals:
+    """Conditional distributions under mixtures whose features depend on each other.
+
+    Takes ``log_weights [..., K]``, ``means [..., K, D]`` and the factors of the precisions.
+    """
+
+    def __init__(
+        self,
+        log_weights: Tensor,
+        means: Tensor,
+        precisions_cholesky: Tensor,
+        structure: CovarianceStructure,
+    ) -> None:
+        sizes = means.shape[-2:]
+        self.means = means
+        self._log_weights = log_weights
+        self._log_scales = structure.log_determinants(precisions_cholesky, *sizes)
+        # The factors have the shape of the covariances.
+        self._factors = structure.matrices(precisions_cholesky, *sizes)
+        if structure.is_shared:
+            self._factors = self._factors[..., :1, :, :]
+        self.precisions = self._factors @ self._factors.mT
+
+    def of_patterns(self, missing: Tensor) -> Patterns:
+        """Conditional covariances for patterns that lack the features ``missing [c, p]``."""
+        size, num_features = missing.shape[0], self.means.shape[-1]
+        if size == num_features:
+            # Nothing is given: the covariances themselves keep all their digits.
+            # There is one such pattern.
+            inverse = torch.linalg.solve_triangular(
+                self._factors, identity_like(self._factors), upper=True
+            )
+            return Patterns((inverse.mT @ inverse).unsqueeze(-1), self._log_weights.unsqueeze(-1))
+        places = places_of_blocks(missing, num_features)
+        block = gather_last(self.precisions.flatten(-2), places)
+        covariances, log_determinants = invert_definite(
+            block.unflatten(-1, (size, size, missing.shape[1]))
+        )
+        constants = self._log_weights + self._log_scales
+        constants = constants - 0.5 * (num_features - size) * LOG_2PI
+        return Patterns(covariances, constants.unsqueeze(-1) - 0.5 * log_determinants)
+
+    def complete(
+        self, values: Tensor, observed: Tensor, group: GapGroup, patterns: Patterns
+    ) -> Completed:
+        """Complete the rows of a group.
+
+        They are given as :func:`~sklearn_torch_gmm.core.gaps.without_gaps` returns them.
+        """
+        residuals = torch.addcmul(values, self.means.unsqueeze(-1), observed, value=-1.0)
+        # The same rows for each component.
+        place = group.by_row(group.missing)
+        place = place.expand(*residuals.shape[:-2], *place.shape)
+        pulled = (self.precisions @ residuals).gather(-2, place)
+        covariances = group.by_row(patterns.covariances)
+        filled = (covariances * pulled.unsqueeze(-3)).sum(-2).neg_()
+        residuals.scatter_(-2, place, filled)
+        distances = (self._factors.mT @ residuals).square_().sum(-2)
+        logits = group.by_row(patterns.log_constants) - 0.5 * distances
+        return Completed(logits, residuals)
+
+
+class IndependentConditionals:
+    """The same for features that are independent of each other: the conditional means are μ.
+
+    Attributes
+    ----------
+    log_scales : Tensor [..., K, D]
+        What each observed value adds to a log-density, apart from its squared distance.
+    variances : Tensor [..., K, D]
+    """
+
+    def __init__(
+        self,
+        log_weights: Tensor,
+        means: Tensor,
+        precisions_cholesky: Tensor,
+        structure: CovarianceStructure,
+    ) -> None:
+        self.means = means
+        self._log_weights = log_weights
+        # The roots of precisions have the shape of the variances.
+        self._factors = structure.variances(precisions_cholesky, *means.shape[-2:])
+        self.log_scales = self._factors.log() - 0.5 * LOG_2PI
+        self.variances = self._factors.square().reciprocal()
+
+    def complete(self, values: Tensor, observed: Tensor) -> Completed:
+        """Complete rows, given as in :meth:`Conditionals.complete`."""
+        residuals = torch.addcmul(values, self.means.unsqueeze(-1), observed, value=-1.0)
+        distances = (residuals * self._factors.unsqueeze(-1)).square_().sum(-2)
+        constants = self._log_weights.unsqueeze(-1) + self.log_scales @ observed
+        return Completed(constants - 0.5 * distances, residuals)

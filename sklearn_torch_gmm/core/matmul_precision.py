@@ -1,0 +1,99 @@
+"""Products of float32 matrices in float32, whatever the caller lets other products be rounded to.
+
+``torch.set_float32_matmul_precision("high")`` and ``"medium"`` let torch round the factors to TF32
+or bfloat16, on GPUs and on some CPUs. A log-density would be off by a tenth of a nat, and the
+bounds on the rounding error would not know. torch has one setting for the process: other threads
+compute in full precision, too, while a fit or a prediction runs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+_lock = threading.Lock()
+_users = 0
+_before: _Precision | None = None
+
+
+def _renew_lock() -> None:
+    """In the child of a fork, the thread that may have held the lock does not exist."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+@contextmanager
+def full_precision_products() -> Iterator[None]:
+    """Compute products of float32 matrices in float32 until the last concurrent user is done."""
+    if _users == 0 and precision() == "highest":
+        # A change by another thread from now on could not be kept out either way.
+        yield
+        return
+    _enter()
+    try:
+        yield
+    finally:
+        _leave()
+
+
+def precision() -> str | None:
+    """Precision of float32 products; None if the settings of the backends are not one of torch's.
+
+    torch refuses to name it where they were set one by one, as its later releases recommend.
+    """
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
+
+
+def _enter() -> None:
+    global _users, _before
+    with _lock:
+        if _users == 0:
+            _before = _Precision()
+            torch.set_float32_matmul_precision("highest")
+        _users += 1
+
+
+def _leave() -> None:
+    global _users, _before
+    with _lock:
+        _users -= 1
+        # Unless the program has chosen another precision meanwhile.
+        if _users == 0 and _before is not None and precision() == "highest":
+            _before.restore()
+
+
+class _Precision:
+    """The settings that are in force."""
+
+    def __init__(self) -> None:
+        self._name = precision()
+        self._of_backends = [(backend, backend.fp32_precision) for backend in _backends()]
+
+    def restore(self) -> None:
+        if self._name is not None:
+            torch.set_float32_matmul_precision(self._name)
+        for backend, value in self._of_backends:
+            # A value that follows from the setting of all backends must go on following it.
+            backend.fp32_precision = "none"
+            if backend.fp32_precision != value:
+                backend.fp32_precision = value
+
+
+def _backends() -> Iterator[Any]:
+    """The settings of single backends, which releases before 2.9 do not have."""
+    for backend in (torch.backends.cuda, torch.backends.mkldnn):
+        products = getattr(backend, "matmul", None)
+        if hasattr(products, "fp32_precision"):
+            yield products

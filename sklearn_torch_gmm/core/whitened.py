@@ -1,0 +1,144 @@
+"""Log-densities and moments of some components from whitened rows.
+
+The residuals z = Uᵀ(x − c) − Uᵀ(μ − c) of all components are one product. Rounding moves them by
+eps · |Uᵀ| |μ − c|, so that log-densities −½ ‖z‖² lose eps · ‖ |Uᵀ| |μ − c| ‖ · ‖z‖, where an
+expanded square loses eps · ‖ |Uᵀ| |μ − c| ‖². Another product are the sums G = Σ r z (1, x − c)ᵀ,
+from which follow the moments Σ r z zᵀ = G (−Uᵀ(μ − c), Uᵀ)ᵀ, with as small an error.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.covariance.base import LOG_2PI
+from sklearn_torch_gmm.core.covariance.linalg import identity_like
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.ways import Chunk, Selection, Way
+from sklearn_torch_gmm.core.workspace import Workspace
+
+BLOCK = 8
+"""Number of features that are whitened at once.
+
+Uᵀ is lower triangular: the i-th block needs the first i blocks of x, so that for many features
+almost half of the multiplications are saved. With twice the value,
+[100k, 32] → 16 takes 3 % longer.
+"""
+
+
+class Whitened(Way):
+    """Components with covariance matrices of their own, and moments about ``points [R, K, D]``."""
+
+    def __init__(
+        self,
+        parameters: MixtureParameters,
+        centre: Tensor,
+        points: Tensor,
+        structure: CovarianceStructure,
+        chosen: Selection,
+        workspace: Workspace,
+    ) -> None:
+        self._means, self._factors, self._points = (
+            chosen.of(values.flatten(0, 1))
+            for values in (parameters.means, parameters.precisions_cholesky, points)
+        )
+        self._centre = centre
+        self._is_about_means = points is parameters.means
+        sizes = _, num_features = self._means.shape
+        constants = chosen.of(parameters.log_weights.flatten())
+        constants = constants + structure.log_determinants(self._factors, *sizes)
+        self._constants = constants.sub_(0.5 * num_features * LOG_2PI).unsqueeze(-1)
+        self._structure = structure
+        self._chosen = chosen
+        self._workspace = workspace
+        self._blocks = _blocks(self._whitening(self._means))
+        self._whitened: list[Tensor] = []
+        self._sums: tuple[Tensor, list[Tensor]] | None = None
+
+    @property
+    def scratch_per_row(self) -> int:
+        return self._means.numel() + self._chosen.size * (BLOCK + 1)
+
+    def _whitening(self, points: Tensor) -> Tensor:
+        """Matrices ``[k, D, 1 + D]`` that map (1, x − c) to Uᵀ (x − point)."""
+        factors = self._factors.mT
+        offsets = factors @ (self._centre - points).unsqueeze(-1)
+        return torch.cat([offsets, factors], dim=-1)
+
+    def write_log_densities(self, chunk: Chunk, logits: Tensor, scratch: Tensor) -> None:
+        lanes = len(logits)
+        size = self._chosen.size
+        own, squares, rest = scratch.split([size, size * BLOCK, self._means.numel()], 1)
+        self._whitened = []
+        for number, block in enumerate(self._blocks):
+            _, width, length = block.shape
+            z, rest = rest.tensor_split([size * width], 1)
+            matrix = block.flatten(0, 1).expand(lanes, -1, -1)
+            torch.bmm(matrix, chunk.features[:, :length], out=z)
+            square = torch.mul(z, z, out=squares[:, : size * width]).unflatten(1, (size, width))
+            if number == 0:
+                torch.sum(square, 2, out=own)
+            else:
+                own.add_(square.sum(2))
+            self._whitened.append(z.unflatten(1, (size, width)))
+        torch.add(self._constants, own, alpha=-0.5, out=own)
+        self._chosen.put(own, logits, 1)
+
+    def add_moments(self, chunk: Chunk, responsibilities: Tensor) -> None:
+        weights = self._chosen.of(responsibilities, 1)
+        lanes = len(weights)
+        num_features = self._means.shape[1]
+        x = chunk.features[:, : 1 + num_features]
+        if self._sums is None:
+            self._sums = self._new_sums(lanes)
+        counts, sums = self._sums
+        counts[:lanes].add_(weights.sum(-1))
+        start = 0
+        for z, own in zip(self._whitened, sums, strict=True):
+            stop = start + z.shape[2]
+            if not self._is_about_means:
+                shifts = self._shifts()
+                z.add_(shifts[:, start:stop])
+            weighted = z.mul_(weights.unsqueeze(2)).flatten(1, 2)
+            own[:lanes].baddbmm_(x, weighted.mT)
+            start = stop
+
+    def _shifts(self) -> Tensor:
+        """What makes whitened residuals relative to the points if it is added: ``[k, D, 1]``."""
+        return self._factors.mT @ (self._means - self._points).unsqueeze(-1)
+
+    def _new_sums(self, lanes: int) -> tuple[Tensor, list[Tensor]]:
+        """Zeros for Σ r ``[T, k]``, and for Gᵀ ``[T, 1 + D, k width]`` of each block."""
+        size, num_features = self._means.shape
+        take = self._workspace.take
+        sums = [
+            take(f"whitened sums {number}", lanes, 1 + num_features, size * block.shape[1])
+            for number, block in enumerate(self._blocks)
+        ]
+        return take("whitened counts", lanes, size).zero_(), [own.zero_() for own in sums]
+
+    def finish(self, sums: Tensor) -> None:
+        if self._sums is None:
+            return
+        size, num_features = self._means.shape
+        counts = self._sums[0].sum(0)
+        by_block = [own.sum(0).T.unflatten(0, (size, -1)) for own in self._sums[1]]
+        own = torch.cat(by_block, dim=1)
+        second = own @ self._whitening(self._points).mT
+        # The inverse of Uᵀ undoes the whitening.
+        factors = self._factors.mT
+        lower = torch.linalg.solve_triangular(factors, identity_like(factors), upper=False)
+        second = lower @ (0.5 * (second + second.mT)) @ lower.mT
+        packed = self._structure.second_moments_of(second, torch.ones_like(counts), num_features)
+        first = (lower @ own[..., :1]).squeeze(-1)
+        self._chosen.add(torch.cat([counts.unsqueeze(-1), first, packed], dim=-1), sums)
+        self._sums = None
+
+
+def _blocks(whitening: Tensor) -> list[Tensor]:
+    """Rows of matrices ``[k, D, 1 + D]``, without the columns that are zero."""
+    num_features = whitening.shape[1]
+    edges = range(0, num_features, BLOCK)
+    stops = [min(start + BLOCK, num_features) for start in edges]
+    return [whitening[:, start:stop, : stop + 1] for start, stop in zip(edges, stops, strict=True)]

@@ -1,0 +1,238 @@
+"""A device that does not exist: what a GPU would be given, and what the host would wait for.
+
+Its tensors say that they are on "cuda:0" or "mps:0", hold their values in host memory, and refuse
+an operation that mixes them with tensors of the host, as the real ones do. Each transfer is
+recorded. Of a GPU it has neither the speed nor the rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from unittest import mock
+
+import torch
+from lightning_fabric.accelerators import mps as fabric_mps
+from pytorch_lightning.accelerators import mps as pl_mps
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+CPU = torch.device("cpu")
+
+# The number of values that they return depends on values: the host waits for it.
+WAITING = frozenset({"nonzero", "masked_select", "_unique2", "bincount", "equal", "is_nonzero"})
+
+
+class Transfer(NamedTuple):
+    """``kind`` is "send", "read", or "wait" for an operation of which the host awaits the size."""
+
+    kind: str
+    num_values: int
+    dtype: torch.dtype
+
+
+class OnDevice(torch.Tensor):
+    """A tensor of the device, with its values in ``held``."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor, device: torch.device) -> OnDevice:
+        return torch.Tensor._make_wrapper_subclass(
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            # torch itself knows no such device, and would ask for its driver.
+            device="meta",
+        )
+
+    def __init__(self, held: Tensor, device: torch.device) -> None:
+        self.held = held
+        self._device = device
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+    @property
+    def is_cpu(self) -> bool:
+        return False
+
+    @property
+    def is_meta(self) -> bool:
+        return False
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        raise RuntimeError(f"{function} outside of the pretended device")
+
+    def tolist(self) -> Any:
+        return self.cpu().tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        raise TypeError(f"can't convert {self.device} device type tensor to numpy")
+
+    def __array__(self, *args: Any) -> Any:
+        return self.numpy()
+
+    def __repr__(self) -> str:
+        return f"OnDevice({tuple(self.shape)}, {self.dtype})"
+
+
+class PretendedDevice(TorchDispatchMode):
+    """Runs the operations, on host memory, and records the transfers."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+        self.transfers: list[Transfer] = []
+        self.current = 0
+
+    def count(self, kind: str, *, of_at_least: int = 0) -> int:
+        """The number of transfers of a kind with as many values."""
+        return sum(t.kind == kind and t.num_values >= of_at_least for t in self.transfers)
+
+    def tensor(self, values: Any) -> Tensor:
+        """A tensor that was on the device before anything was counted."""
+        return self._wrap(torch.as_tensor(values).clone())
+
+    def _is_here(self, device: torch.device) -> bool:
+        is_here = device.type in (self.device.type, "meta")
+        if is_here and device.index not in (self.device.index, None):
+            raise RuntimeError(f"{device} was asked for instead of {self.device}")
+        return is_here
+
+    def _wrap(self, held: Tensor) -> OnDevice:
+        self._check_type(held.dtype)
+        return OnDevice(held, self.device)
+
+    def _check_type(self, dtype: torch.dtype | None) -> None:
+        if self.device.type == "mps" and dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    def _record(self, kind: str, values: Tensor) -> None:
+        self.transfers.append(Transfer(kind, values.numel(), values.dtype))
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = function.overloadpacket.__name__
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        ours = [tensor for tensor in tensors if isinstance(tensor, OnDevice)]
+        wanted = kwargs.get("device")
+        stays = bool(ours) if wanted is None else self._is_here(torch.device(wanted))
+        if not ours and not stays:
+            return function(*args, **kwargs)
+        self._look(name, args, ours, tensors, wanted, kwargs.get("dtype"))
+        if wanted is not None:
+            kwargs = {**kwargs, "device": CPU}
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("pin_memory", "non_blocking")}
+        # Results of operations in place are the operands themselves.
+        known = {id(tensor.held): tensor for tensor in ours}
+        held_args, held_kwargs = tree_map_only(OnDevice, lambda t: t.held, (args, kwargs))
+        results = function(*held_args, **held_kwargs)
+        if name == "copy_" and not isinstance(args[0], OnDevice):
+            return args[0]
+        if not stays:
+            return results
+
+        def of_device(result: Tensor) -> Tensor:
+            return known[id(result)] if id(result) in known else self._wrap(result)
+
+        return tree_map_only(Tensor, of_device, results)
+
+    def _look(
+        self,
+        name: str,
+        args: Any,
+        ours: list[OnDevice],
+        tensors: list[Tensor],
+        wanted: Any,
+        dtype: torch.dtype | None,
+    ) -> None:
+        """Record what the host would wait for, and refuse what a device refuses."""
+        host = [t for t in tensors if not isinstance(t, OnDevice) and t.dim() > 0]
+        if name in ("_to_copy", "copy_"):
+            source = args[-1] if name == "copy_" else args[0]
+            target = args[0] if name == "copy_" else None
+            is_to_host = target is not None and not isinstance(target, OnDevice)
+            is_to_host |= target is None and wanted is not None and torch.device(wanted) == CPU
+            if not isinstance(source, OnDevice):
+                self._record("send", source)
+            elif is_to_host:
+                self._record("read", source)
+                self._check_type(tensors[0].dtype if target is not None else dtype)
+            return
+        if name == "_local_scalar_dense":
+            self._record("read", ours[0])
+        elif name in WAITING:
+            self._record("wait", ours[0])
+        elif name in ("index", "index_put", "index_put_"):
+            for index in filter(lambda i: i is not None, args[1]):
+                if index.dtype == torch.bool:
+                    self._record("wait", index)
+                elif not isinstance(index, OnDevice):
+                    self._record("send", index)
+            return
+        if ours and host:
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, but {name} got "
+                f"{[str(t.device) for t in tensors]}"
+            )
+
+
+@contextmanager
+def pretended_device(
+    kind: str = "cuda",
+    *,
+    index: int = 0,
+    free_bytes: int = 2**33,
+    capability: tuple[int, int] = (9, 0),
+) -> Iterator[PretendedDevice]:
+    """Let torch have one device of this kind, in this thread."""
+    device = PretendedDevice(torch.device(kind, index))
+    is_cuda = kind == "cuda"
+    properties = SimpleNamespace(name="pretended", multi_processor_count=132)
+
+    made_on_host = torch.tensor
+
+    def tensor(values: Any, *, device: Any = None, **options: Any) -> Tensor:
+        # torch fills it before a mode hears of it.
+        return made_on_host(values, **options).to(device or CPU)
+
+    def set_device(index: Any) -> None:
+        device.current = index if isinstance(index, int) else index.index
+
+    of_cuda = {
+        "is_available": lambda: is_cuda,
+        "is_initialized": lambda: is_cuda,
+        "device_count": lambda: 4 if is_cuda else 0,
+        "_lazy_init": lambda: None,
+        "get_device_capability": lambda device=None: capability,
+        "get_device_properties": lambda device=None: properties,
+        "mem_get_info": lambda device=None: (free_bytes, 2 * free_bytes),
+        "set_device": set_device,
+        "current_device": lambda: device.current,
+        "empty_cache": lambda: None,
+        "synchronize": lambda device=None: None,
+    }
+    with (
+        mock.patch.multiple(torch.cuda, **of_cuda),
+        mock.patch.object(torch.mps, "empty_cache"),
+        mock.patch.object(pl_mps.MPSAccelerator, "is_available", return_value=not is_cuda),
+        mock.patch.object(fabric_mps.MPSAccelerator, "is_available", return_value=not is_cuda),
+        mock.patch.object(torch, "tensor", tensor),
+        # Tensors of inference mode arrive before views of them are recorded.
+        mock.patch.object(torch._C, "_InferenceMode", side_effect=lambda mode: torch.no_grad()),
+        mock.patch.object(Tensor, "pin_memory", lambda values: values),
+        # Parameters are moved by making new ones: an old one cannot become one of another class.
+        mock.patch.object(torch.__future__, "_overwrite_module_params_on_conversion", True),
+        mock.patch.dict(os.environ),
+        device,
+    ):
+        yield device

@@ -1,0 +1,138 @@
+"""The imputer: observed values stay, and the others follow from the mixture."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch.utils.data import TensorDataset
+
+from sklearn_torch_gmm.impute import GaussianMixtureImputer
+from sklearn_torch_gmm.mixture import GaussianMixture
+from tests.core import gap_oracle
+from tests.core.oracle import draw_rows
+from tests.core.steps import mixture_of
+from tests.faces import TYPES, fitted_mixture
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture
+def X(rng):
+    mixture = mixture_of(rng, "full", 2, 4)
+    return gap_oracle.with_gaps(rng, draw_rows(rng, mixture, 100))
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_gaps_get_the_conditional_means_of_the_mixture(X, name):
+    imputer = GaussianMixtureImputer(2, covariance_type=name, random_state=0).fit(X)
+    found = imputer.transform(X)
+    expected = gap_oracle.completed(fitted_mixture(imputer.mixture_), X)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+    np.testing.assert_array_equal(found[~np.isnan(X)], X[~np.isnan(X)])
+    options = {"covariance_type": name, "random_state": 0, "missing": "em"}
+    alone = GaussianMixture(2, **options).fit(X)
+    np.testing.assert_array_equal(imputer.mixture_.means_, alone.means_)
+    assert imputer.n_iter_ == alone.n_iter_
+
+
+def test_one_component_is_linear_regression(rng):
+    X = rng.standard_normal((80, 3)) @ rng.standard_normal((3, 3))
+    imputer = GaussianMixtureImputer(reg_covar=0.0).fit(X)
+    lines = LinearRegression().fit(X[:, 1:], X[:, 0])
+    found = imputer.transform(np.column_stack([np.full(80, np.nan), X[:, 1:]]))
+    np.testing.assert_allclose(found[:, 0], lines.predict(X[:, 1:]), rtol=1e-9, atol=1e-9)
+
+
+def test_weights_count(X):
+    weights = np.arange(100) % 2
+    half = GaussianMixtureImputer().fit(X[1::2])
+    weighted = GaussianMixtureImputer().fit(X, sample_weight=weights)
+    np.testing.assert_allclose(weighted.transform(X), half.transform(X), rtol=1e-10)
+
+
+def test_draws_repeat_for_an_integer_seed(X):
+    drawn = GaussianMixtureImputer(2, sample_posterior=True, random_state=0).fit(X)
+    first, second = drawn.transform(X), drawn.transform(X)
+    np.testing.assert_array_equal(first, second)
+    expected = GaussianMixtureImputer(2, random_state=0).fit_transform(X)
+    gaps = np.isnan(X)
+    np.testing.assert_array_equal(first[~gaps], X[~gaps])
+    assert (first[gaps] != expected[gaps]).all()
+    state = np.random.RandomState(0)
+    others = GaussianMixtureImputer(2, sample_posterior=True, random_state=state).fit(X)
+    assert (others.transform(X)[gaps] != others.transform(X)[gaps]).all()
+
+
+def test_features_without_values_are_left_out_or_zero(X):
+    X = np.insert(X, 2, np.nan, axis=1)
+    left_out = GaussianMixtureImputer().fit(X)
+    assert left_out.is_empty_.tolist() == [False, False, True, False, False]
+    np.testing.assert_array_equal(
+        left_out.transform(X), GaussianMixtureImputer().fit_transform(np.delete(X, 2, axis=1))
+    )
+    kept = GaussianMixtureImputer(keep_empty_features=True).fit_transform(X)
+    np.testing.assert_array_equal(kept[:, 2], 0.0)
+    np.testing.assert_array_equal(np.delete(kept, 2, axis=1), left_out.transform(X))
+    with pytest.raises(ValueError, match="No feature of X has a value"):
+        GaussianMixtureImputer().fit(np.full((3, 2), np.nan))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_frames_names_and_marks(X, keep):
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(e=np.nan, f=1.0)
+    frame["f"] += np.arange(len(frame))
+    imputer = GaussianMixtureImputer(add_indicator=True, keep_empty_features=keep)
+    found = imputer.set_output(transform="pandas").fit_transform(frame)
+    values = [*"abcd", *("e" if keep else ""), "f"]
+    marks = [f"missingindicator_{name}" for name in "abcde"]
+    assert list(found.columns) == values + marks == imputer.get_feature_names_out().tolist()
+    np.testing.assert_array_equal(found["missingindicator_a"], np.isnan(X[:, 0]))
+    with pytest.raises(ValueError, match="feature names"):
+        imputer.transform(frame.rename(columns={"a": "z"}))
+
+
+def test_tensors_and_types(X):
+    imputer = GaussianMixtureImputer().fit(torch.tensor(X))
+    found = imputer.transform(torch.tensor(X))
+    np.testing.assert_array_equal(found, GaussianMixtureImputer().fit_transform(X))
+    assert imputer.transform(torch.tensor(X).float()).dtype == torch.float32
+    marked = GaussianMixtureImputer(add_indicator=True).fit_transform(torch.tensor(X))
+    assert marked.shape == (100, 8)
+    assert GaussianMixtureImputer().fit_transform(X.astype(np.float32)).dtype == np.float32
+
+
+def test_it_works_in_pipelines(X):
+    pipeline = make_pipeline(StandardScaler(), GaussianMixtureImputer(2, random_state=0))
+    assert np.isfinite(clone(pipeline).fit_transform(X)).all()
+
+
+def test_what_is_refused(X):
+    with pytest.raises(ValueError, match="contains infinity"):
+        GaussianMixtureImputer().fit(np.where(np.isnan(X), np.inf, X))
+    with pytest.raises(TypeError, match="samples in memory, got a TensorDataset"):
+        GaussianMixtureImputer().fit(TensorDataset(torch.tensor(X)))
+    with pytest.raises(ValueError, match="'sample_posterior' parameter"):
+        GaussianMixtureImputer(sample_posterior="yes").fit(X)
+
+
+@parametrize_with_checks(
+    [
+        GaussianMixtureImputer(),
+        GaussianMixtureImputer(
+            2,
+            covariance_type="diag",
+            sample_posterior=True,
+            add_indicator=True,
+            keep_empty_features=True,
+            random_state=0,
+            init_params="k-means++",
+        ),
+    ]
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)

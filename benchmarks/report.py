@@ -55,7 +55,7 @@ _INTRODUCTION = """# Benchmarks
 How long do other libraries take for the same work? In the picture each line is a case (samples and
 features → components), each dot is a library, and a dot to the right of 1 is slower than this
 package. The gain grows with the data: for data as small as iris, scikit-learn is often faster, and
-for a few thousand samples daal4py is, so each section begins with the cases that this package loses.
+for a few thousand samples daal4py is. Each section begins with the cases that this package loses.
 """
 
 _METHOD = """## How it was measured

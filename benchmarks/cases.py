@@ -10,6 +10,22 @@ from dataclasses import dataclass
 
 COVARIANCES = ("full", "tied", "diag", "spherical")
 DTYPES = ("float64", "float32")
+JOBS = {
+    "first-fit": "First fit of a process, imports included",
+    "search": "GridSearchCV over a pipeline: K = 1..6, four covariance types, five folds",
+    "search-2-jobs": "The same with n_jobs=2",
+    "choice": "Best BIC: GaussianMixtureIC, and a loop over fits",
+    "given-sweep": "Ten fits, K = 1..10, from given parameters",
+    "1-row": "Predictions and scores of one row",
+    "100-rows": "Predictions and scores of 100 rows",
+    "1000-rows": "Predictions and scores of 1,000 rows",
+    "100-rows-busy": "The same of 100 rows beside busy processes: the slowest in a hundred",
+    "bayesian": "An iteration of variational Bayes",
+    "column": "A Bayesian mixture of one column",
+    "two-processes": "An iteration by two processes of one thread each",
+}
+"""What scikit-learn's classes do, too, and its title."""
+
 TASKS = (
     "fit",
     "fit-default",
@@ -25,6 +41,7 @@ TASKS = (
     "import",
     "first-prediction",
     "product",
+    *JOBS,
 )
 
 
@@ -47,9 +64,12 @@ class Case:
     components: int
     iterations: tuple[int, int]
     condition: float = 10.0
+    is_real: bool = False
 
     @property
     def title(self) -> str:
+        if self.is_real:
+            return self.name.replace("-", " ")
         size = f"[{_short(self.rows)}, {self.features}] → {self.components}"
         return size if self.condition <= 10 else f"{size}, condition {self.condition:.0e}"
 
@@ -69,7 +89,15 @@ CASES = {
     case.name: case
     for case in (
         Case("tiny", 300, 2, 2, (1, 3)),
-        Case("iris", 150, 4, 3, (1, 11)),
+        Case("iris", 150, 4, 3, (1, 11), is_real=True),
+        Case("wine", 178, 13, 3, (1, 11), is_real=True),
+        Case("breast-cancer", 569, 30, 2, (1, 11), is_real=True),
+        Case("digits-20", 1_797, 20, 10, (1, 11), is_real=True),
+        Case("100-2-4", 100, 2, 4, (1, 11)),
+        Case("500-10-4", 500, 10, 4, (1, 11)),
+        Case("30k-8-8", 30_000, 8, 8, (1, 11)),
+        Case("100k-8-4", 100_000, 8, 4, (1, 11)),
+        Case("20k-10-30", 20_000, 10, 30, (1, 11)),
         Case("10k-8-4", 10_000, 8, 4, (5, 55)),
         Case("100k-32-16", 100_000, 32, 16, (1, 6)),
         Case("100k-32-16-ill", 100_000, 32, 16, (1, 6), condition=1e5),
@@ -129,18 +157,48 @@ def whole_form() -> Iterator[tuple[Measurement, tuple[str, ...] | None]]:
     for task in ("memory-fit", "memory-fit-4n", "memory-predict_proba"):
         for covariance in COVARIANCES:
             yield Measurement(task, "100k-32-16", covariance), both
+    for measurement in jobs():
+        yield measurement, both
     yield Measurement("import", "tiny", "full"), None
     yield Measurement("first-prediction", "iris", "full"), both
 
 
+def jobs() -> Iterator[Measurement]:
+    """Measurements of the jobs; "all" where one goes through the covariance types."""
+    real = ("iris", "wine", "breast-cancer", "digits-20")
+    yield Measurement("first-fit", "iris", "full")
+    for task in ("search", "search-2-jobs"):
+        for name in (*real, "10k-8-4", "100k-8-4"):
+            yield Measurement(task, name, "all")
+    for name in ("iris", "wine", "30k-8-8"):
+        yield Measurement("choice", name, "all")
+    for covariance in COVARIANCES:
+        for name in ("wine", "100k-8-4"):
+            yield Measurement("fit-default", name, covariance)
+        for name in ("100-2-4", "500-10-4"):
+            yield Measurement("given-sweep", name, covariance)
+        for task in ("1-row", "100-rows", "1000-rows", "100-rows-busy"):
+            yield Measurement(task, "iris", covariance)
+        for name in ("100k-32-16", "20k-10-30"):
+            yield Measurement("bayesian", name, covariance)
+    for name in ("500-10-4", "100k-8-4"):
+        yield Measurement("column", name, "full")
+    for name in ("100k-32-16", "1m-2-10"):
+        yield Measurement("two-processes", name, "full")
+
+
 def short_form() -> Iterator[tuple[Measurement, tuple[str, ...] | None]]:
-    """A first impression in less than three minutes."""
+    """A first impression in about three minutes."""
     both = ("sklearn_torch_gmm", "scikit-learn")
     yield Measurement("product", "tiny", "full"), None
     for covariance in ("full", "diag"):
-        yield Measurement("fit", "100k-32-16", covariance), (*both, "daal4py")
-    for covariance in ("tied", "spherical"):
         yield Measurement("fit", "100k-32-16", covariance), both
+        yield Measurement("fit-default", "iris", covariance), both
+        yield Measurement("given-sweep", "500-10-4", covariance), both
+    for name in ("first-fit", "1-row", "100-rows-busy"):
+        yield Measurement(name, "iris", "full"), both
+    for name in ("search", "search-2-jobs", "choice"):
+        yield Measurement(name, "iris", "all"), both
 
 
 def _short(number: int) -> str:

@@ -26,10 +26,16 @@ def steady_seconds(
     call: Callable[[], Any], synchronize: Callable[[], Any], budget: float = 0.5, most: int = 300
 ) -> float:
     """Median of as many calls as fit into `budget` seconds, one at least."""
+    return statistics.median(times_of(call, synchronize, budget, most))
+
+
+def times_of(
+    call: Callable[[], Any], synchronize: Callable[[], Any], budget: float, most: int
+) -> list[float]:
     times = [seconds(call, synchronize)]
     while sum(times) < budget and len(times) < most:
         times.append(seconds(call, synchronize))
-    return statistics.median(times)
+    return times
 
 
 def extra_bytes(call: Callable[[], Any]) -> tuple[int, Any]:

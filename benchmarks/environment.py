@@ -25,11 +25,15 @@ BLAS_SWITCHES = (
 _ROOT = Path(__file__).resolve().parent.parent
 
 
+def num_cores() -> int:
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+
+
 def machine() -> dict[str, Any]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = {
         "processor": _processor(),
-        "cores": cores,
+        "cores": num_cores(),
         "memory_gb": round(physical_memory() / 2**30),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

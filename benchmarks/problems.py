@@ -42,8 +42,8 @@ def make_problem(case: Case, covariance: str, dtype: str, rows: int | None = Non
 
     `rows` replaces the case's number of rows.
     """
-    if case.name == "iris":
-        return _iris(case, covariance, dtype)
+    if case.is_real:
+        return _real(case, covariance, dtype)
     rng = np.random.default_rng(20)
     components, features = case.components, case.features
     # Three widths apart: the components overlap, and EM is not done after a few iterations.
@@ -53,8 +53,10 @@ def make_problem(case: Case, covariance: str, dtype: str, rows: int | None = Non
     # A step of a third of a component's width, in its own metric: nothing collapses.
     noise = rng.normal(size=(components, features, 1)) / 3
     start = means + (factors @ noise)[..., 0]
-    covariances = factors @ factors.transpose(0, 2, 1)
-    return _problem(case, covariance, X, start, covariances)
+    matrices = factors @ factors.transpose(0, 2, 1)
+    weights = np.full(components, 1 / components)
+    parameters = (weights, start, *_covariances(matrices, covariance))
+    return Problem(case, covariance, X, *(array.astype(dtype) for array in parameters))
 
 
 def _factor(rng: np.random.Generator, features: int, condition: float) -> np.ndarray:
@@ -78,19 +80,33 @@ def _draw(
     return X
 
 
-def _iris(case: Case, covariance: str, dtype: str) -> Problem:
-    from sklearn.datasets import load_iris
+def _real(case: Case, covariance: str, dtype: str) -> Problem:
+    """Real data, from their classes, each mean moved a little."""
+    from sklearn import datasets
 
-    X, labels = load_iris(return_X_y=True)
-    classes = [X[labels == k] for k in range(3)]
-    means = np.stack([part.mean(0) for part in classes]) + 0.1
-    covariances = np.stack([np.cov(part.T, bias=True) for part in classes])
-    return _problem(case, covariance, X.astype(dtype), means, covariances)
+    name, _, width = case.name.rpartition("-") if case.name[-1].isdigit() else (case.name, "", "")
+    X, labels = getattr(datasets, f"load_{name.replace('-', '_')}")(return_X_y=True)
+    if width:
+        from sklearn.decomposition import PCA
+
+        X = PCA(int(width), random_state=0).fit_transform(X)
+    weights, means, covariances, precisions = assigned_start(X, labels, covariance)
+    start = (weights, means + 0.1, covariances, precisions)
+    return Problem(case, covariance, *(array.astype(dtype) for array in (X, *start)))
 
 
-def _problem(
-    case: Case, covariance: str, X: np.ndarray, means: np.ndarray, matrices: np.ndarray
-) -> Problem:
+def assigned_start(X: np.ndarray, labels: np.ndarray, covariance: str) -> tuple[np.ndarray, ...]:
+    """Weights, means, covariances and precisions of rows with labels from 0 on."""
+    parts = [X[labels == k] for k in range(labels.max() + 1)]
+    weights = np.array([len(part) for part in parts]) / len(X)
+    means = np.stack([part.mean(0) for part in parts])
+    # Some clusters have one row.
+    matrices = [np.cov(part.T, bias=True) + 1e-3 * np.eye(X.shape[1]) for part in parts]
+    return weights, means, *_covariances(np.stack(matrices), covariance)
+
+
+def _covariances(matrices: np.ndarray, covariance: str) -> tuple[np.ndarray, np.ndarray]:
+    """Covariances and precisions in scikit-learn's shapes, from a matrix for each component."""
     diagonals = matrices.diagonal(axis1=1, axis2=2)
     covariances = {
         "full": lambda: matrices,
@@ -98,10 +114,7 @@ def _problem(
         "diag": lambda: diagonals.copy(),
         "spherical": lambda: diagonals.mean(1),
     }[covariance]()
-    is_matrix = covariance in ("full", "tied")
-    precisions = np.linalg.inv(covariances) if is_matrix else 1 / covariances
-    if is_matrix:
-        precisions = (precisions + np.swapaxes(precisions, -1, -2)) / 2
-    weights = np.full(case.components, 1 / case.components)
-    start = (array.astype(X.dtype) for array in (weights, means, covariances, precisions))
-    return Problem(case, covariance, X, *start)
+    if covariance not in ("full", "tied"):
+        return covariances, 1 / covariances
+    precisions = np.linalg.inv(covariances)
+    return covariances, (precisions + np.swapaxes(precisions, -1, -2)) / 2

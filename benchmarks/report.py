@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CASES, TASKS
+from benchmarks.cases import CASES, JOBS, TASKS
 from benchmarks.figures import (
     Figure,
     Figures,
@@ -42,6 +42,7 @@ _TITLES = {
     "import": "Import",
     "first-prediction": "First prediction of a pickled pipeline, in a fresh process",
     "product": "A large product of matrices",
+    **JOBS,
 }
 
 _README_CASE = "100k-32-16"
@@ -79,7 +80,7 @@ the faster one, in bold. "–" means that a library does not offer something. Th
 compares the arithmetic of the two matrix products that an iteration consists of with the rate of
 one large product in float64, in torch or NumPy, whichever is faster.
 
-    make bench        # a short form, in less than three minutes
+    make bench        # a short form, in about three minutes
     make bench-all    # everything below, in hours
 
 """
@@ -259,10 +260,11 @@ def _what(row: Row) -> str:
         return f"{row.dtype}, {row.device}"
     if row.task == "import":
         return "a fresh process"
-    case = "iris" if row.case == "iris" else CASES[row.case].title
+    case = CASES[row.case].title
     device = "" if row.device == "cpu" else f", {row.device}"
     dtype = "" if row.dtype == "float64" else f", {row.dtype}"
-    return f"{case}, {row.covariance}{dtype}{device}"
+    covariance = "" if row.covariance == "all" else f", {row.covariance}"
+    return f"{case}{covariance}{dtype}{device}"
 
 
 def plot(figures: Figures, path: Path) -> None:

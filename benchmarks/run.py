@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import environment
-from benchmarks.cases import CASES, COVARIANCES, DTYPES, TASKS, Measurement, short_form, whole_form
+from benchmarks.cases import (
+    CASES,
+    COVARIANCES,
+    DTYPES,
+    JOBS,
+    TASKS,
+    Measurement,
+    short_form,
+    whole_form,
+)
 from benchmarks.peers import BASELINE, OURS, PEERS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,6 +95,8 @@ def _measurements(
 
 
 def _candidates(task: str) -> list[str]:
+    if task in JOBS:
+        return [OURS, "scikit-learn"]
     if task == "product":
         return ["numpy", "torch"]
     if task == "import":

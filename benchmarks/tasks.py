@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.cases import CASES
 from benchmarks.clocks import extra_bytes, seconds, steady_seconds
+from benchmarks.jobs import JOBS
 
 Numbers = dict[str, float | None]
 
@@ -209,6 +210,7 @@ TASKS: dict[str, Callable[[dict[str, Any]], Numbers]] = {
     "import": import_time,
     "first-prediction": first_prediction,
     "product": product,
+    **JOBS,
 }
 
 

@@ -36,6 +36,7 @@ _LAZY_IMPORTS = {
 
 _ELSEWHERE = {
     "BayesianGaussianMixture": ": it is in sklearn_torch_gmm.mixture",
+    "GaussianMixtureImputer": ": it is in sklearn_torch_gmm.impute",
     "KMeans": ": use sklearn.cluster.KMeans",
     "set_logging_level": ": leave it out, a fit logs nothing",
 }

@@ -115,12 +115,15 @@ default='kmeans'
     >>> import numpy as np
     >>> from sklearn_torch_gmm.impute import GaussianMixtureImputer
     >>> X = np.array([[1.0, 2.0], [2.0, 4.1], [3.0, 5.9], [4.0, np.nan], [np.nan, 2.0]])
-    >>> GaussianMixtureImputer().fit_transform(X).round(1)
+    >>> imputer = GaussianMixtureImputer(tol=1e-6).fit(X)
+    >>> imputer.transform(X).round(1)
     array([[1. , 2. ],
            [2. , 4.1],
            [3. , 5.9],
            [4. , 7.9],
            [1. , 2. ]])
+    >>> imputer.mixture_.converged_, imputer.n_iter_ > 2
+    (True, True)
     """
 
     missing: ClassVar[Missing] = "em"

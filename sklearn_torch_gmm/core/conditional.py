@@ -101,10 +101,14 @@ class Conditionals:
             self._factors = self._factors[..., :1, :, :]
         self.precisions = self._factors @ self._factors.mT
 
-    def of_patterns(self, missing: Tensor) -> Patterns:
-        """Conditional covariances for patterns that lack the features ``missing [c, p]``."""
+    def of_patterns(self, group: GapGroup) -> Patterns:
+        """Conditional covariances for the patterns of a group, zero for features it does not lack.
+
+        Thus nothing that is computed with them changes at these features.
+        """
+        missing, padding = group.missing, group.padding
         size, num_features = missing.shape[0], self.means.shape[-1]
-        if size == num_features:
+        if size == num_features and padding is None:
             # Nothing is given: the covariances themselves keep all their digits.
             # There is one such pattern.
             inverse = torch.linalg.solve_triangular(
@@ -113,12 +117,19 @@ class Conditionals:
             return Patterns((inverse.mT @ inverse).unsqueeze(-1), self._log_weights.unsqueeze(-1))
         places = places_of_blocks(missing, num_features)
         block = gather_last(self.precisions.flatten(-2), places)
-        covariances, log_determinants = invert_definite(
-            block.unflatten(-1, (size, size, missing.shape[1]))
-        )
-        constants = self._log_weights + self._log_scales
-        constants = constants - 0.5 * (num_features - size) * LOG_2PI
-        return Patterns(covariances, constants.unsqueeze(-1) - 0.5 * log_determinants)
+        block = block.unflatten(-1, (size, size, missing.shape[1]))
+        if padding is not None:
+            # An identity block has no part in the inverse or the determinant.
+            is_outside = padding.unsqueeze(0) | padding.unsqueeze(1)
+            identity = torch.eye(size, dtype=block.dtype, device=block.device).unsqueeze(-1)
+            block = torch.where(is_outside, identity, block)
+        covariances, log_determinants = invert_definite(block)
+        if padding is not None:
+            covariances = covariances.masked_fill(is_outside, 0.0)
+        # Integers times a number of Python's would be float32.
+        observed = (num_features - group.counts).to(log_determinants)
+        scales = -0.5 * (observed * LOG_2PI + log_determinants)
+        return Patterns(covariances, (self._log_weights + self._log_scales).unsqueeze(-1) + scales)
 
     def complete(
         self, values: Tensor, observed: Tensor, group: GapGroup, patterns: Patterns
@@ -134,7 +145,8 @@ class Conditionals:
         pulled = (self.precisions @ residuals).gather(-2, place)
         covariances = group.by_row(patterns.covariances)
         filled = (covariances * pulled.unsqueeze(-3)).sum(-2).neg_()
-        residuals.scatter_(-2, place, filled)
+        # Residuals are zero at the gaps.
+        residuals.scatter_add_(-2, place, filled)
         distances = (self._factors.mT @ residuals).square_().sum(-2)
         logits = group.by_row(patterns.log_constants) - 0.5 * distances
         return Completed(logits, residuals)

@@ -33,7 +33,7 @@ class DependentGapStep(GapStep):
         for group in batch.split.groups:
             size = group.missing.shape[0]
             values_per_row = 4 * means.numel() + 2 * restarts * components * size * size
-            for chunk in group.chunks(step.workspace.rows_per_chunk(values_per_row)):
+            for chunk in group.chunks(step.workspace.rows_per_chunk(values_per_row, least=1)):
                 self._add_chunk(chunk, batch, spread)
         spread = spread.unflatten(-1, (features, features))
         self._add_second(step.structure.second_moments_of_scatter(spread))
@@ -45,7 +45,7 @@ class DependentGapStep(GapStep):
         if self._extents is not None:
             deviations = values - step.centre.unsqueeze(-1) * observed
             torch.maximum(self._extents, extents_of(deviations[None]), out=self._extents)
-        patterns = self._conditionals.of_patterns(chunk.missing)
+        patterns = self._conditionals.of_patterns(chunk)
         logits, residuals = self._conditionals.complete(values, observed, chunk, patterns)
         self._weigh(logits, batch, chunk.rows)
         residuals += (step.parameters.means - step.centre).unsqueeze(-1)

@@ -65,7 +65,12 @@ class _DependentChunk(_Chunk):
 
     def scatter(self, component: Tensor, noise: Tensor) -> Tensor:
         # By pattern and row: [K or 1, c, c, n], then [n, c, c] of the components.
-        covariances = self.group.by_row(self.patterns.covariances).movedim(-1, 0)
+        covariances = self.patterns.covariances
+        if self.group.padding is not None:
+            # Definite again; the differences at observed features are arbitrary.
+            ones = self.group.padding.to(covariances).T.diag_embed()
+            covariances = covariances + ones.movedim(0, -1)
+        covariances = self.group.by_row(covariances).movedim(-1, 0)
         if covariances.shape[1] == 1:
             component = torch.zeros_like(component)
         rows = torch.arange(len(component), device=component.device)
@@ -165,11 +170,11 @@ class GapInference(Inference):
         for group in split.groups:
             size = group.missing.shape[0]
             values_per_row = 4 * self._means.numel() + 2 * components * size * size
-            for chunk in group.chunks(self._workspace.rows_per_chunk(values_per_row)):
+            for chunk in group.chunks(self._workspace.rows_per_chunk(values_per_row, least=1)):
                 numbers = chunk.rows
                 values = rows.index_select(0, numbers).T.to(self._means)
                 chunk = chunk.to(self._means.device)
-                patterns = conditionals.of_patterns(chunk.missing)
+                patterns = conditionals.of_patterns(chunk)
                 completed = conditionals.complete(*without_gaps(values), chunk, patterns)
                 yield _DependentChunk(numbers, completed, chunk, patterns)
 

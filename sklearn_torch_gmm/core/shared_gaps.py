@@ -43,7 +43,7 @@ class SharedGapStep(GapStep):
         for group in batch.split.groups:
             size = group.missing.shape[0]
             values = 6 * restarts * features + 3 * restarts * components * (1 + size * size)
-            for chunk in group.chunks(self._step.workspace.rows_per_chunk(values)):
+            for chunk in group.chunks(self._step.workspace.rows_per_chunk(values, least=1)):
                 self._add_chunk(chunk, batch, scatter)
         self._add_second(scatter)
 
@@ -53,7 +53,7 @@ class SharedGapStep(GapStep):
         x, _ = without_gaps(self._values(batch, chunk.rows) - centre)
         if self._extents is not None:
             torch.maximum(self._extents, extents_of(x[None]), out=self._extents)
-        patterns = conditionals.of_patterns(chunk.missing)
+        patterns = conditionals.of_patterns(chunk)
         own = _Shifts(self._linear, patterns, chunk)
         covariances = chunk.by_row(patterns.covariances).squeeze(-4)
         place = chunk.by_row(chunk.missing).expand(len(covariances), -1, -1)
@@ -61,7 +61,7 @@ class SharedGapStep(GapStep):
         pulled = conditionals.precisions.squeeze(-3) @ x
         missing = pulled.gather(-2, place)
         filled = _times(covariances, missing)
-        h = x.expand_as(pulled).scatter(-2, place, -filled)
+        h = x.expand_as(pulled).scatter_add(-2, place, -filled)
         common = (pulled * x).sum(-2).sub_((missing * filled).sum(-2))
         constants = patterns.log_constants + self._offsets.unsqueeze(-1) + own.constants
         logits = torch.baddbmm(chunk.by_row(constants), self._linear, h)

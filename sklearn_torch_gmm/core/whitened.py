@@ -18,7 +18,7 @@ from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.ways import Chunk, Selection, Way
 from sklearn_torch_gmm.core.workspace import Workspace
 
-BLOCK = 8
+BLOCK = 16
 """Number of features that are whitened at once.
 
 Uᵀ is lower triangular: the i-th block needs the first i blocks of x, so that for many features

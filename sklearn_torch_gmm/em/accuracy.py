@@ -130,6 +130,8 @@ class Accuracy:
 
         The number is by default that of the fit, in nats.
         """
+        if self.is_wide:
+            return Ways.all_residuals(parameters.weights.numel())
         limit = self._tolerated if tolerated is None else tolerated
         weights, structure = parameters.weights.flatten(), self._structure
         allowed = self._allowed(parameters, limit)
@@ -156,8 +158,6 @@ class Accuracy:
         products &= rounding_of_sums(away_of_found) <= limit
         sifting = relative_error_of_products(growth) <= MOST_RELATIVE_ERROR
         sifting &= away < math.inf
-        if self.is_wide:
-            products, sifting = torch.zeros_like(products), torch.zeros_like(sifting)
         whitening = cancellation_of_whitening(away, len(centre)) <= limit
         loss = rounding_of_whitening(torch.maximum(away, away_of_found))
         whitening &= loss <= TOLERATED_LOSS[centre.dtype]

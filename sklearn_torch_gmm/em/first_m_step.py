@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.covariance import FEW_ROWS, CovarianceStructure
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.workspace import LEAST_ROWS, WIDE_RATIO, is_wide
@@ -217,6 +217,8 @@ def _m_step(
         estimation.before_data(means, structure),
         structure,
         settings.regularization,
+        # Handling them is a third of the operations.
+        rare_cases=bool(moments.counts.min() < FEW_ROWS),
         total_weight=total_weight,
     )
 

@@ -28,8 +28,11 @@ def name(request):
 
 
 @pytest.mark.parametrize("features", [1, 2, 5])
-@pytest.mark.parametrize("block_bytes", [400, 2**23])
-def test_predictions_are_those_of_brute_force(rng, monkeypatch, name, features, block_bytes):
+@pytest.mark.parametrize(("block_bytes", "few_rows"), [(400, 128), (2**23, 128), (2**23, 0)])
+def test_predictions_are_those_of_brute_force(
+    rng, monkeypatch, name, features, block_bytes, few_rows
+):
+    monkeypatch.setattr(gaps, "FEW_ROWS_OF_A_GROUP", few_rows)
     monkeypatch.setattr(gaps, "BLOCK_BYTES", block_bytes)
     mixture = mixture_of(rng, name, 3, features)
     rows = gap_oracle.with_gaps(rng, draw_rows(rng, mixture, 60))
@@ -93,6 +96,17 @@ def test_draws_have_the_conditional_distribution(rng, name, pattern):
     np.testing.assert_allclose(drawn.mean(0), mean, atol=5 * deviations / size**0.5)
     covariance = np.cov(drawn.T, bias=True)
     np.testing.assert_allclose(covariance, second, atol=10 * deviations**2 / size**0.5)
+
+
+def test_draws_of_joined_groups_are_those_of_each(rng, monkeypatch, name):
+    mixture = mixture_of(rng, name, 2, 4)
+    rows = tensor(gap_oracle.with_gaps(rng, draw_rows(rng, mixture, 40)))
+    uniform, normal = torch.rand(40).double(), torch.randn(40, 4).double()
+    drawn = []
+    for few_rows in (0, 128):
+        monkeypatch.setattr(gaps, "FEW_ROWS_OF_A_GROUP", few_rows)
+        drawn.append(inference_of(name, mixture).drawn(rows, lambda *shape: (uniform, normal)))
+    torch.testing.assert_close(*drawn, **ROUNDING)
 
 
 def test_rows_far_from_all_components_keep_a_log_density(name):

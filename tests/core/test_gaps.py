@@ -11,6 +11,16 @@ def gappy_rows(rng, num_rows, num_features, share=0.3):
     return torch.from_numpy(np.where(rng.random(rows.shape) < share, np.nan, rows))
 
 
+def patterns_of(group):
+    """The missing features of each pattern."""
+    patterns = group.missing.T.tolist()
+    if group.padding is None:
+        return patterns
+    for features in patterns:
+        assert len(set(features)) == len(features)
+    return [row[:count] for row, count in zip(patterns, group.counts.tolist(), strict=True)]
+
+
 def test_complete_rows_are_not_split(rng):
     rows = torch.from_numpy(rng.standard_normal((20, 3)))
     assert not has_gaps(rows)
@@ -21,9 +31,11 @@ def test_complete_rows_are_not_split(rng):
 # Sixty-two features fit into one number, more take several.
 @pytest.mark.parametrize("num_features", [1, 4, 62, 63, 130])
 @pytest.mark.parametrize("block_bytes", [1, 2**23])
+@pytest.mark.parametrize("few_rows", [0, 7, 1000])
 def test_each_incomplete_row_is_in_one_group_with_its_pattern(
-    rng, monkeypatch, num_features, block_bytes
+    rng, monkeypatch, num_features, block_bytes, few_rows
 ):
+    monkeypatch.setattr(gaps, "FEW_ROWS_OF_A_GROUP", few_rows)
     monkeypatch.setattr(gaps, "BLOCK_BYTES", block_bytes)
     rows = gappy_rows(rng, 60, num_features, 1.5 / num_features)
     # Patterns that differ only in the last features.
@@ -33,7 +45,7 @@ def test_each_incomplete_row_is_in_one_group_with_its_pattern(
     split = split_rows(rows)
     seen = [split.complete]
     for group in split.groups:
-        patterns = group.missing.T.tolist()
+        patterns = patterns_of(group)
         assert len(set(map(tuple, patterns))) == len(patterns)
         for row, pattern in zip(group.rows.tolist(), group.pattern.tolist(), strict=True):
             assert rows[row].isnan().nonzero().flatten().tolist() == patterns[pattern]
@@ -43,14 +55,17 @@ def test_each_incomplete_row_is_in_one_group_with_its_pattern(
     assert torch.equal(split.incomplete, torch.cat(seen[1:]).sort().values)
 
 
-def test_chunks_hold_their_own_patterns(rng):
+@pytest.mark.parametrize("few_rows", [0, 1000])
+def test_chunks_hold_their_own_patterns(rng, monkeypatch, few_rows):
+    monkeypatch.setattr(gaps, "FEW_ROWS_OF_A_GROUP", few_rows)
     rows = gappy_rows(rng, 100, 4)
     for group in split_rows(rows).groups:
         chunks = list(group.chunks(7))
         assert torch.equal(torch.cat([chunk.rows for chunk in chunks]), group.rows)
         for chunk in chunks:
-            missing = chunk.by_row(chunk.missing)
-            assert torch.equal(rows[chunk.rows].isnan().nonzero()[:, 1], missing.T.flatten())
+            missing = [patterns_of(chunk)[pattern] for pattern in chunk.pattern.tolist()]
+            found = rows[chunk.rows].isnan().nonzero()[:, 1].tolist()
+            assert found == [feature for features in missing for feature in features]
             ones = torch.ones(2, len(chunk.rows))
             assert chunk.by_pattern(ones).sum() == 2 * len(chunk.rows)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import figures, report, run
+from benchmarks import figures, jobs, report, run
 from benchmarks.cases import CASES, TASKS, Measurement, short_form, whole_form
 from benchmarks.peers import OURS, PEERS
 from benchmarks.peers.ours import Ours
@@ -234,3 +234,35 @@ def test_errors_are_shown_without_paths():
     error = ValueError("cannot read /home/somebody/data/file.py:\nand more")
     assert plain(error) == "ValueError: cannot read file.py:"
     assert plain(ModuleNotFoundError("No module named 'x'")) == "not installed: No module named 'x'"
+
+
+@pytest.mark.parametrize("library", jobs.MODULES)
+@pytest.mark.parametrize(
+    ("task", "case", "covariance"),
+    [
+        ("given-sweep", "100-2-4", "tied"),
+        ("choice", "iris", "all"),
+        ("1-row", "wine", "diag"),
+        ("100-rows-busy", "iris", "spherical"),
+        ("column", "500-10-4", "full"),
+    ],
+)
+def test_each_library_does_the_jobs(monkeypatch, library, task, case, covariance):
+    monkeypatch.setattr(jobs, "steady_seconds", lambda call, synchronize: 1.0)
+    monkeypatch.setattr(jobs, "times_of", lambda call, synchronize, **options: [1.0])
+    request = {"library": library, "case": case, "covariance": covariance, "dtype": "float64"}
+    assert FUNCTIONS[task](request)["seconds"] > 0
+
+
+def test_a_search_and_a_loop_find_the_same_best(monkeypatch):
+    monkeypatch.setattr(jobs, "steady_seconds", lambda call, synchronize: 1.0)
+    request = {"case": "iris", "covariance": "all", "dtype": "float64"}
+    ours, theirs = (jobs.choice({**request, "library": name})["bic"] for name in jobs.MODULES)
+    assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+def test_real_data_start_from_their_classes():
+    problem = make_problem(CASES["digits-20"], "diag", "float64")
+    assert problem.X.shape == (1797, 20)
+    assert problem.means.shape == problem.precisions.shape == (10, 20)
+    np.testing.assert_allclose(problem.weights.sum(), 1.0)

@@ -23,6 +23,7 @@ CLASSES = [
     *(f"sklearn_torch_gmm.{name}" for name in sklearn_torch_gmm.__all__),
     "sklearn_torch_gmm.mixture.GaussianMixture",
     "sklearn_torch_gmm.mixture.BayesianGaussianMixture",
+    "sklearn_torch_gmm.impute.GaussianMixtureImputer",
     *(
         f"sklearn_torch_gmm.exceptions.{name}"
         for name, value in vars(sklearn_torch_gmm.exceptions).items()

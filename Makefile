@@ -51,7 +51,7 @@ bench-all: .venv-bench/.bench ## Time every case, and write docs/benchmarks.md; 
 	@.venv-bench/bin/python -m benchmarks.report
 
 .PHONY: hostile
-hostile: .venv-bench/.bench ## Give every library hostile input, and write docs/hostile_input.md
+hostile: .venv-bench/.bench ## Give every library hostile input, and write docs/robustness.md
 	@.venv-bench/bin/python -m benchmarks.hostile
 
 .PHONY: develop

@@ -1,4 +1,4 @@
-"""Accuracy where most labels are hidden: the table of docs/known_labels.md.
+"""Accuracy where most labels are hidden: the table of docs/semi_supervised.md.
 
     python -m benchmarks.known_labels                    # three data sets, twenty seeds, minutes
     python -m benchmarks.known_labels --sets wine --seeds 5

@@ -1,6 +1,13 @@
 """How Sphinx builds the documentation: ``make docs``."""
 
+import inspect
+import sys
+from importlib import import_module
+from pathlib import Path
+
 import sklearn_torch_gmm
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "sklearn-torch-gmm"
 author = "The sklearn-torch-gmm developers"
@@ -8,14 +15,18 @@ project_copyright = author
 version = release = sklearn_torch_gmm.__version__
 
 extensions = [
+    "mathml",
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "numpydoc",
+    "outcomes",
+    "signatures",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build"]
@@ -25,8 +36,9 @@ nitpicky = True
 
 # -- pages ----------------------------------------------------------------------------------------
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+html_math_renderer = "mathml"
 copybutton_exclude = ".linenos, .gp, .go"
 
 # -- the reference --------------------------------------------------------------------------------
@@ -41,6 +53,24 @@ autosummary_filename_map = {
     "sklearn_torch_gmm.GaussianMixtureIC": "sklearn_torch_gmm.model_selection.GaussianMixtureIC",
 }
 autodoc_typehints = "none"
+maximum_signature_line_length = 79
+
+
+def properties_of(module: str, name: str) -> list[str]:
+    """The documented properties of a class, which the template of its page asks for."""
+    properties = inspect.getmembers(
+        getattr(import_module(module), name), inspect.isdatadescriptor
+    )
+    return [
+        n
+        for n, value in properties
+        if not n.startswith("_") and inspect.getdoc(value)
+    ]
+
+
+autosummary_context = {"properties_of": properties_of}
+# A function in the context cannot be kept from one build to the next.
+suppress_warnings = ["config.cache"]
 toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 
@@ -73,7 +103,8 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "doc_module": ("sklearn_torch_gmm",),
     "reference_url": {"sklearn_torch_gmm": None},
-    "backreferences_dir": None,
+    # The examples that use a class are listed on its page of the reference.
+    "backreferences_dir": "gallery/backreferences",
     "download_all_examples": False,
     "show_memory": False,
     "write_computation_times": False,
@@ -85,23 +116,39 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sklearn-torch-gmm"
+html_logo = "_static/logo.svg"
+html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_copy_source = False
 html_show_sourcelink = False
+html_context = {
+    "github_user": "sklearn-torch-gmm",
+    "github_repo": "sklearn-torch-gmm",
+    "github_version": "main",
+    "doc_path": "docs",
+}
 html_theme_options = {
     "github_url": "https://github.com/sklearn-torch-gmm/sklearn-torch-gmm",
-    "header_links_before_dropdown": 4,
+    "logo": {
+        "text": "sklearn-torch-gmm",
+        "alt_text": "sklearn-torch-gmm, the first page",
+    },
+    "header_links_before_dropdown": 6,
     "navigation_depth": 3,
     "show_toc_level": 2,
+    "use_edit_page_button": True,
+    # Pages that are made while the site is built have no file to edit.
+    "secondary_sidebar_items": {
+        "*": ["page-toc", "edit-this-page"],
+        "api/*": ["page-toc"],
+        "gallery/*": ["page-toc", "sg_download_links"],
+        "_modules/**": [],
+    },
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version", "theme-version"],
 }
 # What has no chapters needs no list of them.
 html_sidebars = {
-    page: []
-    for page in (
-        *("index", "start", "pycave", "how_it_works", "numerics", "hostile_input"),
-        *("benchmarks", "speed", "faq", "contributing", "changelog", "search", "genindex"),
-    )
+    page: [] for page in ("index", "getting_started", "search", "genindex")
 }

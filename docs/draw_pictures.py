@@ -25,7 +25,9 @@ def main() -> None:
     mixture = GaussianMixture(3, covariance_type="full", random_state=0).fit(X)
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     ax = figure.subplots()
-    MixtureDisplay.from_estimator(mixture, X, ax=ax, levels=(0.5, 0.95), density=True)
+    MixtureDisplay.from_estimator(
+        mixture, X, ax=ax, levels=(0.5, 0.95), density=True
+    )
     ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     figure.savefig(PICTURE, dpi=150)

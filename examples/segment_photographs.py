@@ -1,11 +1,11 @@
 """Segment two photographs by colour and position, with both libraries side by side.
 
-Every pixel of scikit-learn's two sample photographs becomes a row of five features: red,
+Every pixel of scikit-learn's two sample photographs is a sample with five features: red,
 green, blue, and its distances from the top and from the left. A scaler and a mixture of
-eight Gaussians are fitted to all rows, once by scikit-learn's class and once by ours; a
+eight Gaussians are fitted to all samples, once by scikit-learn's class and once by ours; a
 segment is the set of pixels that most probably belong to the same component.
 
-Both libraries get the same rows, the same kind of start (k-means), the same tolerance and
+Both libraries get the same samples, the same initialization (K-means), the same tolerance and
 the same maximum of iterations, so that the table compares like with like.
 """
 
@@ -66,7 +66,7 @@ MIXTURES: dict[str, Callable[[], Any]] = {
 
 
 class Segmentation(NamedTuple):
-    """What one library made of one photograph."""
+    """The result of one library for one photograph."""
 
     num_iterations: int
     converged: bool
@@ -202,7 +202,7 @@ def write_pictures(
     results: dict[str, dict[str, Segmentation]],
     path: Path,
 ) -> None:
-    """Write each photograph beside its segments, painted in their mean colours."""
+    """Write each photograph next to its segments, painted in their mean colours."""
     figure = Figure(figsize=(15, 3.6 * len(photographs)), layout="constrained")
     all_axes = figure.subplots(len(photographs), 1 + len(MIXTURES), squeeze=False)
     for axes, (name, photograph) in zip(all_axes, photographs.items(), strict=True):
@@ -223,7 +223,7 @@ def main() -> None:
         "--output",
         type=Path,
         default=Path("build", "demo", "segments.png"),
-        help="the picture to write (default: %(default)s)",
+        help="the figure to write (default: %(default)s)",
     )
     arguments = parser.parse_args()
 
@@ -239,12 +239,12 @@ def main() -> None:
     print()
     print_table(results)
     print()
-    print(f"Both: full covariances, k-means start, tolerance {TOLERANCE:g} nats,", end=" ")
+    print(f"Both: full covariances, K-means initialization, tolerance {TOLERANCE:g} nats,", end=" ")
     print(f"at most {MAX_ITERATIONS} iterations.")
-    print("Seconds: the whole fit, start included. Ratio: scikit-learn's seconds to the row's.")
+    print("Seconds: the whole fit, including K-means. Ratio: scikit-learn's seconds / the row's.")
 
     write_pictures(photographs, results, arguments.output)
-    print(f"Pictures: {arguments.output}")
+    print(f"Figure: {arguments.output}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """scikit-learn's mixture and ours, fitted to the same data from the same start, side by side.
 
-The tests use it; run as a script it prints the table of docs/parity.md::
+The tests use it; run as a script it prints the table of docs/migrating_from_scikit_learn.md::
 
     python -m tests.parity --seeds 0 1 2
 """
@@ -215,7 +215,7 @@ def run(case: Case) -> Outcome:
 
 def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Lines of Markdown: what the fits that are the same differ by, at most."""
-    yield "| data | N × D | K | fits | the same | a mean | the log-likelihood |"
+    yield "| data | N × D | K | fits | the same | means | log-likelihood |"
     yield "|---|---|---|---|---|---|---|"
     for data in data_sets():
         of_data = [outcome for outcome in outcomes if outcome.case.data is data]
@@ -232,8 +232,8 @@ def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
 def table_of_differences(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Lines of Markdown: the fits that are not the same, and what is known of the reason."""
     yield (
-        "| fit | other labels | the log-likelihood | a mean, after reordering | tied starts "
-        f"| changes in {TRIALS} trials |"
+        "| fit | different labels | log-likelihood | means, after reordering "
+        f"| tied initializations | changes in {TRIALS} trials |"
     )
     yield "|---|---|---|---|---|---|"
     for outcome in outcomes:

@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks.cases import Measurement
 from benchmarks.hostile.inputs import INPUTS
 from benchmarks.hostile.page import LIBRARIES, write_page
+from benchmarks.hostile.picture import draw
 from benchmarks.run import ROOT, Results, measure
 
 
@@ -22,7 +23,8 @@ def main() -> None:
                 for record in measure(measurement, options.libraries, options):
                     results.add(record)
                     print("   ", record["library"], _line(record), flush=True)
-    print(f"Written: {write_page(output, ROOT / 'docs' / 'hostile_input.md')}")
+    print(f"Written: {write_page(output, ROOT / 'docs' / 'robustness.md')}")
+    print(f"Drawn: {draw(output, ROOT / 'docs' / 'images' / 'robustness.png')}")
 
 
 def _line(record: dict[str, Any]) -> str:

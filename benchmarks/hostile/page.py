@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import load
-from benchmarks.hostile.endings import PLACES, SUM_TOLERANCE, TOLERANCE, Ending, ending
+from benchmarks.hostile.endings import PLACES, SUM_TOLERANCE, Ending, ending
 from benchmarks.hostile.inputs import INPUTS
 from benchmarks.peers import OURS
 from benchmarks.report import describe_environments
@@ -30,46 +30,44 @@ _ORDER = (
 _RANKS = {"good": 0, "good, warns": 0, "clear error": 1, "error": 2}
 """What is better than what. A warning makes a good model no worse; all else is worst."""
 
-_BAD = ("crash", "time-out")
 _QUOTED = ("good, warns", "clear error", "error")
 
-_PREAMBLE = f"""# Hostile input
+_SIGNS = {
+    "good": "✓ good",
+    "good, warns": "✓ good, warns",
+    "clear error": "○ clear error",
+    "error": "△ error",
+    "wrong": "✗ **wrong**",
+    "crash": "✗ **crash**",
+    "time-out": "✗ **time-out**",
+    "not offered": "–",
+}
 
-What Gaussian mixtures in Python make of data that nobody wishes for. Each fit is a process of its
-own, with a minute and 8 GiB of memory. Everything is the library's documented default, except
-what the first column names, and the start of torchgmm and tgmm: where the rows are groups, these
-are given a mean a tenth of a width off each group's, and the first 200 rows where there are 200
-components. scikit-learn, this package and pomegranate start by their own k-means: pomegranate
-can't be given means alone, and the other two pair them with the widths of k-means' clusters,
-which may come in another order; one row of the table shows what that leads to. Data are handed
-over in the form that a library documents: arrays for scikit-learn and for this package, tensors
-for the others, with `precision=64` for torchgmm where they are float64. This package is used
-through `sklearn_torch_gmm.mixture.GaussianMixture`; its other class takes given means for
-centroids of k-means, and is good in that row. daal4py is left out: it fits from a complete start
-alone.
+_PREAMBLE = f"""# Robustness
 
-| ending | means |
+Real data have constant columns, duplicates, groups far from the origin and units that differ by \
+powers of ten. This page fits
+five libraries to {{inputs}} such inputs, {{fits}} fits each where a library offers all of them, \
+and says how each fit ended.
+Good is a right model, or an error that tells what to do; bad is a wrong model without an error.
+
+![How the fits of each library ended](images/robustness.png)
+
+| outcome | meaning |
 |---|---|
-| good | finite parameters, weights that sum to one (to {SUM_TOLERANCE:g}), positive-definite \
-covariances, and a mixture that is the right one |
-| good, warns | the same, and a warning that this library doesn't give for ordinary data |
-| clear error | an error that names the component or the row by its number (for a wrong argument: \
-the argument, or the type or shape that it has), and what to do |
-| error | any other error |
-| **wrong** | a model that isn't good, returned all the same: the reason stands beside it, and any \
-warning |
-| **crash**, **time-out** | the process died, or wasn't done in time |
+| ✓ good | finite parameters, weights that sum to one (to {SUM_TOLERANCE:g}), positive-definite \
+covariances, and the right mixture |
+| ✓ good, warns | the same, with a warning that this library does not give for ordinary data |
+| ○ clear error | an error that names the component or the sample by its number (for an invalid \
+argument: the argument, or its type or shape), and a remedy |
+| △ error | any other error |
+| ✗ **wrong** | a model that is not good, returned without an error: the reason is next to it, \
+and any warning |
+| ✗ **crash**, **time-out** | the process died, or was not done in time |
 | – | not offered |
 
-The right mixture is known without any library. Where the rows are groups, twelve widths apart, it
-is the weight, mean and covariance of each group, computed from rows that were centred in extended
-precision, with the regularization added; {TOLERANCE:.0%} of a width, of a covariance in its own
-metric, or of the whole weight is tolerated. For all inputs the mean and the variances of the
-whole mixture must be those of the rows, as they are after any M-step, to the same tolerance.
-Whether an error is clear is decided by two patterns, whether a model is good by these numbers,
-both in `benchmarks/hostile/endings.py`; nobody judges.
-
-    make hostile      # everything below, in half an hour
+[How robustness is judged](robustness_method.md) gives the settings, and the rules that decide. \
+To repeat it, in half an hour: `make hostile`.
 
 """
 
@@ -80,14 +78,15 @@ def write_page(path: Path, page: Path) -> Path:
     versions = {r["library"]: r["version"] for r in content["records"]}
     libraries = [name for name in LIBRARIES if name in versions]
     notes: list[str] = []
+    preamble = _PREAMBLE.replace("{inputs}", str(len({name for name, _ in endings})))
     parts = [
-        _PREAMBLE,
+        preamble.replace("{fits}", str(len(endings))),
         _table(endings, libraries, versions, notes),
         _counts(endings, libraries),
         _losses(endings),
-        "## What they said\n",
+        "## Messages\n",
         *(f"{number}. `{note}`" for number, note in enumerate(notes, 1)),
-        "\n## Where this was run\n",
+        "\n## Versions and machine\n",
         *describe_environments(content),
     ]
     page.write_text("\n".join(parts).rstrip() + "\n")
@@ -144,18 +143,14 @@ def _cell(found: dict[str, Ending], name: str, notes: list[str]) -> str:
 
 
 def _text(end: Ending, name: str, notes: list[str]) -> str:
-    if end.name == "not offered":
-        return "–"
     if end.name == "wrong":
         warned = (
             f", warns {_note(Ending('warned', end.warning), name, notes)}" if end.warning else ""
         )
-        return f"**wrong**: {end.words}{warned}"
-    if end.name in _BAD:
-        return f"**{end.name}**"
+        return f"{_SIGNS[end.name]}: {end.words}{warned}"
     if end.name not in _QUOTED:
-        return end.name
-    return f"{end.name} {_note(end, name, notes)}"
+        return _SIGNS[end.name]
+    return f"{_SIGNS[end.name]} {_note(end, name, notes)}"
 
 
 def _note(end: Ending, name: str, notes: list[str]) -> str:
@@ -188,7 +183,7 @@ def _shortened(text: str, length: int) -> str:
 
 def _counts(endings: Endings, libraries: Sequence[str]) -> str:
     lines = [
-        "How many of the fits ended in which way, each type counted:\n",
+        "Outcomes by library, each covariance type counted:\n",
         "| | " + " | ".join(_ORDER) + " |",
         "|---|" + "---:|" * len(_ORDER),
     ]
@@ -209,8 +204,8 @@ def _losses(endings: Endings) -> str:
             if _rank(end) < _rank(found[OURS]):
                 lost.setdefault((name, library), []).append(covariance)
     if not lost:
-        return "No other library ends better than this package on any of these inputs.\n"
-    lines = ["Where another library ends better than this package:\n"]
+        return "No other library does better than this package on any of these inputs.\n"
+    lines = ["Where another library does better than this package:\n"]
     lines += [
         f"- {INPUTS[name].title} ({', '.join(types)}): {library}"
         for (name, library), types in lost.items()

@@ -2,13 +2,13 @@
 Side by side with scikit-learn
 ==============================
 
-``sklearn_torch_gmm.mixture.GaussianMixture`` takes the place of
+``sklearn_torch_gmm.mixture.GaussianMixture`` is a drop-in replacement for
 ``sklearn.mixture.GaussianMixture``. With the same ``random_state`` it starts from the same
-parameters and ends with the same result, to rounding. This runs both on the same rows.
+parameters and returns the same result, up to rounding. This example fits both to the same data.
 """
 
 # %%
-# The same parameters for both. Only the import differs.
+# Both get the same parameters. Only the import differs.
 
 import warnings
 from time import perf_counter
@@ -22,12 +22,14 @@ from sklearn.exceptions import ConvergenceWarning
 import sklearn_torch_gmm.mixture
 from sklearn_torch_gmm import MixtureDisplay
 
-X, _ = make_blobs(30_000, n_features=8, centers=6, cluster_std=3.0, random_state=1)
+X, _ = make_blobs(
+    30_000, n_features=8, centers=6, cluster_std=3.0, random_state=1
+)
 
 # %%
-# ``tol=0`` makes both run all of the iterations, so that the times are of the same work, and warn
-# that they did not converge. Each class is warmed up first: what a library loads at its first fit
-# isn't the subject here.
+# With ``tol=0`` both run all iterations, so that the times are for the same work; both then warn
+# that they did not converge. Each class is warmed up first, because what a library loads at its
+# first fit is not the subject here.
 
 warnings.simplefilter("ignore", ConvergenceWarning)
 fitted = {}
@@ -47,11 +49,13 @@ for kind in ["full", "tied", "diag", "spherical"]:
         fitted[library.__name__, kind] = mixture, perf_counter() - began
 
 # %%
-# What each pair differs by, and how long it took, start included. On so short a fit the start by
-# K-means, which is scikit-learn's in both, is a good part of the time; :doc:`/benchmarks` has
-# iterations alone.
+# How much each pair differs, and how long it took, including the initialization. In such a short
+# fit, K-means (scikit-learn's, in both) takes a good part of the time; :doc:`/benchmarks` times the
+# iterations without it.
 
-print("covariances   labels equal   largest difference of a mean   seconds   ratio")
+print(
+    "covariances   labels equal   largest difference of a mean   seconds   ratio"
+)
 for kind in ["full", "tied", "diag", "spherical"]:
     (theirs, their_time), (ours, our_time) = (
         fitted[name, kind] for name in ("sklearn", "sklearn_torch_gmm")
@@ -66,7 +70,9 @@ for kind in ["full", "tied", "diag", "spherical"]:
 # %%
 # :class:`~sklearn_torch_gmm.MixtureDisplay` draws either of them.
 
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
+figure, axes = plt.subplots(
+    1, 2, figsize=(9, 3.8), layout="constrained", sharey=True
+)
 for ax, library in zip(axes, ("sklearn", "sklearn_torch_gmm"), strict=True):
     MixtureDisplay.from_estimator(fitted[library, "full"][0], X[::50], ax=ax)
     ax.set_title(f"{library}.mixture.GaussianMixture")

@@ -2,13 +2,13 @@
 Choose the number of components and the covariances
 ===================================================
 
-The likelihood of the data always grows with more components and freer covariances. An information
-criterion subtracts what would be gained by chance. This compares twenty-four mixtures of the same
-data by the Bayesian information criterion (BIC), of which the smallest is best.
+The likelihood of the data always grows with more components and more general covariances. An
+information criterion subtracts the gain expected by chance. This example compares twenty-four
+mixtures by the Bayesian information criterion (BIC), of which the smallest is best.
 """
 
 # %%
-# Three clusters of different shapes, so that we know what should come out.
+# Three clusters of different shapes, so that the right answer is known.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,15 +25,19 @@ X = np.concatenate(
 )  # [N, D]
 
 # %%
-# All mixtures share the passes over the data, three starts of each.
+# All mixtures share the passes over the data, with three initializations each.
 
 search = GaussianMixtureIC(1, 6, n_init=3, random_state=0).fit(X)
-print(f"smallest BIC: {search.n_components_} components, {search.covariance_type_} covariances")
+print(
+    f"smallest BIC: {search.n_components_} components, {search.covariance_type_} covariances"
+)
 
 # %%
-# On the left the criterion, on the right the mixture that it chose.
+# On the left the criterion, on the right the mixture that it selected.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(10, 3.8), layout="constrained"
+)
 search.plot(left)
 MixtureDisplay.from_estimator(search.best_estimator_, X, ax=right)
 plt.show()

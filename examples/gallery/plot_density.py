@@ -2,13 +2,13 @@
 Estimate a density
 ==================
 
-A mixture is a density: it tells for any point how much probability is near it. Here it is fitted to
+A mixture is a density: for any point, it tells how much probability is near it. Here it is fitted to
 two measurements of 178 Italian wines, and drawn as contours.
 """
 
 # %%
-# The two features are skewed, and there are three cultivars with different ranges. One normal
-# distribution describes that badly; a mixture can follow it.
+# The two features are skewed, and the ranges of the three cultivars differ. A single normal
+# distribution fits that badly; a mixture can follow it.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_wine
@@ -19,27 +19,37 @@ from sklearn_torch_gmm import GaussianMixture, MixtureDisplay
 wine = load_wine(as_frame=True).data
 X = wine[["flavanoids", "color_intensity"]]
 
-figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained", sharey=True)
+figure, axes = plt.subplots(
+    1, 3, figsize=(11, 3.6), layout="constrained", sharey=True
+)
 for ax, num_components in zip(axes, [1, 3, 12], strict=True):
-    mixture = GaussianMixture(num_components, covariance_type="full", random_state=0).fit(X)
-    MixtureDisplay.from_estimator(mixture, X, density=True, levels=[0.5], ax=ax)
+    mixture = GaussianMixture(
+        num_components, covariance_type="full", random_state=0
+    ).fit(X)
+    MixtureDisplay.from_estimator(
+        mixture, X, density=True, levels=[0.5], ax=ax
+    )
     held_out = cross_val_score(mixture, X, cv=10).mean()
-    ax.set_title(f"K = {num_components}: {mixture.score(X):.2f} nats, held out {held_out:.2f}")
+    ax.set_title(
+        f"K = {num_components}: {mixture.score(X):.2f} nats, held out {held_out:.2f}"
+    )
     ax.label_outer()
 axes[0].set_ylim(0, 14)
 plt.show()
 
 # %%
-# The ellipses hold half of each component, the grey contours are one nat apart. The titles give the
-# mean log-density of the wines that a mixture was fitted to, and of wines that it hadn't seen: with
-# twelve components the first goes up and the second goes down. That is overfitting.
+# Each ellipse contains half of its component, and the grey contours are one nat apart. The titles
+# give the mean log-density of the wines in the fit, and of held-out wines: with twelve components
+# the former rises and the latter falls. That is overfitting.
 #
-# A density is in units of one over the product of the features' units. It isn't a probability, and
-# may exceed one: the same wines, measured in thousands of the same units, are a million times as
-# dense.
+# The unit of a density is one over the product of the features' units. A density is not a
+# probability and may exceed one: measured in thousands of the same units, the same wines are a
+# million times as dense.
 
 mixture = GaussianMixture(
     3, covariance_type="full", covariance_regularization=1e-12, random_state=0
 )
-print(f"log-density: {mixture.fit(X).score(X):.2f} nats a row")
-print(f"in thousands: {mixture.fit(X / 1000).score(X / 1000):.2f} nats a row")
+print(f"log-density: {mixture.fit(X).score(X):.2f} nats per sample")
+print(
+    f"in thousands: {mixture.fit(X / 1000).score(X / 1000):.2f} nats per sample"
+)

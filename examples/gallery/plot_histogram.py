@@ -2,12 +2,13 @@
 Fit a histogram
 ===============
 
-Detectors, surveys and databases often keep counts instead of events. ``sample_weight`` takes them:
-a row of weight 40 counts as 40 rows. A fit to 120 bins takes the time of 120 rows.
+Detectors, surveys and databases often store counts instead of events. ``sample_weight`` accepts
+them: a sample of weight 40 counts as 40 samples. A fit to 120 bins takes as long as one to 120
+samples.
 """
 
 # %%
-# A million events with two peaks over a broad background, of which only the counts are kept.
+# A million events with two peaks over a broad background. Only the counts are kept.
 
 from time import perf_counter
 
@@ -18,14 +19,18 @@ from sklearn_torch_gmm.mixture import GaussianMixture
 
 rng = np.random.default_rng(0)
 events = np.concatenate(
-    [rng.normal(91, 2.5, 300_000), rng.normal(125, 1.8, 100_000), rng.normal(105, 15, 600_000)]
+    [
+        rng.normal(91, 2.5, 300_000),
+        rng.normal(125, 1.8, 100_000),
+        rng.normal(105, 15, 600_000),
+    ]
 )
 counts, edges = np.histogram(events, bins=120, range=(45, 165))
 centres = (edges[:-1] + edges[1:]) / 2
 print(f"{counts.sum():,} events in {len(counts)} bins")
 
 # %%
-# The events and their histogram, from the same start.
+# The events and their histogram, with the same initialization.
 
 start = {
     "weights_init": [0.4, 0.2, 0.4],
@@ -35,27 +40,36 @@ start = {
     "max_iter": 2000,
 }
 fits = {}
-for name, X, weights in [("events", events, None), ("histogram", centres, counts)]:
+for name, X, weights in [
+    ("events", events, None),
+    ("histogram", centres, counts),
+]:
     began = perf_counter()
-    fits[name] = GaussianMixture(3, **start).fit(X[:, None], sample_weight=weights)
-    print(f"{name}: {perf_counter() - began:.2f} s, {fits[name].n_iter_} iterations")
+    fits[name] = GaussianMixture(3, **start).fit(
+        X[:, None], sample_weight=weights
+    )
+    print(
+        f"{name}: {perf_counter() - began:.2f} s, {fits[name].n_iter_} iterations"
+    )
 
 # %%
-# Rounding to bins of width h adds h² / 12 to each variance (Sheppard's correction), 0.083 here; it
-# is easily taken off.
+# Rounding to bins of width h adds h² / 12 to each variance, 0.083 here, which is easily subtracted
+# (Sheppard's correction).
 
 fitted = fits["histogram"]
-print("                weight    mean   width")
+print("                weight    mean      sd")
 for name, mixture, correction in [
     ("events", fits["events"], 0.0),
     ("histogram", fitted, 1 / 12),
 ]:
     for k in range(3):
-        width = np.sqrt(mixture.covariances_[k, 0, 0] - correction)
-        print(f"{name:<14}{mixture.weights_[k]:8.4f}{mixture.means_[k, 0]:8.2f}{width:8.3f}")
+        sd = np.sqrt(mixture.covariances_[k, 0, 0] - correction)
+        print(
+            f"{name:<14}{mixture.weights_[k]:8.4f}{mixture.means_[k, 0]:8.2f}{sd:8.3f}"
+        )
 
 # %%
-# A density times the number of events and the width of a bin is the expected count.
+# The density times the number of events and the width of a bin is the expected count.
 
 x = np.linspace(45, 165, 500)[:, None]
 expected = counts.sum() * np.diff(edges)[0]

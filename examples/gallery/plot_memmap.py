@@ -2,13 +2,13 @@
 Fit a file that doesn't fit into memory
 =======================================
 
-A memory-mapped array is read where it is, batch by batch. One epoch is one exact iteration of EM,
-so that the batches change how much memory is needed, and nothing else.
+A memory-mapped array is read in place, batch by batch. One epoch is one exact iteration of EM, so
+the batches determine how much memory is needed, and nothing else.
 """
 
 # %%
-# Half a million rows in a file. It is written in pieces too; a real one may be far larger than the
-# memory.
+# Half a million samples in a file, which is written in pieces too. A real one may be far larger than
+# the memory.
 
 import tempfile
 from pathlib import Path
@@ -20,38 +20,46 @@ from sklearn_torch_gmm import GaussianMixture, MixtureDisplay
 
 folder = tempfile.TemporaryDirectory()
 path = Path(folder.name) / "rows.npy"
-centres = np.array([[0.0, 0.0, 0.0], [6.0, 0.0, 2.0], [0.0, 6.0, 4.0], [7.0, 7.0, 0.0]])
+centres = np.array(
+    [[0.0, 0.0, 0.0], [6.0, 0.0, 2.0], [0.0, 6.0, 4.0], [7.0, 7.0, 0.0]]
+)
 rng = np.random.default_rng(0)
-rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(500_000, 3))
+rows = np.lib.format.open_memmap(
+    path, mode="w+", dtype=np.float32, shape=(500_000, 3)
+)
 for start in range(0, len(rows), 50_000):
     components = rng.integers(4, size=50_000)
-    rows[start : start + 50_000] = centres[components] + 1.6 * rng.normal(size=(50_000, 3))
+    rows[start : start + 50_000] = centres[components] + 1.6 * rng.normal(
+        size=(50_000, 3)
+    )
 rows.flush()
 print(f"{path.stat().st_size / 1e6:.0f} MB on the disk")
 
 # %%
-# ``batch_size`` is the number of rows in memory at a time. The mixture is the same as that of a fit
-# in memory, to rounding.
+# ``batch_size`` is the number of samples in memory at a time. The mixture is that of a fit in memory,
+# up to rounding.
 
 X = np.load(path, mmap_mode="r")
 start = {"init_means": centres + 0.5, "covariance_type": "full"}
 streamed = GaussianMixture(4, batch_size=20_000, **start).fit(X)
 whole = GaussianMixture(4, **start).fit(np.array(X))
 print("iterations:", streamed.n_iter_, "and", whole.n_iter_)
-print(f"largest difference of a mean: {abs(streamed.means_ - whole.means_).max():.0e}")
+print(
+    f"largest difference of a mean: {abs(streamed.means_ - whole.means_).max():.0e}"
+)
 
 # %%
-# Predictions are made from the file, too. For a picture some rows are enough.
+# Predictions read the file too. For a plot, a subset is enough.
 
 labels = streamed.predict(X)  # [N]
-print("rows of each component:", np.bincount(labels))
+print("samples of each component:", np.bincount(labels))
 
 MixtureDisplay.from_estimator(streamed, X[::500], features=(0, 1))
 plt.show()
 
 # %%
-# What isn't a file, a database or a generator for instance, is passed as a
-# ``torch.utils.data.IterableDataset`` or as a ``DataLoader``.
+# Other sources, such as a database or a generator, are passed as a
+# ``torch.utils.data.IterableDataset`` or as a ``DataLoader``: :doc:`/out_of_core`.
 
 del rows, X
 folder.cleanup()

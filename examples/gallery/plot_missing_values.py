@@ -23,7 +23,9 @@ from sklearn_torch_gmm.mixture import GaussianMixture
 rng = np.random.default_rng(0)
 means, roots = 2.2 * rng.normal(size=(4, 6)), 0.7 * rng.normal(size=(4, 6, 6))
 clusters = rng.integers(0, 4, 2000)
-X = means[clusters] + np.einsum("nij,nj->ni", roots[clusters], rng.normal(size=(2000, 6)))
+X = means[clusters] + np.einsum(
+    "nij,nj->ni", roots[clusters], rng.normal(size=(2000, 6))
+)
 is_missing = rng.random(X.shape) < 0.25
 gappy = np.where(is_missing, np.nan, X)
 print(f"{np.mean(~is_missing.any(axis=1)):.0%} of the samples are complete")
@@ -34,14 +36,18 @@ print(f"{np.mean(~is_missing.any(axis=1)):.0%} of the samples are complete")
 
 params = {"n_components": 4, "n_init": 5, "random_state": 0}
 labels = {"complete data": GaussianMixture(**params).fit_predict(X)}
-labels['missing="em"'] = GaussianMixture(missing="em", **params).fit_predict(gappy)
+labels['missing="em"'] = GaussianMixture(missing="em", **params).fit_predict(
+    gappy
+)
 imputers = {
     "mixture": GaussianMixtureImputer(**params),
     "IterativeImputer": IterativeImputer(random_state=0),
     "KNNImputer": KNNImputer(),
     "SimpleImputer": SimpleImputer(),
 }
-filled = {name: imputer.fit_transform(gappy) for name, imputer in imputers.items()}
+filled = {
+    name: imputer.fit_transform(gappy) for name, imputer in imputers.items()
+}
 for name, values in filled.items():
     labels[name] = GaussianMixture(**params).fit_predict(values)
 
@@ -57,17 +63,23 @@ for name, found in labels.items():
 # the clusters; the mixture puts values where their cluster has them. Like every expected value they
 # scatter less than observed ones: draws, by ``sample_posterior=True``, have the right spread.
 
-drawn = GaussianMixtureImputer(sample_posterior=True, **params).fit_transform(gappy)
+drawn = GaussianMixtureImputer(sample_posterior=True, **params).fit_transform(
+    gappy
+)
 panels = {
     "complete": X,
     "SimpleImputer": filled["SimpleImputer"],
     "mixture": filled["mixture"],
     "mixture, drawn": drawn,
 }
-figure, axes = plt.subplots(1, 4, figsize=(12, 3.4), layout="constrained", sharex=True, sharey=True)
+figure, axes = plt.subplots(
+    1, 4, figsize=(12, 3.4), layout="constrained", sharex=True, sharey=True
+)
 has_gap = is_missing[:, :2].any(axis=1)
 for ax, (name, values) in zip(axes, panels.items(), strict=True):
     ax.scatter(*values[~has_gap, :2].T, s=2, color="0.75")
-    ax.scatter(*values[has_gap, :2].T, s=3, c=clusters[has_gap], cmap="tab10", vmax=9)
+    ax.scatter(
+        *values[has_gap, :2].T, s=3, c=clusters[has_gap], cmap="tab10", vmax=9
+    )
     ax.set_title(name)
 plt.show()

@@ -2,13 +2,14 @@
 Find outliers by their low density
 ==================================
 
-A mixture of what is normal gives a low density to what isn't. Here it learns from benign tumours
-alone, and is then shown others of both kinds.
+A mixture that was fitted to normal data assigns a low density to everything else. Here it learns
+only from benign tumours, and is then applied to other tumours of both kinds.
+:doc:`/out_of_distribution` has the general method.
 """
 
 # %%
-# Thirty measurements of each of 569 tumours, 357 of them benign. Two thirds of the benign ones are
-# for the fit. The principal components take out that many measurements say the same.
+# There are thirty measurements of each of 569 tumours, 357 of them benign. Two thirds of the benign
+# ones are used for the fit. Many measurements are redundant, hence the principal components.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,12 +29,17 @@ known, unseen = train_test_split(benign, test_size=1 / 3, random_state=0)
 model = make_pipeline(
     PowerTransformer(),
     PCA(10, whiten=True),
-    GaussianMixture(2, covariance_type="full", covariance_regularization=1e-2, random_state=0),
+    GaussianMixture(
+        2,
+        covariance_type="full",
+        covariance_regularization=1e-2,
+        random_state=0,
+    ),
 ).fit(known)
 
 # %%
-# The threshold comes from the normal data alone: the density that 5% of them fall short of. Of
-# unseen ones somewhat more do, since the mixture was fitted to the others.
+# The threshold comes from the normal data only: the density that 5% of them fall below. Slightly more
+# of the unseen ones do, because the mixture was not fitted to them.
 
 threshold = np.quantile(model.score_samples(known), 0.05)
 scores = {
@@ -41,17 +47,23 @@ scores = {
     "malignant": model.score_samples(malignant),
 }
 for name, score in scores.items():
-    print(f"{name}: {np.mean(score < threshold):.0%} of {len(score)} below the threshold")
+    print(
+        f"{name}: {np.mean(score < threshold):.0%} of {len(score)} below the threshold"
+    )
 
 # %%
-# The whole range of thresholds is a ROC curve.
+# The ROC curve shows all thresholds.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(10, 3.6), layout="constrained"
+)
 bins = np.linspace(-60, 0, 50)
 for name, score in scores.items():
     left.hist(score.clip(bins[0]), bins, density=True, alpha=0.6, label=name)
 left.axvline(threshold, color="black", linestyle="--", label="threshold")
-left.set(xlabel="log-density in nats; -60 and below at the left", ylabel="share")
+left.set(
+    xlabel="log-density in nats; -60 and below at the left", ylabel="share"
+)
 left.legend(loc="upper left")
 RocCurveDisplay.from_predictions(
     np.repeat([0, 1], [len(unseen), len(malignant)]),

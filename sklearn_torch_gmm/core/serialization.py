@@ -35,7 +35,7 @@ To change the content of the files:
    that was ever released is read.
 4. Run ``python -m tests.make_saved_models``, which adds models written by this version to
    ``tests/data/models``, and commit them; those of earlier versions stay as they are.
-5. Describe the change in ``docs/persistence.md`` and in the changelog.
+5. Describe the change in ``docs/saving.md`` and in the changelog.
 """
 
 _DOCUMENT = "sklearn_torch_gmm"

@@ -154,8 +154,8 @@ def test_the_page_groups_types_quotes_words_and_shows_losses(tmp_path):
     assert "| input | scikit-learn 1.0 | sklearn_torch_gmm 1.0 |" in text
     row = next(line for line in text.splitlines() if "widths differ" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[1] == "good [full]; **wrong**: NaN or infinity, converged_ is True [diag]"
-    assert cells[2] == "clear error (1) [diag]; error (2) [full]"
+    assert cells[1] == "✓ good [full]; ✗ **wrong**: NaN or infinity, converged_ is True [diag]"
+    assert cells[2] == "○ clear error (1) [diag]; △ error (2) [full]"
     assert "2. `ValueError: no | reason`" in text
     assert "- components whose widths differ by 1e6 (full): scikit-learn" in text
 
@@ -163,7 +163,7 @@ def test_the_page_groups_types_quotes_words_and_shows_losses(tmp_path):
 def test_the_published_page_is_what_the_results_give(tmp_path):
     results = ROOT / "benchmarks" / "results" / "hostile.json"
     written = write_page(results, tmp_path / "page.md").read_text()
-    assert written == (ROOT / "docs" / "hostile_input.md").read_text(), (
+    assert written == (ROOT / "docs" / "robustness.md").read_text(), (
         "write it anew: python -m benchmarks.hostile --page"
     )
     cases = {record["case"] for record in json.loads(results.read_text())["records"]}

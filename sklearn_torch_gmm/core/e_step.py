@@ -2,9 +2,10 @@
 
 Both compute the same sums. The fast one, in :mod:`~sklearn_torch_gmm.core.fast_step`, expands the
 square and takes two matrix products per chunk of rows. The exact one, in
-:mod:`~sklearn_torch_gmm.core.exact_step`, works with the residuals x − μ and costs more; it is for
-data whose spread is so large relative to the standard deviation of a component that the expanded
-form loses precision. The bounds in :mod:`~sklearn_torch_gmm.core.rounding` decide between them.
+:mod:`~sklearn_torch_gmm.core.exact_step`, chooses a way for each component, in the worst case the
+residuals x − μ; it is for data whose spread is so large relative to the standard deviation of a
+component that the expanded form might lose precision. The bounds in
+:mod:`~sklearn_torch_gmm.core.rounding` decide between them.
 """
 
 from __future__ import annotations

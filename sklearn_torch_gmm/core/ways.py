@@ -84,7 +84,9 @@ class Allowed:
         sifted = {i for i in places if self.sifting[i]} - products
         sifted = {i for i in sifted if i not in linear or weights[i] <= SMALL_SHARE}
         if has_matrices and len(products | sifted) < FEW_MATRICES:
-            products, sifted = products - linear, sifted - linear
+            products = products - linear
+            # Nor is T(x) written to sift them, unless it is for nothing else but residuals.
+            sifted = sifted - linear if products or not linear else set()
         whitened = linear - products - sifted
         if whitened and not sifted:
             # Whitening the others, too, takes no more time than writing T(x).

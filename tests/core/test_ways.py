@@ -229,6 +229,12 @@ def test_no_moments_of_rows_for_few_matrices():
     assert as_strings(choose(few, few, few, number=len(few), has_matrices=False))[0] == few
 
 
+def test_no_moments_of_rows_to_sift_few_matrices_beside_whitened_ones():
+    assert as_strings(choose("", "01", "1234567")) == ("", "", "1234567", "0")
+    assert as_strings(choose("", "01", "", number=2)) == ("", "01", "", "")
+    assert as_strings(choose("", "01", "1234567", has_matrices=False))[1] == "01"
+
+
 def test_a_selection_of_some():
     values = torch.arange(10.0).view(5, 2)
     some, every = Selection((3, 1), 5, CPU), Selection(range(5), 5, CPU)

@@ -20,7 +20,7 @@ from sklearn_torch_gmm._estimator.progress_bars import ProgressBars, progress_ba
 from sklearn_torch_gmm._estimator.validation import given
 from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
 from sklearn_torch_gmm._selection import results as sweep
-from sklearn_torch_gmm._selection.candidates import ALL_TYPES, covariance_types_of
+from sklearn_torch_gmm._selection.candidates import ALL_TYPES, check_stability, covariance_types_of
 from sklearn_torch_gmm._selection.criteria import CRITERIA, summary
 from sklearn_torch_gmm._selection.cross_validation import cross_validate
 from sklearn_torch_gmm._selection.delegation import ChosenMixture
@@ -316,13 +316,8 @@ default='kmeans'
                 f"max_components={self.max_components}."
             )
             raise ValueError(msg)
-        if self.criterion == _STABILITY and (self.n_init < 2 or self.max_components < 2):
-            msg = (
-                "criterion='stability' compares initializations of two or more components: it "
-                f"needs n_init and max_components of at least 2, got n_init={self.n_init} and "
-                f"max_components={self.max_components}."
-            )
-            raise ValueError(msg)
+        if self.criterion == _STABILITY:
+            check_stability(self.n_init, self.max_components)
         seed = self.random_state
         if not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(np.iinfo(np.int32).max)

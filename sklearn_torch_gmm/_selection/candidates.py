@@ -1,4 +1,4 @@
-"""The covariance types that a search tries."""
+"""The checks of what a search is to try."""
 
 from __future__ import annotations
 
@@ -21,3 +21,14 @@ def covariance_types_of(value: Any) -> list[CovarianceType]:
         msg = f"covariance_type must hold some of {sorted(STRUCTURES)}, got {value!r}."
         raise ValueError(msg)
     return list(dict.fromkeys(types))
+
+
+def check_stability(n_init: int, max_components: int) -> None:
+    """Raise ValueError unless there are initializations that may agree or disagree."""
+    if n_init < 2 or max_components < 2:
+        msg = (
+            "criterion='stability' compares initializations of two or more components: it needs "
+            f"n_init and max_components of at least 2, got n_init={n_init} and "
+            f"max_components={max_components}."
+        )
+        raise ValueError(msg)

@@ -17,8 +17,8 @@ from sklearn_torch_gmm.core.shared_gaps import SharedGapStep
 COPIED_BYTES = 2**26
 """Memory for copies of the complete rows, so that a pass need not collect them between the others.
 
-Beyond it, each pass collects them block by block, which takes a tenth of an iteration for full
-covariances. Twice the value would take twice the memory for data of that size.
+Beyond it, each pass collects them block by block: 3 to 5 % of an iteration for [100k, 16] → 8.
+Twice the value would take twice the memory for data of that size.
 """
 
 

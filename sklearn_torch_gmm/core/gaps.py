@@ -22,6 +22,9 @@ FEW_ROWS_OF_A_GROUP = 128
 group take longer than the arithmetic on so few rows. With twice the value, a fit of [20k, 10] with
 gaps in 0.1 % of the rows would take no less time."""
 
+CODED_ROWS = 2**16
+"""Rows whose patterns become numbers together, which takes at most 31 MiB; twice as many, twice."""
+
 BITS_OF_CODE = 62
 """Features whose mask fits into one int64; more features take several codes."""
 
@@ -196,7 +199,8 @@ def _codes(mask: Tensor) -> Tensor:
     for start in range(0, mask.shape[1], BITS_OF_CODE):
         part = mask[:, start : start + BITS_OF_CODE]
         bits = 2 ** torch.arange(part.shape[1], device=mask.device)
-        own = (part * bits).sum(1)
+        # In parts: the products take eight times the memory of the mask.
+        own = torch.cat([(some * bits).sum(1) for some in part.split(CODED_ROWS)])
         if start > 0:
             # The numbers of both halves among n rows: their product stays below n².
             own = own.unique(return_inverse=True)[1]

@@ -30,7 +30,8 @@ Twice the value lets twice the error into covariances before residuals take over
 MOST_RELATIVE_ERROR = 0.01
 """Bound on the relative error of the squared distances that products estimate when sifting.
 
-With twice the value, more components could be sifted, and more rows would be taken for relevant.
+It also bounds the part of a covariance that its own rounding may be for rows to be whitened. With
+twice the value, more components could be sifted, and more rows would be taken for relevant.
 """
 
 OBSERVED_EXCESS = 4.0

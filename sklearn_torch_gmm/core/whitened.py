@@ -58,7 +58,7 @@ class Whitened(Way):
 
     @property
     def scratch_per_row(self) -> int:
-        return self._means.numel() + self._chosen.size * (BLOCK + 1)
+        return self._means.numel() + self._chosen.size * (self._blocks[0].shape[1] + 1)
 
     def _whitening(self, points: Tensor) -> Tensor:
         """Matrices ``[k, D, 1 + D]`` that map (1, x − c) to Uᵀ (x − point)."""
@@ -69,7 +69,8 @@ class Whitened(Way):
     def write_log_densities(self, chunk: Chunk, logits: Tensor, scratch: Tensor) -> None:
         lanes = len(logits)
         size = self._chosen.size
-        own, squares, rest = scratch.split([size, size * BLOCK, self._means.numel()], 1)
+        widest = size * self._blocks[0].shape[1]
+        own, squares, rest = scratch.split([size, widest, self._means.numel()], 1)
         self._whitened = []
         for number, block in enumerate(self._blocks):
             _, width, length = block.shape

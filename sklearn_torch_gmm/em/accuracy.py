@@ -118,7 +118,9 @@ class Accuracy:
         if not self.needs_exact and not self._are_tolerated(report.errors):
             self.needs_exact = True
             return True
-        if self.needs_exact and self.about is None and not self._are_tolerated(report.drifts):
+        # The drift of a covariance that is not positive definite means nothing.
+        is_precise = self._are_tolerated(report.drifts) and all(report.usable)
+        if self.needs_exact and self.about is None and not is_precise:
             # Moments about the means that this pass has found do not cancel.
             self.about = found
             return True
@@ -161,6 +163,7 @@ class Accuracy:
         whitening = cancellation_of_whitening(away, len(centre)) <= limit
         loss = rounding_of_whitening(torch.maximum(away, away_of_found))
         whitening &= loss <= TOLERATED_LOSS[centre.dtype]
+        whitening &= rounding_of_sums(growth) <= MOST_RELATIVE_ERROR
         return torch.stack([products, sifting, whitening]).flatten(1)
 
     def look_ahead(self, errors: Sequence[float]) -> None:

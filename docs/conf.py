@@ -88,6 +88,8 @@ intersphinx_mapping = {
 
 # -- pictures and examples ------------------------------------------------------------------------
 
+# Each block of a Markdown page counts its plots from one: with several, each names its file
+# (`:filename-prefix:`).
 plot_formats = [("png", 120)]
 plot_html_show_formats = False
 plot_html_show_source_link = False

@@ -62,7 +62,7 @@ def completed(mixture: Mixture, rows: np.ndarray) -> np.ndarray:
     """Rows with the conditional means of the mixture in their gaps: [N, D]."""
     found = expected(mixture, rows)
     means = np.array([[one.mean for one in row] for row in found.components])
-    return np.where(np.isnan(rows), np.einsum("nk,nkd->nd", found.responsibilities, means), rows)
+    return np.where(np.isnan(rows), np.einsum("nk,nkf->nf", found.responsibilities, means), rows)
 
 
 def iterate(

@@ -49,8 +49,9 @@ class DiagonalCovariance(VarianceCovariance):
     def precisions_cholesky(
         self, covariances: Tensor, num_components: int
     ) -> tuple[Tensor, Tensor]:
-        usable = ((covariances > 0) & (covariances < math.inf)).all(-1)
-        return covariances.rsqrt(), usable
+        # NaN is neither.
+        least, largest = covariances.aminmax(dim=-1)
+        return covariances.rsqrt(), (least > 0) & (largest < math.inf)
 
     def variances(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
         return covariances

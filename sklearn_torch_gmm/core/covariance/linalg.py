@@ -67,9 +67,14 @@ def write_products(x: Tensor, out: Tensor) -> None:
 
 
 def identity_like(matrices: Tensor) -> Tensor:
-    """Identity matrices in the shape of ``matrices [..., D, D]``."""
-    size = matrices.shape[-1]
-    return torch.eye(size, dtype=matrices.dtype, device=matrices.device).expand_as(matrices)
+    """Identity matrices in the shape of ``matrices [..., D, D]``, to be read only."""
+    return _identity(matrices.shape[-1], matrices.dtype, matrices.device).expand_as(matrices)
+
+
+@lru_cache(maxsize=64)
+def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):
+        return torch.eye(size, dtype=dtype, device=device)
 
 
 def inverse_cholesky(covariances: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ from sklearn_torch_gmm.core.gap_inference import GapInference
 from sklearn_torch_gmm.em.settings import StartFunction
 from sklearn_torch_gmm.mixture import GaussianMixture, InitParams
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
+from sklearn_torch_gmm.rows.sample_weight import validate_weights
 from sklearn_torch_gmm.rows.tensors import device_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class GaussianMixtureImputer(
         Whether columns that mark missing values, as :class:`sklearn.impute.MissingIndicator` makes
         them, are appended.
     keep_empty_features : bool, default=False
-        Whether features without any value in :meth:`fit` are kept, as zeros, or left out.
+        Whether features without any value in :meth:`fit` are kept, with zeros in their gaps, or left
+        out.
     random_state : int, RandomState instance or None, default=None
         Determines the random numbers of the initialization, and those of :meth:`transform` with
         `sample_posterior`; an int gives the same draws in each call.
@@ -218,7 +220,11 @@ default='kmeans'
             raise TypeError(msg)
         with as_before_on_failure(self):
             X = validate_rows(self, X, reset=True)
-            kept = ~rows_of(X).isnan().all(0)
+            observed = ~rows_of(X).isnan()
+            if sample_weight is not None:
+                weights = validate_weights(sample_weight, len(observed))
+                observed &= torch.from_numpy(weights > 0).to(observed.device).unsqueeze(1)
+            kept = observed.any(0)
             if not kept.any():
                 msg = "No feature of X has a value: there is nothing to estimate a mixture from."
                 raise ValueError(msg)
@@ -263,7 +269,8 @@ default='kmeans'
         assert isinstance(inference, GapInference)
         filled = self._filled(inference, rows[:, kept])
         if self.keep_empty_features and self.is_empty_.any():
-            values, filled = filled, torch.zeros_like(rows)
+            # Of a feature that had no value in `fit`, gaps become zero.
+            values, filled = filled, torch.where(rows.isnan(), 0.0, rows)
             filled[:, kept] = values
         if self.indicator_ is not None:
             marks = torch.from_numpy(self.indicator_.transform(_as_array(X)))

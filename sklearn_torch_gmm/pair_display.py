@@ -226,7 +226,8 @@ class PairDisplay:
                 continue
             if row == column:
                 if self.X is not None:
-                    drawing.add_histogram(one, self.X[:, row], hist_kwargs)
+                    values = self.X[:, row]
+                    drawing.add_histogram(one, values[~np.isnan(values)], hist_kwargs)
                 x = np.linspace(*limits[row], _POINTS_OF_A_CURVE)
                 self.curves_.append(drawing.add_densities(one, x, self._densities(row, x)))
             else:
@@ -250,7 +251,7 @@ class PairDisplay:
         deviations = np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
         ends = [self.means - radius * deviations, self.means + radius * deviations]
         values = np.concatenate(ends if self.X is None else [*ends, self.X])
-        low, high = values.min(0), values.max(0)
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         margin = _MARGIN * (high - low)
         return list(zip(low - margin, high + margin, strict=True))
 

@@ -105,11 +105,9 @@ class GapInference(Inference):
         result = rows.clone()
         with torch.inference_mode(), without_autocast(self._means.device.type):
             for place in blocks_of(rows):
-                split = split_rows(rows[place])
-                if split is None:
-                    continue
-                # By row, so that a draw does not depend on the gaps of other rows.
+                # For each row, so that a draw does not depend on the gaps of other rows.
                 uniform, normal = (values.to(self._means) for values in noise(*rows[place].shape))
+                split = split_rows(rows[place])
                 for chunk in self._gaps(rows[place], split):
                     own = chunk.numbers.to(self._means.device)
                     values = self._draw(chunk, uniform[own], normal[own].T)

@@ -97,7 +97,7 @@ class Inference:
         result = torch.empty(rows.shape[0], dtype=dtype, device=self.device)
         with self._arithmetic():
             for place, joint in self._chunks(rows, with_common_term=True):
-                result[place] = _log_sum_exp_(joint).flatten()
+                result[place] = _log_sum_exp_(joint).flatten().to(result)
         return moved(result, rows.device, rows.dtype)
 
     def responsibilities(self, rows: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class Inference:
         with self._arithmetic():
             for place, joint in self._chunks(rows):
                 normalize_(joint)
-                result[place] = joint.mT.flatten(0, 1).to(rows.device)
+                result[place] = joint.mT.flatten(0, 1).to(result)
         return result
 
     def component_log_densities(self, rows: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class Inference:
         )
         with self._arithmetic():
             for place, densities in alike._chunks(rows, with_common_term=True, exact=True):
-                result[place] = densities.mT.flatten(0, 1).to(rows.device)
+                result[place] = densities.mT.flatten(0, 1).to(result)
         return result
 
     @contextmanager

@@ -17,6 +17,8 @@ from sklearn_torch_gmm.rows.source import StartingRows
 def fill_gaps(data: StartingRows) -> StartingRows:
     """Return the rows with NaN replaced by the means of the columns; complete rows as they are.
 
+    Rows without any value get the weight zero: as means of all columns they would be a cluster.
+
     Raises
     ------
     ValueError
@@ -40,4 +42,7 @@ def fill_gaps(data: StartingRows) -> StartingRows:
     filled = np.where(is_gap, rows.dtype.type(0), rows)
     means = weights @ filled / observed
     np.copyto(filled, means.astype(rows.dtype), where=is_gap)
+    is_empty = is_gap.all(axis=1)
+    if is_empty.any():
+        data = data._replace(weights=np.where(is_empty, 0.0, weights))
     return data._replace(rows=filled)

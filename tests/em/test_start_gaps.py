@@ -38,3 +38,10 @@ def test_a_column_without_values_is_named(rows, weights, message):
     weights = None if weights is None else np.array(weights)
     with pytest.raises(ValueError, match=message):
         fill_gaps(StartingRows(np.array(rows), weights))
+
+
+def test_rows_without_any_value_do_not_count():
+    rows = np.array([[1.0, NAN], [4.0, 5.0], [NAN, NAN]])
+    assert fill_gaps(StartingRows(rows)).weights.tolist() == [1.0, 1.0, 0.0]
+    weighted = fill_gaps(StartingRows(rows, np.array([2.0, 1.0, 3.0])))
+    assert weighted.weights.tolist() == [2.0, 1.0, 0.0]

@@ -136,3 +136,29 @@ def test_what_is_refused(X):
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
+
+
+def test_values_of_a_feature_without_any_in_fit_stay(X):
+    empty = X.copy()
+    empty[:, 1] = np.nan
+    imputer = GaussianMixtureImputer(2, keep_empty_features=True, random_state=0).fit(empty)
+    column = imputer.transform(X)[:, 1]
+    np.testing.assert_array_equal(column, np.nan_to_num(X[:, 1]))
+
+
+def test_a_feature_with_values_of_weight_zero_alone_is_empty(X):
+    weights = np.ones(len(X))
+    weights[:5] = 0
+    X = X.copy()
+    X[5:, 2] = np.nan
+    imputer = GaussianMixtureImputer(2, random_state=0).fit(X, sample_weight=weights)
+    assert imputer.is_empty_.tolist() == [False, False, True, False]
+
+
+def test_draws_do_not_depend_on_the_gaps_of_other_samples(X, monkeypatch):
+    monkeypatch.setattr("sklearn_torch_gmm.core.gaps.BLOCK_BYTES", 10 * X[0].nbytes)
+    X = np.vstack([np.zeros((30, 4)), X])
+    imputer = GaussianMixtureImputer(2, sample_posterior=True, random_state=0).fit(X)
+    drawn = imputer.transform(X)
+    X[0, 0] = np.nan
+    np.testing.assert_array_equal(imputer.transform(X)[1:], drawn[1:])

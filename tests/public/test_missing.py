@@ -258,3 +258,26 @@ def test_a_subclass_with_hooks_refuses_it(X):
 )
 def test_estimators_pass_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
+
+
+QUANTITIES = ["predict", "predict_proba", "score_samples", "component_log_densities"]
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_samples_of_float32_get_answers_of_float32(rng, name, quantity):
+    X = gap_oracle.with_gaps(rng, draw_rows(rng, mixture_of(rng, name, 2, 3), NUM_ROWS))
+    mixture = DropIn(2, covariance_type=name, missing="em", random_state=0).fit(X)
+    exact = getattr(mixture, quantity)(X)
+    single = getattr(mixture, quantity)(X.astype(np.float32))
+    assert single.dtype == (np.int64 if quantity == "predict" else np.float32)
+    # The samples themselves are rounded to 6e-8, and log-densities multiply that.
+    np.testing.assert_allclose(single, exact, rtol=1e-4, atol=1e-4)
+
+
+def test_samples_without_any_value_are_no_cluster():
+    rng = np.random.default_rng(1)
+    centres = np.array([[-10.0, 0.0], [10.0, 0.0], [10.0, 6.0]])
+    X = np.repeat(centres, 100, axis=0) + rng.normal(size=(300, 2))
+    empty = np.full((150, 2), np.nan)
+    mixture = DropIn(3, missing="em", random_state=0).fit(np.vstack([X, empty]))
+    np.testing.assert_allclose(mixture.weights_, 1 / 3, rtol=1e-2)

@@ -126,3 +126,13 @@ def test_what_cannot_be_drawn(axes):
     many = make(FACES[0], 1, random_state=0).fit(rng.normal(size=(30, 11)))
     with pytest.raises(ValueError, match="at most 10 features, got 11: choose some"):
         PairDisplay.from_estimator(many)
+
+
+def test_gaps_are_left_out():
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    X[::4, 0] = np.nan
+    mixture = make(FACES[1], 2, missing="em", random_state=0).fit(X)
+    display = PairDisplay.from_estimator(mixture, X)
+    low, high = display.axes_[0, 0].get_xlim()
+    assert low < np.nanmin(X[:, 0]) < np.nanmax(X[:, 0]) < high
+    assert display.axes_[1, 1].patches

@@ -63,8 +63,8 @@ class GaussianMixtureImputer(
         Whether columns that mark missing values, as :class:`sklearn.impute.MissingIndicator` makes
         them, are appended.
     keep_empty_features : bool, default=False
-        Whether features without any value in :meth:`fit` are kept, with zeros in their gaps, or left
-        out.
+        Whether features without any value in :meth:`fit` are kept, with zeros in their gaps, or
+        left out.
     random_state : int, RandomState instance or None, default=None
         Determines the random numbers of the initialization, and those of :meth:`transform` with
         `sample_posterior`; an int gives the same draws in each call.

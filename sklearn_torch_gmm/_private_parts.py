@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import sklearn.base
+from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
@@ -48,6 +49,8 @@ def validate_parameters(estimator: BaseEstimator) -> None:
     The check takes as long as an iteration of EM on few rows, and a search makes it for each fold
     with the same values: plain values that have passed are remembered.
     """
+    if get_config()["skip_parameter_validation"]:
+        return
     values = _plain_values(estimator)
     if values is not None and values in _passed:
         return
@@ -59,7 +62,10 @@ def validate_parameters(estimator: BaseEstimator) -> None:
 
 
 def _plain_values(estimator: BaseEstimator) -> tuple[Any, ...] | None:
-    """The class and its parameters, of arrays the type; None if a value may change later."""
+    """The class and its parameters, of arrays the type; None if the answer may change later."""
+    is_usual = type(estimator)._validate_params is BaseEstimator._validate_params
+    if not is_usual or "_parameter_constraints" in vars(estimator):
+        return None
     found: list[Any] = [type(estimator)]
     for name in _names_of(cast(Hashable, type(estimator))):
         value = getattr(estimator, name)

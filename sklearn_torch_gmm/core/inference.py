@@ -97,7 +97,7 @@ class Inference:
         result = torch.empty(rows.shape[0], dtype=dtype, device=self.device)
         with self._arithmetic():
             for place, joint in self._chunks(rows, with_common_term=True):
-                result[place] = _log_sum_exp_(joint).flatten().to(result)
+                _put(result, place, _log_sum_exp_(joint).flatten())
         return moved(result, rows.device, rows.dtype)
 
     def responsibilities(self, rows: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class Inference:
         with self._arithmetic():
             for place, joint in self._chunks(rows):
                 normalize_(joint)
-                result[place] = joint.mT.flatten(0, 1).to(result)
+                _put(result, place, joint.mT.flatten(0, 1))
         return result
 
     def component_log_densities(self, rows: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class Inference:
         )
         with self._arithmetic():
             for place, densities in alike._chunks(rows, with_common_term=True, exact=True):
-                result[place] = densities.mT.flatten(0, 1).to(result)
+                _put(result, place, densities.mT.flatten(0, 1))
         return result
 
     @contextmanager
@@ -219,6 +219,12 @@ class Inference:
         return self._structure.natural_parameters(
             self._log_weights, self._means - self._centre, self._factors
         )
+
+
+def _put(result: Tensor, place: slice | Tensor, values: Tensor) -> None:
+    """Write values to some places of a result of another type, perhaps on another device."""
+    # In this order: not every device has the type of the result.
+    result[place] = values.to(result.device).to(result.dtype)
 
 
 def _log_sum_exp_(joint: Tensor) -> Tensor:

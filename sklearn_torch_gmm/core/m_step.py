@@ -86,7 +86,7 @@ def m_step(
         second = moments.second(num_features)
         found = structure.estimate(divisors, deviations, second, moments.total_scatter)
         if rare_cases and keep_rounding:
-            found = structure.at_least_rounding(found, means, divisors)
+            found = structure.at_least_rounding(found, means, deviations, divisors)
         return structure.regularize(found, regularization)
 
     covariances = covariances_about(means, deviations, moments)

@@ -48,7 +48,10 @@ def explained_fall(
     shares = counts / counts.sum(-1, keepdim=True)
     added = torch.zeros_like(after.covariances)
     if settings.regularization.keep_rounding:
-        added = structure.at_least_rounding(added, after.means, counts)
+        # Zero is what equal rows have about any point.
+        added = structure.at_least_rounding(
+            added, after.means, torch.zeros_like(after.means), counts
+        )
     added = structure.regularize(added, settings.regularization.amount)
     precisions = structure.precisions(after.precisions_cholesky)
     lost = structure.precisions(before.precisions_cholesky) - precisions

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from sklearn import config_context
 from sklearn.base import is_classifier
 from sklearn.utils._param_validation import (
     Interval,
@@ -405,3 +406,25 @@ def test_the_estimators_are_all_there_are():
     public = [getattr(sklearn_torch_gmm, name) for name in sklearn_torch_gmm.__all__]
     estimators = {c for c in public if inspect.isclass(c) and hasattr(c, "get_params")}
     assert estimators <= set(ESTIMATORS)
+
+
+def test_a_check_of_a_subclass_is_not_remembered(X):
+    class Careful(DropIn):
+        is_strict = False
+
+        def _validate_params(self):
+            super()._validate_params()
+            if self.is_strict:
+                raise ValueError("own check")
+
+    mixture = Careful(2).fit(X)
+    mixture.is_strict = True
+    with pytest.raises(ValueError, match="own check"):
+        mixture.fit(X)
+
+
+def test_scikit_learn_may_be_told_to_skip_the_check(X):
+    with config_context(skip_parameter_validation=True):
+        assert DropIn(2, tol=-1.0, max_iter=5).fit(X).n_iter_ == 5
+    with pytest.raises(ValueError, match="tol"):
+        DropIn(2, tol=-1.0, max_iter=5).fit(X)

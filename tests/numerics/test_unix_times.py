@@ -85,3 +85,14 @@ def test_choice_of_the_number_of_components(since_first):
         for X in (since_first, since_first + START)
     )
     np.testing.assert_allclose(there.results_["bic"], here.results_["bic"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("covariance_type", ["diag", "spherical"])
+@pytest.mark.parametrize("offset", [0.0, 1.7e9])
+def test_a_few_samples_that_differ_keep_their_variance(covariance_type, offset):
+    """scikit-learn's value for equal samples would be 10 eps μ² / 4, which is 1600 here."""
+    X = np.concatenate([np.arange(100.0), 5000 + np.arange(4.0)])[:, None] + offset
+    mixture = DropIn(2, covariance_type=covariance_type, random_state=0).fit(X)
+    variances = np.sort(mixture.covariances_.ravel())
+    # Seconds since 1970 are rounded to 2.4e-7.
+    np.testing.assert_allclose(variances, [1.25 + 1e-6, 833.25 + 1e-6], rtol=1e-6)

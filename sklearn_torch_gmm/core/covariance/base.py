@@ -167,7 +167,9 @@ class CovarianceStructure(ABC):
 
     # -- parameters -------------------------------------------------------------------------------
 
-    def at_least_rounding(self, covariances: Tensor, means: Tensor, counts: Tensor) -> Tensor:
+    def at_least_rounding(
+        self, covariances: Tensor, means: Tensor, deviations: Tensor, counts: Tensor
+    ) -> Tensor:
         """Raise the variances of components of a few equal rows to scikit-learn's values.
 
         Parameters
@@ -175,6 +177,8 @@ class CovarianceStructure(ABC):
         covariances : Tensor [..., K, ...]
             Unregularized.
         means : Tensor [..., K, D]
+        deviations : Tensor [..., K, D]
+            Means minus the point about which the moments were taken.
         counts : Tensor [..., K]
             Total weight of each component.
         """

@@ -9,6 +9,12 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance.base import FEW_ROWS, CovarianceStructure
 
+ROUNDING = 16.0
+"""Factor for the roundings of a sum of squares, its quotient and its difference, with a margin.
+
+With twice the value, rows that differ by half as much again would be taken for equal.
+"""
+
 
 class VarianceCovariance(CovarianceStructure):
     """Covariances are variances; the factor of a precision is its square root."""
@@ -22,13 +28,19 @@ class VarianceCovariance(CovarianceStructure):
     def pool(self, variances: Tensor) -> Tensor:
         """Reduce variances ``[..., K, D]`` to the shape of the covariances."""
 
-    def at_least_rounding(self, covariances: Tensor, means: Tensor, counts: Tensor) -> Tensor:
+    def at_least_rounding(
+        self, covariances: Tensor, means: Tensor, deviations: Tensor, counts: Tensor
+    ) -> Tensor:
         # scikit-learn divides E[x²] and E[x] by counts that are larger by 10 eps, so that an
         # E[x²] - E[x]² that should be zero becomes 10 eps μ² / count. With five rows or more, that
         # is lost in the rounding of the squares by 2 eps.
-        excess = 10 * torch.finfo(means.dtype).eps * means.square() / counts.unsqueeze(-1)
+        epsilon = torch.finfo(means.dtype).eps
+        excess = 10 * epsilon * means.square() / counts.unsqueeze(-1)
         least = torch.where(counts.unsqueeze(-1) < FEW_ROWS, excess, 0.0)
-        return torch.maximum(covariances, self.pool(least))
+        # Rows that differ have a variance of their own, which only scikit-learn loses.
+        rounding = ROUNDING * epsilon * (deviations.square() + epsilon * means.square())
+        are_equal = covariances <= self.pool(rounding)
+        return torch.where(are_equal, torch.maximum(covariances, self.pool(least)), covariances)
 
     def regularize(self, covariances: Tensor, amount: float) -> Tensor:
         return covariances.add_(amount)

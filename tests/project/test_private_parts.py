@@ -37,13 +37,13 @@ def test_constraints_are_checked_by_scikit_learn():
 
 def test_plain_values_that_have_passed_are_not_checked_again(monkeypatch):
     calls = []
-    check = Estimator._validate_params
+    check = BaseEstimator._validate_params
 
     def counting(self):
         calls.append(self.share)
         check(self)
 
-    monkeypatch.setattr(Estimator, "_validate_params", counting)
+    monkeypatch.setattr(BaseEstimator, "_validate_params", counting)
     monkeypatch.setattr(private, "_passed", set())
     monkeypatch.setattr(private, "MOST_PASSED", 2)
     for share in (0.25, 0.25, 0, False, 0.25):

@@ -31,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 # It comes with pytorch-lightning.
 from tqdm import tqdm
 
-import sklearn_torch_gmm
+import sklearn_torch_gmm.mixture
 
 PHOTOGRAPHS = ["china.jpg", "flower.jpg"]
 NUM_SEGMENTS = 8
@@ -43,25 +43,20 @@ SEED = 0
 THEIRS = "scikit-learn"
 OURS = "sklearn-torch-gmm"
 
+PARAMETERS = {
+    "n_components": NUM_SEGMENTS,
+    "covariance_type": "full",
+    "init_params": "kmeans",
+    "tol": TOLERANCE,
+    "reg_covar": REGULARIZATION,
+    "max_iter": MAX_ITERATIONS,
+    "random_state": SEED,
+}
+
+# The class with scikit-learn's parameters starts from all samples, as scikit-learn does.
 MIXTURES: dict[str, Callable[[], Any]] = {
-    THEIRS: lambda: sklearn.mixture.GaussianMixture(
-        n_components=NUM_SEGMENTS,
-        covariance_type="full",
-        init_params="kmeans",
-        tol=TOLERANCE,
-        reg_covar=REGULARIZATION,
-        max_iter=MAX_ITERATIONS,
-        random_state=SEED,
-    ),
-    OURS: lambda: sklearn_torch_gmm.GaussianMixture(
-        num_components=NUM_SEGMENTS,
-        covariance_type="full",
-        init_strategy="kmeans",
-        convergence_tolerance=TOLERANCE,
-        covariance_regularization=REGULARIZATION,
-        trainer_params={"max_epochs": MAX_ITERATIONS},
-        random_state=SEED,
-    ),
+    THEIRS: lambda: sklearn.mixture.GaussianMixture(**PARAMETERS),
+    OURS: lambda: sklearn_torch_gmm.mixture.GaussianMixture(**PARAMETERS),
 }
 
 

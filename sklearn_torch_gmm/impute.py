@@ -14,7 +14,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sklearn_torch_gmm._estimator.inference import inference_of
+from sklearn_torch_gmm._estimator.inference import evaluate, inference_of, threads_for
 from sklearn_torch_gmm._estimator.missing import Missing
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure
@@ -279,7 +279,7 @@ default='kmeans'
 
     def _filled(self, inference: GapInference, rows: Tensor) -> Tensor:
         if not self.sample_posterior:
-            return inference.completed(rows)
+            return evaluate(inference, "completed", rows)
         random_state = check_random_state(self.random_state)
 
         def noise(num_rows: int, num_features: int) -> tuple[Tensor, Tensor]:
@@ -287,7 +287,8 @@ default='kmeans'
             normal = random_state.standard_normal(size=(num_rows, num_features))
             return torch.from_numpy(uniform), torch.from_numpy(normal)
 
-        return inference.drawn(rows, noise)
+        with threads_for(inference, rows):
+            return inference.drawn(rows, noise)
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """Return the names of the columns that :meth:`transform` returns.

@@ -80,7 +80,8 @@ def _validate_array(
             estimator.n_features_in_ = X.shape[1]
             vars(estimator).pop("feature_names_in_", None)
             return X
-        if vars(estimator).get("n_features_in_") == X.shape[1] and not _has_names(estimator):
+        has_names = hasattr(estimator, "feature_names_in_")
+        if vars(estimator).get("n_features_in_") == X.shape[1] and not has_names:
             return X
     try:
         return validate_data(
@@ -100,10 +101,6 @@ def _validate_array(
             raise
         msg = f"{error}\n{_where(finite)}"
     raise ValueError(msg)
-
-
-def _has_names(estimator: BaseEstimator) -> bool:
-    return hasattr(estimator, "feature_names_in_")
 
 
 def _usable_rows(X: Any, *, allow_missing: bool) -> np.ndarray:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
-from sklearn_torch_gmm.core.covariance.linalg import identity_like
+from sklearn_torch_gmm.core.covariance.linalg import invert_triangular
 from sklearn_torch_gmm.core.gaps import GapGroup, gather_last, places_of_blocks
 
 MOST_BY_ELEMENTS = 16
@@ -111,9 +111,7 @@ class Conditionals:
         if size == num_features and padding is None:
             # Nothing is given: the covariances themselves keep all their digits.
             # There is one such pattern.
-            inverse = torch.linalg.solve_triangular(
-                self._factors, identity_like(self._factors), upper=True
-            )
+            inverse = invert_triangular(self._factors, upper=True)
             return Patterns((inverse.mT @ inverse).unsqueeze(-1), self._log_weights.unsqueeze(-1))
         places = places_of_blocks(missing, num_features)
         block = gather_last(self.precisions.flatten(-2), places)

@@ -17,7 +17,6 @@ from sklearn_torch_gmm.core.conditional import (
     IndependentConditionals,
     Patterns,
 )
-from sklearn_torch_gmm.core.device import without_autocast
 from sklearn_torch_gmm.core.e_step import normalize_
 from sklearn_torch_gmm.core.gaps import (
     GapGroup,
@@ -89,7 +88,7 @@ class GapInference(Inference):
     def completed(self, rows: Tensor) -> Tensor:
         """A copy of ``rows [N, D]`` with the expected values in place of the missing ones."""
         result = rows.clone()
-        with torch.inference_mode(), without_autocast(self._means.device.type):
+        with self._arithmetic():
             for place in blocks_of(rows):
                 for chunk in self._gaps(rows[place], split_rows(rows[place])):
                     logits, residuals = chunk.completed
@@ -103,7 +102,7 @@ class GapInference(Inference):
     def drawn(self, rows: Tensor, noise: Noise) -> Tensor:
         """A copy of ``rows [N, D]`` with draws from the conditional mixture of each row."""
         result = rows.clone()
-        with torch.inference_mode(), without_autocast(self._means.device.type):
+        with self._arithmetic():
             for place in blocks_of(rows):
                 # For each row, so that a draw does not depend on the gaps of other rows.
                 uniform, normal = (values.to(self._means) for values in noise(*rows[place].shape))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
-from sklearn_torch_gmm.core.covariance.linalg import identity_like
+from sklearn_torch_gmm.core.covariance.linalg import invert_triangular
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.ways import Chunk, Way
@@ -86,8 +86,7 @@ class SharedWhitening(Way):
         first = first - counts.unsqueeze(-1) * self._points
         second = second - first.mT @ self._points
         # The inverse of Uᵀ undoes the whitening.
-        factors = self._factors.mT
-        lower = torch.linalg.solve_triangular(factors, identity_like(factors), upper=False)
+        lower = invert_triangular(self._factors.mT, upper=False)
         self._scatter.add_(lower @ (0.5 * (second + second.mT)) @ lower.mT)
         own = torch.cat([counts.unsqueeze(-1), first @ lower.mT], dim=-1)
         sums.add_(own.flatten(0, 1))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
-from sklearn_torch_gmm.core.covariance.linalg import identity_like
+from sklearn_torch_gmm.core.covariance.linalg import invert_triangular
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.ways import Chunk, Selection, Way
 from sklearn_torch_gmm.core.workspace import Workspace
@@ -128,8 +128,7 @@ class Whitened(Way):
         own = torch.cat(by_block, dim=1)
         second = own @ self._whitening(self._points).mT
         # The inverse of Uᵀ undoes the whitening.
-        factors = self._factors.mT
-        lower = torch.linalg.solve_triangular(factors, identity_like(factors), upper=False)
+        lower = invert_triangular(self._factors.mT, upper=False)
         second = lower @ (0.5 * (second + second.mT)) @ lower.mT
         packed = self._structure.second_moments_of(second, torch.ones_like(counts), num_features)
         first = (lower @ own[..., :1]).squeeze(-1)

@@ -77,6 +77,12 @@ def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.eye(size, dtype=dtype, device=device)
 
 
+def invert_triangular(matrices: Tensor, *, upper: bool) -> Tensor:
+    """Inverses of triangular ``matrices [..., D, D]``."""
+    inverses: Tensor = torch.linalg.solve_triangular(matrices, identity_like(matrices), upper=upper)
+    return inverses
+
+
 def inverse_cholesky(covariances: Tensor) -> tuple[Tensor, Tensor]:
     """``U = L⁻ᵀ`` for ``Σ = L Lᵀ [..., D, D]``, so that ``U Uᵀ = Σ⁻¹``; and a mask of usable ones.
 
@@ -84,7 +90,7 @@ def inverse_cholesky(covariances: Tensor) -> tuple[Tensor, Tensor]:
     """
     expect_forks()
     lower, info = torch.linalg.cholesky_ex(covariances)
-    inverse = torch.linalg.solve_triangular(lower, identity_like(lower), upper=False)
+    inverse = invert_triangular(lower, upper=False)
     widths = covariances.diagonal(dim1=-2, dim2=-1).sqrt()
     reach = (inverse.abs() @ widths.unsqueeze(-1)).amax((-2, -1))
     # The comparison also fails for an infinite variance, for an inverse that overflows, and for

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance.base import CovarianceStructure
-from sklearn_torch_gmm.core.covariance.linalg import identity_like, upper_cholesky
+from sklearn_torch_gmm.core.covariance.linalg import (
+    identity_like,
+    invert_triangular,
+    upper_cholesky,
+)
 
 
 class MatrixCovariance(CovarianceStructure):
@@ -26,9 +29,7 @@ class MatrixCovariance(CovarianceStructure):
         return identity_like(like).clone()
 
     def covariances(self, precisions_cholesky: Tensor) -> Tensor:
-        factor: Tensor = torch.linalg.solve_triangular(
-            precisions_cholesky, identity_like(precisions_cholesky), upper=True
-        )
+        factor = invert_triangular(precisions_cholesky, upper=True)
         return factor.mT @ factor
 
     def log_cholesky(self, precisions_cholesky: Tensor, scale: Tensor) -> Tensor:

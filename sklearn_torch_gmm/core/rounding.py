@@ -85,12 +85,18 @@ def cancellation_of_moments(
 ) -> Tensor:
     """Rounding error ``[R]`` of covariances computed from moments about ``centre [R, K, D]``.
 
-    It is relative to the covariances, and the maximum over the components: eps · (μ − c)ᵀ Σ⁻¹
-    (μ − c), since (μ − c)(μ − c)ᵀ is subtracted.
+    It is relative to the covariances, and the maximum over the components. (μ − c)(μ − c)ᵀ is
+    subtracted, each entry of which is rounded: by up to eps · ‖ |Uᵀ| |μ − c| ‖² of the covariance.
+    An error below that of the covariance itself, whose entries are rounded, too, counts as zero: no
+    other point c would avoid it.
     """
-    deviations = parameters.means - centre
-    linear = structure.linear_coefficients(deviations, parameters.precisions_cholesky)
-    return torch.finfo(deviations.dtype).eps * (deviations * linear).sum(-1).amax(-1)
+    away = structure.widths_away(parameters.means - centre, parameters.precisions_cholesky)
+    lost, least = (
+        rounding_of_sums(away),
+        rounding_of_sums(growth_of_rounding(parameters, structure)),
+    )
+    # Not `lost > least`: an error that is NaN is no small one.
+    return lost.masked_fill_(lost <= least, 0.0).amax(-1)
 
 
 def typical_distance(num_features: int) -> float:
@@ -139,9 +145,10 @@ def rounding_of_whitening(away: Tensor) -> Tensor:
 
 
 def rounding_of_sums(away: Tensor) -> Tensor:
-    """Relative rounding error of covariances from moments about the centre, before the M-step.
+    """Relative rounding error of covariances from sums of products of two features.
 
-    Afterwards, :func:`cancellation_of_moments` tells it for the new means.
+    It is that of moments about a point, ``away`` being the length of |Uᵀ| |μ − c|. Before the
+    M-step, it is an estimate; afterwards, :func:`cancellation_of_moments` tells it.
     """
     return torch.finfo(away.dtype).eps * away.square()
 

@@ -171,3 +171,29 @@ def test_densities_and_responsibilities(rng, covariance_type, offset, num_rows):
     np.testing.assert_allclose(model.score_samples(rows)[: len(X)], expected, atol=1e-9)
     shares = np.exp(joint - expected[:, None])
     np.testing.assert_allclose(model.predict_proba(rows)[: len(X)], shares, atol=1e-9)
+
+
+# Starts from which the component of the far row loses all others within a few iterations.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("seed", [2, 3, 8, 15, 16, 19])
+def test_a_far_row_that_one_component_takes_costs_no_more_digits_than_its_covariance(seed):
+    rng = np.random.default_rng(seed)
+    groups = [
+        rng.normal(size=(30, 3)) @ rng.normal(size=(3, 3)) + 8 * rng.normal(size=3)
+        for _ in range(2)
+    ]
+    X = np.concatenate(groups)
+    X[0] = 1e6 * rng.normal(size=3)
+    means = X[rng.choice(60, 2, replace=False)]
+    weights, precisions = np.full(2, 0.5), np.stack([0.1 * np.eye(3)] * 2)
+    mixture = GaussianMixture(
+        2, weights_init=weights, means_init=means, precisions_init=precisions, tol=0, max_iter=8
+    ).fit(X)
+    start = weights, means, precisions
+    _, expected = reference.fit(X, *start, "full", 8, 1e-6)
+    # The entries of the long component's covariance, up to (1e6)^2 for widths near one, are
+    # rounded: eps 1e12, in nats. That is without the terms of the likelihood itself.
+    atol = 1e12 * np.finfo(float).eps
+    np.testing.assert_allclose(
+        mixture.lower_bounds_, np.array(expected, float), rtol=1e-14, atol=atol
+    )

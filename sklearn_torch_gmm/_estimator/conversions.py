@@ -27,6 +27,8 @@ from sklearn_torch_gmm.core.covariance import (
     get_structure,
 )
 from sklearn_torch_gmm.core.fixed import parts_to_plain
+from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.rounding import are_reliable
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 Self = TypeVar("Self", bound=BaseEstimator)
@@ -95,8 +97,11 @@ def from_parameters(
     checked = check_positive_definite(
         covariances, components, features, structure, "covariances"
     ).astype(float)
-    factors, usable = structure.precisions_cholesky(as_tensor(checked)[None], components)
-    if not usable.all():
+    given = (checked_weights.astype(float), checked_means.astype(float), checked)
+    of_weights, of_means, matrices = (as_tensor(values)[None] for values in given)
+    factors, exist = structure.precisions_cholesky(matrices, components)
+    parameters = MixtureParameters(of_weights, of_means, matrices, factors)
+    if not (exist & are_reliable(parameters, structure)).all():
         msg = (
             f"The {structure.name} covariances are positive definite only up to rounding, and "
             "cannot be inverted: increase their variances."
@@ -105,9 +110,7 @@ def from_parameters(
     mixture = cls(
         covariance_type=covariance_type, **{cls._vocabulary.components: components}, **params
     )
-    mixture.weights_ = checked_weights.astype(float)
-    mixture.means_ = checked_means.astype(float)
-    mixture.covariances_ = checked
+    mixture.weights_, mixture.means_, mixture.covariances_ = given
     mixture.precisions_cholesky_ = factors[0].numpy()
     mixture.known_parts_ = parts_to_plain(fixed_parts_of(mixture))
     mixture.n_features_in_ = features

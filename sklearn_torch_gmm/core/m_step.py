@@ -31,7 +31,7 @@ class MStepResult:
     parameters: MixtureParameters
 
     usable: Tensor
-    """Bool ``[R, K]``: components whose covariance is positive definite."""
+    """Bool ``[R, K]``: components whose covariance has a Cholesky factor."""
 
     empty: Tensor
     """Bool ``[R, K]``: empty components, which keep their mean and get the total variance."""

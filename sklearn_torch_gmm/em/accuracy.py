@@ -115,11 +115,11 @@ class Accuracy:
 
     def must_repeat(self, report: StepReport, found: MixtureParameters) -> bool:
         """Whether the pass has lost too much precision; the next pass then avoids the loss."""
-        if not self.needs_exact and not self._are_tolerated(report.errors):
+        if not self.needs_exact and not self.are_tolerated(report.errors):
             self.needs_exact = True
             return True
         # The drift of a covariance that is not positive definite means nothing.
-        is_precise = self._are_tolerated(report.drifts) and all(report.usable)
+        is_precise = self.are_tolerated(report.drifts) and all(report.usable)
         if self.needs_exact and self.about is None and not is_precise:
             # Moments about the means that this pass has found do not cancel.
             self.about = found
@@ -166,16 +166,17 @@ class Accuracy:
         whitening &= rounding_of_sums(growth) <= MOST_RELATIVE_ERROR
         return torch.stack([products, sifting, whitening]).flatten(1)
 
+    def are_tolerated(self, errors: Sequence[float]) -> bool:
+        """Whether the fast E-step may have these bounds on its error."""
+        # Not `any(error > ...)`: a bound that is NaN is not tolerated either.
+        return all(error <= self._tolerated for error in errors)
+
     def look_ahead(self, errors: Sequence[float]) -> None:
         """Choose the next pass from the bounds on the error of a fast one."""
-        self.needs_exact = not self._are_tolerated(errors)
+        self.needs_exact = not self.are_tolerated(errors)
         self.many_vanish = any(error > self._error_of_far_rows for error in errors)
 
     def allows_fast_scores(self, mixtures: Mixtures) -> bool:
         """Whether the fast E-step computes likelihoods to the precision of predictions."""
         errors: list[float] = self.errors(mixtures).tolist()
         return all(error <= TOLERATED_ERROR_OF_PREDICTIONS for error in errors)
-
-    def _are_tolerated(self, errors: Sequence[float]) -> bool:
-        # Not `any(error > ...)`: a bound that is NaN is not tolerated either.
-        return all(error <= self._tolerated for error in errors)

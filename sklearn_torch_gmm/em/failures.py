@@ -9,6 +9,7 @@ import torch
 
 from sklearn_torch_gmm import exceptions
 from sklearn_torch_gmm.core.m_step import MStepResult
+from sklearn_torch_gmm.core.rounding import are_reliable
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError, NonFiniteLikelihoodError
 
@@ -28,19 +29,29 @@ def check_number_of_rows(num_rows: int, num_components: int, name: str) -> None:
 
 def check_usable(result: MStepResult, settings: FitSettings) -> None:
     """Raise IllDefinedCovarianceError if a covariance is not positive definite."""
-    for failure in find_unusable(result, settings).values():
+    for failure in find_unusable(result, settings, are_final=True).values():
         raise failure
 
 
 def find_unusable(
-    result: MStepResult, settings: FitSettings, excluded: Collection[int] = ()
+    result: MStepResult,
+    settings: FitSettings,
+    excluded: Collection[int] = (),
+    *,
+    are_final: bool = False,
 ) -> dict[int, IllDefinedCovarianceError]:
-    """Return an error for each unusable mixture of the R, apart from the excluded ones."""
+    """Return an error for each unusable mixture of the R, apart from the excluded ones.
+
+    If they ``are_final``, no covariance may be positive definite by rounding errors alone. Before,
+    further iterations may repair it.
+    """
     usable = result.usable
+    fixed = settings.fixed.get("covariances")
+    stays = torch.zeros_like(usable) if fixed is None else fixed.to(usable.device)
+    if are_final:
+        usable = usable & (are_reliable(result.parameters, settings.structure) | stays)
     if not settings.regularization.keep_empty and not settings.structure.is_shared:
-        fixed = settings.fixed.get("covariances")
-        lacks_variance = result.empty if fixed is None else result.empty & ~fixed.to(usable.device)
-        usable = usable & ~lacks_variance
+        usable = usable & (~result.empty | stays)
     failures: dict[int, IllDefinedCovarianceError] = {}
     for restart, component in (~usable).nonzero().tolist():
         if restart not in failures and restart not in excluded:

@@ -218,6 +218,7 @@ class Fit:
             mixtures.active_restarts, done.before, mixtures.parameters, rejected
         )
         if len(continuing) < len(report.bounds):
+            self._check_final(report, continuing)
             mixtures.keep(continuing)
         if continuing and (moves or rejected):
             mixtures.start_from_next_points()
@@ -274,6 +275,20 @@ class Fit:
         if failures and not self.settings.goes_on_without:
             raise failures[min(failures)]
         return failures
+
+    def _check_final(self, report: StepReport, continuing: Sequence[int]) -> None:
+        """Fail the restarts that end with a covariance which only rounding errors make usable."""
+        if self.accuracy.are_tolerated(report.errors):
+            # A factor that is rounding error has larger errors in any data.
+            return
+        assert self._result is not None
+        found = find_unusable(self._result, self.settings, continuing, are_final=True)
+        restarts = self.mixtures.active_restarts
+        failures = {place: error for place, error in found.items() if not restarts[place].error}
+        for place, error in failures.items():
+            if not self.settings.goes_on_without:
+                raise error
+            restarts[place].error = error
 
     def charge(self, seconds: float) -> None:
         """Divide the time of a pass among the mixtures that take part in it."""

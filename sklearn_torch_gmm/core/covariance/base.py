@@ -192,7 +192,7 @@ class CovarianceStructure(ABC):
     def precisions_cholesky(
         self, covariances: Tensor, num_components: int
     ) -> tuple[Tensor, Tensor]:
-        """Upper-triangular ``U`` with ``U Uᵀ = Σ⁻¹`` and a mask ``[..., K]`` of usable components.
+        """Upper-triangular ``U`` with ``U Uᵀ = Σ⁻¹`` and a mask ``[..., K]`` where there is one.
 
         The factor of a component outside the mask is meaningless.
         """

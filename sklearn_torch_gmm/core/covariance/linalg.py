@@ -84,34 +84,14 @@ def invert_triangular(matrices: Tensor, *, upper: bool) -> Tensor:
 
 
 def inverse_cholesky(covariances: Tensor) -> tuple[Tensor, Tensor]:
-    """``U = L⁻ᵀ`` for ``Σ = L Lᵀ [..., D, D]``, so that ``U Uᵀ = Σ⁻¹``; and a mask of usable ones.
+    """``U = L⁻ᵀ`` for ``Σ = L Lᵀ [..., D, D]``, so that ``U Uᵀ = Σ⁻¹``; and a mask where L exists.
 
-    U is upper triangular; the mask ``[...]`` holds bools.
+    U is upper triangular; the mask ``[...]`` holds bools. An L that exists may be no more than
+    rounding error: :func:`~sklearn_torch_gmm.core.rounding.are_reliable` tells.
     """
     expect_forks()
     lower, info = torch.linalg.cholesky_ex(covariances)
-    inverse = invert_triangular(lower, upper=False)
-    widths = covariances.diagonal(dim1=-2, dim2=-1).sqrt()
-    reach = (inverse.abs() @ widths.unsqueeze(-1)).amax((-2, -1))
-    # The comparison also fails for an infinite variance, for an inverse that overflows, and for
-    # NaN, which some back ends factor without an error.
-    return inverse.mT, (info == 0) & (reach < largest_reach(covariances.shape[-1], lower.dtype))
-
-
-def largest_reach(num_features: int, dtype: torch.dtype) -> float:
-    """Limit of the sums Σ_i |L⁻¹_ji| σ_i, beyond which a Cholesky factor is rounding error.
-
-    L_jj² is the variance of feature j given the previous ones. The computed factor is that of a
-    matrix whose entries are off by about ½ √D eps σ_i σ_j, where rounding errors of both signs are
-    summed; at worst it is ½ (D + 1) eps (Higham, theorem 10.3). L⁻¹_ji L_jj are the coefficients of
-    the residual that L_jj² is the variance of, so L_jj² is off by that times (Σ_i |L⁻¹_ji| σ_i)²
-    L_jj²: by half of itself at the limit. Of thousands of singular matrices with a factor, under
-    four instruction sets of MKL, the nearest one exceeded the limit by half. With half the limit,
-    some matrices of three features and the condition 1e15 would be refused.
-
-    Source: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 10.1.
-    """
-    return float((num_features**0.5 * torch.finfo(dtype).eps) ** -0.5)
+    return invert_triangular(lower, upper=False).mT, info == 0
 
 
 def upper_cholesky(precisions: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--output", default=str(ROOT / "benchmarks" / "results" / "robustness.json")
     )
-    parser.add_argument("--append", action="store_true", help="keep the other records of the output")
+    parser.add_argument("--append", action="store_true", help="keep other records of the output")
     parser.add_argument("--page", action="store_true", help="write the page, run nothing")
     parser.set_defaults(repeats=1, device="cpu")
     return parser.parse_args()

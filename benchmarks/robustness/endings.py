@@ -20,7 +20,7 @@ PLACES = {
 """What an error must name: a component or a sample by its number, or the argument and its fault."""
 
 REMEDY = (
-    r"would do|is sufficient|\btry\b|increase|decrease|divide|\bscale\b|leave (\w+ )?out|remove"
+    r"is sufficient|\btry\b|increase|decrease|divide|\bscale\b|leave (\w+ )?out|remove"
     r"|impute|\buse\b"
     r"|must|should|at least|minimum|expected|one of|choose|transform|convert"
 )

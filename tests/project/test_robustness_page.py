@@ -17,7 +17,7 @@ from benchmarks.run import ROOT
 from sklearn_torch_gmm import GaussianMixture
 
 GOOD = {"finite": True, "converged": True, "weights_sum": 1.0, "warnings": []}
-CLEAR = "ValueError: The fit failed. Component 3 has no width; reg_covar=1e-6 would do."
+CLEAR = "ValueError: The fit failed. Component 3 has no width; reg_covar=1e-6 is sufficient."
 
 
 def returned(**changes):
@@ -89,7 +89,7 @@ def test_what_is_wrong_is_said():
 
 
 def test_a_quotation_has_the_words_that_make_an_error_clear():
-    clear = "ValueError: … Component 3 has no width; reg_covar=1e-6 would do."
+    clear = "ValueError: … Component 3 has no width; reg_covar=1e-6 is sufficient."
     assert quote(Ending("clear error", CLEAR), "data") == clear
     far = Ending("clear error", "ValueError: " + "word " * 50 + "row 17: leave it out.")
     assert quote(far, "data") == "ValueError: … row 17: leave it out."

@@ -1,5 +1,5 @@
 """
-Estimate a density
+Density estimation
 ==================
 
 A mixture is a density model: at each point, the density says how much probability is nearby. Here it

@@ -1,6 +1,6 @@
 """
-Search in a pipeline
-====================
+Grid search in a pipeline
+=========================
 
 Both classes are estimators like scikit-learn's own: they can be a step of a pipeline, and their
 parameters can be searched. ``score`` is the mean log-density of the samples. Larger is better, so a

@@ -1,6 +1,6 @@
 """
-Fit a histogram
-===============
+Sample weights: fit a histogram
+===============================
 
 Detectors, surveys and databases often store counts instead of events. ``sample_weight`` accepts
 them: a sample of weight 40 counts as 40 samples. A fit to 120 bins takes as long as a fit to

@@ -1,6 +1,6 @@
 """
-Segment a photograph
-====================
+Image segmentation
+==================
 
 Each pixel is a sample with five features: its colour and its position. A mixture is fitted to all
 pixels. Each component is a region of similar colour, and a pixel belongs to the region of its most

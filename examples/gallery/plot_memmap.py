@@ -3,7 +3,7 @@ Out-of-core: fit a file that doesn't fit into memory
 ====================================================
 
 A memory-mapped array is read in place, batch by batch. One epoch is one exact iteration of EM, so
-the size of the batches only determines how much memory is needed.
+the size of the batches affects only the memory that is needed.
 """
 
 # %%

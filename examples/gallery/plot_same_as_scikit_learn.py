@@ -1,6 +1,6 @@
 """
-Compare with scikit-learn
-=========================
+Comparison with scikit-learn
+============================
 
 ``sklearn_torch_gmm.mixture.GaussianMixture`` is a drop-in replacement for
 ``sklearn.mixture.GaussianMixture``. With the same ``random_state`` it has the same initial

@@ -18,10 +18,10 @@ PINS := setup.cfg pyproject.toml constraints.txt
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: .venv/.demo ## Segment two photographs, with scikit-learn's class beside ours
+demo: .venv/.demo ## Segment two photographs, by scikit-learn's class and by ours
 	@.venv/bin/python examples/segment_photographs.py
 
 .PHONY: test
@@ -29,7 +29,7 @@ test: .venv-tox/.tox ## Run lint, types, tests and doctests
 	@.venv-tox/bin/tox run -e "lint,types,py$$(.venv-tox/bin/python -c 'import sys; print("%d%d" % sys.version_info[:2])')"
 
 .PHONY: lint
-lint: .venv-tox/.tox ## Check style, format, spelling and types alone
+lint: .venv-tox/.tox ## Check style, format, spelling and types
 	@.venv-tox/bin/tox run -e lint,types
 
 .PHONY: docs
@@ -42,7 +42,7 @@ package: .venv-tox/.tox ## Build source distribution and wheel, check them, try 
 	@.venv-tox/bin/tox run -e package
 
 .PHONY: bench
-bench: .venv-bench/.bench ## Time other libraries beside ours: a short form, in three minutes
+bench: .venv-bench/.bench ## Time this package and other libraries: a short form, in three minutes
 	@.venv-bench/bin/python -m benchmarks --form short --output benchmarks/output/short.json
 
 .PHONY: bench-all
@@ -50,9 +50,9 @@ bench-all: .venv-bench/.bench ## Time every case, and write docs/benchmarks.md; 
 	@.venv-bench/bin/python -m benchmarks --form whole --append --no-report --output benchmarks/results/cpu.json
 	@.venv-bench/bin/python -m benchmarks.report
 
-.PHONY: hostile
-hostile: .venv-bench/.bench ## Give every library hostile input, and write docs/robustness.md
-	@.venv-bench/bin/python -m benchmarks.hostile
+.PHONY: robustness
+robustness: .venv-bench/.bench ## Fit difficult data with every library, and write docs/robustness.md
+	@.venv-bench/bin/python -m benchmarks.robustness
 
 .PHONY: develop
 develop: .venv/.develop ## Put the package, in editable form, and every tool into .venv

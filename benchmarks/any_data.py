@@ -1,6 +1,6 @@
-"""Iterations on data that are not well-conditioned: their time, and the ways that they take.
+"""Iterations on data that are not well-conditioned: their time, and the methods that they use.
 
-    python -m benchmarks.any_data 100000            # rows; see docs/numerics.md
+    python -m benchmarks.any_data 100000            # samples; see docs/numerics.md
 
 Both classes start from the same parameters. The time is that of the process, with one thread.
 """
@@ -42,11 +42,11 @@ DATA = {
     "condition 10": mixed,
     "condition 5e2 to 1e7": lambda rng, n: mixed(rng, n, (5e2, 1e7), scale=300),
     "condition 1e10": lambda rng, n: mixed(rng, n, 1e10, scale=300),
-    "1/1000 of the rows at 1e3": lambda rng, n: outliers(rng, n, 1e-3),
-    "1/100 of the rows at 1e3": lambda rng, n: outliers(rng, n, 1e-2),
+    "1/1000 of the samples at 1e3": lambda rng, n: outliers(rng, n, 1e-3),
+    "1/100 of the samples at 1e3": lambda rng, n: outliers(rng, n, 1e-2),
     "Student, 2 dof": lambda rng, n: mixed(rng, n) / np.sqrt(rng.chisquare(2, (n, 1)) / 2),
     "lognormal, sigma 2": lambda rng, n: np.exp(2 * rng.normal(size=(n, D))),
-    "means 1e5 widths apart": lambda rng, n: mixed(rng, n, 1.0, 1e5),
+    "means 1e5 standard deviations apart": lambda rng, n: mixed(rng, n, 1.0, 1e5),
 }
 
 

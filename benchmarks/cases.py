@@ -16,15 +16,15 @@ JOBS = {
     "search-2-jobs": "The same with n_jobs=2",
     "choice": "Best BIC: GaussianMixtureIC, and a loop over fits",
     "given-sweep": "Ten fits, K = 1..10, from given parameters",
-    "1-row": "Predictions and scores of one row",
-    "100-rows": "Predictions and scores of 100 rows",
-    "1000-rows": "Predictions and scores of 1,000 rows",
-    "100-rows-busy": "The same of 100 rows beside busy processes: the slowest in a hundred",
+    "1-row": "Predictions and scores of one sample",
+    "100-rows": "Predictions and scores of 100 samples",
+    "1000-rows": "Predictions and scores of 1,000 samples",
+    "100-rows-busy": "The same of 100 samples on a busy machine: the slowest call in a hundred",
     "bayesian": "An iteration of variational Bayes",
     "column": "A Bayesian mixture of one column",
-    "two-processes": "An iteration by two processes of one thread each",
+    "two-processes": "An iteration in two processes of one thread each",
 }
-"""What scikit-learn's classes do, too, and its title."""
+"""Tasks that scikit-learn's classes can do as well, and their titles."""
 
 TASKS = (
     "fit",
@@ -47,7 +47,7 @@ TASKS = (
 
 @dataclass(frozen=True)
 class Case:
-    """N rows of D features, K components; what the rows look like.
+    """N samples of D features, K components, and the kind of data.
 
     Attributes
     ----------

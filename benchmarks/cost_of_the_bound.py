@@ -78,7 +78,7 @@ def main():
     found = machine()
     print(f"{found['cores']} cores, {found['processor']}, {arguments.threads} threads,", end=" ")
     print(f"torch {torch.__version__}, Python {found['python']}\n")
-    print("| data | covariance | bound / iteration | extents / first pass | exact / fast E-step |")
+    print("| data | type | estimate / iteration | deviations / first pass | exact / fast E-step |")
     print("|---|---|--:|--:|--:|")
     for case in map(CASES.get, arguments.cases):
         for covariance in COVARIANCES:

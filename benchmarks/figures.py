@@ -148,7 +148,7 @@ def remarks(row: Row, libraries: dict[str, Figure], library: str) -> str:
     if reached is not None and reference is not None:
         difference = reached - reference
         if abs(difference) > _SAME_LIKELIHOOD * max(1.0, abs(reference)):
-            said.append(f"log-likelihood {difference:+.2g} nats a row")
+            said.append(f"log-likelihood {difference:+.2g} nats per sample")
     return "; ".join(said)
 
 

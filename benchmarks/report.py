@@ -29,19 +29,19 @@ ROOT = Path(__file__).resolve().parent.parent
 
 _TITLES = {
     "fit": "An EM iteration",
-    "fit-default": "A whole fit with the default start",
+    "fit-default": "A whole fit with the default initialization",
     "predict": "predict",
     "predict_proba": "predict_proba",
     "score_samples": "score_samples",
-    "sample": "sample, as many rows as the case has",
-    "restarts": "Ten starts of a fixed number of iterations",
-    "restarts-default": "Ten default starts, each until it converges",
+    "sample": "sample, as many samples as the case has",
+    "restarts": "Ten initializations, a fixed number of iterations each",
+    "restarts-default": "Ten default initializations, each until it converges",
     "memory-fit": "Extra memory of a fit",
-    "memory-fit-4n": "Extra memory of a fit to four times as many rows",
+    "memory-fit-4n": "Extra memory of a fit to four times as many samples",
     "memory-predict_proba": "Extra memory of predict_proba, beyond its result",
     "import": "Import",
     "first-prediction": "First prediction of a pickled pipeline, in a fresh process",
-    "product": "A large product of matrices",
+    "product": "A large matrix product",
     **JOBS,
 }
 
@@ -53,8 +53,8 @@ _HEADINGS = {"cpu": "On an Intel Xeon", "cpu-amd": "On an AMD EPYC", "gpu": "On 
 
 _INTRODUCTION = """# Benchmarks
 
-How long do other libraries take for the same work? In the picture each line is a case (samples and
-features → components), each dot is a library, and a dot to the right of 1 is slower than this
+How long do other libraries take for the same work? In the plot, each line is a case ([samples,
+features] → components) and each dot is a library; a library to the right of 1 is slower than this
 package. The gain grows with the data: for data as small as iris, scikit-learn is often faster, and
 for a few thousand samples daal4py is. Each section begins with the cases that this package loses.
 """
@@ -64,24 +64,26 @@ _METHOD = """## How it was measured
 Each library fits the same samples, from the same parameters, for the same number of iterations: the
 tolerance is zero or out of reach. Each measurement runs in a process of its own; the libraries take
 turns, and a figure is the median over the repeats. Within a process, a short call is repeated for
-half a second, after a first call that is not counted. Threads are left at each library's default,
-and environment variables that select BLAS kernels are unset.
+half a second, after a first call that is not counted. Each library uses its default number of
+threads, and environment variables that select BLAS kernels are unset.
 
 The time of an iteration is (time of the longer fit − time of the shorter fit) / (difference of
-their iterations). This excludes what a fit costs once, such as checking the data or initialization,
-because that would depend on how many iterations a fit happens to take. In brackets is the time of
-the longer fit divided by all of its iterations, which includes that cost. The samples are drawn
-from a mixture with overlapping components. Its parameters, with each mean moved by a third of its
-component's standard deviation, are the initialization. Some libraries cannot be given all of them:
-torchgmm takes only the means.
+their iterations). This excludes the one-off cost of a fit, such as the checks of the data and the
+initialization, whose share would depend on how many iterations a fit happens to take. The time in
+brackets is that of the longer fit divided by all of its iterations, which includes this cost. The
+samples are drawn from a mixture with overlapping components. Its parameters, with each mean moved
+by a third of its component's standard deviation, are the initialization. Some libraries cannot be
+given all of them: torchgmm takes only the means.
 
-A ratio such as 3.2× means that the library takes 3.2 times as long as this package; below 1× it is
-the faster one, in bold. "–" means that a library does not offer something. The share of a product
-compares the arithmetic of the two matrix products that an iteration consists of with the rate of
-one large product in float64, in torch or NumPy, whichever is faster.
+A ratio such as 3.2× means that the library takes 3.2 times as long as this package. A ratio below
+1×, in bold, means that the library is faster. "–" means that the library does not offer the case.
+"% of a product" is the arithmetic rate of the two matrix products of an iteration, as a share of
+the rate of one large matrix product in float64, in torch or NumPy, whichever is faster.
 
-    make bench        # a short form, in about three minutes
-    make bench-all    # everything below, in hours
+```sh
+make bench        # a short form, in about three minutes
+make bench-all    # everything below, in hours
+```
 
 """
 
@@ -97,7 +99,7 @@ def write_report(paths: Sequence[Path], page: Path, images: Path, link: str = ""
             image = images / f"benchmarks-{path.stem}.png"
             plot(figures, image)
             alt = "Time of an EM iteration, relative to this package"
-            # A newcomer sees the first picture before anything else.
+            # A newcomer sees the first plot before anything else.
             place = 1 if path == paths[0] else len(parts)
             parts.insert(place, f"![{alt}]({link}{image.name})\n")
         parts.extend(
@@ -121,7 +123,7 @@ def write_ratios(paths: Sequence[Path], readme: Path) -> None:
     before, start, rest = readme.read_text().partition(_RATIOS_START)
     _, end, after = rest.partition(_RATIOS_END)
     if not (start and end):
-        msg = f"{readme} has no place for the ratios: {_RATIOS_START} ... {_RATIOS_END}"
+        msg = f"{readme} lacks the marks of the ratios: {_RATIOS_START} ... {_RATIOS_END}"
         raise ValueError(msg)
     readme.write_text("\n".join([before + start, "", *lines, end + after]))
 
@@ -185,7 +187,8 @@ def describe_environments(content: dict[str, Any]) -> list[str]:
         for library, version in found.get("versions", {}).items():
             if version is not None:
                 parts.setdefault("versions", set()).add(f"{library} {version}")
-        parts.setdefault("blas", set()).update(found.get("blas", []))
+        blas = (name.replace(" None", "") for name in found.get("blas", []))
+        parts.setdefault("blas", set()).update(blas)
         if "torch_threads" in found:
             threads = f"torch with {found['torch_threads']} threads, {found.get('torch_blas')}"
             parts["blas"].add(threads)

@@ -29,8 +29,8 @@ def main() -> None:
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    if request["task"] == "hostile":
-        from benchmarks.hostile.attempt import attempt as task
+    if request["task"] == "robustness":
+        from benchmarks.robustness.attempt import attempt as task
     else:
         from benchmarks.tasks import TASKS
 

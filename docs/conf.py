@@ -31,7 +31,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
-# A reference that leads nowhere is a warning, and warnings are errors.
+# An unresolved reference is a warning, and warnings are errors.
 nitpicky = True
 
 # -- pages ----------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ intersphinx_mapping = {
     }.items()
 }
 
-# -- pictures and examples ------------------------------------------------------------------------
+# -- plots and examples ----------------------------------------------------------------------------
 
 # Each block of a Markdown page counts its plots from one: with several, each names its file
 # (`:filename-prefix:`).
@@ -134,13 +134,13 @@ html_theme_options = {
     "github_url": "https://github.com/sklearn-torch-gmm/sklearn-torch-gmm",
     "logo": {
         "text": "sklearn-torch-gmm",
-        "alt_text": "sklearn-torch-gmm, the first page",
+        "alt_text": "sklearn-torch-gmm, home page",
     },
     "header_links_before_dropdown": 6,
     "navigation_depth": 3,
     "show_toc_level": 2,
     "use_edit_page_button": True,
-    # Pages that are made while the site is built have no file to edit.
+    # Pages that are generated during the build have no file to edit.
     "secondary_sidebar_items": {
         "*": ["page-toc", "edit-this-page"],
         "api/*": ["page-toc"],
@@ -150,7 +150,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version", "theme-version"],
 }
-# What has no chapters needs no list of them.
+# Pages without chapters need no list of them.
 html_sidebars = {
     page: [] for page in ("index", "getting_started", "search", "genindex")
 }

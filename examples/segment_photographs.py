@@ -1,4 +1,4 @@
-"""Segment two photographs by colour and position, with both libraries side by side.
+"""Segment two photographs by colour and position, with scikit-learn's class and with ours.
 
 Every pixel of scikit-learn's two sample photographs is a sample with five features: red,
 green, blue, and its distances from the top and from the left. A scaler and a mixture of
@@ -53,7 +53,7 @@ PARAMETERS = {
     "random_state": SEED,
 }
 
-# The class with scikit-learn's parameters starts from all samples, as scikit-learn does.
+# The class with scikit-learn's parameters initializes with all samples, as scikit-learn does.
 MIXTURES: dict[str, Callable[[], Any]] = {
     THEIRS: lambda: sklearn.mixture.GaussianMixture(**PARAMETERS),
     OURS: lambda: sklearn_torch_gmm.mixture.GaussianMixture(**PARAMETERS),
@@ -66,7 +66,7 @@ class Segmentation(NamedTuple):
     num_iterations: int
     converged: bool
     log_likelihood: float  # of the scaled features: mean over the pixels, in nats
-    seconds: float  # the fit of the pipeline: scaler, start and iterations
+    seconds: float  # the fit of the pipeline: scaler, initialization and iterations
     labels: np.ndarray  # [H, W]
 
 
@@ -83,7 +83,7 @@ def segment(photograph: np.ndarray, mixture: Any) -> Segmentation:
     features = pixel_features(photograph)
     pipeline = make_pipeline(StandardScaler(), mixture)
     with warnings.catch_warnings():
-        # The table says which fits the maximum of iterations ended.
+        # The table says which fits reached the maximum number of iterations.
         warnings.simplefilter("ignore", ConvergenceWarning)
         start = time.perf_counter()
         pipeline.fit(features)
@@ -106,7 +106,7 @@ def paint(photograph: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def warm_up() -> None:
-    """Make each library load what its first fit loads, before a clock runs."""
+    """Fit once with each library, so that the modules it loads are not timed."""
     noise = np.random.default_rng(SEED).integers(256, size=(32, 32, 3), dtype=np.uint8)
     for make_mixture in MIXTURES.values():
         segment(noise, make_mixture())
@@ -192,7 +192,7 @@ def print_table(results: dict[str, dict[str, Segmentation]]) -> None:
             )
 
 
-def write_pictures(
+def write_figure(
     photographs: dict[str, np.ndarray],
     results: dict[str, dict[str, Segmentation]],
     path: Path,
@@ -201,11 +201,11 @@ def write_pictures(
     figure = Figure(figsize=(15, 3.6 * len(photographs)), layout="constrained")
     all_axes = figure.subplots(len(photographs), 1 + len(MIXTURES), squeeze=False)
     for axes, (name, photograph) in zip(all_axes, photographs.items(), strict=True):
-        pictures = {name: photograph} | {
+        images = {name: photograph} | {
             library: paint(photograph, result.labels) for library, result in results[name].items()
         }
-        for ax, (title, picture) in zip(axes, pictures.items(), strict=True):
-            ax.imshow(picture)
+        for ax, (title, image) in zip(axes, images.items(), strict=True):
+            ax.imshow(image)
             ax.set_title(title)
             ax.set_axis_off()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +226,7 @@ def main() -> None:
     num_pixels = {name: image.shape[0] * image.shape[1] for name, image in photographs.items()}
     sizes = ", ".join(f"{name} ({size:,} pixels)" for name, size in num_pixels.items())
     print(f"Segmenting {sizes} into {NUM_SEGMENTS} segments each.")
-    print("Features: red, green, blue, row, column, scaled. Every pixel is in the fit.")
+    print("Features: red, green, blue, row, column, standardized. The fit uses every pixel.")
     print(flush=True)
 
     results = segment_all(photographs)
@@ -236,9 +236,9 @@ def main() -> None:
     print()
     print(f"Both: full covariances, K-means initialization, tolerance {TOLERANCE:g} nats,", end=" ")
     print(f"at most {MAX_ITERATIONS} iterations.")
-    print("Seconds: the whole fit, including K-means. Ratio: scikit-learn's seconds / the row's.")
+    print("Seconds: the whole fit, including K-means. Ratio: scikit-learn's seconds / ours.")
 
-    write_pictures(photographs, results, arguments.output)
+    write_figure(photographs, results, arguments.output)
     print(f"Figure: {arguments.output}")
 
 

@@ -12,7 +12,7 @@ from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
 # The name of a function needs a space on both sides, which the converter leaves out.
-_FUNCTIONS = re.compile(r"(<m[io]>(?:log|max|tr)</m[io]>)")
+_FUNCTIONS = re.compile(r"(<m[io]>(?:det|log|max|tr)</m[io]>)")
 
 
 def to_mathml(formula: str, display: str = "inline") -> str:

@@ -1,6 +1,6 @@
-"""The signature of a class is that of its constructor, without types: the parameters' list has them.
+"""The signature of a class is that of its constructor, without types, which the list of parameters has.
 
-Estimators have a `__new__` that takes anything, which would be shown in its place.
+Estimators have a `__new__` that takes any arguments, and Sphinx would show its signature instead.
 """
 
 import inspect

@@ -1,10 +1,10 @@
 """
-Choose the number of components and the covariances
-===================================================
+Model selection: the number of components and the covariance type
+=================================================================
 
 The likelihood of the data always grows with more components and more general covariances. An
 information criterion subtracts the gain expected by chance. This example compares twenty-four
-mixtures by the Bayesian information criterion (BIC), of which the smallest is best.
+mixtures by the Bayesian information criterion (BIC); the smallest BIC is the best.
 """
 
 # %%
@@ -28,12 +28,11 @@ X = np.concatenate(
 # All mixtures share the passes over the data, with three initializations each.
 
 search = GaussianMixtureIC(1, 6, n_init=3, random_state=0).fit(X)
-print(
-    f"smallest BIC: {search.n_components_} components, {search.covariance_type_} covariances"
-)
+print("number of components with the smallest BIC:", search.n_components_)
+print("covariance type:", search.covariance_type_)
 
 # %%
-# On the left the criterion, on the right the mixture that it selected.
+# On the left is the criterion, on the right the mixture that it selected.
 
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(10, 3.8), layout="constrained"

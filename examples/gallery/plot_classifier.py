@@ -1,6 +1,6 @@
 """
-Classify with a mixture for each class
-======================================
+Classification with a mixture for each class
+============================================
 
 Bayes' rule turns densities into a classifier: the probability of a class is its share of the data
 times its density at the sample, divided by the sum of these products. With a mixture for each class
@@ -64,17 +64,17 @@ models = {
     )
 }
 models |= {
-    f"{k} components per class": MixtureClassifier(k, reg_covar=1.0)
+    f"components per class: {k}": MixtureClassifier(k, reg_covar=1.0)
     for k in (1, 2, 3)
 }
 for name, model in models.items():
     accuracy = cross_val_score(
         make_pipeline(PCA(30, random_state=0), model), X, y, cv=5
     ).mean()
-    print(f"{name}: {accuracy:.1%}")
+    print(f"{name}, accuracy {accuracy:.1%}")
 
 # %%
-# Digits that nobody wrote: random samples from the mixture of each class.
+# Digits that nobody has written: random samples from the mixture of each class.
 
 reducer = PCA(30, random_state=0).fit(X)
 classifier = MixtureClassifier(2, reg_covar=1.0).fit(reducer.transform(X), y)

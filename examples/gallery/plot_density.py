@@ -1,14 +1,14 @@
 """
-Estimate a density
+Density estimation
 ==================
 
-A mixture is a density: for any point, it tells how much probability is near it. Here it is fitted to
-two measurements of 178 Italian wines, and drawn as contours.
+A mixture is a density model: at each point, the density says how much probability is nearby. Here it
+is fitted to two measurements of 178 Italian wines, and drawn as contours.
 """
 
 # %%
 # The two features are skewed, and the ranges of the three cultivars differ. A single normal
-# distribution fits that badly; a mixture can follow it.
+# distribution fits them poorly; a mixture fits them better.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_wine
@@ -29,9 +29,10 @@ for ax, num_components in zip(axes, [1, 3, 12], strict=True):
     MixtureDisplay.from_estimator(
         mixture, X, density=True, levels=[0.5], ax=ax
     )
+    fitted = mixture.score(X)
     held_out = cross_val_score(mixture, X, cv=10).mean()
     ax.set_title(
-        f"K = {num_components}: {mixture.score(X):.2f} nats, held out {held_out:.2f}"
+        f"K = {num_components}: {fitted:.2f} nats, held out {held_out:.2f}"
     )
     ax.label_outer()
 axes[0].set_ylim(0, 14)
@@ -43,13 +44,13 @@ plt.show()
 # the former rises and the latter falls. That is overfitting.
 #
 # The unit of a density is one over the product of the features' units. A density is not a
-# probability and may exceed one: measured in thousands of the same units, the same wines are a
+# probability, and may exceed one: measured in thousands of the same units, the same wines are a
 # million times as dense.
 
 mixture = GaussianMixture(
     3, covariance_type="full", covariance_regularization=1e-12, random_state=0
 )
-print(f"log-density: {mixture.fit(X).score(X):.2f} nats per sample")
-print(
-    f"in thousands: {mixture.fit(X / 1000).score(X / 1000):.2f} nats per sample"
-)
+X = X.to_numpy()
+for unit, values in [("original units", X), ("thousands", X / 1000)]:
+    log_density = mixture.fit(values).score(values)
+    print(f"log-density in {unit}: {log_density:.2f} nats per sample")

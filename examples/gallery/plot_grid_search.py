@@ -1,6 +1,6 @@
 """
-Search in a pipeline
-====================
+Grid search in a pipeline
+=========================
 
 Both classes are estimators like scikit-learn's own: they can be a step of a pipeline, and their
 parameters can be searched. ``score`` is the mean log-density of the samples. Larger is better, so a
@@ -35,14 +35,15 @@ search = GridSearchCV(
 print(search.best_params_)
 
 # %%
-# The samples of ``wine`` are ordered by cultivar, hence the shuffled folds. The search does not know
-# the cultivars, and finds them.
+# The samples of ``wine`` are ordered by cultivar, hence the shuffled folds. The search does not
+# know the cultivars, but finds them.
 
 agreement = adjusted_rand_score(cultivar, search.predict(X))
 print(f"agreement with the cultivars (adjusted Rand index): {agreement:.2f}")
 
 # %%
-# The curve of each type rises as long as components are worth their parameters, and then falls.
+# For each covariance type, the curve rises as long as a further component improves the fit to
+# held-out samples, and then falls.
 
 results = search.cv_results_
 scores = results["mean_test_score"].reshape(len(kinds), len(numbers))

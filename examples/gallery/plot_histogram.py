@@ -1,10 +1,10 @@
 """
-Fit a histogram
-===============
+Sample weights: fit a histogram
+===============================
 
 Detectors, surveys and databases often store counts instead of events. ``sample_weight`` accepts
-them: a sample of weight 40 counts as 40 samples. A fit to 120 bins takes as long as one to 120
-samples.
+them: a sample of weight 40 counts as 40 samples. A fit to 120 bins takes as long as a fit to
+120 samples.
 """
 
 # %%
@@ -32,7 +32,7 @@ print(f"{counts.sum():,} events in {len(counts)} bins")
 # %%
 # The events and their histogram, with the same initialization.
 
-start = {
+params = {
     "weights_init": [0.4, 0.2, 0.4],
     "means_init": [[90], [124], [100]],
     "precisions_init": [[[0.1]], [[0.1]], [[0.01]]],
@@ -45,16 +45,15 @@ for name, X, weights in [
     ("histogram", centres, counts),
 ]:
     began = perf_counter()
-    fits[name] = GaussianMixture(3, **start).fit(
+    fits[name] = GaussianMixture(3, **params).fit(
         X[:, None], sample_weight=weights
     )
-    print(
-        f"{name}: {perf_counter() - began:.2f} s, {fits[name].n_iter_} iterations"
-    )
+    seconds = perf_counter() - began
+    print(f"{name}: {seconds:.2f} s, {fits[name].n_iter_} iterations")
 
 # %%
-# Rounding to bins of width h adds h² / 12 to each variance, 0.083 here, which is easily subtracted
-# (Sheppard's correction).
+# Binning with bins of width h adds h² / 12 to each variance, here 0.083. Sheppard's correction
+# subtracts it.
 
 fitted = fits["histogram"]
 print("                weight    mean      sd")
@@ -63,10 +62,9 @@ for name, mixture, correction in [
     ("histogram", fitted, 1 / 12),
 ]:
     for k in range(3):
+        weight, mean = mixture.weights_[k], mixture.means_[k, 0]
         sd = np.sqrt(mixture.covariances_[k, 0, 0] - correction)
-        print(
-            f"{name:<14}{mixture.weights_[k]:8.4f}{mixture.means_[k, 0]:8.2f}{sd:8.3f}"
-        )
+        print(f"{name:<14}{weight:8.4f}{mean:8.2f}{sd:8.3f}")
 
 # %%
 # The density times the number of events and the width of a bin is the expected count.
@@ -79,6 +77,6 @@ ax.stairs(counts, edges, fill=True, alpha=0.4, label="counts")
 ax.plot(x, expected * density, color="black", label="mixture")
 for k, share in enumerate(fitted.predict_proba(x).T):
     ax.plot(x, expected * density * share, "--", label=f"component {k}")
-ax.set(xlabel="energy", ylabel="events in a bin")
+ax.set(xlabel="energy", ylabel="events per bin")
 ax.legend()
 plt.show()

@@ -1,16 +1,16 @@
 """
-Segment a photograph
-====================
+Image segmentation
+==================
 
 Each pixel is a sample with five features: its colour and its position. A mixture is fitted to all
-pixels. Its components are regions of similar colour, and the most probable component of a pixel is
-the region that it belongs to.
+pixels. Each component is a region of similar colour, and a pixel belongs to the region of its most
+probable component.
 """
 
 # %%
 # The features are red, green, blue, and the distances from the top and from the left. They have
-# different units, so they are scaled. Every other pixel in both directions is enough for a figure of
-# this size.
+# different units, so they are scaled. Every other pixel in both directions is sufficient for a figure
+# of this size.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,27 +22,27 @@ from sklearn_torch_gmm import GaussianMixture
 
 photograph = load_sample_image("china.jpg")[::2, ::2] / 255  # [H, W, 3]
 height, width, _ = photograph.shape
-place = np.stack(np.mgrid[:height, :width], axis=-1)  # [H, W, 2]
-rows = np.concatenate([photograph, place], axis=-1).reshape(-1, 5)  # [N, D]
-print(f"{rows.shape[0]:,} samples with {rows.shape[1]} features")
+position = np.stack(np.mgrid[:height, :width], axis=-1)  # [H, W, 2]
+X = np.concatenate([photograph, position], axis=-1).reshape(-1, 5)  # [N, D]
+print(f"{X.shape[0]:,} samples with {X.shape[1]} features")
 
 # %%
 # With full covariances, a region can be elongated in any direction of colour and space.
 
 mixture = GaussianMixture(8, covariance_type="full", random_state=0)
 pipeline = make_pipeline(StandardScaler(), mixture)
-labels = pipeline.fit_predict(rows)  # [N]
+labels = pipeline.fit_predict(X)  # [N]
 print(f"{mixture.n_iter_} iterations, converged: {mixture.converged_}")
 
 # %%
-# Each region is painted in the mean colour of its pixels. The largest probability of a pixel tells
-# how certain its region is: it is low along the edges.
+# Each region is painted in the mean colour of its pixels. The largest responsibility of a
+# pixel shows how certain its region is: it is low along the edges.
 
-means = np.stack([rows[labels == k, :3].mean(axis=0) for k in range(8)])
-certainty = pipeline.predict_proba(rows).max(axis=1)
+means = np.stack([X[labels == k, :3].mean(axis=0) for k in range(8)])
+certainty = pipeline.predict_proba(X).max(axis=1)
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 2.9), layout="constrained")
-for ax, title, picture in zip(
+for ax, title, image in zip(
     axes,
     ["photograph", "regions", "probability of the region"],
     [
@@ -52,8 +52,8 @@ for ax, title, picture in zip(
     ],
     strict=True,
 ):
-    drawn = ax.imshow(picture, cmap="gray")
+    shown = ax.imshow(image, cmap="gray")
     ax.set_title(title)
     ax.set_axis_off()
-figure.colorbar(drawn, ax=axes[-1])
+figure.colorbar(shown, ax=axes[-1])
 plt.show()

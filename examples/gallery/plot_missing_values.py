@@ -3,13 +3,13 @@ Missing values
 ==============
 
 With ``missing="em"``, NaN marks a value that was not observed, and EM maximizes the likelihood of
-the values that were. This compares the clusters with those of data whose gaps were filled first,
-and fills the gaps from the mixture.
+the observed values. This example compares the resulting clusters with those of imputed data, and
+imputes the missing values from the mixture.
 """
 
 # %%
-# Four clusters in six dimensions, and a quarter of the values missing. Less than a fifth of the
-# samples is complete.
+# Four clusters in six dimensions; a quarter of the values are missing. Less than a fifth of the
+# samples are complete.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,17 +27,17 @@ X = means[clusters] + np.einsum(
     "nij,nj->ni", roots[clusters], rng.normal(size=(2000, 6))
 )
 is_missing = rng.random(X.shape) < 0.25
-gappy = np.where(is_missing, np.nan, X)
+incomplete = np.where(is_missing, np.nan, X)
 print(f"{np.mean(~is_missing.any(axis=1)):.0%} of the samples are complete")
 
 # %%
-# A mixture of the gappy data, and mixtures of data that were filled first. ``predict`` uses the
-# marginal density of the values that a sample has.
+# One mixture is fitted to the incomplete data, the others to imputed data. ``predict`` uses the
+# marginal density of the observed values of a sample.
 
 params = {"n_components": 4, "n_init": 5, "random_state": 0}
 labels = {"complete data": GaussianMixture(**params).fit_predict(X)}
 labels['missing="em"'] = GaussianMixture(missing="em", **params).fit_predict(
-    gappy
+    incomplete
 )
 imputers = {
     "mixture": GaussianMixtureImputer(**params),
@@ -46,12 +46,13 @@ imputers = {
     "SimpleImputer": SimpleImputer(),
 }
 filled = {
-    name: imputer.fit_transform(gappy) for name, imputer in imputers.items()
+    name: imputer.fit_transform(incomplete)
+    for name, imputer in imputers.items()
 }
 for name, values in filled.items():
     labels[name] = GaussianMixture(**params).fit_predict(values)
 
-print("adjusted Rand index   error of the filled values")
+print("adjusted Rand index   error of the imputed values")
 for name, found in labels.items():
     error = ""
     if name in filled:
@@ -59,12 +60,12 @@ for name, found in labels.items():
     print(f"{name:<18}{adjusted_rand_score(clusters, found):.3f}   {error}")
 
 # %%
-# The filled values of two features. The mean ignores everything else, and neighbours lie between
-# the clusters; the mixture puts values where their cluster has them. Like every expected value they
-# scatter less than observed ones: draws, by ``sample_posterior=True``, have the right spread.
+# The plots show the imputed values of two features. ``SimpleImputer`` ignores the other features,
+# while the mixture places the values inside their clusters. Like all expected values, they scatter
+# less than observed ones; random draws, with ``sample_posterior=True``, have the right spread.
 
 drawn = GaussianMixtureImputer(sample_posterior=True, **params).fit_transform(
-    gappy
+    incomplete
 )
 panels = {
     "complete": X,

@@ -1,6 +1,6 @@
 """
-Find outliers by their low density
-==================================
+Outlier detection by low density
+================================
 
 A mixture that was fitted to normal data assigns a low density to everything else. Here it learns
 only from benign tumours, and is then applied to other tumours of both kinds.
@@ -38,8 +38,8 @@ model = make_pipeline(
 ).fit(known)
 
 # %%
-# The threshold comes from the normal data only: the density that 5% of them fall below. Slightly more
-# of the unseen ones do, because the mixture was not fitted to them.
+# The threshold comes from the normal data only: the density that 5% of them fall below. More
+# of the unseen benign tumours do, because the mixture was not fitted to them.
 
 threshold = np.quantile(model.score_samples(known), 0.05)
 scores = {
@@ -47,9 +47,8 @@ scores = {
     "malignant": model.score_samples(malignant),
 }
 for name, score in scores.items():
-    print(
-        f"{name}: {np.mean(score < threshold):.0%} of {len(score)} below the threshold"
-    )
+    share = np.mean(score < threshold)
+    print(f"{name}: {share:.0%} of {len(score)} below the threshold")
 
 # %%
 # The ROC curve shows all thresholds.
@@ -62,7 +61,7 @@ for name, score in scores.items():
     left.hist(score.clip(bins[0]), bins, density=True, alpha=0.6, label=name)
 left.axvline(threshold, color="black", linestyle="--", label="threshold")
 left.set(
-    xlabel="log-density in nats; -60 and below at the left", ylabel="share"
+    xlabel="log-density in nats; values below -60 at the left", ylabel="share"
 )
 left.legend(loc="upper left")
 RocCurveDisplay.from_predictions(

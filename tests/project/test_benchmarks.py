@@ -113,7 +113,7 @@ def test_report_shows_ratios_losses_and_failures(tmp_path):
     assert cells[2] == "6×, 2.4 s [2 s]"
     assert cells[3] == "**0.75×**, 300 ms [250 ms] (1)"
     assert cells[4:] == ["–", "fails (2)"]
-    assert "1. after 4 of 6 iterations; log-likelihood -0.5 nats a row" in text
+    assert "1. after 4 of 6 iterations; log-likelihood -0.5 nats per sample" in text
     assert "2. ValueError: not positive definite" in text
     assert "- An EM iteration, [100k, 32] → 16, full: daal4py, 0.75×" in text
     assert "- Example, 2 cores, 8 GB, Linux x86_64; commit abc" in text

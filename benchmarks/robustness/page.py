@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import load
-from benchmarks.hostile.endings import PLACES, SUM_TOLERANCE, Ending, ending
-from benchmarks.hostile.inputs import INPUTS
 from benchmarks.peers import OURS
 from benchmarks.report import describe_environments
+from benchmarks.robustness.endings import PLACES, SUM_TOLERANCE, Ending, ending
+from benchmarks.robustness.inputs import INPUTS
 
 LIBRARIES = ("scikit-learn", "torchgmm", "tgmm", "pomegranate", OURS)
 
@@ -46,10 +46,10 @@ _SIGNS = {
 _PREAMBLE = f"""# Robustness
 
 Real data have constant columns, duplicates, groups far from the origin and units that differ by \
-powers of ten. This page fits
-five libraries to {{inputs}} such inputs, {{fits}} fits each where a library offers all of them, \
-and says how each fit ended.
-Good is a right model, or an error that tells what to do; bad is a wrong model without an error.
+powers of ten. This page compares
+five libraries on {{inputs}} such inputs, in {{fits}} fits each where a library offers all of \
+them. A fit ends well with the right
+model, or with an error that says what to do; it ends badly with a wrong model and no error.
 
 ![How the fits of each library ended](images/robustness.png)
 
@@ -63,11 +63,11 @@ argument: the argument, or its type or shape), and a remedy |
 | △ error | any other error |
 | ✗ **wrong** | a model that is not good, returned without an error: the reason is next to it, \
 and any warning |
-| ✗ **crash**, **time-out** | the process died, or was not done in time |
+| ✗ **crash**, **time-out** | the process crashed, or exceeded the time limit |
 | – | not offered |
 
-[How robustness is judged](robustness_method.md) gives the settings, and the rules that decide. \
-To repeat it, in half an hour: `make hostile`.
+[How robustness is judged](robustness_method.md) lists the settings, and the rules that decide. \
+`make robustness` repeats it in half an hour.
 
 """
 

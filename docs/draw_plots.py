@@ -1,6 +1,6 @@
-"""The picture of the README and the start page, in docs/images.
+"""The plot in the README and on the landing page, in docs/images.
 
-python docs/draw_pictures.py
+python docs/draw_plots.py
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sklearn_torch_gmm import GaussianMixture, MixtureDisplay
 
-PICTURE = Path(__file__).parent / "images" / "mixture.png"
+PLOT = Path(__file__).parent / "images" / "mixture.png"
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     )
     ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
-    figure.savefig(PICTURE, dpi=150)
+    figure.savefig(PLOT, dpi=150)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ TWO = ("full", "diag")
 
 @dataclass(frozen=True)
 class Data:
-    """Rows as they are handed over, and the group of each, if there are groups.
+    """The samples as they are passed, and the group of each, if there are groups.
 
-    `means` is where libraries start that take means for what they are; the others seek a start.
+    `means` initialize the libraries that take them as means; the others initialize by themselves.
     """
 
     X: Any
@@ -30,7 +30,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Hostile:
+class DifficultInput:
     title: str
     make: Callable[[np.random.Generator], Data]
     components: int = 2
@@ -50,7 +50,7 @@ class Hostile:
 
 
 def _grouped(X: np.ndarray, groups: np.ndarray, dtype: str = "float64") -> Data:
-    """Rows whose start is a tenth of a width off the means of their groups."""
+    """Samples with initial means a tenth of a standard deviation away from those of the groups."""
     X = X.astype(dtype)
     wide = X.astype(np.longdouble)
     members = [wide[groups == group] for group in range(groups.max() + 1)]
@@ -61,7 +61,7 @@ def _grouped(X: np.ndarray, groups: np.ndarray, dtype: str = "float64") -> Data:
 def _two(
     rng: np.random.Generator, rows: int = 300, features: int = 3
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of two groups of unit width, twelve widths apart in each feature."""
+    """Samples of two groups of unit variance, twelve standard deviations apart in each feature."""
     groups = (np.arange(rows) >= rows // 3).astype(int)
     return rng.normal(size=(rows, features)) + 12.0 * groups[:, np.newaxis], groups
 
@@ -86,7 +86,7 @@ def scaled(scale: float) -> Callable[[np.random.Generator], Data]:
     return make
 
 
-def widths(rng: np.random.Generator) -> Data:
+def spreads(rng: np.random.Generator) -> Data:
     X, groups = _two(rng)
     return _grouped(np.where(groups[:, np.newaxis] == 0, X, 1e6 * X), groups)
 
@@ -176,78 +176,82 @@ def as_it_is(rng: np.random.Generator) -> Data:
 _ARGUMENT = {"is_raw": True, "covariances": ("full",), "place": "argument"}
 
 INPUTS = {
-    "ordinary": Hostile("for comparison: ordinary data", ordinary, covariances=ALL),
-    "offset-1e4": Hostile(
-        "unit spread at offset 1e4, float32",
+    "ordinary": DifficultInput("for comparison: ordinary data", ordinary, covariances=ALL),
+    "offset-1e4": DifficultInput(
+        "unit variance at offset 1e4, float32",
         shifted(1e4, "float32"),
         dtype="float32",
         covariances=ALL,
     ),
-    "offset-1e8": Hostile("unit spread at offset 1e8", shifted(1e8, "float64"), covariances=ALL),
-    "scale-1e-12": Hostile(
+    "offset-1e8": DifficultInput(
+        "unit variance at offset 1e8", shifted(1e8, "float64"), covariances=ALL
+    ),
+    "scale-1e-12": DifficultInput(
         "scale 1e-12, regularization 1e-30", scaled(1e-12), regularization=1e-30
     ),
-    "scale-1e12": Hostile("scale 1e12", scaled(1e12)),
-    "widths-1e6": Hostile("components whose widths differ by 1e6", widths),
-    "widths-means": Hostile(
-        "widths that differ by 1e6, starting means given", widths, needs_means=True
+    "scale-1e12": DifficultInput("scale 1e12", scaled(1e12)),
+    "spreads-1e6": DifficultInput("standard deviations that differ by 1e6", spreads),
+    "spreads-means": DifficultInput(
+        "standard deviations that differ by 1e6, given means", spreads, needs_means=True
     ),
-    "condition-1e10": Hostile(
+    "condition-1e10": DifficultInput(
         "condition number 1e10, no regularization",
         ill_conditioned,
         covariances=("full", "tied"),
         regularization=0.0,
     ),
-    "few-distinct": Hostile("five components, two distinct rows", few_distinct, components=5),
-    "all-equal": Hostile("three components, all rows equal", all_equal, components=3),
-    "duplicated": Hostile("each row five times", duplicated),
-    "constant": Hostile("a constant column", constant_column),
-    "constant-0": Hostile(
+    "few-distinct": DifficultInput(
+        "five components, two distinct samples", few_distinct, components=5
+    ),
+    "all-equal": DifficultInput("three components, all samples equal", all_equal, components=3),
+    "duplicated": DifficultInput("each sample five times", duplicated),
+    "constant": DifficultInput("a constant column", constant_column),
+    "constant-0": DifficultInput(
         "a constant column, no regularization", constant_column, regularization=0.0
     ),
-    "collinear": Hostile("collinear columns", collinear, covariances=("full", "tied")),
-    "k-n": Hostile("as many components as rows", as_many_components, components=20),
-    "one-feature": Hostile("one feature", one_feature, covariances=ALL),
-    "2000-features": Hostile(
-        "2,000 features, 5,000 rows, float32", thousands(rectified=False), dtype="float32"
+    "collinear": DifficultInput("collinear columns", collinear, covariances=("full", "tied")),
+    "k-n": DifficultInput("as many components as samples", as_many_components, components=20),
+    "one-feature": DifficultInput("one feature", one_feature, covariances=ALL),
+    "2000-features": DifficultInput(
+        "2,000 features, 5,000 samples, float32", thousands(rectified=False), dtype="float32"
     ),
-    "2000-relu": Hostile(
+    "2000-relu": DifficultInput(
         "the same after ReLU, 100 features always zero", thousands(rectified=True), dtype="float32"
     ),
-    "crowd": Hostile(
-        "200 components, batches of 16 rows, float32",
+    "crowd": DifficultInput(
+        "200 components, batches of 16 samples, float32",
         crowd,
         components=200,
         dtype="float32",
         batch_size=16,
     ),
-    "absent": Hostile(
+    "absent": DifficultInput(
         "a component absent from the first batch, float32",
         shifted(0.0, "float32"),
         covariances=ALL,
         dtype="float32",
         batch_size=20,
     ),
-    "far-start": Hostile("a starting mean at 1e8, data at 0", far_start, needs_means=True),
-    "1e300": Hostile("values of 1e300", scaled(1e300)),
-    "nan": Hostile("a NaN", with_value(np.nan), covariances=("full",)),
-    "infinity": Hostile("an infinity", with_value(np.inf), covariances=("full",)),
-    "numpy": Hostile("a float64 NumPy array as it is", as_it_is, **_ARGUMENT),
-    "list": Hostile("a list of lists", as_list, **_ARGUMENT),
-    "empty": Hostile(
+    "far-start": DifficultInput("an initial mean at 1e8, data at 0", far_start, needs_means=True),
+    "1e300": DifficultInput("values of 1e300", scaled(1e300)),
+    "nan": DifficultInput("a NaN", with_value(np.nan), covariances=("full",)),
+    "infinity": DifficultInput("an infinity", with_value(np.inf), covariances=("full",)),
+    "numpy": DifficultInput("a float64 NumPy array as it is", as_it_is, **_ARGUMENT),
+    "list": DifficultInput("a list of lists", as_list, **_ARGUMENT),
+    "empty": DifficultInput(
         "an empty array",
         lambda rng: Data(np.empty((0, 3))),
         covariances=("full",),
         place="argument",
     ),
-    "few-rows": Hostile(
-        "three rows, five components",
+    "few-rows": DifficultInput(
+        "three samples, five components",
         lambda rng: Data(rng.normal(size=(3, 2))),
         components=5,
         covariances=("full",),
         place="argument",
     ),
-    "wrong-type": Hostile(
+    "wrong-type": DifficultInput(
         'covariance type "diagonal"',
         ordinary,
         covariances=("diagonal",),

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import Measurement
-from benchmarks.hostile.inputs import INPUTS
-from benchmarks.hostile.page import LIBRARIES, write_page
-from benchmarks.hostile.picture import draw
+from benchmarks.robustness.inputs import INPUTS
+from benchmarks.robustness.page import LIBRARIES, write_page
+from benchmarks.robustness.plot import draw
 from benchmarks.run import ROOT, Results, measure
 
 
@@ -18,7 +18,7 @@ def main() -> None:
         results = Results(output, append=options.append, device="cpu")
         for name in options.inputs:
             for covariance in INPUTS[name].covariances:
-                measurement = Measurement("hostile", name, covariance, INPUTS[name].dtype)
+                measurement = Measurement("robustness", name, covariance, INPUTS[name].dtype)
                 print(name, covariance, flush=True)
                 for record in measure(measurement, options.libraries, options):
                     results.add(record)
@@ -34,12 +34,14 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.robustness")
     parser.add_argument("--inputs", nargs="+", choices=list(INPUTS), default=list(INPUTS))
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES)
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds a process may take")
-    parser.add_argument("--output", default=str(ROOT / "benchmarks" / "results" / "hostile.json"))
-    parser.add_argument("--append", action="store_true", help="keep what the output holds")
+    parser.add_argument(
+        "--output", default=str(ROOT / "benchmarks" / "results" / "robustness.json")
+    )
+    parser.add_argument("--append", action="store_true", help="keep other records of the output")
     parser.add_argument("--page", action="store_true", help="write the page, run nothing")
     parser.set_defaults(repeats=1, device="cpu")
     return parser.parse_args()

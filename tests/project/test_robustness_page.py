@@ -5,19 +5,19 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.hostile.attempt import examine
-from benchmarks.hostile.endings import Ending, ending, wrong
-from benchmarks.hostile.inputs import INPUTS
-from benchmarks.hostile.page import quote, write_page
 from benchmarks.peers import OURS
 from benchmarks.peers.base import Fitted, Question
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.scikit_learn import ScikitLearn
+from benchmarks.robustness.attempt import examine
+from benchmarks.robustness.endings import Ending, ending, wrong
+from benchmarks.robustness.inputs import INPUTS
+from benchmarks.robustness.page import quote, write_page
 from benchmarks.run import ROOT
 from sklearn_torch_gmm import GaussianMixture
 
 GOOD = {"finite": True, "converged": True, "weights_sum": 1.0, "warnings": []}
-CLEAR = "ValueError: The fit failed. Component 3 has no width; reg_covar=1e-6 would do."
+CLEAR = "ValueError: The fit failed. Component 3 has no width; reg_covar=1e-6 is sufficient."
 
 
 def returned(**changes):
@@ -89,7 +89,7 @@ def test_what_is_wrong_is_said():
 
 
 def test_a_quotation_has_the_words_that_make_an_error_clear():
-    clear = "ValueError: … Component 3 has no width; reg_covar=1e-6 would do."
+    clear = "ValueError: … Component 3 has no width; reg_covar=1e-6 is sufficient."
     assert quote(Ending("clear error", CLEAR), "data") == clear
     far = Ending("clear error", "ValueError: " + "word " * 50 + "row 17: leave it out.")
     assert quote(far, "data") == "ValueError: … row 17: leave it out."
@@ -100,9 +100,9 @@ def test_a_quotation_has_the_words_that_make_an_error_clear():
 
 @pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
 def test_a_right_mixture_is_good_and_a_moved_one_is_not(covariance):
-    hostile = INPUTS["ordinary"]
-    data = hostile.data()
-    question = Question(hostile.components, covariance, data.means)
+    difficult = INPUTS["ordinary"]
+    data = difficult.data()
+    question = Question(difficult.components, covariance, data.means)
     for peer in (ScikitLearn(), Ours()):
         fitted = peer.fitted(peer.answer(data.X, question))
         facts = examine(fitted, data, covariance, 1e-6)
@@ -119,18 +119,18 @@ def test_a_right_mixture_is_good_and_a_moved_one_is_not(covariance):
     assert not examine(empty, data, covariance, 1e-6)["finite"]
 
 
-@pytest.mark.parametrize("covariance", INPUTS["widths-means"].covariances)
+@pytest.mark.parametrize("covariance", INPUTS["spreads-means"].covariances)
 def test_the_other_class_takes_given_means_for_centroids(covariance):
-    data = INPUTS["widths-means"].data()
+    data = INPUTS["spreads-means"].data()
     mixture = GaussianMixture(2, covariance_type=covariance, init_means=data.means).fit(data.X)
     assert wrong(examine(Ours().fitted(mixture), data, covariance, 1e-6)) == ""
 
 
 def test_inputs_are_the_same_each_time():
-    for hostile in INPUTS.values():
-        if "2,000" not in hostile.title and "ReLU" not in hostile.title:
+    for difficult in INPUTS.values():
+        if "2,000" not in difficult.title and "ReLU" not in difficult.title:
             np.testing.assert_array_equal(
-                np.asarray(hostile.data().X), np.asarray(hostile.data().X)
+                np.asarray(difficult.data().X), np.asarray(difficult.data().X)
             )
 
 
@@ -143,28 +143,32 @@ def test_the_page_groups_types_quotes_words_and_shows_losses(tmp_path):
     records = [
         record("ordinary", "full", other, usual),
         record("ordinary", "full", OURS, returned()),
-        record("widths-1e6", "full", other, usual),
-        record("widths-1e6", "diag", other, returned(finite=False)),
-        record("widths-1e6", "full", OURS, raised("ValueError: no | reason")),
-        record("widths-1e6", "diag", OURS, raised(CLEAR)),
+        record("spreads-1e6", "full", other, usual),
+        record("spreads-1e6", "diag", other, returned(finite=False)),
+        record("spreads-1e6", "full", OURS, raised("ValueError: no | reason")),
+        record("spreads-1e6", "diag", OURS, raised(CLEAR)),
     ]
     results = tmp_path / "example.json"
     results.write_text(json.dumps({"environments": {}, "records": records}))
     text = write_page(results, tmp_path / "page.md").read_text()
     assert "| input | scikit-learn 1.0 | sklearn_torch_gmm 1.0 |" in text
-    row = next(line for line in text.splitlines() if "widths differ" in line)
+    row = next(
+        line
+        for line in text.splitlines()
+        if line.startswith("| standard deviations that differ by 1e6:")
+    )
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1] == "✓ good [full]; ✗ **wrong**: NaN or infinity, converged_ is True [diag]"
     assert cells[2] == "○ clear error (1) [diag]; △ error (2) [full]"
     assert "2. `ValueError: no | reason`" in text
-    assert "- components whose widths differ by 1e6 (full): scikit-learn" in text
+    assert "- standard deviations that differ by 1e6 (full): scikit-learn" in text
 
 
 def test_the_published_page_is_what_the_results_give(tmp_path):
-    results = ROOT / "benchmarks" / "results" / "hostile.json"
+    results = ROOT / "benchmarks" / "results" / "robustness.json"
     written = write_page(results, tmp_path / "page.md").read_text()
     assert written == (ROOT / "docs" / "robustness.md").read_text(), (
-        "write it anew: python -m benchmarks.hostile --page"
+        "write it anew: python -m benchmarks.robustness --page"
     )
     cases = {record["case"] for record in json.loads(results.read_text())["records"]}
     assert cases == set(INPUTS)

@@ -1,4 +1,4 @@
-"""The picture of the page: how the fits of each library ended, as shares of a bar."""
+"""The plot of the page: how the fits of each library ended, as shares of a bar."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.figures import load
-from benchmarks.hostile.page import LIBRARIES, endings_of
+from benchmarks.robustness.page import LIBRARIES, endings_of
 
 _PARTS = {
     "good": ("good", "good, warns"),
@@ -18,7 +18,7 @@ _PARTS = {
 _COLOURS = ("#2a9d6f", "#e9c46a", "#f4a261", "#d1495b", "#d9d9d9")
 
 
-def draw(results: Path, picture: Path) -> Path:
+def draw(results: Path, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     endings = endings_of(load(results)["records"])
@@ -39,5 +39,5 @@ def draw(results: Path, picture: Path) -> Path:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
     figure.legend(loc="outside upper center", ncols=len(_PARTS), fontsize=8, frameon=False)
-    figure.savefig(picture, dpi=150)
-    return picture
+    figure.savefig(path, dpi=150)
+    return path

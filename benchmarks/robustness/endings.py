@@ -7,20 +7,20 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 TOLERANCE = 0.1
-"""Of a width, a covariance in its own metric, or a weight: more than that is grossly wrong."""
+"""Of a standard deviation, a covariance in its own metric, or a weight: more is grossly wrong."""
 
 SUM_TOLERANCE = 1e-5
 """How far from one the weights may sum to; float32 keeps seven digits."""
 
 PLACES = {
-    "data": r"\b(component|row)s? #?[\[(]?\d",
+    "data": r"\b(component|row|sample)s? #?[\[(]?\d",
     "argument": r"covariance_?type|n(um)?_(components|samples)\b|\d (samples?|rows?)\b|float64"
     r"|float32|dtype|ndarray|numpy|tensor|\blist\b|shape|empty",
 }
-"""What an error must name: a component or a row by its number, or what is the matter with what."""
+"""What an error must name: a component or a sample by its number, or the argument and its fault."""
 
 REMEDY = (
-    r"would do|is sufficient|\btry\b|increase|decrease|divide|\bscale\b|leave (\w+ )?out|remove"
+    r"is sufficient|\btry\b|increase|decrease|divide|\bscale\b|leave (\w+ )?out|remove"
     r"|impute|\buse\b"
     r"|must|should|at least|minimum|expected|one of|choose|transform|convert"
 )

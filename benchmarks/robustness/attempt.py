@@ -10,10 +10,10 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import linear_sum_assignment
 
-from benchmarks.hostile.inputs import INPUTS, Data
 from benchmarks.peers import PEERS
 from benchmarks.peers.base import Fitted, NotOffered, Question
 from benchmarks.process import limit_memory, without_paths
+from benchmarks.robustness.inputs import INPUTS, Data
 
 MEMORY = 8 * 2**30
 _REGULARIZATION = 1e-6
@@ -23,18 +23,18 @@ _LONGEST = 1_500
 
 
 def attempt(request: dict[str, Any]) -> dict[str, Any]:
-    entry, hostile = PEERS[request["library"]], INPUTS[request["case"]]
+    entry, difficult = PEERS[request["library"]], INPUTS[request["case"]]
     peer = entry.load()(request["device"])
     limit_memory(MEMORY)
-    data = hostile.data()
-    X = data.X if hostile.is_raw else peer.prepare(data.X)
+    data = difficult.data()
+    X = data.X if difficult.is_raw else peer.prepare(data.X)
     question = Question(
-        hostile.components,
+        difficult.components,
         request["covariance"],
         data.means,
-        hostile.needs_means,
-        hostile.regularization,
-        hostile.batch_size,
+        difficult.needs_means,
+        difficult.regularization,
+        difficult.batch_size,
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -45,7 +45,7 @@ def attempt(request: dict[str, Any]) -> dict[str, Any]:
         except Exception as error:
             found: dict[str, Any] = {"raised": _told(error)}
         else:
-            regularization = hostile.regularization
+            regularization = difficult.regularization
             if regularization is None:
                 regularization = _REGULARIZATION
             found = examine(fitted, data, request["covariance"], regularization)
@@ -69,8 +69,8 @@ def examine(
 ) -> dict[str, float | bool | None]:
     """Whether the parameters are those of a mixture, and how far they are from what is known.
 
-    Distances are in widths: `whole_*` between the rows and the mixture as a whole, the others
-    between the groups and the components.
+    Distances are in standard deviations: `whole_*` between the samples and the mixture as a whole,
+    the others between the groups and the components.
     """
     weights, means = (np.asarray(v, dtype=np.float64) for v in (fitted.weights, fitted.means))
     dense = _dense(np.asarray(fitted.covariances, dtype=np.float64), covariance, means)

@@ -1,9 +1,9 @@
 """
-Side by side with scikit-learn
-==============================
+Comparison with scikit-learn
+============================
 
 ``sklearn_torch_gmm.mixture.GaussianMixture`` is a drop-in replacement for
-``sklearn.mixture.GaussianMixture``. With the same ``random_state`` it starts from the same
+``sklearn.mixture.GaussianMixture``. With the same ``random_state`` it has the same initial
 parameters and returns the same result, up to rounding. This example fits both to the same data.
 """
 
@@ -28,8 +28,8 @@ X, _ = make_blobs(
 
 # %%
 # With ``tol=0`` both run all iterations, so that the times are for the same work; both then warn
-# that they did not converge. Each class is warmed up first, because what a library loads at its
-# first fit is not the subject here.
+# that they did not converge. A first fit that is not timed excludes the time that a library
+# needs to load its modules.
 
 warnings.simplefilter("ignore", ConvergenceWarning)
 fitted = {}
@@ -49,12 +49,12 @@ for kind in ["full", "tied", "diag", "spherical"]:
         fitted[library.__name__, kind] = mixture, perf_counter() - began
 
 # %%
-# How much each pair differs, and how long it took, including the initialization. In such a short
-# fit, K-means (scikit-learn's, in both) takes a good part of the time; :doc:`/benchmarks` times the
-# iterations without it.
+# The table compares labels, means and times, including the initialization. In such a short fit,
+# K-means (scikit-learn's, in both) takes a good part of the time; :doc:`/benchmarks` has the times of
+# the iterations without it.
 
 print(
-    "covariances   labels equal   largest difference of a mean   seconds   ratio"
+    "covariances   labels equal   largest difference of means   seconds   ratio"
 )
 for kind in ["full", "tied", "diag", "spherical"]:
     (theirs, their_time), (ours, our_time) = (
@@ -63,12 +63,12 @@ for kind in ["full", "tied", "diag", "spherical"]:
     equal = np.mean(theirs.predict(X) == ours.predict(X))
     difference = abs(theirs.means_ - ours.means_).max()
     print(
-        f"{kind:<14}{equal:12.2%}{difference:31.0e}"
+        f"{kind:<14}{equal:12.2%}{difference:30.0e}"
         f"{their_time:7.2f}, {our_time:.2f}{their_time / our_time:8.1f}"
     )
 
 # %%
-# :class:`~sklearn_torch_gmm.MixtureDisplay` draws either of them.
+# :class:`~sklearn_torch_gmm.MixtureDisplay` plots both.
 
 figure, axes = plt.subplots(
     1, 2, figsize=(9, 3.8), layout="constrained", sharey=True

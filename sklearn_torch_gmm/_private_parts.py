@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import sklearn.base
-from sklearn import get_config
+from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
@@ -94,13 +94,15 @@ def fit_unrecorded(estimator: Estimator, X: Any, **params: Any) -> Estimator:
     """Fit one of scikit-learn's estimators as a step of a fit of ours.
 
     MLflow's autolog wraps `fit` of every class of scikit-learn, and would record the step as a
-    model. scikit-learn's own innermost wrapper, which checks parameters, is kept.
+    model. scikit-learn's own innermost wrapper is kept; it does not check the parameters, which
+    takes a tenth of a K-means on few samples, and which are right.
     """
     method = inspect.unwrap(type(estimator).fit, stop=_is_scikit_learns)
     if not _is_scikit_learns(method):
         # Another library has put a class of its own in the place of scikit-learn's.
         method = type(estimator).fit
-    method(estimator, X, **params)
+    with config_context(skip_parameter_validation=True):
+        method(estimator, X, **params)
     return estimator
 
 

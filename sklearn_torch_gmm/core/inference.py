@@ -14,7 +14,7 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.device import moved, sendable, without_autocast
 from sklearn_torch_gmm.core.e_step import normalize_
 from sklearn_torch_gmm.core.matmul_precision import full_precision_products
-from sklearn_torch_gmm.core.rounding import cancellation, extents_of, largest_moments
+from sklearn_torch_gmm.core.rounding import cancellation, extents_of, rounding_of_moments
 from sklearn_torch_gmm.core.workspace import (
     LEAST_ROWS,
     Workspace,
@@ -206,8 +206,8 @@ class Inference:
 
     def _is_safe(self, x: Tensor) -> bool:
         """Whether the log-densities of ``x [T, D, n]`` may be computed from moments."""
-        largest = largest_moments(extents_of(x), self._structure)
-        return bool(cancellation(self._natural, largest) <= TOLERATED_ERROR_OF_PREDICTIONS)
+        rounding = rounding_of_moments(extents_of(x), self._structure)
+        return bool(cancellation(self._natural, rounding) <= TOLERATED_ERROR_OF_PREDICTIONS)
 
     @cached_property
     def _centre(self) -> Tensor:

@@ -43,16 +43,16 @@ def extents_of(x: Tensor) -> Tensor:
     return torch.maximum(x.amax((0, 2)), x.amin((0, 2)).neg_())
 
 
-def largest_moments(extents: Tensor, structure: CovarianceStructure) -> Tensor:
-    """(1, T) ``[1 + P, 1]`` of maximum absolute deviations ``[D]``: a bound for all rows."""
+def rounding_of_moments(extents: Tensor, structure: CovarianceStructure) -> Tensor:
+    """Eps · (1, T) ``[1 + P, 1]`` of maximum absolute deviations ``[D]``: a bound for all rows."""
     num_features = extents.shape[0]
     moments = extents.new_empty(1 + structure.num_moments(num_features), 1)
     moments[1 : num_features + 1, 0] = extents
     structure.complete_moments(moments, num_features)
-    return moments
+    return moments.mul_(torch.finfo(moments.dtype).eps)
 
 
-def cancellation(natural: Tensor, largest: Tensor) -> Tensor:
+def cancellation(natural: Tensor, rounding: Tensor) -> Tensor:
     """Rounding error of the fast E-step's log-densities, in nats.
 
     A log-density is the product η · (1, T(x)). Each of its terms is rounded by eps of its size: the
@@ -60,13 +60,13 @@ def cancellation(natural: Tensor, largest: Tensor) -> Tensor:
     many rows, since η itself is rounded.
 
     Takes the ``natural`` parameters ``[R, K, 1 + P]`` about the centre and the bounds
-    :func:`largest_moments`; returns the maximum ``[R]`` over the components of each mixture.
+    :func:`rounding_of_moments`; returns the maximum ``[R]`` over the components of each mixture.
     """
     coefficients = natural.abs()
-    # A component of weight zero has the constant −∞, which carries no rounding error.
-    coefficients[..., 0].masked_fill_(natural[..., 0] == -math.inf, 0.0)
-    epsilon = torch.finfo(natural.dtype).eps
-    return epsilon * (coefficients @ largest).amax((-2, -1))
+    # A component of weight zero has the constant −∞, which carries no rounding error. That of a
+    # factor that overflows is infinite, too, but so are its other coefficients.
+    coefficients[..., 0].nan_to_num_(nan=math.nan, posinf=0.0)
+    return (coefficients @ rounding).amax((-2, -1))
 
 
 def cancellation_of_scatter(precisions_cholesky: Tensor, extents: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ from sklearn_torch_gmm.core.rounding import (
     cancellation_of_scatter,
     cancellation_of_whitening,
     growth_of_rounding,
-    largest_moments,
     relative_error_of_products,
+    rounding_of_moments,
     rounding_of_sums,
     rounding_of_whitening,
 )
@@ -84,7 +84,7 @@ class Accuracy:
         self._structure = structure
         self._data = data
         self._tolerated = tolerated
-        self._largest: Tensor | None = None
+        self._rounding: Tensor | None = None
         found = torch.finfo(data.centre.dtype)
         self._error_of_far_rows = -FAR_ROWS * found.eps * math.log(found.tiny)
 
@@ -93,11 +93,11 @@ class Accuracy:
         parameters = mixtures.parameters
         if self.is_wide:
             return parameters.weights.new_full(parameters.weights.shape[:1], math.inf)
-        largest = self._largest
-        if largest is None:
-            largest = largest_moments(self._data.max_deviations, self._structure)
-            self._largest = largest if self._data.knows_all else None
-        errors = cancellation(mixtures.natural, largest)
+        rounding = self._rounding
+        if rounding is None:
+            rounding = rounding_of_moments(self._data.max_deviations, self._structure)
+            self._rounding = rounding if self._data.knows_all else None
+        errors = cancellation(mixtures.natural, rounding)
         if self._structure.has_pooled_scatter:
             factors = parameters.precisions_cholesky
             errors = errors + cancellation_of_scatter(factors, self._data.max_deviations)

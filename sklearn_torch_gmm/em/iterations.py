@@ -60,7 +60,9 @@ class Iterations:
     ) -> None:
         dtype = arithmetic_dtype(device, settings[0].loop.trainer_params.get("precision"))
         self._data = KnownData(
-            moved(starts.centre, device, dtype), moved(starts.max_deviations, device, dtype)
+            moved(starts.centre, device, dtype),
+            moved(starts.max_deviations, device, dtype),
+            starts.are_of_all,
         )
         self._workspace = Workspace(dtype, device)
         components = Counter[str]()

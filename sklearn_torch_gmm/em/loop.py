@@ -12,7 +12,7 @@ from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.progress import Monitor
 from sklearn_torch_gmm.em.restarts import Restart, Starts
 from sklearn_torch_gmm.em.settings import FitSettings
-from sklearn_torch_gmm.em.threads import threads_for_iteration
+from sklearn_torch_gmm.em.threads import FewThreads
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
 from sklearn_torch_gmm.rows.source import CPU, Batches, RowSource
 
@@ -45,11 +45,11 @@ def run(job: Job) -> list[list[Restart]]:
         If a row is not finite.
     """
     starts = job.find_starts()
-    with torch.inference_mode(), job.rows.batches(None) as batches:
+    with torch.inference_mode(), job.rows.batches(None) as batches, FewThreads() as threads:
         iterations = Iterations(starts, job.fits, CPU, scores=job.scores)
         try:
             while not iterations.is_finished:
-                iterate(iterations, batches)
+                iterate(iterations, batches, threads)
                 if job.monitor is not None:
                     job.monitor.pass_done(iterations.report())
         except NonFiniteLikelihoodError as failure:
@@ -60,13 +60,13 @@ def run(job: Job) -> list[list[Restart]]:
     return iterations.results()
 
 
-def iterate(iterations: Iterations, batches: Batches) -> Outcome:
+def iterate(iterations: Iterations, batches: Batches, threads: FewThreads) -> Outcome:
     """One iteration of EM: E-step over all rows, M-step, test of convergence."""
     num_rows = batches.resident_rows
     assert num_rows is not None, "the plain loop is for rows in memory"
     iterations.begin_e_step(resident_rows=num_rows)
-    with threads_for_iteration(iterations.multiplications(num_rows)):
-        for batch in batches:
-            iterations.add(*batch)
-        numbers = iterations.m_step()
-        return iterations.test(numbers)
+    threads.before_pass(iterations.multiplications(num_rows))
+    for batch in batches:
+        iterations.add(*batch)
+    numbers = iterations.m_step()
+    return iterations.test(numbers)

@@ -104,6 +104,8 @@ class Starts:
     """A point ``[D]`` near the middle of the data."""
     max_deviations: Tensor
     """Maximum absolute deviations ``[D]`` from the centre, over evenly spaced rows."""
+    are_of_all: bool = False
+    """Whether these rows are all there are, and each pass reads the same."""
 
 
 def find_starts(
@@ -156,8 +158,9 @@ def find_starts(
         for restart in own:
             restart.seconds = seconds
     raise_if_all_failed(restarts)
-    max_deviations = (sample.evenly_spaced() - centre).abs().amax(0)
-    return Starts(restarts, centre, max_deviations)
+    seen = sample.evenly_spaced()
+    is_whole = rows.is_in_memory and len(seen) == rows.num_rows and not fits[0].loop.missing
+    return Starts(restarts, centre, (seen - centre).abs().amax(0), is_whole)
 
 
 def _computes_elsewhere(settings: FitSettings) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 
 from threadpoolctl import ThreadpoolController
@@ -47,6 +47,19 @@ def libraries(kind: str) -> ThreadpoolController:
     A limit of all libraries would also restore the numbers that it does not change.
     """
     return ThreadpoolController().select(user_api=kind)
+
+
+class FewThreads(ExitStack):
+    """Limits OpenMP to one thread from the first small pass on: later passes are not larger."""
+
+    _is_limited = False
+
+    def before_pass(self, multiplications: int) -> None:
+        """Choose the number of threads for a pass that takes so many multiplications."""
+        # Setting it for each pass would take a twentieth of an iteration on few samples.
+        if multiplications < SMALL_PRODUCT and not self._is_limited:
+            self.enter_context(one_openmp_thread())
+            self._is_limited = True
 
 
 def threads_for_iteration(multiplications: int) -> AbstractContextManager[None]:

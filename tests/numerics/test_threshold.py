@@ -14,7 +14,7 @@ from sklearn_torch_gmm.core.rounding import (
     TOLERATED_ERROR,
     cancellation,
     cancellation_of_scatter,
-    largest_moments,
+    rounding_of_moments,
 )
 from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.restarts import Restart, Starts
@@ -54,7 +54,7 @@ class Case:
 
     @property
     def bound_of_densities(self):
-        return cancellation(self.natural, largest_moments(self.extents, self.structure)).item()
+        return cancellation(self.natural, rounding_of_moments(self.extents, self.structure)).item()
 
     @property
     def bound(self):

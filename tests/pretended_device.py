@@ -2,7 +2,8 @@
 
 Its tensors say that they are on "cuda:0" or "mps:0", hold their values in host memory, and refuse
 an operation that mixes them with tensors of the host, as the real ones do. Each transfer is
-recorded. Of a GPU it has neither the speed nor the rounding.
+recorded. Streams are in order only in themselves: an operation is refused that uses what another
+stream makes without waiting for it. Of a GPU it has neither the speed nor the rounding.
 """
 
 from __future__ import annotations
@@ -33,6 +34,32 @@ class Transfer(NamedTuple):
     kind: str
     num_values: int
     dtype: torch.dtype
+    is_aside: bool
+    """Whether it is on another stream than that of the computation."""
+
+
+class Stream:
+    """Operations in order; ``known`` is how many of each other stream it has waited for."""
+
+    def __init__(self, device: PretendedDevice) -> None:
+        self.device = device
+        self.num_operations = 0
+        self.known: dict[Stream, int] = {}
+
+    def record_event(self) -> Event:
+        return Event(self, self.num_operations)
+
+    def wait_event(self, event: Event) -> None:
+        self.known[event.stream] = max(self.known.get(event.stream, 0), event.number)
+
+
+class Event(NamedTuple):
+    stream: Stream
+    number: int
+
+    def synchronize(self) -> None:
+        """Record how many operations the device still has while the host waits."""
+        self.stream.device.queued_at_waits.append(self.stream.num_operations - self.number)
 
 
 class OnDevice(torch.Tensor):
@@ -55,6 +82,8 @@ class OnDevice(torch.Tensor):
     def __init__(self, held: Tensor, device: torch.device) -> None:
         self.held = held
         self._device = device
+        self.made_by: tuple[Stream, int] | None = None
+        self.users: set[Stream] = set()
 
     @property
     def device(self) -> torch.device:
@@ -71,6 +100,9 @@ class OnDevice(torch.Tensor):
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
         raise RuntimeError(f"{function} outside of the pretended device")
+
+    def record_stream(self, stream: Stream) -> None:
+        self.users.add(stream)
 
     def tolist(self) -> Any:
         return self.cpu().tolist()
@@ -92,7 +124,9 @@ class PretendedDevice(TorchDispatchMode):
         super().__init__()
         self.device = device
         self.transfers: list[Transfer] = []
+        self.queued_at_waits: list[int] = []
         self.current = 0
+        self.main_stream = self.stream = Stream(self)
 
     def count(self, kind: str, *, of_at_least: int = 0) -> int:
         """The number of transfers of a kind with as many values."""
@@ -110,14 +144,35 @@ class PretendedDevice(TorchDispatchMode):
 
     def _wrap(self, held: Tensor) -> OnDevice:
         self._check_type(held.dtype)
-        return OnDevice(held, self.device)
+        made = OnDevice(held, self.device)
+        made.made_by = self.stream, self.stream.num_operations
+        return made
+
+    @contextmanager
+    def on_stream(self, stream: Stream) -> Iterator[None]:
+        before, self.stream = self.stream, stream
+        try:
+            yield
+        finally:
+            self.stream = before
+
+    def _check_order(self, tensor: OnDevice) -> None:
+        """Refuse what may not be there yet, or may be given to others while it is used."""
+        maker, number = tensor.made_by or (self.stream, 0)
+        # What is cached was made by an earlier pretended device.
+        if maker is not self.stream and maker.device is self:
+            if self.stream.known.get(maker, 0) < number:
+                raise RuntimeError("one stream uses what another makes without waiting for it")
+            if self.stream not in tensor.users:
+                raise RuntimeError("the memory may be reused: record_stream was not called")
 
     def _check_type(self, dtype: torch.dtype | None) -> None:
         if self.device.type == "mps" and dtype == torch.float64:
             raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
 
     def _record(self, kind: str, values: Tensor) -> None:
-        self.transfers.append(Transfer(kind, values.numel(), values.dtype))
+        is_aside = self.stream is not self.main_stream
+        self.transfers.append(Transfer(kind, values.numel(), values.dtype, is_aside))
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -128,6 +183,9 @@ class PretendedDevice(TorchDispatchMode):
         stays = bool(ours) if wanted is None else self._is_here(torch.device(wanted))
         if not ours and not stays:
             return function(*args, **kwargs)
+        self.stream.num_operations += 1
+        for tensor in ours:
+            self._check_order(tensor)
         self._look(name, args, ours, tensors, wanted, kwargs.get("dtype"))
         if wanted is not None:
             kwargs = {**kwargs, "device": CPU}
@@ -218,6 +276,9 @@ def pretended_device(
         "mem_get_info": lambda device=None: (free_bytes, 2 * free_bytes),
         "set_device": set_device,
         "current_device": lambda: device.current,
+        "Stream": lambda device_of_stream: Stream(device),
+        "stream": device.on_stream,
+        "current_stream": lambda device_of_stream=None: device.stream,
         "empty_cache": lambda: None,
         "synchronize": lambda device=None: None,
     }

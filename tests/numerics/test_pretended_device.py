@@ -137,6 +137,17 @@ def test_rows_are_sent_once_for_all_restarts_and_the_labels(X, ways):
     np.testing.assert_array_equal(fitted.labels_, fit(mixture("cpu", **ways), X).labels_)
 
 
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
+@pytest.mark.parametrize("way", ["batches", "stream", "loader"])
+def test_rows_that_are_not_resident_are_copied_beside_the_computation(X, way):
+    """Each batch on a stream of its own, which the computation waits for."""
+    with pretended_device(free_bytes=X.nbytes) as device:
+        WAYS[way]("cuda", "full", X)
+    sent = [transfer for transfer in device.transfers if transfer.num_values == 100 * D]
+    assert len(sent) >= ITERATIONS * N // 100
+    assert all(transfer.is_aside for transfer in sent if transfer.kind == "send")
+
+
 def test_the_start_on_a_device_is_taken_from_a_sample(X, monkeypatch):
     """Wherever the rows are: K-means on all of them would keep the device waiting."""
     monkeypatch.setattr(source, "sample_size", lambda num_components: 100)

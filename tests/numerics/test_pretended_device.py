@@ -130,9 +130,10 @@ def test_a_fit_reads_one_vector_an_iteration(X, covariance_type):
 
 
 @pytest.mark.parametrize("ways", [{}, {"n_init": 3, "verbose": 1}], ids=["one", "one by one"])
-def test_rows_are_sent_once_for_all_restarts_and_the_labels(X, ways):
-    with pretended_device() as device:
-        fitted = fit(mixture("cuda", **ways), X)
+@pytest.mark.parametrize("kind", DEVICES)
+def test_rows_are_sent_once_for_all_restarts_and_the_labels(X, kind, ways):
+    with pretended_device(kind) as device:
+        fitted = fit(mixture(kind, **ways), X)
     assert device.count("send", of_at_least=N * D) == 1
     np.testing.assert_array_equal(fitted.labels_, fit(mixture("cpu", **ways), X).labels_)
 

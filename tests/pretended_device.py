@@ -104,6 +104,9 @@ class OnDevice(torch.Tensor):
     def record_stream(self, stream: Stream) -> None:
         self.users.add(stream)
 
+    def new_tensor(self, values: Any) -> Tensor:
+        return torch.tensor(values, dtype=self.dtype, device=self.device)
+
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
@@ -257,11 +260,15 @@ def pretended_device(
     is_cuda = kind == "cuda"
     properties = SimpleNamespace(name="pretended", multi_processor_count=132)
 
-    made_on_host = torch.tensor
+    tensor_on_host, as_tensor_on_host = torch.tensor, torch.as_tensor
 
+    # torch fills new tensors before a mode hears of them.
     def tensor(values: Any, *, device: Any = None, **options: Any) -> Tensor:
-        # torch fills it before a mode hears of it.
-        return made_on_host(values, **options).to(device or CPU)
+        return tensor_on_host(values, **options).to(device or CPU)
+
+    def as_tensor(values: Any, *, device: Any = None, **options: Any) -> Tensor:
+        made = as_tensor_on_host(values, **options)
+        return made if device is None else made.to(device)
 
     def set_device(index: Any) -> None:
         device.current = index if isinstance(index, int) else index.index
@@ -288,6 +295,7 @@ def pretended_device(
         mock.patch.object(pl_mps.MPSAccelerator, "is_available", return_value=not is_cuda),
         mock.patch.object(fabric_mps.MPSAccelerator, "is_available", return_value=not is_cuda),
         mock.patch.object(torch, "tensor", tensor),
+        mock.patch.object(torch, "as_tensor", as_tensor),
         # Tensors of inference mode arrive before views of them are recorded.
         mock.patch.object(torch._C, "_InferenceMode", side_effect=lambda mode: torch.no_grad()),
         mock.patch.object(Tensor, "pin_memory", lambda values: values),

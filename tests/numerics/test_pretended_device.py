@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from contextlib import nullcontext
 from copy import copy, deepcopy
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from sklearn_torch_gmm import GaussianMixtureIC
+from sklearn_torch_gmm import GaussianMixtureClassifier, GaussianMixtureIC
 from sklearn_torch_gmm.core import inference, workspace
 from sklearn_torch_gmm.em import strategies
+from sklearn_torch_gmm.impute import GaussianMixtureImputer
 from sklearn_torch_gmm.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn_torch_gmm.rows import source
 from tests.faces import TYPES
@@ -58,6 +60,10 @@ def fit(estimator, *arguments, **keywords):
         return estimator.fit(*arguments, **keywords)
 
 
+def with_gaps(X):
+    return np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
+
+
 WAYS = {
     "array": lambda kind, name, X: fit(mixture(kind, name), X),
     "batches": lambda kind, name, X: fit(mixture(kind, name, batch_size=100), X),
@@ -79,6 +85,11 @@ WAYS = {
     ),
     # Regularized far from zero, where float32 keeps few digits of a variance.
     "far": lambda kind, name, X: fit(mixture(kind, name, reg_covar=0.1), X + 1e3),
+    "gaps": lambda kind, name, X: fit(mixture(kind, name, missing="em"), with_gaps(X)),
+    "gaps in batches": lambda kind, name, X: fit(
+        mixture(kind, name, missing="em", batch_size=100), with_gaps(X)
+    ),
+    "extrapolated": lambda kind, name, X: fit(mixture(kind, name, acceleration="squarem"), X),
     "Bayesian": lambda kind, name, X: fit(
         BayesianGaussianMixture(
             n_components=K,
@@ -96,7 +107,7 @@ WAYS = {
 def cases():
     """Each way with the types of which it has operations of its own; on MPS, with one of them."""
     for way in WAYS:
-        of_structures = way in ("array", "far", "fixed", "one fixed", "Bayesian")
+        of_structures = way in ("array", "far", "fixed", "one fixed", "gaps", "Bayesian")
         for covariance_type in TYPES if of_structures else ["full", "tied"]:
             yield "cuda", way, covariance_type
         for covariance_type in TYPES if way in ("array", "far") else ["tied"]:
@@ -273,6 +284,32 @@ def test_stepwise_updates_give_what_the_cpu_gives(X, covariance_type):
     on_cpu.partial_fit(X)
     np.testing.assert_allclose(on_device.means_, on_cpu.means_, atol=1e-9)
     np.testing.assert_allclose(on_device.covariances_, on_cpu.covariances_, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", DEVICES)
+def test_a_classifier_gives_what_the_cpu_gives(X, kind):
+    y = np.repeat(np.arange(K), N // K)
+    y[::2] = -1
+    proba = []
+    for own in ("cpu" if kind == "cuda" else "cpu32", kind):
+        params = {"covariance_type": "full", "trainer_params": mixture(own).trainer_params}
+        with pretended_device(kind) if own == kind else nullcontext():
+            fitted = GaussianMixtureClassifier(random_state=0, **params).fit(X, y)
+            proba.append(fitted.predict_proba(X))
+    np.testing.assert_allclose(*proba, atol=TOLERANCES[kind])
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_gaps_are_filled_with_what_the_cpu_gives(X, covariance_type):
+    filled = []
+    for own in ("cpu", "cuda"):
+        trainer_params = {"accelerator": own}
+        imputer = GaussianMixtureImputer(
+            K, covariance_type=covariance_type, random_state=0, trainer_params=trainer_params
+        )
+        with pretended_device() if own == "cuda" else nullcontext():
+            filled.append(imputer.fit_transform(with_gaps(X)))
+    np.testing.assert_allclose(*filled, rtol=1e-9)
 
 
 def test_a_search_gives_what_the_cpu_gives(X):

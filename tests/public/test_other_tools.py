@@ -74,7 +74,7 @@ class TestRecorders:
             mlflow.sklearn.autolog(disable=True)
 
 
-@pytest.mark.skipif(sklearn.__version__.startswith("1.7."), reason="it draws those of no clusterer")
+@pytest.mark.skipif(sklearn.__version__.startswith("1.7."), reason="1.7 draws no clusterer")
 class TestDecisionBoundaries:
     """scikit-learn draws two columns of probabilities for no clusterer, its own included."""
 

@@ -1,6 +1,7 @@
 """Everything on a device: no operation mixes it with the host, and the host rarely waits for it."""
 
 import os
+import pickle
 import warnings
 from contextlib import nullcontext
 from copy import copy, deepcopy
@@ -310,6 +311,15 @@ def test_gaps_are_filled_with_what_the_cpu_gives(X, covariance_type):
         with pretended_device() if own == "cuda" else nullcontext():
             filled.append(imputer.fit_transform(with_gaps(X)))
     np.testing.assert_allclose(*filled, rtol=1e-9)
+
+
+def test_a_mixture_fitted_on_a_device_is_kept_without_it(X, of_cpu, tmp_path):
+    with pretended_device():
+        fitted = fit(mixture("cuda", of_cpu.covariance_type), X)
+        pickled = pickle.dumps(fitted)
+        fitted.save(tmp_path)
+    for kept in (pickle.loads(pickled), GaussianMixture.load(tmp_path)):
+        np.testing.assert_array_equal(kept.predict(X), of_cpu.predict(X))
 
 
 def test_a_search_gives_what_the_cpu_gives(X):

@@ -2,13 +2,14 @@
 
 Its tensors say that they are on "cuda:0" or "mps:0", hold their values in host memory, and refuse
 an operation that mixes them with tensors of the host, as the real ones do. Each transfer is
-recorded. Of a GPU it has neither the speed nor the rounding.
+recorded. Streams are in order only in themselves: an operation is refused that uses what another
+stream makes without waiting for it. Of a GPU it has neither the speed nor the rounding.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -19,7 +20,6 @@ from lightning_fabric.accelerators import mps as fabric_mps
 from pytorch_lightning.accelerators import mps as pl_mps
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 CPU = torch.device("cpu")
 
@@ -33,6 +33,32 @@ class Transfer(NamedTuple):
     kind: str
     num_values: int
     dtype: torch.dtype
+    is_aside: bool
+    """Whether it is on another stream than that of the computation."""
+
+
+class Stream:
+    """Operations in order; ``known`` is how many of each other stream it has waited for."""
+
+    def __init__(self, device: PretendedDevice) -> None:
+        self.device = device
+        self.num_operations = 0
+        self.known: dict[Stream, int] = {}
+
+    def record_event(self) -> Event:
+        return Event(self, self.num_operations)
+
+    def wait_event(self, event: Event) -> None:
+        self.known[event.stream] = max(self.known.get(event.stream, 0), event.number)
+
+
+class Event(NamedTuple):
+    stream: Stream
+    number: int
+
+    def synchronize(self) -> None:
+        """Record how many operations the device still has while the host waits."""
+        self.stream.device.queued_at_waits.append(self.stream.num_operations - self.number)
 
 
 class OnDevice(torch.Tensor):
@@ -55,6 +81,8 @@ class OnDevice(torch.Tensor):
     def __init__(self, held: Tensor, device: torch.device) -> None:
         self.held = held
         self._device = device
+        self.made_by: tuple[Stream, int] | None = None
+        self.users: set[Stream] = set()
 
     @property
     def device(self) -> torch.device:
@@ -72,6 +100,12 @@ class OnDevice(torch.Tensor):
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
         raise RuntimeError(f"{function} outside of the pretended device")
 
+    def record_stream(self, stream: Stream) -> None:
+        self.users.add(stream)
+
+    def new_tensor(self, values: Any) -> Tensor:
+        return torch.tensor(values, dtype=self.dtype, device=self.device)
+
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
@@ -85,6 +119,19 @@ class OnDevice(torch.Tensor):
         return f"OnDevice({tuple(self.shape)}, {self.dtype})"
 
 
+def _held(tensor: Tensor) -> Tensor:
+    return tensor.held if isinstance(tensor, OnDevice) else tensor
+
+
+def _mapped(change: Callable[[Tensor], Any], values: Any) -> Any:
+    """Apply ``change`` to tensors in tuples and lists; torch's own function takes far longer."""
+    if isinstance(values, Tensor):
+        return change(values)
+    if isinstance(values, (tuple, list)):
+        return type(values)([_mapped(change, value) for value in values])
+    return values
+
+
 class PretendedDevice(TorchDispatchMode):
     """Runs the operations, on host memory, and records the transfers."""
 
@@ -92,7 +139,9 @@ class PretendedDevice(TorchDispatchMode):
         super().__init__()
         self.device = device
         self.transfers: list[Transfer] = []
+        self.queued_at_waits: list[int] = []
         self.current = 0
+        self.main_stream = self.stream = Stream(self)
 
     def count(self, kind: str, *, of_at_least: int = 0) -> int:
         """The number of transfers of a kind with as many values."""
@@ -110,31 +159,57 @@ class PretendedDevice(TorchDispatchMode):
 
     def _wrap(self, held: Tensor) -> OnDevice:
         self._check_type(held.dtype)
-        return OnDevice(held, self.device)
+        made = OnDevice(held, self.device)
+        made.made_by = self.stream, self.stream.num_operations
+        return made
+
+    @contextmanager
+    def on_stream(self, stream: Stream) -> Iterator[None]:
+        before, self.stream = self.stream, stream
+        try:
+            yield
+        finally:
+            self.stream = before
+
+    def _check_order(self, tensor: OnDevice) -> None:
+        """Refuse what may not be there yet, or may be given to others while it is used."""
+        maker, number = tensor.made_by or (self.stream, 0)
+        # What is cached was made by an earlier pretended device.
+        if maker is not self.stream and maker.device is self:
+            if self.stream.known.get(maker, 0) < number:
+                raise RuntimeError("one stream uses what another makes without waiting for it")
+            if self.stream not in tensor.users:
+                raise RuntimeError("the memory may be reused: record_stream was not called")
 
     def _check_type(self, dtype: torch.dtype | None) -> None:
         if self.device.type == "mps" and dtype == torch.float64:
             raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
 
     def _record(self, kind: str, values: Tensor) -> None:
-        self.transfers.append(Transfer(kind, values.numel(), values.dtype))
+        is_aside = self.stream is not self.main_stream
+        self.transfers.append(Transfer(kind, values.numel(), values.dtype, is_aside))
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = function.overloadpacket.__name__
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors: list[Tensor] = []
+        _mapped(tensors.append, (args, *kwargs.values()))
         ours = [tensor for tensor in tensors if isinstance(tensor, OnDevice)]
         wanted = kwargs.get("device")
         stays = bool(ours) if wanted is None else self._is_here(torch.device(wanted))
         if not ours and not stays:
             return function(*args, **kwargs)
+        self.stream.num_operations += 1
+        for tensor in ours:
+            self._check_order(tensor)
         self._look(name, args, ours, tensors, wanted, kwargs.get("dtype"))
         if wanted is not None:
             kwargs = {**kwargs, "device": CPU}
         kwargs = {k: v for k, v in kwargs.items() if k not in ("pin_memory", "non_blocking")}
         # Results of operations in place are the operands themselves.
         known = {id(tensor.held): tensor for tensor in ours}
-        held_args, held_kwargs = tree_map_only(OnDevice, lambda t: t.held, (args, kwargs))
+        held_args = _mapped(_held, args)
+        held_kwargs = {key: _mapped(_held, value) for key, value in kwargs.items()}
         results = function(*held_args, **held_kwargs)
         if name == "copy_" and not isinstance(args[0], OnDevice):
             return args[0]
@@ -144,7 +219,7 @@ class PretendedDevice(TorchDispatchMode):
         def of_device(result: Tensor) -> Tensor:
             return known[id(result)] if id(result) in known else self._wrap(result)
 
-        return tree_map_only(Tensor, of_device, results)
+        return _mapped(of_device, results)
 
     def _look(
         self,
@@ -199,11 +274,15 @@ def pretended_device(
     is_cuda = kind == "cuda"
     properties = SimpleNamespace(name="pretended", multi_processor_count=132)
 
-    made_on_host = torch.tensor
+    tensor_on_host, as_tensor_on_host = torch.tensor, torch.as_tensor
 
+    # torch fills new tensors before a mode hears of them.
     def tensor(values: Any, *, device: Any = None, **options: Any) -> Tensor:
-        # torch fills it before a mode hears of it.
-        return made_on_host(values, **options).to(device or CPU)
+        return tensor_on_host(values, **options).to(device or CPU)
+
+    def as_tensor(values: Any, *, device: Any = None, **options: Any) -> Tensor:
+        made = as_tensor_on_host(values, **options)
+        return made if device is None else made.to(device)
 
     def set_device(index: Any) -> None:
         device.current = index if isinstance(index, int) else index.index
@@ -218,6 +297,9 @@ def pretended_device(
         "mem_get_info": lambda device=None: (free_bytes, 2 * free_bytes),
         "set_device": set_device,
         "current_device": lambda: device.current,
+        "Stream": lambda device_of_stream: Stream(device),
+        "stream": device.on_stream,
+        "current_stream": lambda device_of_stream=None: device.stream,
         "empty_cache": lambda: None,
         "synchronize": lambda device=None: None,
     }
@@ -227,6 +309,7 @@ def pretended_device(
         mock.patch.object(pl_mps.MPSAccelerator, "is_available", return_value=not is_cuda),
         mock.patch.object(fabric_mps.MPSAccelerator, "is_available", return_value=not is_cuda),
         mock.patch.object(torch, "tensor", tensor),
+        mock.patch.object(torch, "as_tensor", as_tensor),
         # Tensors of inference mode arrive before views of them are recorded.
         mock.patch.object(torch._C, "_InferenceMode", side_effect=lambda mode: torch.no_grad()),
         mock.patch.object(Tensor, "pin_memory", lambda values: values),

@@ -137,31 +137,43 @@ class Inference:
 
         Each of T threads processes a lane of consecutive rows in every operation. A term common
         to all components is left out for labels and responsibilities, which it does not change.
-        With ``exact``, all are computed from residuals.
+        With ``exact``, all are computed from residuals. Of rows that come twice, the second values
+        hold: on a device, all chunks are computed before the host reads which of them are exact.
         """
         components, features = self._means.shape
         length = 1 + self._structure.num_moments(features)
         wide = is_wide(length, self._means.numel(), ratio=WIDE_RATIO_OF_PREDICTIONS)
-        if exact or wide or self._are_few(rows.shape[0]):
+        # In single precision, no product is as exact as is wanted here.
+        exact = exact or wide or self._means.dtype != torch.float64
+        if exact or self._are_few(rows.shape[0]):
             yield from self._exact_chunks(rows, 0, with_common_term=with_common_term)
             return
         size = self._workspace.rows_per_chunk(length + 2 * components)
         shift = self._centre.unsqueeze(-1)
+        unread: list[tuple[slice, Tensor]] = []
         for place, lanes in in_lanes(rows.shape[0], size, self._workspace.num_lanes):
-            chunk = sendable(rows[place], self._means.device).to(self._means.device)
+            chunk = rows[place].to(self.device)
             num_rows = chunk.shape[0] // lanes
             moments = self._workspace.take("features", lanes, length, num_rows)
             x = moments[:, 1 : features + 1]
             subtract_transposed(chunk.unflatten(0, (lanes, num_rows)), shift, out=x)
-            if self._is_safe(x):
-                self._structure.complete_moments(moments, features)
-                joint = self._workspace.take("joint", lanes, components, num_rows)
-                torch.bmm(self._natural.expand(lanes, -1, -1), moments, out=joint)
-                if with_common_term:
-                    joint += self._structure.common_log_densities(x, self._factors)
-                yield place, joint
-            else:
+            error = self._error_of_product(x)
+            if not error.is_cpu:
+                unread.append((place, error))
+            elif not error <= TOLERATED_ERROR_OF_PREDICTIONS:
                 yield from self._exact_chunks(chunk, place.start, with_common_term=with_common_term)
+                continue
+            self._structure.complete_moments(moments, features)
+            joint = self._workspace.take("joint", lanes, components, num_rows)
+            torch.bmm(self._natural.expand(lanes, -1, -1), moments, out=joint)
+            if with_common_term:
+                joint += self._structure.common_log_densities(x, self._factors)
+            yield place, joint
+        for place, value in _read_at_once(unread):
+            if not value <= TOLERATED_ERROR_OF_PREDICTIONS:
+                yield from self._exact_chunks(
+                    rows[place], place.start, with_common_term=with_common_term
+                )
 
     def _are_few(self, num_rows: int) -> bool:
         """Whether preparing the product would cost more than it saves for this number of rows."""
@@ -177,19 +189,36 @@ class Inference:
         # Without matrix products, a chunk may be as small as one row if there are many means.
         least = 1 if self._structure.has_independent_features else LEAST_ROWS
         size = self._workspace.rows_per_chunk(3 * self._means.numel(), least=least)
-        for first in range(0, rows.shape[0], size):
+        unread: list[tuple[slice, Tensor]] = []
+
+        def joint_of(place: slice) -> tuple[Tensor, Tensor]:
             # No centre: subtracting one from rows and means would cost precision.
-            part = moved(rows[first : first + size].T, self.device, self._means.dtype)
-            joint = self._structure.joint_log_densities(
+            part = moved(rows[place].T, self.device, self._means.dtype)
+            return part, self._structure.joint_log_densities(
                 part, self._log_weights, self._means, self._factors
             )
+
+        def finite(part: Tensor, joint: Tensor) -> Tensor:
+            # NaN comes from distances that are sums of infinities of both signs.
+            joint.nan_to_num_(nan=-math.inf, neginf=-math.inf)
+            if not with_common_term:
+                self._decide_(joint, part)
+            return joint
+
+        for first in range(0, rows.shape[0], size):
+            place = slice(first, min(first + size, rows.shape[0]))
+            part, joint = joint_of(place)
             # If the sum is finite, then so are all of its terms.
-            if not math.isfinite(joint.sum().item()):
-                # NaN comes from distances that are sums of infinities of both signs.
-                joint.nan_to_num_(nan=-math.inf, neginf=-math.inf)
-                if not with_common_term:
-                    self._decide_(joint, part)
-            yield slice(start + first, start + first + part.shape[1]), joint.unsqueeze(0)
+            total = joint.sum()
+            if not total.is_cpu:
+                unread.append((place, total))
+            elif not math.isfinite(total.item()):
+                joint = finite(part, joint)
+            yield slice(start + place.start, start + place.stop), joint.unsqueeze(0)
+        for place, value in _read_at_once(unread):
+            if not math.isfinite(value):
+                joint = finite(*joint_of(place))
+                yield slice(start + place.start, start + place.stop), joint.unsqueeze(0)
 
     def _decide_(self, joint: Tensor, x: Tensor) -> None:
         """Assign each of the rows ``x [D, n]`` without any density to its nearest component."""
@@ -204,10 +233,10 @@ class Inference:
             is_nearest = distances == distances.amin(0)
             joint[:, is_far] = torch.where(is_nearest, 0.0, -math.inf).to(joint.dtype)
 
-    def _is_safe(self, x: Tensor) -> bool:
-        """Whether the log-densities of ``x [T, D, n]`` may be computed from moments."""
+    def _error_of_product(self, x: Tensor) -> Tensor:
+        """Rounding error of log-densities of ``x [T, D, n]`` from moments, in nats."""
         rounding = rounding_of_moments(extents_of(x), self._structure)
-        return bool(cancellation(self._natural, rounding) <= TOLERATED_ERROR_OF_PREDICTIONS)
+        return cancellation(self._natural, rounding)
 
     @cached_property
     def _centre(self) -> Tensor:
@@ -219,6 +248,13 @@ class Inference:
         return self._structure.natural_parameters(
             self._log_weights, self._means - self._centre, self._factors
         )
+
+
+def _read_at_once(values: list[tuple[slice, Tensor]]) -> Iterator[tuple[slice, float]]:
+    """Places, and numbers on a device, for all of which the host waits once."""
+    if values:
+        places, numbers = zip(*values, strict=True)
+        yield from zip(places, torch.stack(numbers).tolist(), strict=True)
 
 
 def _put(result: Tensor, place: slice | Tensor, values: Tensor) -> None:

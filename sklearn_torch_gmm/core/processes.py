@@ -46,8 +46,12 @@ def end_with_parent(parent: int | None = None) -> Callable[[], None]:
     """Kill this process when its parent ends, even while it waits or ignores signals.
 
     ``parent`` is the number of the parent, which is needed if it may have ended already. The
-    function that is returned lets this process outlive its parent again.
+    function that is returned lets this process outlive its parent again. On Windows nothing is
+    done: a process does not learn there that its parent has ended, and the parent of one in a
+    virtual environment is a launcher, which has another number.
     """
+    if sys.platform == "win32":
+        return _stay_free
     found = os.getppid()
     if sys.platform == "linux":
         system = ctypes.CDLL(None)
@@ -60,6 +64,10 @@ def end_with_parent(parent: int | None = None) -> Callable[[], None]:
     if os.getppid() != (parent or found):
         os._exit(1)
     return outlive
+
+
+def _stay_free() -> None:
+    """Nothing binds this process to its parent."""
 
 
 def _watch(parent: int, is_free: threading.Event) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.device import sendable
 from sklearn_torch_gmm.rows.read_ahead import ReadAhead
 from sklearn_torch_gmm.rows.source import (
     CPU,
@@ -79,13 +80,15 @@ class ArrayRows(RowSource):
     ) -> Batches:
         share = shard.rows(self.num_rows)
         tensors = [values[share.start : share.stop] for values in self._values()]
-        if device.type == "cuda" and self.rows.device.type == "cpu":
+        # Apple's GPUs share the host's memory: all rows are sent only where they are one batch.
+        is_apart = device.type == "cuda" or (device.type == "mps" and batch_size is None)
+        if is_apart and self.rows.device.type == "cpu":
             if shard == WHOLE and self._moved and self._moved[0].device == device:
                 return SlicedBatches(*self._moved, batch_size=batch_size)
             row_bytes = self.num_features * self.rows.itemsize
             size = rows_a_batch(len(share), row_bytes, _free_bytes(device))
             if size is None:
-                moved = tuple(t.to(device) for t in tensors)
+                moved = tuple(sendable(t, device).to(device) for t in tensors)
                 if shard == WHOLE:
                     self._moved = moved
                 return SlicedBatches(*moved, batch_size=batch_size)
@@ -229,19 +232,20 @@ class MappedFile(NamedTuple):
         return np.memmap(self.name, self.dtype, "r", self.offset, self.shape)
 
 
-def rows_a_batch(num_rows: int, row_bytes: int, free_bytes: int) -> int | None:
+def rows_a_batch(num_rows: int, row_bytes: int, free_bytes: float) -> int | None:
     """Number of rows to send to a device at once, or None if all of them fit.
 
     All rows may take half of the free memory, which leaves the rest for the computation. Smaller
     batches take an eighth each: one is used, one is on its way and one is being released.
     """
-    if num_rows * row_bytes <= free_bytes // 2:
+    if num_rows * row_bytes <= free_bytes / 2:
         return None
-    return max(1, min(8 * default_batch_size(row_bytes), free_bytes // 8 // row_bytes))
+    return max(1, int(min(8 * default_batch_size(row_bytes), free_bytes / 8 // row_bytes)))
 
 
-def _free_bytes(device: torch.device) -> int:
-    return int(torch.cuda.mem_get_info(device)[0])
+def _free_bytes(device: torch.device) -> float:
+    """Memory for rows; an Apple GPU has that of the host, of which a batch of all takes as much."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
 
 
 def _pin(tensor: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from sklearn_torch_gmm.em.loop import Job
 from sklearn_torch_gmm.em.restarts import Restart, Starts
 from sklearn_torch_gmm.em.threads import threads_for_iteration
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
+from sklearn_torch_gmm.rows.sent_ahead import sent_ahead
 from sklearn_torch_gmm.rows.source import Batches, Shard
 from sklearn_torch_gmm.training.checkpoints import (
     check_state,
@@ -82,9 +83,8 @@ class EMModule(pl.LightningModule):
         """Return the batches of this process."""
         shard = Shard(self.trainer.global_rank, self.trainer.world_size)
         settings, device = self._job.fits[0].loop, self.trainer.strategy.root_device
-        self._batches = self._job.rows.batches(
-            settings.batch_size, settings.num_workers, shard, device
-        )
+        batches = self._job.rows.batches(settings.batch_size, settings.num_workers, shard, device)
+        self._batches = sent_ahead(batches, device)
         return OneLoader(self._batches)
 
     def on_fit_end(self) -> None:

@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="looks into /proc")
+from sklearn_torch_gmm.core import processes
+
+looks_into_proc = pytest.mark.skipif(not Path("/proc").exists(), reason="looks into /proc")
 
 PROGRAM = """
     import importlib.util, os, signal, sys, time
@@ -46,8 +49,6 @@ def is_running(pid):
 @pytest.fixture
 def orphan(request):
     """A child whose parent has been killed."""
-    from sklearn_torch_gmm.core import processes
-
     arguments = [sys.executable, "-c", textwrap.dedent(PROGRAM), processes.__file__]
     parent = subprocess.Popen([*arguments, *request.param], stdout=subprocess.PIPE, text=True)
     pid = int(parent.stdout.readline())
@@ -59,6 +60,7 @@ def orphan(request):
         os.kill(pid, signal.SIGKILL)
 
 
+@looks_into_proc
 # Any other name stands for a system that does not tell of the death of a parent.
 @pytest.mark.parametrize("orphan", [("linux", "end"), ("other", "end")], indirect=True, ids=str)
 def test_an_orphan_ends_within_five_seconds(orphan):
@@ -68,8 +70,21 @@ def test_an_orphan_ends_within_five_seconds(orphan):
         time.sleep(0.05)
 
 
+@looks_into_proc
 @pytest.mark.parametrize("orphan", [("linux", "outlive"), ("other", "outlive")], indirect=True)
 def test_an_orphan_that_may_outlive_its_parent_does(orphan):
     # Longer than the time between two looks for the parent.
     time.sleep(1.5)
     assert is_running(orphan)
+
+
+def test_on_windows_the_number_of_the_parent_means_nothing(monkeypatch):
+    """There, the parent of a process in a virtual environment is not the one that started it."""
+    ended = []
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "_exit", ended.append)
+    threads = threading.active_count()
+    outlive = processes.end_with_parent(os.getppid() + 1)
+    outlive()
+    assert not ended
+    assert threading.active_count() == threads

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 
-SECONDS = 60
+SECONDS = 200
 """Much more than any of the tasks takes; without an answer, the child waits indefinitely."""
 
 

@@ -1,23 +1,28 @@
 """Everything on a device: no operation mixes it with the host, and the host rarely waits for it."""
 
 import os
+import pickle
 import warnings
+from contextlib import nullcontext
+from copy import copy, deepcopy
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from sklearn_torch_gmm import GaussianMixtureIC
+from sklearn_torch_gmm import GaussianMixtureClassifier, GaussianMixtureIC
+from sklearn_torch_gmm.core import inference, workspace
 from sklearn_torch_gmm.em import strategies
+from sklearn_torch_gmm.impute import GaussianMixtureImputer
 from sklearn_torch_gmm.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn_torch_gmm.rows import source
 from tests.faces import TYPES
 from tests.pretended_device import OnDevice, pretended_device
 
-N, D, K, ITERATIONS = 600, 4, 3, 5
+N, D, K, ITERATIONS = 600, 4, 3, 3
 DEVICES = ["cuda", "mps"]
-# Arithmetic and rows in float32: what its rounding makes of five iterations of these data.
+# Arithmetic and rows in float32: what its rounding makes of the iterations on these data.
 TOLERANCES = {"cuda": 1e-9, "mps": 2e-3}
 
 
@@ -25,6 +30,12 @@ TOLERANCES = {"cuda": 1e-9, "mps": 2e-3}
 def X():
     rng = np.random.default_rng(0)
     return np.vstack([rng.normal(size=(N // K, D)) + 4 * k for k in range(K)])
+
+
+@pytest.fixture(scope="module", params=TYPES)
+def of_cpu(X, request):
+    """A mixture of each type, fitted on the CPU; tests change only copies of it."""
+    return fit(mixture("cpu", request.param), X)
 
 
 class Stream(IterableDataset):
@@ -50,6 +61,10 @@ def fit(estimator, *arguments, **keywords):
         return estimator.fit(*arguments, **keywords)
 
 
+def with_gaps(X):
+    return np.where(np.random.default_rng(1).random(X.shape) < 0.1, np.nan, X)
+
+
 WAYS = {
     "array": lambda kind, name, X: fit(mixture(kind, name), X),
     "batches": lambda kind, name, X: fit(mixture(kind, name, batch_size=100), X),
@@ -71,6 +86,11 @@ WAYS = {
     ),
     # Regularized far from zero, where float32 keeps few digits of a variance.
     "far": lambda kind, name, X: fit(mixture(kind, name, reg_covar=0.1), X + 1e3),
+    "gaps": lambda kind, name, X: fit(mixture(kind, name, missing="em"), with_gaps(X)),
+    "gaps in batches": lambda kind, name, X: fit(
+        mixture(kind, name, missing="em", batch_size=100), with_gaps(X)
+    ),
+    "extrapolated": lambda kind, name, X: fit(mixture(kind, name, acceleration="squarem"), X),
     "Bayesian": lambda kind, name, X: fit(
         BayesianGaussianMixture(
             n_components=K,
@@ -85,10 +105,18 @@ WAYS = {
 }
 
 
+def cases():
+    """Each way with the types of which it has operations of its own; on MPS, with one of them."""
+    for way in WAYS:
+        of_structures = way in ("array", "far", "fixed", "one fixed", "gaps", "Bayesian")
+        for covariance_type in TYPES if of_structures else ["full", "tied"]:
+            yield "cuda", way, covariance_type
+        for covariance_type in TYPES if way in ("array", "far") else ["tied"]:
+            yield "mps", way, covariance_type
+
+
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
-@pytest.mark.parametrize("covariance_type", TYPES)
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", DEVICES)
+@pytest.mark.parametrize(("kind", "way", "covariance_type"), list(cases()))
 def test_fits_give_what_the_cpu_gives(X, kind, way, covariance_type):
     on_cpu = WAYS[way]("cpu" if kind == "cuda" else "cpu32", covariance_type, X)
     with pretended_device(kind) as device:
@@ -114,11 +142,23 @@ def test_a_fit_reads_one_vector_an_iteration(X, covariance_type):
 
 
 @pytest.mark.parametrize("ways", [{}, {"n_init": 3, "verbose": 1}], ids=["one", "one by one"])
-def test_rows_are_sent_once_for_all_restarts_and_the_labels(X, ways):
-    with pretended_device() as device:
-        fitted = fit(mixture("cuda", **ways), X)
+@pytest.mark.parametrize("kind", DEVICES)
+def test_rows_are_sent_once_for_all_restarts_and_the_labels(X, kind, ways):
+    with pretended_device(kind) as device:
+        fitted = fit(mixture(kind, **ways), X)
     assert device.count("send", of_at_least=N * D) == 1
     np.testing.assert_array_equal(fitted.labels_, fit(mixture("cpu", **ways), X).labels_)
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
+@pytest.mark.parametrize("way", ["batches", "stream", "loader"])
+def test_rows_that_are_not_resident_are_copied_beside_the_computation(X, way):
+    """Each batch on a stream of its own, which the computation waits for."""
+    with pretended_device(free_bytes=X.nbytes) as device:
+        WAYS[way]("cuda", "full", X)
+    sent = [transfer for transfer in device.transfers if transfer.num_values == 100 * D]
+    assert len(sent) >= ITERATIONS * N // 100
+    assert all(transfer.is_aside for transfer in sent if transfer.kind == "send")
 
 
 def test_the_start_on_a_device_is_taken_from_a_sample(X, monkeypatch):
@@ -172,30 +212,59 @@ def test_a_pass_that_repeats_reads_no_more(X, covariance_type):
 
 
 @pytest.mark.parametrize("kind", DEVICES)
-@pytest.mark.parametrize("covariance_type", TYPES)
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "score_samples", "score", "bic"])
-def test_predictions_give_what_the_cpu_gives(X, method, covariance_type, kind):
-    fitted = fit(mixture("cpu", covariance_type), X)
-    expected = getattr(fitted, method)(X)
+def test_predictions_give_what_the_cpu_gives(X, method, of_cpu, kind):
+    expected = getattr(of_cpu, method)(X)
+    fitted = copy(of_cpu)
+    fitted.trainer_params = {"accelerator": kind}
     with pretended_device(kind):
-        fitted.trainer_params = {"accelerator": kind}
         found = getattr(fitted, method)(X)
     # Σ log p of 600 samples.
     tolerance = TOLERANCES[kind] * (N if method == "bic" else 1)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=tolerance)
 
 
-@pytest.mark.parametrize("covariance_type", TYPES)
-def test_tensors_are_answered_on_their_device(X, covariance_type):
-    fitted = fit(mixture("cpu", covariance_type), X)
-    expected = fitted.predict_proba(X)
+def test_tensors_are_answered_on_their_device(X, of_cpu):
+    fitted, expected = of_cpu, of_cpu.predict_proba(X)
     with pretended_device() as device:
         rows = device.tensor(X)
-        again = fit(mixture("cuda", covariance_type), rows)
+        again = fit(mixture("cuda", of_cpu.covariance_type), rows)
         answers = [again.predict(rows), again.predict_proba(rows), again.score_samples(rows)]
         assert all(isinstance(answer, OnDevice) for answer in answers)
         np.testing.assert_allclose(answers[1].held, expected, atol=1e-9)
         np.testing.assert_array_equal(again.labels_, fitted.labels_)
+
+
+METHODS = ["predict", "predict_proba", "score_samples", "component_log_densities"]
+
+
+def far(X):
+    """The same, with a row for which the product with T(x) is not exact, and one of no density."""
+    X = X.copy()
+    X[[5, -5]] = [[1e9], [1e200]]
+    return X
+
+
+@pytest.mark.parametrize("change", [np.array, far], ids=["near", "far"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_prediction_reads_once_for_all_chunks(X, of_cpu, method, change, monkeypatch):
+    """More reads only for the chunks that are not exact by the product."""
+    fitted, rows = of_cpu, change(X)
+    expected = getattr(fitted, method)(rows)
+    reads = []
+    with pretended_device() as device:
+        on_device = device.tensor(rows)
+        for chunk_bytes in (2**15, 2**14):
+            monkeypatch.setattr(workspace, "ACCELERATOR_CHUNK_BYTES", chunk_bytes)
+            monkeypatch.setattr(inference, "FEW_DIFFERENCES", 0)
+            device.transfers.clear()
+            found = getattr(fitted, method)(on_device)
+            reads.append(device.count("read"))
+            np.testing.assert_allclose(found.held, expected, atol=1e-9, rtol=1e-12)
+    # One is the check of the rows.
+    assert reads[0] == reads[1]
+    if change is np.array:
+        assert reads[0] == 2
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)
@@ -218,6 +287,41 @@ def test_stepwise_updates_give_what_the_cpu_gives(X, covariance_type):
     np.testing.assert_allclose(on_device.covariances_, on_cpu.covariances_, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", DEVICES)
+def test_a_classifier_gives_what_the_cpu_gives(X, kind):
+    y = np.repeat(np.arange(K), N // K)
+    y[::2] = -1
+    proba = []
+    for own in ("cpu" if kind == "cuda" else "cpu32", kind):
+        params = {"covariance_type": "full", "trainer_params": mixture(own).trainer_params}
+        with pretended_device(kind) if own == kind else nullcontext():
+            fitted = GaussianMixtureClassifier(random_state=0, **params).fit(X, y)
+            proba.append(fitted.predict_proba(X))
+    np.testing.assert_allclose(*proba, atol=TOLERANCES[kind])
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_gaps_are_filled_with_what_the_cpu_gives(X, covariance_type):
+    filled = []
+    for own in ("cpu", "cuda"):
+        trainer_params = {"accelerator": own}
+        imputer = GaussianMixtureImputer(
+            K, covariance_type=covariance_type, random_state=0, trainer_params=trainer_params
+        )
+        with pretended_device() if own == "cuda" else nullcontext():
+            filled.append(imputer.fit_transform(with_gaps(X)))
+    np.testing.assert_allclose(*filled, rtol=1e-9)
+
+
+def test_a_mixture_fitted_on_a_device_is_kept_without_it(X, of_cpu, tmp_path):
+    with pretended_device():
+        fitted = fit(mixture("cuda", of_cpu.covariance_type), X)
+        pickled = pickle.dumps(fitted)
+        fitted.save(tmp_path)
+    for kept in (pickle.loads(pickled), GaussianMixture.load(tmp_path)):
+        np.testing.assert_array_equal(kept.predict(X), of_cpu.predict(X))
+
+
 def test_a_search_gives_what_the_cpu_gives(X):
     params = {"random_state": 0, "covariance_type": ["full", "diag", "tied"]}
     on_cpu = GaussianMixtureIC(2, 4, trainer_params={"accelerator": "cpu"}, **params).fit(X)
@@ -227,9 +331,8 @@ def test_a_search_gives_what_the_cpu_gives(X):
     np.testing.assert_allclose(on_device.results_["bic"], on_cpu.results_["bic"], rtol=1e-9)
 
 
-@pytest.mark.parametrize("covariance_type", TYPES)
-def test_sampling_stays_on_the_device(X, covariance_type):
-    model = fit(mixture("cpu", covariance_type), X).model_
+def test_sampling_stays_on_the_device(X, of_cpu):
+    model = deepcopy(of_cpu.model_)
     with pretended_device() as device:
         model.to("cuda:0")
         device.transfers.clear()
@@ -237,7 +340,7 @@ def test_sampling_stays_on_the_device(X, covariance_type):
         assert isinstance(samples, OnDevice)
         mean = samples.held.mean(0)
     # Where the samples of each component end, if each has a matrix of its own.
-    assert device.count("read") == (covariance_type == "full")
+    assert device.count("read") == (of_cpu.covariance_type == "full")
     assert device.count("send") == device.count("wait") == 0
     # Of standard deviation 4 about the mean of three components.
     np.testing.assert_allclose(mean, X.mean(0), atol=5 * 4 / 20_000**0.5)

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
@@ -73,6 +74,7 @@ class TestRecorders:
             mlflow.sklearn.autolog(disable=True)
 
 
+@pytest.mark.skipif(sklearn.__version__.startswith("1.7."), reason="1.7 draws no clusterer")
 class TestDecisionBoundaries:
     """scikit-learn draws two columns of probabilities for no clusterer, its own included."""
 

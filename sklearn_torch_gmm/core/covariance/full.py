@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance.linalg import (
+    in_blocks,
     inverse_cholesky,
     pack_symmetric,
     unpack_symmetric,
@@ -43,7 +44,7 @@ class FullCovariance(MatrixCovariance):
     ) -> Tensor:
         num_features = deviations.shape[-1]
         about_point = unpack_symmetric(second / counts.unsqueeze(-1), num_features)
-        return about_point - deviations.unsqueeze(-1) * deviations.unsqueeze(-2)
+        return about_point.addcmul_(deviations.unsqueeze(-1), deviations.unsqueeze(-2), value=-1.0)
 
     def second_moments_of(self, covariances: Tensor, counts: Tensor, num_features: int) -> Tensor:
         return pack_symmetric(covariances) * counts.unsqueeze(-1)
@@ -69,7 +70,11 @@ class FullCovariance(MatrixCovariance):
         return eigenvalues[..., 0]
 
     def fill_components(self, covariances: Tensor, chosen: Tensor, variances: Tensor) -> Tensor:
-        return torch.where(chosen[..., None, None], variances.diag_embed(), covariances)
+        # In place: these are the largest tensors of an M-step.
+        covariances.masked_fill_(chosen[..., None, None], 0.0)
+        own = covariances.diagonal(dim1=-2, dim2=-1)
+        own.copy_(torch.where(chosen.unsqueeze(-1), variances, own))
+        return covariances
 
     def log_determinants(
         self, precisions_cholesky: Tensor, num_components: int, num_features: int
@@ -87,7 +92,10 @@ class FullCovariance(MatrixCovariance):
     def quadratic_coefficients(
         self, precisions_cholesky: Tensor, num_components: int, num_features: int
     ) -> Tensor:
-        coefficients = pack_symmetric(self.precisions(precisions_cholesky)).neg_()
+        factors = precisions_cholesky.flatten(0, -3)
+        packed = [pack_symmetric(self.precisions(factors[part])) for part in in_blocks(factors)]
+        together = packed[0] if len(packed) == 1 else torch.cat(packed)
+        coefficients = together.view(*precisions_cholesky.shape[:-2], -1).neg_()
         # The squares come first; each other product x_i x_j stands for two entries of the matrix.
         coefficients[..., :num_features].mul_(0.5)
         return coefficients

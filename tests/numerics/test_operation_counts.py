@@ -29,7 +29,7 @@ from sklearn_torch_gmm.rows.in_memory import ArrayRows
 
 TYPES = sorted(STRUCTURES)
 OPERATIONS_A_CHUNK = 30
-OPERATIONS_BETWEEN_PASSES = 90
+OPERATIONS_BETWEEN_PASSES = 64
 META = torch.device("meta")
 CPU = torch.device("cpu")
 

@@ -286,7 +286,7 @@ def test_a_batch_that_failed_leaves_the_estimator_as_it_was():
 def test_a_component_without_rows_is_warned_of():
     X = clusters(60)
     mixture = Documented(4, init_strategy=np.arange(60) % 3)
-    with pytest.warns(EmptyComponentWarning, match=r"Components \[3\] lost all their rows"):
+    with pytest.warns(EmptyComponentWarning, match=r"Components \[3\] lost all their samples"):
         mixture.partial_fit(X)
     assert np.isfinite(mixture.score(X))
 
@@ -414,7 +414,7 @@ def test_parameters_that_were_changed_after_the_fit(face, changes):
     X = clusters(60)
     mixture = make(face, 3, covariance_type="full", random_state=0).fit(X)
     mixture.set_params(**changes)
-    with pytest.raises(ValueError, match="Set them back, or call fit to start anew"):
+    with pytest.raises(ValueError, match="Set them back, or call fit to start again"):
         mixture.partial_fit(X)
     mixture.fit(X)
     mixture.partial_fit(X)

@@ -443,7 +443,7 @@ def test_an_error_of_the_function_comes_through(X, face):
 def test_a_component_that_starts_without_rows_is_warned_of(X, labels, face, kind):
     labels = np.minimum(labels, 1)
     start = labels if kind == "labels" else lambda X, k, random_state: labels
-    with pytest.warns(EmptyComponentWarning, match=r"Components \[2\] lost all their rows"):
+    with pytest.warns(EmptyComponentWarning, match=r"Components \[2\] lost all their samples"):
         mixture = make(face, 3, start=start).fit(X)
     assert mixture.weights_[2] == 0.0
     assert np.isfinite(mixture.means_).all()

@@ -262,11 +262,11 @@ def test_an_error_names_the_row_that_is_not_finite(rng, face, value, kind):
     calls = (make(face, 2).fit, mixture.predict, mixture.score_samples)
     for call in calls:
         with pytest.raises(
-            ValueError, match=r"contains (NaN|infinity)[\s\S]*in row 17: leave it out"
+            ValueError, match=r"contains (NaN|infinity)[\s\S]*in sample 17: leave it out"
         ):
             call(rows)
     X[20] = value
-    with pytest.raises(ValueError, match=r"in row 17, the first of 2: leave"):
+    with pytest.raises(ValueError, match=r"in sample 17, the first of 2: leave"):
         mixture.fit(kind(X.tolist()))
 
 

@@ -16,7 +16,7 @@ from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 from tests.numerics.problems import problems
 
-EXPLANATIONS = ["did not converge", "distinct clusters", "lost all their rows"]
+EXPLANATIONS = ["did not converge", "distinct clusters", "lost all their samples"]
 
 ATTRIBUTES = ["weights_", "means_", "covariances_", "precisions_cholesky_", "precisions_"]
 

@@ -137,7 +137,7 @@ class TestFit:
     def test_a_component_without_rows_is_reported_and_harmless(self, X):
         means = [[0, 0], [6, 0], [0, 6], [1e3, 1e3]]
         mixture = GaussianMixture(4, init_means=means)
-        with pytest.warns(EmptyComponentWarning, match=r"Components \[3\] lost all their rows"):
+        with pytest.warns(EmptyComponentWarning, match=r"Components \[3\] lost all their samples"):
             mixture.fit(X)
         np.testing.assert_allclose(mixture.means_[3], [1e3, 1e3])
         without = GaussianMixture(3, init_means=means[:3]).fit(X)

@@ -156,7 +156,7 @@ def test_frames_of_polars(X):
     mixture = GaussianMixture(2, random_state=0).fit(frame)
     assert mixture.feature_names_in_.tolist() == ["a", "b"]
     np.testing.assert_array_equal(mixture.predict(frame), mixture.labels_)
-    with pytest.raises(TypeError, match=r"A LazyFrame is a plan, .* pass X\.collect\(\)"):
+    with pytest.raises(TypeError, match=r"A LazyFrame is a query.* pass X\.collect\(\)"):
         mixture.fit(frame.lazy())
 
 

@@ -111,14 +111,14 @@ def test_the_issue_of_equal_weights():
 )
 def test_what_scikit_learns_loop_cannot_honour_is_told(parameters, arguments, words):
     mixture = equal_weights(GaussianMixture)(2, **parameters)
-    with pytest.raises(TypeError, match=rf"Equal overrides _m_step, so .* do not know {words}"):
+    with pytest.raises(TypeError, match=rf"Equal overrides _m_step, so .* do not accept {words}"):
         mixture.fit(X, **arguments)
     assert not hasattr(mixture, "means_")
 
 
 def test_datasets_and_updates_are_told_as_well():
     mixture = equal_weights(GaussianMixture)(2)
-    with pytest.raises(TypeError, match="do not know a TensorDataset"):
+    with pytest.raises(TypeError, match="do not accept a TensorDataset"):
         mixture.fit(TensorDataset(torch.from_numpy(X)))
     with pytest.raises(TypeError, match=r"overrides _m_step.*partial_fit"):
         mixture.partial_fit(X)

@@ -238,9 +238,9 @@ def test_lazy_frames_are_refused_with_what_to_call(X, start):
         def collect(self):
             return X
 
-    with pytest.raises(TypeError, match=r"A LazyFrame is a plan, .*pass X\.collect\(\)"):
+    with pytest.raises(TypeError, match=r"A LazyFrame is a query.*pass X\.collect\(\)"):
         GaussianMixture(2).fit(LazyFrame())
-    with pytest.raises(TypeError, match=r"A LazyFrame is a plan, .*pass X\.collect\(\)"):
+    with pytest.raises(TypeError, match=r"A LazyFrame is a query.*pass X\.collect\(\)"):
         fit(X, start).predict(LazyFrame())
 
 

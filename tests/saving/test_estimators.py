@@ -330,7 +330,7 @@ class TestRefusals:
 
     def test_attributes_of_another_covariance_type(self, face, tmp_path):
         estimator = fit(face, covariance_type="full").set_params(covariance_type="diag")
-        with pytest.raises(ValueError, match=r"covariances_ of shape \(3, 2, 2\).*'diag' wants"):
+        with pytest.raises(ValueError, match=r"covariances_ of shape \(3, 2, 2\).*'diag' requires"):
             estimator.save(tmp_path / "model")
         assert names_in(tmp_path) == []
 

@@ -59,7 +59,7 @@ class TestHandMadeFiles:
         for _ in range(400):
             value = [value]
         put(directory, "parameters", trainer_params={"a": value})
-        with pytest.raises(ValueError, match="holds a value that cannot be read"):
+        with pytest.raises(ValueError, match="contains a value that cannot be read"):
             GaussianMixture.load(directory)
 
     def test_unknown_parameter(self, directory):
@@ -75,7 +75,7 @@ class TestHandMadeFiles:
 
     def test_array_that_is_not_there(self, directory):
         put(directory, "parameters", init_means={"$array": "../model.safetensors"})
-        with pytest.raises(ValueError, match="holds a value that cannot be read"):
+        with pytest.raises(ValueError, match="contains a value that cannot be read"):
             GaussianMixture.load(directory)
 
     @pytest.mark.parametrize(

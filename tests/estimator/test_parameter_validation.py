@@ -307,7 +307,7 @@ def test_step_exponents(X, value):
         ([[1.0, 2.0]] + [1.0] * 59, "sample_weight must be an array of real numbers"),
         ([-1.0] * 60, "Negative values in data passed to `sample_weight`"),
         ([NAN] * 60, "Input sample_weight contains NaN"),
-        ([0.0] * 60, "sample_weight is zero for all rows"),
+        ([0.0] * 60, "sample_weight is zero for all samples"),
         (True, "sample_weight=True says"),
     ],
 )

@@ -391,10 +391,10 @@ def test_weights_that_nobody_asked_for_are_refused(X, counts, face):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1.0] * 89 + [-0.5], "Negative values in data passed to `sample_weight`: -0.5 is one"),
+        ([1.0] * 89 + [-0.5], "Negative values in data passed to `sample_weight`, such as -0.5"),
         ([1.0] * 89 + [np.nan], "Input sample_weight contains NaN"),
         ([1.0] * 89 + [np.inf], "Input sample_weight contains infinity"),
-        ([0.0] * 90, "sample_weight is zero for all rows: at least one must be positive"),
+        ([0.0] * 90, "sample_weight is zero for all samples: at least one must be positive"),
         ([1.0] * 89, r"sample_weight.shape == \(89,\), expected \(90,\)"),
         ([[1.0]] * 90, r"sample_weight.shape == \(90, 1\), expected \(90,\)"),
         (2.0, r"sample_weight.shape == \(\), expected \(90,\)"),

@@ -306,24 +306,24 @@ def changed(values, index, value):
 @pytest.mark.parametrize(
     ("make_stream", "message"),
     [
-        (lambda X, w: Pairs(X, changed(w, 70, -0.5)), "weight of row 70 is -0.5: weights must be"),
-        (lambda X, w: Pairs(X, changed(w, 70, np.nan)), "weight of row 70 is nan"),
-        (lambda X, w: Pairs(X, changed(w, 70, np.inf)), "weight of row 70 is inf"),
-        (lambda X, w: Pairs(X, 0 * w), "sample_weight is zero for all rows"),
+        (lambda X, w: Pairs(X, changed(w, 70, -0.5)), "weight of sample 70 is -0.5: weights must"),
+        (lambda X, w: Pairs(X, changed(w, 70, np.nan)), "weight of sample 70 is nan"),
+        (lambda X, w: Pairs(X, changed(w, 70, np.inf)), "weight of sample 70 is inf"),
+        (lambda X, w: Pairs(X, 0 * w), "sample_weight is zero for all samples"),
         (lambda X, w: Pairs(X, 0 * w + 1e308), "The sum of sample_weight overflows"),
-        (lambda X, w: Pairs(X, changed(w, 70, [1.0, 2.0])), r"row 70 must be one number, got \[1"),
+        (lambda X, w: Pairs(X, changed(w, 70, [1.0, 2.0])), r"sample 70 must be one number.*\[1"),
         (lambda X, w: Pairs(X, ["light"] * NUM_ROWS), "A weight must be real numbers, got"),
-        (lambda X, w: Stream(X), r"pair \(row, weight\).*: item 0 is a ndarray\."),
-        (lambda X, w: Stream(X.tolist()), r"pair \(row, weight\).*: item 0 is a list of 2\."),
+        (lambda X, w: Stream(X), r"pair \(sample, weight\).*: item 0 is a ndarray\."),
+        (lambda X, w: Stream(X.tolist()), r"pair \(sample, weight\).*: item 0 is a list of 2\."),
         (lambda X, w: Stream([(X[0], 1.0), (X[1],)]), "item 1 is a tuple of 1"),
         (lambda X, w: Stream(list(zip(X, w, w, strict=True))), "item 0 is a tuple of 3"),
         (
             lambda X, w: DataLoader(tensors(X, np.array(changed(w, 70, -2.0))), batch_size=40),
-            "weight of row 30 of batch 1 is -2: weights must be finite and not negative",
+            "weight of sample 30 of batch 1 is -2: weights must be finite and not negative",
         ),
         (
             lambda X, w: DataLoader(TensorDataset(torch.tensor(X)), batch_size=40),
-            r"batch of a DataLoader a pair \(rows, weights\): batch 0 is a list of 1\.",
+            r"batch of a DataLoader a pair \(samples, weights\): batch 0 is a list of 1\.",
         ),
         (lambda X, w: DataLoader(Map(X), batch_size=40), "batch 0 is a Tensor"),
         (
@@ -332,9 +332,9 @@ def changed(values, index, value):
         ),
         (
             lambda X, w: DataLoader(tensors(X, w[:, None]), batch_size=40),
-            r"weights of batch 0 have the shape \[40, 1\]; for its 40 rows it should be \[40\]",
+            r"weights of batch 0 have the shape \[40, 1\]; for its 40 samples it should be \[40\]",
         ),
-        (lambda X, w: DataLoader(tensors(X, 0 * w), batch_size=40), "is zero for all rows"),
+        (lambda X, w: DataLoader(tensors(X, 0 * w), batch_size=40), "is zero for all samples"),
         (
             lambda X, w: DataLoader([(X, ["light"] * NUM_ROWS)], batch_size=None),
             "A weight must be real numbers, got list of type <U5",
@@ -357,7 +357,7 @@ def test_what_comes_with_rows_and_is_no_weight(X, weights, face, method, make_st
 def test_every_method_looks_at_them(X, weights, face, method):
     mixture = make(face) if method in ("fit", "fit_predict") else known(face)
     for stream in (Pairs(X, -weights), DataLoader(tensors(X, -weights), batch_size=NUM_ROWS)):
-        with pytest.raises(ValueError, match=r"weight of row 0.* is -.*: weights must be"):
+        with pytest.raises(ValueError, match=r"weight of sample 0.* is -.*: weights must be"):
             getattr(mixture, method)(stream, sample_weight=True)
 
 
@@ -367,8 +367,8 @@ def test_every_method_looks_at_them(X, weights, face, method):
 def test_weights_beside_those_that_come_with_rows(X, weights, face, method, given):
     mixture = make(face) if method in ("fit", "fit_predict") else known(face)
     for stream, pair in (
-        (Pairs(X, weights), r"Pairs .* a pair \(row, weight\), and pass sample_weight=True, not a"),
-        (DataLoader(tensors(X, weights)), r"DataLoader .* a pair \(rows, weights\), and pass"),
+        (Pairs(X, weights), r"Pairs .* a pair \(sample, weight\), and pass sample_weight=True"),
+        (DataLoader(tensors(X, weights)), r"DataLoader .* a pair \(samples, weights\), and pass"),
     ):
         with pytest.raises(ValueError, match=f"The weights of a {pair}"):
             getattr(mixture, method)(stream, sample_weight=given)
@@ -382,7 +382,7 @@ def test_other_data_have_no_weights_of_their_own(X, weights, face, method):
         kinds += [Store(X), tensors(X, weights)]
     for data in kinds:
         mixture = make(face) if method in ("fit", "fit_predict", "partial_fit") else known(face)
-        with pytest.raises(ValueError, match="Other data take an array with one weight for each"):
+        with pytest.raises(ValueError, match="Other data take an array with a weight for each"):
             getattr(mixture, method)(data, sample_weight=True)
 
 
@@ -394,7 +394,8 @@ def test_a_row_that_is_not_finite_keeps_its_number(X, weights):
         spoiled[index] = np.nan
         for stream in (Pairs(spoiled, weights), Store(spoiled)):
             given = True if isinstance(stream, IterableDataset) else weights
-            with pytest.raises(ValueError, match=f"row {index} of batch 0, which is row {index}"):
+            message = f"sample {index} of batch 0, which is sample {index} in total"
+            with pytest.raises(ValueError, match=message):
                 make(DropIn).fit(stream, sample_weight=given)
 
 
@@ -405,5 +406,5 @@ def test_too_few_rows_of_weight(X):
 
 
 def test_a_stream_that_ends_for_ever(X, weights):
-    with pytest.raises(ValueError, match="gave rows once and none when it was iterated again"):
+    with pytest.raises(ValueError, match="was empty when it was iterated over again"):
         make(DropIn).fit(OneShot(list(zip(X, weights, strict=True))), sample_weight=True)

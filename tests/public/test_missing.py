@@ -231,11 +231,11 @@ def test_what_is_refused(face, X):
 
 def test_streams_name_infinities_and_columns_without_values(X):
     far = np.where(np.arange(NUM_ROWS)[:, None] == 3, -np.inf, X)
-    with pytest.raises(ValueError, match="contains infinity: row 3 of batch 0"):
+    with pytest.raises(ValueError, match="contains infinity: sample 3 of batch 0"):
         fitted("full", Stream(far))
     with pytest.raises(ValueError, match="Column 2 has no value"):
         fitted("full", Stream(np.where(np.arange(4) == 2, np.nan, X)))
-    with pytest.raises(ValueError, match="contains infinity: row 3"):
+    with pytest.raises(ValueError, match="contains infinity: sample 3"):
         fitted("full", X).score_samples(Stream(far))
 
 

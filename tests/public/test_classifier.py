@@ -30,7 +30,7 @@ from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError
 from sklearn_torch_gmm.mixture import GaussianMixture
 from sklearn_torch_gmm.rows import in_memory, source
 from tests.core.oracle import joint_log_densities, weighted_sums, with_structure
-from tests.faces import TYPES, assert_same_mixture, fitted_mixture
+from tests.estimators import TYPES, assert_same_mixture, fitted_mixture
 
 REGULARIZATION = 0.01
 

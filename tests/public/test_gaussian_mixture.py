@@ -24,7 +24,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_torch_gmm import GaussianMixture, GaussianMixtureModel
 from sklearn_torch_gmm.exceptions import EmptyComponentWarning
-from tests.faces import expected_failed_checks
+from tests.estimators import expected_failed_checks
 
 TYPES = ["full", "tied", "diag", "spherical"]
 

@@ -16,7 +16,7 @@ from sklearn_torch_gmm.mixture import GaussianMixture
 from tests.core import gap_oracle
 from tests.core.oracle import draw_rows
 from tests.core.steps import mixture_of
-from tests.faces import TYPES, fitted_mixture
+from tests.estimators import TYPES, fitted_mixture
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 from torch.utils.data import TensorDataset
 
-from sklearn_torch_gmm import GaussianMixture as Documented
+from sklearn_torch_gmm import GaussianMixture as TorchMixture
 from sklearn_torch_gmm.mixture import GaussianMixture
 
 X = load_iris().data
@@ -208,7 +208,7 @@ def test_names_of_ours_do_not_stand_in_the_way():
 class TestIsScikitLearns:
     def test_by_class(self):
         assert isinstance(GaussianMixture(), sklearn.mixture.GaussianMixture)
-        assert not isinstance(Documented(), sklearn.mixture.GaussianMixture)
+        assert not isinstance(TorchMixture(), sklearn.mixture.GaussianMixture)
 
     @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
     def test_private_methods_that_programs_call(self, covariance_type):

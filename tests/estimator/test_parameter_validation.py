@@ -158,7 +158,7 @@ BOTH = [TorchMixture, DropIn]
         ([TorchMixture], {"init_strategy": []}, "init_strategy must .* 0 sample"),
         ([TorchMixture], {"init_strategy": [["a"]] * 60}, "init_strategy must .* 'a'"),
         ([TorchMixture], {"init_strategy": np.zeros((60, 1, 1))}, r"got shape \(60, 1, 1\)"),
-        ([TorchMixture], {"init_strategy": lambda *_: NAN}, "callable start must return finite"),
+        ([TorchMixture], {"init_strategy": lambda *_: NAN}, "callable init.* must return finite"),
         ([TorchMixture], {"init_means": [1.0, 2.0]}, r"init_means must .* \(1, 2\), got \(2,\)"),
         ([TorchMixture], {"init_means": np.zeros((1, 2, 1))}, r"init_means must .*\(1, 2, 1\)"),
         ([TorchMixture], {"init_means": np.array(3.0)}, r"init_means must .*scalar `array\(3\.\)`"),

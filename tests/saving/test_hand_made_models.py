@@ -128,7 +128,7 @@ class TestHandMadeFiles:
         _, document = read_tensors(directory / MODEL_FILE)
         content = dump_tensors({"means": torch.zeros(2)}, document)
         (directory / MODEL_FILE).write_bytes(content)
-        with pytest.raises(ValueError, match=r"model\.safetensors does not hold the tensors of"):
+        with pytest.raises(ValueError, match=r"model\.safetensors does not contain the tensors of"):
             GaussianMixture.load(directory)
 
     @pytest.mark.skipif(sys.platform != "linux", reason="limits the process's memory")

@@ -29,7 +29,7 @@ Numbers = dict[str, float]
 MODULES = {OURS: "sklearn_torch_gmm.mixture", "scikit-learn": "sklearn.mixture"}
 
 SWEEPS = {"30k-8-8": (range(2, 13), ("full",), 3)}
-"""Numbers of components, covariance types and starts of a choice; for other cases the default."""
+"""Numbers of components, covariance types and initializations; other cases use the defaults."""
 
 SWEEP = range(1, 11), COVARIANCES, 1
 
@@ -139,7 +139,7 @@ def busy_neighbours() -> Iterator[None]:
 
 def few_rows(size: int, *, busy: bool = False) -> Callable[[dict[str, Any]], Numbers]:
     def measure(request: dict[str, Any]) -> Numbers:
-        """Predictions and scores of a few rows: the median, or when busy the slowest of 100."""
+        """Predictions and scores of a few samples: the median, or when busy the slowest of 100."""
         problem = problem_of(request)
         mixture = class_of(request)(
             problem.case.components, covariance_type=request["covariance"], random_state=0

@@ -1,4 +1,4 @@
-"""Filling missing values beside scikit-learn's imputers: the table of docs/missing_values.md.
+"""Imputation compared with scikit-learn's imputers: the table of docs/missing_values.md.
 
     python -m benchmarks.missing_values                    # five data sets, ten seeds, minutes
     python -m benchmarks.missing_values --sets wine --seeds 3

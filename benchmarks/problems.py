@@ -1,4 +1,4 @@
-"""The same rows and the same start for everyone, from a seed and NumPy alone."""
+"""The same data and the same initial parameters for all libraries, from a seed and NumPy only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK = 100_000
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows, and parameters to start from; all arrays of one dtype.
+    """Samples, and initial parameters; all arrays of one dtype.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Problem:
 
 
 def make_problem(case: Case, covariance: str, dtype: str, rows: int | None = None) -> Problem:
-    """Rows drawn from a mixture, and that mixture, moved a little, as the start.
+    """Samples from a mixture, and that mixture, slightly changed, as initial parameters.
 
     `rows` replaces the case's number of rows.
     """
@@ -96,7 +96,7 @@ def _real(case: Case, covariance: str, dtype: str) -> Problem:
 
 
 def assigned_start(X: np.ndarray, labels: np.ndarray, covariance: str) -> tuple[np.ndarray, ...]:
-    """Weights, means, covariances and precisions of rows with labels from 0 on."""
+    """Weights, means, covariances and precisions of samples with labels from 0 on."""
     parts = [X[labels == k] for k in range(labels.max() + 1)]
     weights = np.array([len(part) for part in parts]) / len(X)
     means = np.stack([part.mean(0) for part in parts])

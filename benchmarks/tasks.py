@@ -25,7 +25,7 @@ _PRODUCT_SIZE = 2_048
 
 
 def fit(request: dict[str, Any]) -> Numbers:
-    """Fits from a given start, of two lengths."""
+    """Fits from given initial parameters, of two lengths."""
     peer, problem = _peer(request), _problem(request)
     X = peer.prepare(problem.X)
     # Whatever is imported or set up at the first call is not what is measured.
@@ -55,7 +55,7 @@ def fit(request: dict[str, Any]) -> Numbers:
 
 
 def fit_default(request: dict[str, Any]) -> Numbers:
-    """A fit with the default start, until it converges."""
+    """A fit with the default initialization, until it converges."""
     peer, problem = _peer(request), _problem(request)
     X = peer.prepare(problem.X)
     peer.fit_default(peer.prepare(problem.head), problem)
@@ -89,7 +89,7 @@ def _inference(method: str) -> Callable[[dict[str, Any]], Numbers]:
 
 def _restarts(*, default: bool) -> Callable[[dict[str, Any]], Numbers]:
     def measure(request: dict[str, Any]) -> Numbers:
-        """Ten starts in one fit, and ten fits that draw the same random numbers."""
+        """Ten initializations in one fit, and ten fits that draw the same random numbers."""
         peer, problem = _peer(request), _problem(request)
         X = peer.prepare(problem.X)
         head = peer.prepare(problem.head)

@@ -1,4 +1,4 @@
-"""Gaussian mixtures for scikit-learn that run on PyTorch Lightning."""
+"""Gaussian mixture models with scikit-learn's interface, on PyTorch and Lightning."""
 
 import sys
 from importlib import import_module
@@ -49,7 +49,7 @@ _ELSEWHERE = {
     "KMeans": ": use sklearn.cluster.KMeans",
     "set_logging_level": ": leave it out, a fit logs nothing",
 }
-"""Where names are that users of scikit-learn, PyCave and torchgmm look for here."""
+"""Where to find names that users of scikit-learn, PyCave and torchgmm may look for here."""
 
 
 if not TYPE_CHECKING:

@@ -35,7 +35,7 @@ class DisplayData:
     def of(
         cls, mixture: Any, X: Any, features: Sequence[int | str] | None, *, most: int
     ) -> DisplayData:
-        """Return chosen features, at most as many, of samples that the mixture has validated."""
+        """Return features, no more than ``most``, of a mixture and of samples that it validated."""
         names = getattr(mixture, "feature_names_in_", None)
         num_features = mixture.means_.shape[1]
         if features is None:
@@ -53,14 +53,14 @@ class DisplayData:
 
 
 def check_in_memory(X: Any) -> None:
-    """Raise TypeError for samples that are read in pieces."""
+    """Raise TypeError for samples that are read in batches."""
     if is_read_in_pieces(X):
         msg = f"A plot needs samples in memory, not a {type(X).__name__}: pass some of them."
         raise TypeError(msg)
 
 
 def as_array(values: Any) -> npt.NDArray[Any]:
-    """Return the answer of a mixture as an array, from whatever device it is on."""
+    """Return the output of a mixture as an array, whatever its device."""
     return np.asarray(values.cpu() if isinstance(values, Tensor) else values)
 
 
@@ -72,7 +72,7 @@ def mixture_of(display: type, estimator: Any) -> Any:
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If it is neither.
+        If it is neither a mixture nor a search for one.
     """
     check_is_fitted(estimator)
     mixture = getattr(estimator, "best_estimator_", estimator)
@@ -80,7 +80,7 @@ def mixture_of(display: type, estimator: Any) -> Any:
         msg = (
             f"{display.__name__} draws a Gaussian mixture of this package or of scikit-learn, or a "
             f"search for one, got a {type(estimator).__name__}. For a pipeline, pass the last "
-            "step, and samples as transformed by the others."
+            "step, and the samples transformed by the others."
         )
         raise TypeError(msg)
     return mixture

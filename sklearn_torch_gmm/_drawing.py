@@ -22,14 +22,14 @@ from matplotlib.ticker import MaxNLocator
 Style = Mapping[str, Any] | None
 
 INCHES_OF_A_PAIR = 2.0
-"""Side of one of the plots of pairs: wide enough for three ticks."""
+"""Side of a plot of one pair: wide enough for three ticks."""
 
 READABLE_MAP = LinearSegmentedColormap.from_list("readable", ["#5b8fd6", "#c565a5", "#e8552d"])
-"""Blue to red, with a contrast of at least 3 to a white and to a black background throughout, where
-the maps of matplotlib hide one of their ends."""
+"""Blue to red, with a contrast of at least 3 throughout to a white and to a black background, on
+which one end of matplotlib's own maps is invisible."""
 
 MOST_INCHES = 16.0
-"""Side of all of them together, the width of a screen."""
+"""Maximum side of a figure of pairs, the width of a screen."""
 
 
 def axes(ax: Axes | None) -> Axes:
@@ -38,7 +38,7 @@ def axes(ax: Axes | None) -> Axes:
 
 
 def axes_side_by_side(given: Axes | Sequence[Axes] | None, number: int) -> npt.NDArray[Any]:
-    """Return the given axes, or those of a new figure, as an array of shape ``(number,)``."""
+    """Return the given axes, or the axes of a new figure, as an array of shape ``(number,)``."""
     if given is None:
         width, height = mpl.rcParams["figure.figsize"]
         size = (width * max(1.0, 0.75 * number), height)
@@ -52,7 +52,7 @@ def axes_side_by_side(given: Axes | Sequence[Axes] | None, number: int) -> npt.N
 
 
 def square_of_axes(given: Any, size: int) -> npt.NDArray[Any]:
-    """Return the given axes, or those of a new figure, as an array of shape ``(size, size)``."""
+    """Return the given axes, or the axes of a new figure, as an array of shape ``(size, size)``."""
     if given is None:
         inches = min(INCHES_OF_A_PAIR * size, MOST_INCHES)
         _, given = plt.subplots(
@@ -65,9 +65,9 @@ def square_of_axes(given: Any, size: int) -> npt.NDArray[Any]:
     return found
 
 
-def add_legend(ax: Axes, *, beside_axes: bool) -> None:
-    """Explain the marks of ``ax``, next to all axes of the figure if it is ours."""
-    if beside_axes:
+def add_legend(ax: Axes, *, outside_axes: bool) -> None:
+    """Add a legend to ``ax``, or with ``outside_axes`` to its figure, to the right of all axes."""
+    if outside_axes:
         ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside right upper")
     else:
         ax.legend()
@@ -126,7 +126,7 @@ def add_histogram(ax: Axes, values: npt.NDArray[Any], style: Style) -> None:
 
 
 def add_densities(ax: Axes, x: npt.NDArray[Any], densities: npt.NDArray[Any]) -> list[Line2D]:
-    """Draw the densities ``[K, points]`` of components, and last their sum; without a scale."""
+    """Draw the densities ``[K, points]`` of components, then their sum, without a scale."""
     shades = colours(len(densities))
     lines = [
         ax.plot(x, own, color=colour)[0] for own, colour in zip(densities, shades, strict=True)

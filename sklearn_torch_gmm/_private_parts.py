@@ -32,11 +32,11 @@ GLOBAL_RANDOM_STATE: np.random.RandomState = np.random.mtrand._rand
 """The state that ``numpy.random.seed`` seeds, and that ``check_random_state(None)`` returns."""
 
 SECONDS_FOR_WORKERS = 1.0
-"""Time in which the processes of a loader may end by themselves."""
+"""Time that the processes of a loader have to end by themselves."""
 
 
 MOST_PASSED = 1_000
-"""Number of remembered combinations of parameters, half a megabyte; more of them drop all."""
+"""Number of combinations of parameters, half a megabyte, after which all are forgotten."""
 
 _PLAIN_TYPES = (bool, int, float, str, type(None))
 
@@ -46,8 +46,8 @@ _passed: set[tuple[Any, ...]] = set()
 def validate_parameters(estimator: BaseEstimator) -> None:
     """Check an estimator's parameters against its constraints, with scikit-learn's messages.
 
-    The check takes as long as an iteration of EM on few rows, and a search makes it for each fold
-    with the same values: plain values that have passed are remembered.
+    The check takes as long as an iteration of EM on a few samples, and a search repeats it for each
+    fold with the same values. Plain values that have passed are therefore remembered.
     """
     if get_config()["skip_parameter_validation"]:
         return
@@ -62,7 +62,7 @@ def validate_parameters(estimator: BaseEstimator) -> None:
 
 
 def _plain_values(estimator: BaseEstimator) -> tuple[Any, ...] | None:
-    """The class and its parameters, of arrays the type; None if the answer may change later."""
+    """Return the class and its parameters, arrays by type; None if the result may change later."""
     is_usual = type(estimator)._validate_params is BaseEstimator._validate_params
     if not is_usual or "_parameter_constraints" in vars(estimator):
         return None
@@ -99,7 +99,7 @@ def fit_unrecorded(estimator: Estimator, X: Any, **params: Any) -> Estimator:
     """
     method = inspect.unwrap(type(estimator).fit, stop=_is_scikit_learns)
     if not _is_scikit_learns(method):
-        # Another library has put a class of its own in the place of scikit-learn's.
+        # Another library has replaced scikit-learn's class by its own.
         method = type(estimator).fit
     with config_context(skip_parameter_validation=True):
         method(estimator, X, **params)
@@ -129,7 +129,7 @@ def end_workers(iterator: Any) -> None:
     """
     if not hasattr(iterator, "_shutdown_workers"):
         return
-    # Otherwise torch would take the killed process for one that has failed.
+    # Otherwise torch would report the killed process as a failed worker.
     if iterator._worker_pids_set:
         signal_handling._remove_worker_pids(id(iterator))
         iterator._worker_pids_set = False
@@ -149,7 +149,7 @@ def _kill(workers: list[BaseProcess]) -> None:
 def exit_codes(iterator: Any) -> list[int]:
     """The exit codes of the processes of a loader's iterator that have ended."""
     workers: list[BaseProcess] = getattr(iterator, "_workers", [])
-    # A process closes what it shares with others some time before it has ended.
+    # A process closes the resources that it shares some time before it ends.
     ending = wait([worker.sentinel for worker in workers], SECONDS_FOR_WORKERS)
     for worker in workers:
         if worker.sentinel in ending:

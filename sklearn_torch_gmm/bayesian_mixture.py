@@ -34,13 +34,13 @@ class BayesianGaussianMixture(DropIn, ScikitLearnMixture):
 
     A drop-in for :class:`sklearn.mixture.BayesianGaussianMixture`: with the same `random_state` it
     starts from the same parameters, stops after the same number of iterations, and returns the same
-    result up to rounding. The posterior gives components that the data do not need a weight near
-    zero, so `n_components` is the largest number of components.
+    result up to rounding. Components that the data do not need get a posterior weight near zero, so
+    `n_components` is an upper bound on the number of components in use.
 
     Parameters
     ----------
     n_components : int, default=1
-        K, the largest number of Gaussian components.
+        K, the maximum number of Gaussian components.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
         The structure of the covariances: a matrix for each component ('full'), one matrix for all
         components ('tied'), a variance for each feature ('diag') or one variance ('spherical').
@@ -67,12 +67,12 @@ default='dirichlet_process'
         Concentration of the prior of the weights: the smaller, the fewer components remain. The
         default is 1 / K.
     mean_precision_prior : float, default=None
-        Number of samples that the prior of the means stands for. The default is 1.
+        Precision of the prior of the means, as an equivalent number of samples. The default is 1.
     mean_prior : array-like of shape (D,), default=None
         Center of the prior of the means. The default is the mean of the samples.
     degrees_of_freedom_prior : float, default=None
-        Number of samples that the prior of the covariances stands for, greater than D − 1. The
-        default is D.
+        Degrees of freedom of the prior of the covariances, as an equivalent number of samples;
+        greater than D − 1. The default is D.
     covariance_prior : float or array-like, default=None
         Scale of the prior of the covariances: of shape (D, D) for 'full' and 'tied', (D,) for
         'diag', a number for 'spherical'. The default is the covariance of the samples.
@@ -82,13 +82,14 @@ default='dirichlet_process'
         Whether a further call of :meth:`fit` continues from the result of the last one; `n_init` is
         then ignored.
     verbose : int, default=0
-        1 prints each initialization and some iterations, 2 also times and changes. The
+        1 prints each initialization and some iterations, 2 also prints times and changes. The
         initializations then run one after another.
     verbose_interval : int, default=10
         Number of iterations between two prints.
     batch_size : int, default=None
-        Samples per batch. None: an array in memory is one batch, and other data are read in batches
-        of about 32 MiB. The result is the same. A ``DataLoader`` keeps its own batches.
+        Number of samples per batch. With None, an array in memory is one batch, and other data are
+        read in batches of about 32 MiB. The result does not depend on it. A ``DataLoader`` keeps
+        its own batches.
     num_workers : int, default=0
         Number of processes that read ahead in a :class:`torch.utils.data.Dataset`.
     trainer_params : dict, default=None
@@ -100,7 +101,7 @@ default='dirichlet_process'
     model_ : GaussianMixtureModel
         The mixture of the Gaussians with `weights_`, `means_` and `covariances_`, as a torch
         module. It is the mixture that :meth:`sample` draws from; :meth:`predict_proba` and
-        :meth:`score_samples` take the uncertainty of the posterior into account besides.
+        :meth:`score_samples` also take the uncertainty of the posterior into account.
     weights_ : ndarray of shape (K,)
         Component probabilities.
     means_ : ndarray of shape (K, D)
@@ -116,17 +117,17 @@ default='dirichlet_process'
         Parameters of the posterior of the weights: of the beta distributions of the Dirichlet
         process, or of the Dirichlet distribution.
     mean_precision_ : ndarray of shape (K,)
-        Number of samples that the posterior of each mean stands for.
+        Precision of the posterior of each mean, as an equivalent number of samples.
     degrees_of_freedom_ : ndarray of shape (K,), or float for 'tied'
-        Number of samples that the posterior of each covariance stands for.
+        Degrees of freedom of the posterior of each covariance.
     weight_concentration_prior_ : float
         The concentration of the prior of the weights.
     mean_precision_prior_ : float
-        The number of samples that the prior of the means stands for.
+        The precision of the prior of the means.
     mean_prior_ : ndarray of shape (D,)
         The center of the prior of the means.
     degrees_of_freedom_prior_ : float
-        The number of samples that the prior of the covariances stands for.
+        The degrees of freedom of the prior of the covariances.
     covariance_prior_ : float or ndarray
         The scale of the prior of the covariances.
     converged_ : bool
@@ -239,7 +240,7 @@ default='dirichlet_process'
             covariance_type=self.covariance_type,
             start=start,
             random_state=random_state,
-            # With given labels or responsibilities every restart would be the same.
+            # With given labels or responsibilities all restarts would be identical.
             num_init=1 if is_continued or starts_from_array(self) else self.n_init,
             regularization=Regularization(float(self.reg_covar), "reg_covar"),
             estimation=VariationalBayes(prior),

@@ -1,4 +1,4 @@
-"""A classifier by Gaussian mixtures, for data of which only some samples have a label."""
+"""Classification by a Gaussian mixture, for data of which only some samples have a label."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _SHARED_PARAMETERS = (
 
 
 class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEstimator):
-    """Classifier by a Gaussian mixture with components for each class, for partly labelled data.
+    """Gaussian mixture classifier for partly labelled data, with components for each class.
 
     EM maximizes the likelihood of all samples at once: labelled samples belong to the components of
     their class, the others to all components. A label of -1 means unlabelled.
@@ -72,7 +72,8 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
     random_state : int, RandomState instance or None, default=None
         Determines the random numbers of the initialization.
     batch_size : int, default=None
-        Samples per batch; None: all samples are one batch. The result is the same.
+        Number of samples per batch; with None, all samples are one batch. The result does not
+        depend on it.
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`, which is
         `max_iter`.
@@ -102,7 +103,8 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
     See Also
     --------
     sklearn_torch_gmm.mixture.GaussianMixture : The same mixture without classes.
-    sklearn.semi_supervised.SelfTrainingClassifier : Any classifier for partly labelled data.
+    sklearn.semi_supervised.SelfTrainingClassifier : Adapts any classifier to partly labelled
+        data.
 
     Notes
     -----
@@ -179,8 +181,8 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
         X : array-like, DataFrame or Tensor of shape (N, D)
             The data.
         y : array-like of shape (N,)
-            The class of each sample, or -1 if it is unlabelled. Beside strings, -1 needs an array
-            of objects, as in scikit-learn's `SelfTrainingClassifier`.
+            The class of each sample, or -1 if it is unlabelled. If the classes are strings, -1
+            requires an array of dtype object, as in scikit-learn's `SelfTrainingClassifier`.
         sample_weight : array-like of shape (N,), default=None
             Weights of the samples. A sample of weight zero is ignored, an integer weight stands for
             that many copies; only the ratios matter.
@@ -197,7 +199,7 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
             components, or if a component's covariance is not positive definite
             (:class:`~sklearn_torch_gmm.exceptions.IllDefinedCovarianceError`).
         TypeError
-            If the data are sparse or not numeric, or read in pieces, as a `Dataset` is.
+            If the data are sparse or not numeric, or read in batches, as a `Dataset` is.
         """
         validate_parameters(self)
         check_in_memory(X)
@@ -233,7 +235,7 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
         rows, weights = weighted_rows(X, sample_weight)
         y = checked_labels(y, X.shape[0])
         if sample_weight is not None:
-            # As if samples of weight zero were not there.
+            # Samples of weight zero are treated as absent.
             y = y[validate_weights(sample_weight, X.shape[0]) > 0]
         self.classes_, labels = encode(y)
         check_enough_labelled(labels, self.classes_, self.n_components_per_class)
@@ -289,7 +291,7 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
         return inference.answer(inference.probabilities())
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Return log p(class | x) for each sample, also where the probability underflows.
+        """Return log p(class | x) for each sample, even where the probability underflows.
 
         Parameters
         ----------
@@ -314,7 +316,7 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
         return inference.answer(inference.log_probabilities())
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy: the share of the samples whose class is predicted.
+        """Return the accuracy: the fraction of samples whose class is predicted correctly.
 
         Parameters
         ----------

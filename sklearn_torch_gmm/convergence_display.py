@@ -80,16 +80,16 @@ class ConvergenceDisplay:
         name: str | None = None,
         line_kwargs: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Draw the iterations of a fitted mixture, of its best initialization.
+        """Draw the log-likelihood of the best initialization of a fitted mixture.
 
         Parameters
         ----------
         estimator : object
             A fitted mixture or search, as in :meth:`MixtureDisplay.from_estimator`.
         ax : matplotlib Axes, default=None
-            Axes to draw on, also those of another fit to compare with; None creates a new figure.
+            Axes to draw on, such as those of a fit to compare with; None creates a new figure.
         name : str, default=None
-            Name of the fit in a legend, which is drawn if there is a name.
+            Name of the fit in the legend; None draws no legend.
         line_kwargs : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.plot`.
 
@@ -111,8 +111,8 @@ class ConvergenceDisplay:
         bounds = getattr(mixture, "lower_bounds_", ())
         if len(bounds) == 0:
             msg = (
-                f"This {type(mixture).__name__} has no iterations in lower_bounds_: only a mixture "
-                "fitted by `fit` has."
+                f"This {type(mixture).__name__} has no iterations in lower_bounds_: only `fit` "
+                "records them."
             )
             raise ValueError(msg)
         is_variational = hasattr(mixture, "weight_concentration_prior")
@@ -136,7 +136,7 @@ class ConvergenceDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; None creates a new figure.
         name : str, default=None
-            Name of the fit in a legend, which is drawn if there is a name.
+            Name of the fit in the legend; None draws no legend.
         line_kwargs : dict, default=None
             Passed to :meth:`matplotlib.axes.Axes.plot`.
 

@@ -30,8 +30,8 @@ class CriterionDisplay:
     n_components : ndarray of shape (n_sizes,)
         Numbers of components.
     values : dict of str to dict of str to ndarray of shape (n_sizes,)
-        By the name of a criterion, which labels the vertical axis of its plot, and by covariance
-        type: the values at these numbers, NaN where there is none.
+        Values of each criterion for each covariance type at these numbers of components, NaN where
+        they are unknown. The name of a criterion labels the vertical axis of its plot.
     best : tuple of (str, int)
         The covariance type and the number of components that were chosen.
 
@@ -40,7 +40,7 @@ class CriterionDisplay:
     axes_ : ndarray of matplotlib Axes
         The axes of the plots, one for each criterion.
     ax_ : matplotlib Axes
-        The first of them.
+        The first of these axes.
     figure_ : matplotlib Figure
         The figure of these axes.
     lines_ : list of list of matplotlib Line2D
@@ -96,8 +96,8 @@ class CriterionDisplay:
             A fitted search.
         criteria : str or sequence of str, default=None
             Criteria to draw side by side, by the names that the parameter `criterion` takes; None
-            is the one that has chosen. 'cv' and 'stability' need a search that has computed them.
-            The stability of a single component, which is 1 for all data, is not drawn.
+            draws the criterion of the search. 'cv' and 'stability' need a search that computed
+            them. The stability of a single component, which is always 1, is not drawn.
         ax : matplotlib Axes or sequence of them, default=None
             Axes to draw on, one for each criterion; None creates a new figure.
         line_kwargs, winner_kwargs : dict, default=None
@@ -114,7 +114,7 @@ class CriterionDisplay:
         TypeError
             If `estimator` is not a GaussianMixtureIC.
         ValueError
-            If a criterion does not exist or was not computed, or the number of axes is another.
+            If a criterion does not exist or was not computed, or the number of axes differs.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         if not hasattr(estimator, "min_components"):
@@ -186,7 +186,7 @@ class CriterionDisplay:
                 drawing.add_star(one, size, lines[kind][place], mark, winner_kwargs)
             )
             one.set(xlabel="number of components", ylabel=label)
-        drawing.add_legend(self.axes_[0], beside_axes=ax is None)
+        drawing.add_legend(self.axes_[0], outside_axes=ax is None)
         self.ax_ = self.axes_[0]
         self.figure_ = self.ax_.figure
         return self

@@ -107,5 +107,5 @@ class ModelVersionWarning(InconsistentVersionWarning):
             f"Trying to unpickle estimator {self.estimator_name} from version "
             f"{self.original_version} of sklearn_torch_gmm when using version "
             f"{self.current_version}. This might lead to breaking code or invalid results. Use at "
-            "your own risk. A directory written by its method save does not depend on the version."
+            "your own risk. A directory written by the method save can be read by later versions."
         )

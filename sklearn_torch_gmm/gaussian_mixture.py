@@ -80,12 +80,13 @@ class GaussianMixture(BaseGaussianMixture):
         the initial weights and covariances are estimated from these assignments.
     convergence_tolerance : float, default=0.001
         Convergence threshold: EM stops when the mean negative log-likelihood, in nats per
-        datapoint, changes by less than this.
+        sample, changes by less than this.
     covariance_regularization : float, default=1e-06
         Regularization that is added once to each variance, in squared units of the data.
     batch_size : int, default=None
-        Samples per batch. None: an array in memory is one batch, and other data are read in batches
-        of about 32 MiB. The result is the same. A ``DataLoader`` keeps its own batches.
+        Number of samples per batch. With None, an array in memory is one batch, and other data are
+        read in batches of about 32 MiB. The result does not depend on it. A ``DataLoader`` keeps
+        its own batches.
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`. `max_epochs` is the maximum number
         of iterations, 100 by default, and `min_epochs` the minimum, even after convergence.
@@ -96,19 +97,19 @@ class GaussianMixture(BaseGaussianMixture):
     random_state : int, RandomState instance or None, default=None
         Determines the random numbers of the initialization and of :meth:`sample`.
     fixed : tuple of {'weights', 'means', 'covariances'}, or dict, default=()
-        Parts that EM keeps at their initial values, given or found by the initialization. A dict
-        such as ``{"means": [0, 2]}`` keeps the parts of single components: component numbers, a
-        bool mask (K,), or True for all. The other parameters are the maximum-likelihood estimates
-        given these; free weights share what the fixed ones leave.
+        Parts of the mixture that EM keeps at their initial values, whether given or found by the
+        initialization. A dict such as ``{"means": [0, 2]}`` fixes the parts of single components:
+        component numbers, a bool mask (K,), or True for all. The other parameters are the
+        maximum-likelihood estimates given these; the other weights share the remaining probability.
     acceleration : {'squarem'} or None, default=None
-        Whether EM extrapolates its steps, for fits that converge slowly. EM then stops where a step
-        changes the likelihood by less than a tenth of `convergence_tolerance`. At 1e-6 it takes
-        half of the iterations or fewer, at the default 1e-3 no fewer. An iteration is one pass over
-        the data, also if its extrapolation is rejected.
+        Whether EM extrapolates its steps, for fits that converge slowly. EM then stops when a step
+        changes the likelihood by less than a tenth of `convergence_tolerance`. At a tolerance of
+        1e-6 it takes at most half of the iterations; at the default of 1e-3 it takes no fewer. An
+        iteration is one pass over the data, even if its extrapolation is rejected.
     missing : {'error', 'em'}, default='error'
-        Whether NaN in the data is an error, or marks a value that was not observed: EM then
-        maximizes the likelihood of the observed values, which is right if values are missing at
-        random. Predictions and scores use the marginal density of the values that a sample has.
+        'error' rejects NaN in the data. 'em' takes NaN as a value that was not observed: EM
+        maximizes the likelihood of the observed values, which is valid if values are missing at
+        random. Predictions and scores use the marginal density of the observed values of a sample.
     verbose : int, default=0
         1 shows the progress of :meth:`fit` on stderr: the initializations, then the iterations.
 
@@ -132,10 +133,10 @@ class GaussianMixture(BaseGaussianMixture):
     num_iter_ : int
         Number of EM iterations of the best initialization.
     nll_ : float
-        Mean negative log-likelihood at the last training step, in nats per datapoint.
+        Mean negative log-likelihood at the last training step, in nats per sample.
     n_iter_, lower_bound_, lower_bounds_
-        The same by scikit-learn's names: the number of iterations, and the mean log-likelihood at
-        the last training step and at each of them.
+        The same under scikit-learn's names: the number of iterations, and the mean log-likelihood
+        at the last training step and at each of them.
     labels_ : ndarray of shape (N,)
         Most probable component of each sample, for an array or a tensor.
     known_parts_ : list of str, or dict of str to list of int
@@ -154,9 +155,9 @@ class GaussianMixture(BaseGaussianMixture):
 
     Notes
     -----
-    Of more than max(100,000, 256 K) samples, a random sample of this size is initialized from: the
-    same one, given `random_state`, whether `X` is an array, a tensor, a file or a stream. Labels or
-    responsibilities as `init_strategy` are used for all samples.
+    With more than max(100,000, 256 K) samples, the initialization uses a random sample of this
+    size. For a given `random_state`, it is the same whether `X` is an array, a tensor, a file or a
+    stream. Labels or responsibilities passed as `init_strategy` are used for all samples.
 
     :meth:`score` and :meth:`score_samples` return the log-likelihood, where larger is better, as
     scikit-learn's model selection requires; PyCave returns the negative log-likelihood.
@@ -254,7 +255,7 @@ class GaussianMixture(BaseGaussianMixture):
 
     @property
     def nll_(self) -> float:
-        """Mean negative log-likelihood at the last training step, in nats per datapoint."""
+        """Mean negative log-likelihood at the last training step, in nats per sample."""
         check_is_fitted(self)
         return -float(self.lower_bound_)
 
@@ -275,7 +276,7 @@ class GaussianMixture(BaseGaussianMixture):
     def _scikit_learn_parameters(self) -> dict[str, Any]:
         params = {theirs: getattr(self, ours) for ours, theirs in _SCIKIT_LEARN_NAMES.items()}
         if isinstance(self.init_strategy, str):
-            # scikit-learn has neither functions nor arrays, which a fitted mixture does not need.
+            # scikit-learn takes neither functions nor arrays; a fitted mixture does not need them.
             params["init_params"] = _SCIKIT_LEARN_STARTS[self.init_strategy]
         max_epochs = (self.trainer_params or {}).get("max_epochs", DEFAULT_MAX_EPOCHS)
         # scikit-learn always limits the iterations.
@@ -296,7 +297,7 @@ class GaussianMixture(BaseGaussianMixture):
                 raise ValueError(msg)
         trainer_params = dict(self.trainer_params or {})
         max_epochs = trainer_params.pop("max_epochs", DEFAULT_MAX_EPOCHS)
-        # Lightning rejects other values without a message. -1 is no limit, None its own default.
+        # Lightning rejects other values without a message. -1 means no limit, None its own default.
         is_limit = is_number(max_epochs, Integral) and int(max_epochs) >= -1
         if max_epochs is not None and not is_limit:
             msg = (
@@ -330,12 +331,12 @@ class GaussianMixture(BaseGaussianMixture):
         )
 
     def sample(self, num_datapoints: int = 1) -> npt.NDArray[np.float64]:
-        """Draw datapoints from the fitted mixture.
+        """Draw samples from the fitted mixture.
 
         Parameters
         ----------
         num_datapoints : int, default=1
-            N, the number of datapoints.
+            N, the number of samples.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Filling missing values by a Gaussian mixture of the data."""
+"""Imputation of missing values by a Gaussian mixture of the data."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ _MIXTURE_PARAMETERS = (
 class GaussianMixtureImputer(
     PackageEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
 ):
-    """Fills missing values with what a Gaussian mixture expects, given the values that are there.
+    """Imputer of missing values by their conditional means under a Gaussian mixture.
 
-    EM estimates the mixture from the observed values, without filling any of them. Values are
+    EM estimates the mixture from the observed values, without imputing any. Values are
     assumed to be missing at random: whether they are missing may depend on the observed values of a
     sample, but not on the missing ones.
 
     Parameters
     ----------
     n_components : int, default=1
-        K, the number of Gaussian components; 1 is linear regression on all other features.
+        K, the number of Gaussian components; 1 amounts to linear regression on the observed values.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='full'
-        The structure of the covariances. With 'diag' and 'spherical', the values of a sample say
-        something about each other only by its component.
+        The structure of the covariances. With 'diag' and 'spherical', the observed values of a
+        sample determine the imputed ones only by its responsibilities.
     sample_posterior : bool, default=False
-        Whether values are drawn from their conditional distribution instead of being expected, for
-        multiple imputation.
+        Whether imputed values are drawn from their conditional distribution, for multiple
+        imputation, instead of being its mean.
     add_indicator : bool, default=False
-        Whether columns that mark missing values, as :class:`sklearn.impute.MissingIndicator` makes
-        them, are appended.
+        Whether to append columns that mark missing values, those of
+        :class:`sklearn.impute.MissingIndicator`.
     keep_empty_features : bool, default=False
-        Whether features without any value in :meth:`fit` are kept, with zeros in their gaps, or
-        left out.
+        Whether to keep features without any value in :meth:`fit`, whose missing values become
+        zero, or to remove them.
     random_state : int, RandomState instance or None, default=None
         Determines the random numbers of the initialization, and those of :meth:`transform` with
         `sample_posterior`; an int gives the same draws in each call.
@@ -81,7 +81,8 @@ class GaussianMixtureImputer(
 default='kmeans'
         The initialization of EM, as in :class:`sklearn_torch_gmm.mixture.GaussianMixture`.
     batch_size : int, default=None
-        Samples per batch; None: all samples are one batch. The result is the same.
+        Number of samples per batch; with None, all samples are one batch. The result does not
+        depend on it.
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`.
 
@@ -91,9 +92,9 @@ default='kmeans'
         The fitted mixture of the features that are not empty, a
         :class:`sklearn_torch_gmm.mixture.GaussianMixture`.
     indicator_ : MissingIndicator or None
-        What appends the marks of missing values, with `add_indicator`.
+        The transformer that makes the columns of `add_indicator`.
     is_empty_ : ndarray of shape (D,)
-        Bool, the features without any value in :meth:`fit`.
+        Bool mask of the features without any value in :meth:`fit`.
     n_iter_ : int
         Number of EM iterations of the best initialization.
     n_features_in_ : int
@@ -103,7 +104,7 @@ default='kmeans'
 
     See Also
     --------
-    sklearn.impute.IterativeImputer : Regression of each feature on the others, in turns.
+    sklearn.impute.IterativeImputer : Regression of each feature on the others, in turn.
     sklearn.impute.KNNImputer : Means of the nearest samples.
 
     References
@@ -209,7 +210,7 @@ default='kmeans'
         ValueError
             If a parameter or the data are not usable, or no feature has a value.
         TypeError
-            If the data are sparse or not numeric, or read in pieces, as a `Dataset` is.
+            If the data are sparse or not numeric, or read in batches, as a `Dataset` is.
         """
         validate_parameters(self)
         if is_read_in_pieces(X):
@@ -226,7 +227,7 @@ default='kmeans'
                 observed &= torch.from_numpy(weights > 0).to(observed.device).unsqueeze(1)
             kept = observed.any(0)
             if not kept.any():
-                msg = "No feature of X has a value: there is nothing to estimate a mixture from."
+                msg = "No feature of X has an observed value: a mixture needs at least one."
                 raise ValueError(msg)
             mixture = GaussianMixture(
                 **{name: getattr(self, name) for name in _MIXTURE_PARAMETERS}, missing="em"
@@ -241,7 +242,7 @@ default='kmeans'
         return self
 
     def transform(self, X: Any) -> Any:
-        """Fill the missing values of samples; observed values stay as they are, to the bit.
+        """Impute the missing values of samples, and return observed values exactly as they are.
 
         Parameters
         ----------
@@ -251,7 +252,7 @@ default='kmeans'
         Returns
         -------
         X : ndarray or Tensor of shape (N, D)
-            Without features that are left out, and with the columns of the indicator.
+            Without the features that are removed, and with the columns of the indicator.
 
         Examples
         --------
@@ -269,7 +270,7 @@ default='kmeans'
         assert isinstance(inference, GapInference)
         filled = self._filled(inference, rows[:, kept])
         if self.keep_empty_features and self.is_empty_.any():
-            # Of a feature that had no value in `fit`, gaps become zero.
+            # Missing values of features without any value in `fit` become zero.
             values, filled = filled, torch.where(rows.isnan(), 0.0, rows)
             filled[:, kept] = values
         if self.indicator_ is not None:
@@ -296,7 +297,7 @@ default='kmeans'
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Names of the features; None: those seen in :meth:`fit`, or x0, x1 and so on.
+            Names of the features; None takes the names seen in :meth:`fit`, or x0, x1 and so on.
 
         Returns
         -------

@@ -79,32 +79,33 @@ default='kmeans'
         Whether a further call of :meth:`fit` continues from the result of the last one; `n_init` is
         then ignored.
     verbose : int, default=0
-        1 prints each initialization and some iterations, 2 also times and changes. The
+        1 prints each initialization and some iterations, 2 also prints times and changes. The
         initializations then run one after another.
     verbose_interval : int, default=10
         Number of iterations between two prints.
     batch_size : int, default=None
-        Samples per batch. None: an array in memory is one batch, and other data are read in batches
-        of about 32 MiB. The result is the same. A ``DataLoader`` keeps its own batches.
+        Number of samples per batch. With None, an array in memory is one batch, and other data are
+        read in batches of about 32 MiB. The result does not depend on it. A ``DataLoader`` keeps
+        its own batches.
     num_workers : int, default=0
         Number of processes that read ahead in a :class:`torch.utils.data.Dataset`.
     trainer_params : dict, default=None
         Keyword arguments of :class:`pytorch_lightning.Trainer`, except `max_epochs`, which is
         `max_iter`.
     fixed : tuple of {'weights', 'means', 'covariances'}, or dict, default=()
-        Parts that EM keeps at their initial values, given or found by the initialization. A dict
-        such as ``{"means": [0, 2]}`` keeps the parts of single components: component numbers, a
-        bool mask (K,), or True for all. The other parameters are the maximum-likelihood estimates
-        given these; free weights share what the fixed ones leave.
+        Parts of the mixture that EM keeps at their initial values, whether given or found by the
+        initialization. A dict such as ``{"means": [0, 2]}`` fixes the parts of single components:
+        component numbers, a bool mask (K,), or True for all. The other parameters are the
+        maximum-likelihood estimates given these; the other weights share the remaining probability.
     acceleration : {'squarem'} or None, default=None
-        Whether EM extrapolates its steps, for fits that converge slowly. EM then stops where a step
-        changes the likelihood by less than a tenth of `tol`. At 1e-6 it takes half of the
-        iterations or fewer, at the default 1e-3 no fewer. An iteration is one pass over the data,
-        also if its extrapolation is rejected.
+        Whether EM extrapolates its steps, for fits that converge slowly. EM then stops when a step
+        changes the likelihood by less than a tenth of `tol`. At a tolerance of 1e-6 it takes at
+        most half of the iterations; at the default of 1e-3 it takes no fewer. An iteration is one
+        pass over the data, even if its extrapolation is rejected.
     missing : {'error', 'em'}, default='error'
-        Whether NaN in the data is an error, or marks a value that was not observed: EM then
-        maximizes the likelihood of the observed values, which is right if values are missing at
-        random. Predictions and scores use the marginal density of the values that a sample has.
+        'error' rejects NaN in the data. 'em' takes NaN as a value that was not observed: EM
+        maximizes the likelihood of the observed values, which is valid if values are missing at
+        random. Predictions and scores use the marginal density of the observed values of a sample.
 
     Attributes
     ----------
@@ -249,7 +250,7 @@ default='kmeans'
         is_continued = continues(self, fitted, num_features)
         if is_continued:
             start = StartSettings(previous=fitted_parameters(self))
-            # partial_fit empties lower_bounds_: the bound of a batch cannot be compared with.
+            # partial_fit empties lower_bounds_, since the bound of a batch is not comparable.
             if getattr(self, "lower_bounds_", True) and hasattr(self, "lower_bound_"):
                 start = replace(start, previous_lower_bound=self.lower_bound_)
         return FitSettings(
@@ -257,7 +258,7 @@ default='kmeans'
             covariance_type=self.covariance_type,
             start=start,
             random_state=random_state,
-            # With given labels or responsibilities every restart would be the same.
+            # With given labels or responsibilities all restarts would be identical.
             num_init=1 if is_continued or starts_from_array(self) else self.n_init,
             regularization=Regularization(
                 float(self.reg_covar),

@@ -1,4 +1,4 @@
-"""Choosing the number of components: many mixtures fitted in the same passes over the data."""
+"""Choice of the number of components, by fitting many mixtures in the same passes over the data."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ _STABILITY = "stability"
 
 _SHARED_PARAMETERS = (
     "n_init", "tol", "reg_covar", "verbose", "batch_size", "num_workers", "trainer_params",
-    "random_state", "acceleration",
-    "random_state", "missing",
+    "random_state", "acceleration", "missing",
 )  # fmt: skip
 """Parameters with the same constraints as those of a single mixture."""
 
@@ -87,16 +86,16 @@ default='kmeans'
     max_iter : int, default=100
         Maximum number of iterations of each mixture.
     random_state : int, RandomState instance or None, default=None
-        The seed for each number of components; unless an int, it is drawn once.
+        The seed, which all numbers of components share; unless it is an int, it is drawn once.
     stability : bool, default=False
-        Whether to compare the labels from different initializations. With fewer than two of them,
-        as set by `n_init`, the column is NaN. Always done for ``criterion='stability'``.
+        Whether to compare the labels from different initializations, which is always done for
+        ``criterion='stability'``. If `n_init` is less than 2, the column is NaN.
     verbose : int, default=0
         1 shows the progress of :meth:`fit` on stderr, stage by stage, and then the choice with its
         criterion; 2 also prints a line for each number of components and covariance type.
     batch_size : int, default=None
-        Samples per batch. None: an array in memory is one batch, and other data are read in batches
-        of about 32 MiB. The result is the same.
+        Number of samples per batch. With None, an array in memory is one batch, and other data are
+        read in batches of about 32 MiB. The result does not depend on it.
     num_workers : int, default=0
         Number of processes that read ahead in a :class:`torch.utils.data.Dataset`.
     trainer_params : dict, default=None
@@ -104,7 +103,7 @@ default='kmeans'
     acceleration : {'squarem'} or None, default=None
         Whether EM extrapolates its steps, as in :class:`sklearn_torch_gmm.mixture.GaussianMixture`.
     missing : {'error', 'em'}, default='error'
-        Whether NaN in the data is an error, or marks a value that was not observed, as in
+        'error' rejects NaN in the data, 'em' takes it as a value that was not observed, as in
         :class:`sklearn_torch_gmm.mixture.GaussianMixture`.
 
     Attributes
@@ -116,13 +115,13 @@ default='kmeans'
     covariance_type_ : str
         The covariance type of the chosen mixture.
     labels_ : ndarray of shape (N,)
-        Its most probable component for each sample, for an array or a tensor.
+        Most probable component of each sample, for an array or a tensor.
     n_iter_ : int
-        Its number of iterations.
+        Number of iterations of the chosen mixture.
     converged_ : bool
-        Whether it converged.
+        Whether the chosen mixture converged.
     results_ : dict of ndarray
-        Columns by name, with a row for each number of components, covariance type and
+        Columns by name, with one row for each number of components, covariance type and
         initialization: ``n_components``, ``covariance_type``, ``start``, ``is_kept`` (whether this
         initialization has the maximum likelihood), ``n_parameters``, ``log_likelihood``
         (Σ log p(x), in nats), ``lower_bound`` (its mean before the last M-step), ``bic``, ``aic``,
@@ -150,7 +149,7 @@ default='kmeans'
       well-separated components (Biernacki, Celeux and Govaert, 2000; mclust's form);
     - stability is the mean adjusted Rand index between the labels of all samples from two
       initializations of the same mixture. Of all mixtures of two or more components whose stability
-      is within 0.01 of the largest, ``criterion='stability'`` chooses that of the smallest BIC.
+      is within 0.01 of the largest, ``criterion='stability'`` chooses that with the smallest BIC.
 
     References
     ----------
@@ -260,8 +259,8 @@ default='kmeans'
         Raises
         ------
         ValueError
-            If a parameter or the data are not usable, or if every fit failed: the first error. If
-            only some fits fail, their errors are stored in `results_`, with a warning.
+            If a parameter or the data are not usable, or if every fit fails, with the error of the
+            first. If only some fits fail, their errors are stored in `results_`, with a warning.
         """
         validate_parameters(self)
         candidates = self._candidates()
@@ -281,7 +280,7 @@ default='kmeans'
         if self.criterion == _CROSS_VALIDATION:
             held_out = cross_validate(candidates, data, self.cv, bars)
         fits = fit_sweep(data.rows, settings, bars)
-        # Of several processes, only the first has received reports, and shows what follows.
+        # Of several processes, only the first receives reports, and shows the stages that follow.
         shown = bars if bars is not None and bars.has_reports else None
 
         results = sweep.results_table(candidates, fits, num_features, data.total_weight)
@@ -377,7 +376,7 @@ default='kmeans'
         ax : matplotlib Axes or sequence of them, default=None
             Axes to draw on, one for each criterion; None creates a new figure.
         criteria : str or sequence of str, default=None
-            Criteria to draw; None is the one that has chosen.
+            Criteria to draw; None draws the parameter `criterion`.
 
         Returns
         -------

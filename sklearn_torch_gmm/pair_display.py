@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MOST_FEATURES = 10
-"""Features that fit on a page; twice as many take four times as long, a minute."""
+"""Maximum number of features on a page; twice as many take four times as long, a minute."""
 
 _POINTS_OF_A_CURVE = 200
-"""Twice as many are not seen in a plot of some 200 pixels."""
+"""Twice as many would not be visible in a plot of about 200 pixels."""
 
 _MARGIN = 0.05
-"""Share of the range of a feature that is left empty on each side, as matplotlib does."""
+"""Fraction of the range of a feature that is left empty on each side, as in matplotlib."""
 
 
 class PairDisplay:
     """Plots of the features of a Gaussian mixture against each other.
 
-    Below the diagonal, the ellipses and samples of two features, as :class:`MixtureDisplay` draws
-    them; on the diagonal, the density of one feature, by component and in total, and a histogram of
-    the samples. Use :meth:`from_estimator` to create a display. All parameters are stored as
-    attributes.
+    Each plot below the diagonal shows the ellipses and samples of two features, as
+    :class:`MixtureDisplay` draws them. A plot on the diagonal shows the density of one feature, by
+    component and in total, and a histogram of the samples. Use :meth:`from_estimator` to create a
+    display. All parameters are stored as attributes.
 
     Parameters
     ----------
@@ -62,13 +62,13 @@ class PairDisplay:
     axes_ : ndarray of matplotlib Axes, shape (F, F)
         The axes of the plots; those above the diagonal are invisible.
     ax_ : matplotlib Axes
-        The first of them.
+        The first of these axes.
     figure_ : matplotlib Figure
         The figure of these axes.
     displays_ : dict of (int, int) to MixtureDisplay
         The plots below the diagonal, by row and column.
     curves_ : list of list of matplotlib Line2D
-        The densities of each feature: of each component, times its weight, and last their sum.
+        The densities of each feature: of the components, times their weights, and of the mixture.
 
     See Also
     --------
@@ -247,7 +247,7 @@ class PairDisplay:
         return self
 
     def _limits(self, radius: float) -> list[tuple[float, float]]:
-        """The range of each feature: the ellipses and samples, with a margin."""
+        """Return the range of each feature that holds the ellipses and samples, with a margin."""
         deviations = np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
         ends = [self.means - radius * deviations, self.means + radius * deviations]
         values = np.concatenate(ends if self.X is None else [*ends, self.X])
@@ -266,7 +266,7 @@ class PairDisplay:
         )
 
     def _densities(self, feature: int, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The weighted densities ``[K, points]`` of the components at values of a feature."""
+        """Return the weighted densities ``[K, points]`` of components at values of a feature."""
         means, variances = self.means[:, feature, None], self.covariances[:, feature, feature, None]
         densities = np.exp(-0.5 * (x - means) ** 2 / variances) / np.sqrt(2 * np.pi * variances)
         weighted: npt.NDArray[Any] = self.weights[:, None] * densities

@@ -126,7 +126,7 @@ class MixtureDisplay:
             search for one, such as :class:`~sklearn_torch_gmm.GaussianMixtureIC` or
             :class:`sklearn.model_selection.GridSearchCV`: its best mixture is drawn.
         X : array-like, DataFrame or Tensor of shape (N, D), default=None
-            Samples to draw, with all features of the mixture and not just the two.
+            Samples to draw, with all features of the mixture, not only the two.
         features : pair of int or str, default=(0, 1)
             Features to draw, by position, or by name if the estimator was fitted to named columns.
         ax : matplotlib Axes, default=None

@@ -115,7 +115,7 @@ class ResponsibilityDisplay:
         estimator : object
             A fitted mixture or search, as in :meth:`MixtureDisplay.from_estimator`.
         X : array-like, DataFrame or Tensor of shape (N, D)
-            Samples to draw, with all features of the mixture and not just the two.
+            Samples to draw, with all features of the mixture, not only the two.
         features : pair of int or str, default=(0, 1)
             Features to draw, by position, or by name if the estimator was fitted to named columns.
         ax : matplotlib Axes, default=None
@@ -219,7 +219,7 @@ class ResponsibilityDisplay:
             ]
             for mean, covariance in zip(self.means, self.covariances, strict=True)
         ]
-        # Uncertain samples are few, and stand on top.
+        # Uncertain samples are few, and are drawn on top.
         order = values.argsort(kind="stable")
         self.scatter_, self.colorbar_ = drawing.add_scaled_points(
             ax, self.X[order], values[order], (0.0, largest), name, scatter_kwargs
@@ -231,7 +231,7 @@ class ResponsibilityDisplay:
         return self
 
     def _values(self, component: int | None) -> tuple[npt.NDArray[Any], str, float]:
-        """The values to draw, their name, and the largest that is possible."""
+        """Return the values to draw, their name, and the largest possible value."""
         num_components = self.responsibilities.shape[1]
         if component is None:
             # One component is always certain, and a scale needs two ends.

@@ -68,18 +68,18 @@ def main() -> None:
     grid = np.mgrid[-4:8:4j, -4:8:4j].reshape(2, -1).T
     expected = {"rows": grid.tolist()}
     for covariance_type in TYPES:
-        for face, estimator in make_estimators(covariance_type).items():
-            estimator.fit(rows).save(place / f"{face}-{covariance_type}")
+        for kind, estimator in make_estimators(covariance_type).items():
+            estimator.fit(rows).save(place / f"{kind}-{covariance_type}")
             matrices = as_matrices(estimator.covariances_, covariance_type)
             parameters = Mixture(estimator.weights_, estimator.means_, matrices)
-            expected[f"{face}-{covariance_type}"] = {
+            expected[f"{kind}-{covariance_type}"] = {
                 "labels": joint_log_densities(parameters, grid).argmax(0).tolist(),
                 "log_densities": log_densities(parameters, grid).tolist(),
                 "means": estimator.means_.tolist(),
                 "n_iter": estimator.n_iter_,
             }
-    for face, estimator in make_unfitted().items():
-        estimator.save(place / f"{face}-unfitted")
+    for kind, estimator in make_unfitted().items():
+        estimator.save(place / f"{kind}-unfitted")
     (place / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
 
 

@@ -66,7 +66,7 @@ class Peer:
         return X
 
     def fit(self, X: Any, problem: Problem, iterations: int) -> Any:
-        """Exactly so many iterations from the problem's start."""
+        """Exactly this many iterations from the initial parameters of the problem."""
         raise NotOffered("no start can be given")
 
     def fit_default(self, X: Any, problem: Problem) -> Any:
@@ -85,7 +85,7 @@ class Peer:
         return Fitted(*(np.asarray(values) for values in parameters), converged)
 
     def pipeline_step(self, components: int) -> Any:
-        """An unfitted estimator with the default start, as a pipeline takes it."""
+        """An unfitted estimator with the default initialization, for a pipeline."""
         raise NotOffered("no estimator for a pipeline")
 
     def iterations(self, model: Any) -> int:

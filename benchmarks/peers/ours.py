@@ -10,7 +10,7 @@ from sklearn_torch_gmm.mixture import GaussianMixture
 
 
 class Ours(ScikitLearn):
-    """This package, through the face that has scikit-learn's parameters; on a GPU, tensors."""
+    """This package, by the class with scikit-learn's parameters; on a GPU, with tensors."""
 
     distribution = "sklearn-torch-gmm"
     estimator = GaussianMixture

@@ -23,7 +23,7 @@ class ScikitLearn(Peer):
             "weights_init": problem.weights,
             "means_init": problem.means,
             "precisions_init": problem.precisions,
-            # With all of them given no start is sought; scikit-learn still checks the name.
+            # All are given, so there is no initialization, but scikit-learn still checks the name.
             "init_params": "random_from_data",
         }
 

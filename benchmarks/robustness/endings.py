@@ -1,4 +1,4 @@
-"""How fits end, and the rules that tell which end it was: the first that holds."""
+"""The outcomes of fits, and the rules that classify them: the first that holds applies."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ TOLERANCE = 0.1
 """Of a standard deviation, a covariance in its own metric, or a weight: more is grossly wrong."""
 
 SUM_TOLERANCE = 1e-5
-"""How far from one the weights may sum to; float32 keeps seven digits."""
+"""How far from one the weights may sum to; float32 has a precision of seven digits."""
 
 PLACES = {
     "data": r"\b(component|row|sample)s? #?[\[(]?\d",
     "argument": r"covariance_?type|n(um)?_(components|samples)\b|\d (samples?|rows?)\b|float64"
     r"|float32|dtype|ndarray|numpy|tensor|\blist\b|shape|empty",
 }
-"""What an error must name: a component or a sample by its number, or the argument and its fault."""
+"""Texts that an error must name: a component or a sample by number, or the wrong argument."""
 
 REMEDY = (
     r"is sufficient|\btry\b|increase|decrease|divide|\bscale\b|leave (\w+ )?out|remove"
     r"|impute|\buse\b"
     r"|must|should|at least|minimum|expected|one of|choose|transform|convert"
 )
-"""What an error must offer: a change that is sufficient, or what would have been allowed."""
+"""Texts that an error must offer: a sufficient change, or the values that are allowed."""
 
 _DISTANCES = ("whole_mean", "whole_variance", "group_weight", "group_mean", "group_covariance")
 
 
 class Ending(NamedTuple):
-    """An end, in the page's words, and the words that the library had for it."""
+    """An outcome, by its name on the page, and the message of the library."""
 
     name: str
     words: str = ""
@@ -61,7 +61,7 @@ def _is_more_than(value: Any, bound: float) -> bool:
 
 
 def wrong(answer: Outcome) -> str:
-    """What is wrong with a model that was returned as if it were good; nothing if it is."""
+    """Return the error of a model that was returned as if it were good, or an empty string."""
     if not answer["finite"]:
         return "NaN or infinity" + (", converged_ is True" if answer.get("converged") else "")
     if _is_more_than(abs(float(answer["weights_sum"]) - 1.0), SUM_TOLERANCE):
@@ -90,13 +90,13 @@ RULES: tuple[tuple[str, Callable[[Outcome, str], bool]], ...] = (
 
 
 def _first_clear(warnings: Sequence[str]) -> str:
-    """The warning that names a component or a row, or else the first."""
+    """Return the warning that names a component or a sample, or else the first."""
     named = (text for text in warnings if re.search(PLACES["data"], text, re.IGNORECASE))
     return next(named, next(iter(warnings), ""))
 
 
 def ending(record: Outcome, place: str, usual: Collection[str] = ()) -> Ending:
-    """The end of a fit; `usual` are warnings that the library also gives for ordinary data."""
+    """Return the outcome of a fit; `usual` warnings are also given for ordinary data."""
     answer = _answer(record)
     if "warnings" in answer:
         told = [text for text in answer["warnings"] if text not in usual]

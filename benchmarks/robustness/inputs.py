@@ -1,8 +1,8 @@
 """The inputs by name: how each is made, what is asked of it, and what a good answer is.
 
-Groups of rows are so far apart that no row has a share in two of them: the mixture that EM has to
-find is the moments of each group, which need no library. Where rows form no groups, `is_grouped` is
-false, and what any M-step leaves is checked: the mean and the variance of the whole.
+Groups of samples are so far apart that no sample belongs to two of them: the mixture that EM has to
+find is the moments of each group, which need no library. Where samples form no groups, `is_grouped`
+is false, and what any M-step leaves is checked: the mean and the variance of the whole.
 """
 
 from __future__ import annotations

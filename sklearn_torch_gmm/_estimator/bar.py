@@ -1,4 +1,4 @@
-"""The bar of tqdm for this terminal or notebook.
+"""tqdm's progress bar for this terminal or notebook.
 
 Imported when a bar is shown: the import takes as long as a small fit, and looks for a notebook.
 """
@@ -13,10 +13,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 SECONDS_BETWEEN_UPDATES = 0.2
-"""Half of this would double the log of a batch job, and the eye reads no faster."""
+"""Half of this would double the log of a batch job, and nobody reads faster."""
 
 SECONDS_BETWEEN_TICKS = 1.0
-"""The clock of a bar shows whole seconds."""
+"""The clock of a bar shows full seconds."""
 
 
 class Bar(tqdm):  # type: ignore[misc]
@@ -26,7 +26,7 @@ class Bar(tqdm):  # type: ignore[misc]
     keeps its clock running during a step that may take minutes.
     """
 
-    # The thread that tqdm starts to watch its bars would outlive the fit.
+    # Otherwise the thread with which tqdm monitors its bars would outlive the fit.
     monitor_interval = 0
 
     def __init__(self, name: str, total: int | None, unit: str, *, ticks: bool = False) -> None:
@@ -34,7 +34,7 @@ class Bar(tqdm):  # type: ignore[misc]
         self._clock = Thread(target=self._tick, daemon=True) if ticks else None
         size: dict[str, Any] = {"dynamic_ncols": True}
         if sys.stderr.isatty():
-            # tqdm itself would show nothing on a terminal that does not know its size.
+            # By default tqdm shows nothing on a terminal of unknown size.
             size = dict(zip(("ncols", "nrows"), shutil.get_terminal_size(), strict=True))
         super().__init__(
             total=total,
@@ -54,7 +54,7 @@ class Bar(tqdm):  # type: ignore[misc]
             self.refresh()
 
     def close(self) -> None:
-        """Remove the bar; in a notebook, an unfinished one would stay, as that of an error."""
+        """Remove the bar; a notebook would otherwise keep an unfinished one, marked as an error."""
         if self.disable:
             return
         self._is_closed.set()
@@ -64,10 +64,10 @@ class Bar(tqdm):  # type: ignore[misc]
         super().close()
 
     def leave_to_parent(self) -> None:
-        """Forget the bar in a forked process, without a trace on the screen."""
+        """Forget the bar in a forked process, without a change on the screen."""
         self.disable = True
 
 
 def write(line: str) -> None:
-    """Write a line to stderr that stays, between the bars of other threads and of the caller."""
+    """Write a permanent line to stderr, between the bars of other threads and of the caller."""
     tqdm.write(line, file=sys.stderr)

@@ -1,7 +1,7 @@
 """The base classes of the public mixtures.
 
-Parameters and fitting are here. Inference, conversions and saving are functions in modules of their
-own, with public docstrings, which the class binds as methods.
+Parameters and fitting are defined here. Inference, conversions and saving are functions in separate
+modules, with public docstrings, which the class binds as methods.
 """
 
 from __future__ import annotations
@@ -103,18 +103,18 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         fitted_state.set_parameters(self, parameters, dtype)
 
     def _progress(self) -> AbstractContextManager[Monitor | None]:
-        """What shows the progress of a fit, while it is entered."""
+        """Return a context manager that shows the progress of a fit."""
         return nullcontext()
 
     def _log_weights(self) -> Tensor:
-        """What is added to the log-densities of the components, ``[K]``, in nats."""
+        """Return the log-weights ``[K]`` that are added to the log-densities, in nats."""
         return as_tensor(self.weights_).double().log()
 
     # -- parameters -------------------------------------------------------------------------------
 
     @property
     def n_clusters(self) -> int:
-        """The number of components, by the name that tools for clusterers use."""
+        """The number of components, under the name that tools for clusterers use."""
         return int(getattr(self, self._vocabulary.components))
 
     @n_clusters.setter
@@ -133,7 +133,7 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         -------
         self : object
         """
-        # A subclass may have it as a parameter of its own.
+        # A subclass may have a parameter of this name.
         if "n_clusters" in params and "n_clusters" not in parameter_names(type(self)):
             params[self._vocabulary.components] = params.pop("n_clusters")
         super().set_params(**params)
@@ -175,8 +175,8 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
             ``DataLoader``: each item is a pair (sample, weight), or (samples, weights) for a
             ``DataLoader``. Otherwise a second element is ignored, since it may be a label.
         ckpt_path : str or path, default=None
-            A checkpoint that Lightning saved in an earlier run of this fit, or 'last': the fit
-            continues after the last iteration in it.
+            A checkpoint that Lightning saved in an earlier run of this fit, or 'last'; the fit
+            continues after its last iteration.
 
         Returns
         -------
@@ -189,8 +189,8 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
             If a parameter or the data are not usable, or if a component's covariance is not
             positive definite (:class:`~sklearn_torch_gmm.exceptions.IllDefinedCovarianceError`).
         TypeError
-            If the data are sparse or not numeric, or `trainer_params` hold a parameter that the
-            trainer does not have or declares with another type.
+            If the data are sparse or not numeric, or if `trainer_params` contain a parameter that
+            the trainer does not have or declares with another type.
         """
         self._fit(X, sample_weight, ckpt_path)
         return self
@@ -219,7 +219,7 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     def _fit(
         self, X: Any, sample_weight: Any, ckpt_path: str | PathLike[str] | None = None
     ) -> None:
-        """Fit; `fit` and `fit_predict` do not call each other, so that either may be overridden."""
+        """Fit, for `fit` and `fit_predict`, of which a subclass may override either."""
         validate_parameters(self)
         with as_before_on_failure(self):
             data = read_data(self, X, sample_weight, keep_all=starts_from_array(self))
@@ -237,7 +237,7 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     # -- inference --------------------------------------------------------------------------------
 
     def __sklearn_is_fitted__(self) -> bool:
-        # Other attributes, such as n_features_in_, do not make a mixture.
+        # Other attributes, such as n_features_in_, may be set without a mixture.
         return hasattr(self, "means_")
 
     predict = inference.predict
@@ -250,8 +250,8 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     def precisions_(self) -> np.ndarray[Any, Any]:
         """Inverse covariances, in the shape of `covariances_`, computed at each access.
 
-        They follow from `precisions_cholesky_`; stored in addition, they would make a pickle larger
-        by half. Setting them computes the factors only if there are none yet, since a program that
+        They follow from `precisions_cholesky_`; storing them as well would enlarge a pickle by
+        half. Setting them computes the factors only if these are not set yet, since a program that
         reorders or scales the components sets both, in any order.
         """
         return fitted_state.precisions_of(self)
@@ -268,7 +268,7 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
 
     @computed
     def cluster_centers_(self) -> npt.NDArray[np.floating[Any]]:
-        """The means, by the name that tools for K-means read.
+        """The means, under the name that tools for K-means read.
 
         Examples
         --------
@@ -309,7 +309,7 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
 
 
 class BaseGaussianMixture(BaseMixture):
-    """What maximum likelihood has in addition: updates, fixed parts, acceleration, criteria."""
+    """Mixtures by maximum likelihood, with updates, fixed parts, acceleration and criteria."""
 
     fixed: Fixed
     acceleration: Acceleration | None
@@ -337,16 +337,16 @@ class BaseGaussianMixture(BaseMixture):
     ) -> Self:
         """Update the parameters with one batch of samples: stepwise EM.
 
-        The first call starts from its batch, unless the estimator is fitted. A further batch of n
-        samples, the last of N in total, moves the expected sufficient statistics by the step size
-        (n / N) ** `step_exponent` towards those of the batch. With an exponent of 1, all samples
-        keep the same weight indefinitely; a smaller one forgets early batches, whose
-        responsibilities came from early parameters, and follows a drifting distribution.
+        The first call initializes the mixture from its batch, unless the estimator is fitted. Each
+        further batch of n samples, after which N have been seen, moves the expected sufficient
+        statistics towards its own by the step size (n / N) ** `step_exponent`. With an exponent of
+        1, all samples keep the same weight. With a smaller one, the mixture forgets early batches,
+        whose responsibilities came from early parameters, and follows a drifting distribution.
 
         Parameters
         ----------
         X : array-like, DataFrame or Tensor of shape (n, D)
-            A batch in random order: sorted samples would drag the components along.
+            A batch of samples in random order; the components would follow sorted samples.
         y : Ignored
             Not used, present for API consistency by convention.
         sample_weight : array-like of shape (n,), default=None

@@ -1,4 +1,4 @@
-"""Functions of one module as members of a class in another."""
+"""Functions of one module as members of a class in another module."""
 
 from __future__ import annotations
 

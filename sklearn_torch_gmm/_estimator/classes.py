@@ -1,4 +1,4 @@
-"""The classes of a classifier: labels as numbers, and predictions of components summed by class."""
+"""The classes of a classifier: encoded labels, and component probabilities summed by class."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ UNLABELLED = -1
 """scikit-learn's label of samples whose class is unknown."""
 
 VALUES_AT_ONCE = 2**21
-"""Values of single components that are in memory at a time, 16 MiB; twice as many take twice that.
-"""
+"""Number of component probabilities in memory at a time: 16 MiB, proportional to this number."""
 
 # -- labels ---------------------------------------------------------------------------------------
 
 
 def check_in_memory(X: Any) -> None:
-    """Raise TypeError for data that are read in pieces."""
+    """Raise TypeError for data that are read in batches."""
     if not is_read_in_pieces(X):
         return
     advice = "pass its samples as an array or a tensor"
@@ -44,7 +43,7 @@ def check_in_memory(X: Any) -> None:
 
 
 def checked_labels(y: Any, num_rows: int) -> npt.NDArray[Any]:
-    """Return the labels ``[N]`` of rows as an array, or raise ValueError unless each has one."""
+    """Return the labels ``[N]`` as an array, or raise ValueError unless each row has one."""
     if y is None:
         msg = "GaussianMixtureClassifier requires y to be passed, but the target y is None."
         raise ValueError(msg)
@@ -59,7 +58,7 @@ def checked_labels(y: Any, num_rows: int) -> npt.NDArray[Any]:
 def encode(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """Return the sorted classes ``[C]``, and for each row the number of its class or −1.
 
-    ValueError is raised unless there are discrete classes that can be told from −1.
+    ValueError is raised unless the classes are discrete and can be distinguished from −1.
     """
     is_known = np.ones(len(y), dtype=bool)
     if y.dtype.kind in "US" and (y == str(UNLABELLED)).any():
@@ -78,8 +77,8 @@ def encode(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]
     classes, numbers = np.unique(known, return_inverse=True)
     if len(classes) == 1 and not is_known.all():
         msg = (
-            f"y has only the class {_shown(classes[0])} beside -1, which stands for unlabelled "
-            "samples. If -1 is a class of its own, give it another number."
+            "Apart from -1, which stands for unlabelled samples, y has only the class "
+            f"{_shown(classes[0])}. If -1 is a class of its own, give it another number."
         )
         raise ValueError(msg)
     labels = np.full(len(y), UNLABELLED, dtype=np.int64)
@@ -88,7 +87,7 @@ def encode(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]
 
 
 def _shown(label: Any) -> str:
-    """A label as the user wrote it, not as a scalar of NumPy's."""
+    """Return a label as the user wrote it, not as a NumPy scalar."""
     return repr(label.item() if isinstance(label, np.generic) else label)
 
 
@@ -101,7 +100,7 @@ def _comparable(known: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return known
     if any(are_strings):
         number = known[are_strings.index(False)]
-        msg = f"y has strings and {number!r}: beside strings only -1, for unlabelled, is a number."
+        msg = f"y has strings and {number!r}: the only number next to strings is -1, unlabelled."
         raise ValueError(msg)
     return np.array(known.tolist())
 
@@ -136,7 +135,7 @@ class ClassInference:
         self._rows = rows_of(self.X)
         self._classes = classifier.classes_
         self._mixture = classifier.mixture_
-        # A tensor is evaluated on its own device, all else on the device of the trainer.
+        # A tensor is evaluated on its own device, other data on the device of the trainer.
         self._inference: Inference = inference_of(self._mixture, device_of(self.X))
 
     def probabilities(self) -> Tensor:
@@ -149,7 +148,7 @@ class ClassInference:
         return result
 
     def log_probabilities(self) -> Tensor:
-        """Log p(class | x) in nats: ``[N, C]``, also where the probability underflows."""
+        """Log p(class | x) in nats: ``[N, C]``, even where the probability underflows."""
         log_weights = as_tensor(self._mixture.weights_).to(self._rows).log()
         result = self._empty()
         with threads_for(self._inference, self._rows):
@@ -158,7 +157,7 @@ class ClassInference:
                 joint = self._inference.component_log_densities(rows).add_(log_weights)
                 is_far = joint.amax(1) == -torch.inf
                 if is_far.any():
-                    # No component has any density there: the nearest one decides.
+                    # All densities underflow there: the nearest component decides.
                     joint[is_far] = self._inference.responsibilities(rows[is_far]).log()
                 result[place] = self._by_class(joint).logsumexp(2).log_softmax(1)
         return result
@@ -175,7 +174,7 @@ class ClassInference:
         return self.answer(evaluate(self._inference, "log_densities", self._rows))
 
     def answer(self, values: Tensor) -> Any:
-        """Values in the type that scikit-learn answers the data with."""
+        """Return values in the type that scikit-learn returns for the data."""
         return like_input(values, device_of(self.X), self._mixture._vocabulary)
 
     def _empty(self) -> Tensor:

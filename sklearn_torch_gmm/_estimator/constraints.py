@@ -13,12 +13,12 @@ from sklearn_torch_gmm.core.covariance import STRUCTURES
 def covariance_types(*others: str) -> StrOptions:
     """Allow the names of the covariance structures registered at the time of the check."""
     choices: ChainMap[str, Any] = ChainMap(dict.fromkeys(others), STRUCTURES)
-    # The view follows the registry, to which users add.
+    # A view follows the registry, to which users may add structures.
     return StrOptions(choices.keys())
 
 
 class Numbers(Interval):  # type: ignore[misc]
-    """Numbers of a ``kind`` from :mod:`numbers` that are at least ``least``, but no bool.
+    """Numbers of a ``kind`` from :mod:`numbers` that are at least ``least``, except bool.
 
     scikit-learn treats True as 1, but ``batch_size=True`` is a mistake, not batches of one sample.
     """

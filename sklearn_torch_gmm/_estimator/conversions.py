@@ -1,4 +1,4 @@
-"""Conversions: from given parameters, and from and to scikit-learn's class."""
+"""Conversions from given parameters, and from and to scikit-learn's class."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def from_parameters(
 ) -> Self:
     """Return a fitted estimator with the given parameters.
 
-    It can predict, score and sample. :meth:`partial_fit`, or :meth:`fit` with ``warm_start`` where
-    the class has it, starts from these parameters, and keeps the parts that `fixed` names.
+    It can predict, score and sample. :meth:`partial_fit`, or :meth:`fit` with ``warm_start`` if the
+    class has it, starts from these parameters and keeps the parts that `fixed` names.
 
     Parameters
     ----------
@@ -72,10 +72,10 @@ def from_parameters(
     Raises
     ------
     ValueError
-        If the weights are not probabilities, a shape does not fit, or a covariance is not
+        If the weights are not probabilities, a shape is wrong, or a covariance is not
         symmetric and positive definite.
     TypeError
-        If `params` hold the number of components, or a name that is not a parameter.
+        If `params` contain the number of components, or a name that is not a parameter.
 
     Examples
     --------
@@ -124,11 +124,11 @@ def from_parameters(
 def _check_type(
     covariances: npt.ArrayLike, components: int, features: int, covariance_type: str
 ) -> None:
-    """Raise ValueError if covariances have the shape of another type than the one that is named."""
+    """Raise ValueError if covariances have the shape of a type other than the given one."""
     try:
         shape = tuple(np.shape(covariances))
     except ValueError:
-        # Lists of unequal length, of which the check of the values has more to say.
+        # Lists of unequal length, for which the check of the values has a better message.
         return
     fitting = [
         name
@@ -139,7 +139,7 @@ def _check_type(
         wanted = STRUCTURES[covariance_type].covariance_shape(components, features)
         msg = (
             f"The parameter 'covariances' should have the shape of {wanted} for covariance_type="
-            f"{covariance_type!r}, but got {shape}, that of covariance_type={fitting[0]!r}."
+            f"{covariance_type!r}, but got {shape}, the shape for covariance_type={fitting[0]!r}."
         )
         raise ValueError(msg)
 
@@ -150,7 +150,7 @@ def from_sklearn(cls: type[Self], mixture: BaseEstimator) -> Self:
     Parameters
     ----------
     mixture : sklearn.mixture.GaussianMixture or BayesianGaussianMixture
-        A fitted mixture, of scikit-learn's class for the same mixture.
+        A fitted mixture of scikit-learn's corresponding class.
 
     Returns
     -------
@@ -179,9 +179,9 @@ def from_sklearn(cls: type[Self], mixture: BaseEstimator) -> Self:
             f"{kind.__module__}.{kind.__qualname__}."
         )
         raise TypeError(msg)
-    # A failed fit may have set some attributes, but not these two, the last ones.
+    # A failed fit may have set other attributes, but not these two, which are set last.
     check_is_fitted(mixture, ["precisions_cholesky_", "covariances_"])
-    # A subclass may have parameters of its own.
+    # A subclass may have additional parameters.
     names = parameter_names(cls._counterpart)
     own = cls(**cls._own_parameters({name: getattr(mixture, name) for name in names}))
     _copy_attributes(mixture, own)
@@ -191,8 +191,8 @@ def from_sklearn(cls: type[Self], mixture: BaseEstimator) -> Self:
 def to_sklearn(self) -> BaseEstimator:
     """Return scikit-learn's class with the fitted parameters, without refitting.
 
-    It can be served where torch is not installed, and converted to ONNX. It refuses NaN; a warning
-    says so if this estimator has ``missing='em'``.
+    The result can be used where torch is not installed, and converted to ONNX. It does not accept
+    NaN; if this estimator has ``missing='em'``, a warning says so.
 
     Returns
     -------
@@ -217,7 +217,7 @@ def to_sklearn(self) -> BaseEstimator:
             f"or refit with one of {', '.join(map(repr, SCIKIT_LEARN_TYPES))}."
         )
         raise ValueError(msg)
-    # Where torch is not installed, a parameter that is a tensor could not be unpickled.
+    # Without torch, a parameter that is a tensor could not be unpickled.
     params = {
         name: np.asarray(value.detach().cpu()) if isinstance(value, Tensor) else value
         for name, value in self._scikit_learn_parameters().items()
@@ -225,7 +225,7 @@ def to_sklearn(self) -> BaseEstimator:
     if takes_gaps(self):
         warnings.warn(
             f"scikit-learn's {self._counterpart.__name__} has no missing='em': the result has the "
-            "same parameters, and refuses NaN.",
+            "same parameters, but does not accept NaN.",
             stacklevel=2,
         )
     mixture = self._counterpart(**params)

@@ -1,4 +1,4 @@
-"""What the drop-ins for scikit-learn's two mixtures have in common."""
+"""The shared code of the drop-in classes for scikit-learn's two mixtures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
 
 
 class DropIn(BaseMixture):
-    """What makes a mixture a drop-in for scikit-learn's class of the same name."""
+    """Base of a mixture that is a drop-in for scikit-learn's class of the same name."""
 
     _vocabulary = Vocabulary(
         components="n_components",
@@ -44,7 +44,7 @@ class DropIn(BaseMixture):
         "init_params": [StrOptions(set(get_args(InitParams))), callable, "array-like"],
     }
 
-    # A subclass may override whatever scikit-learn's methods of these names call.
+    # A subclass may override the methods that scikit-learn's methods of these names call.
     fit = open_to_hooks(BaseMixture.fit)
     fit_predict = open_to_hooks(BaseMixture.fit_predict)
     predict = open_to_hooks(BaseMixture.predict)
@@ -54,7 +54,7 @@ class DropIn(BaseMixture):
     sample = sampling.sample
 
     def __sklearn_tags__(self) -> Tags:
-        # scikit-learn's class looks for init_params among names, and here it may be an array.
+        # scikit-learn's class compares init_params with strings, but here it may be an array.
         tags: Tags = super(self._counterpart, self).__sklearn_tags__()
         tags.estimator_type = "clusterer"
         tags.input_tags.allow_nan = takes_gaps(self)
@@ -65,10 +65,10 @@ class DropIn(BaseMixture):
         return dict(params)
 
     def _scikit_learn_parameters(self) -> dict[str, Any]:
-        # A subclass may have parameters of its own.
+        # A subclass may have additional parameters.
         params = {name: getattr(self, name) for name in parameter_names(self._counterpart)}
         if not isinstance(params["init_params"], str):
-            # scikit-learn has neither functions nor arrays, which a fitted mixture does not need.
+            # scikit-learn takes neither functions nor arrays; a fitted mixture does not need them.
             del params["init_params"]
         return params
 
@@ -92,7 +92,7 @@ def loop_settings_of(mixture: BaseEstimator) -> LoopSettings:
 
 
 def continues(mixture: BaseEstimator, num_components: int, num_features: int) -> bool:
-    """Whether a fit continues from the fitted attributes; ValueError if their sizes are others."""
+    """Whether a fit continues from the fitted attributes; ValueError if their sizes differ."""
     if not (mixture.warm_start and hasattr(mixture, "converged_")):
         return False
     check_can_continue(
@@ -100,13 +100,13 @@ def continues(mixture: BaseEstimator, num_components: int, num_features: int) ->
         (num_components, num_features),
         "With warm_start=True, fit",
         f"the data have {num_features} features, n_components={mixture.n_components}",
-        "Set warm_start=False to start anew.",
+        "Set warm_start=False to start again.",
     )
     return True
 
 
 def printer_of(mixture: BaseEstimator) -> Printer | None:
-    """Return what prints the progress of a fit, if `verbose` asks for it."""
+    """Return the printer of the progress of a fit, if `verbose` requests one."""
     return Printer(mixture.verbose, mixture.verbose_interval) if mixture.verbose else None
 
 

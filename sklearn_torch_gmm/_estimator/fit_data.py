@@ -30,7 +30,7 @@ class FitData:
 
     @property
     def total_weight(self) -> float:
-        """Σ w, or N without weights, after the data have been read."""
+        """Σ w, or N without weights; known after the data have been read."""
         assert self.rows.num_rows is not None, "a fit reads all rows"
         return self.rows.total_weight or float(self.rows.num_rows)
 

@@ -1,4 +1,4 @@
-"""The fitted attributes: set from the result of a fit, and converted to other forms."""
+"""The fitted attributes, set from the result of a fit, and their conversions."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def keep_result(
     elif isinstance(X, np.ndarray):
         mixture.labels_ = mixture.predict(X)
     else:
-        # The labels of a stream may not fit in memory, as the stream itself may not.
+        # The labels of a stream might not fit in memory.
         mixture.__dict__.pop("labels_", None)
 
 
 def _labels(mixture: BaseEstimator, data: FitData) -> npt.NDArray[np.int64]:
-    """The most probable components of data in memory, which may still be on the trainer's device.
+    """Return the labels of data in memory, which may still be on the trainer's device.
 
-    The data of the fit are without the rows of weight zero.
+    The data of the fit do not include the rows of weight zero.
     """
     inference, rows = inference_of(mixture), rows_of(data.X)
     if isinstance(data.rows, ArrayRows) and data.rows.num_rows == len(rows):
@@ -69,7 +69,7 @@ def set_parameters(mixture: BaseEstimator, parameters: MixtureParameters, dtype:
     structure, sizes = get_structure(mixture.covariance_type), parameters.means.shape[-2:]
     check_representable(structure.variances(parameters.covariances[0], *sizes), dtype)
 
-    # A posterior has more of them.
+    # A posterior has further fields.
     for name, values in zip(_PARAMETERS, parameters.tensors(), strict=False):
         # An M-step may return tensors with the components along the last axis of memory.
         setattr(mixture, name, values[0].numpy().astype(dtype, order="C"))

@@ -1,4 +1,4 @@
-"""The parameter `fixed`: names of parts, or the components whose parameters of a part stay."""
+"""The parameter `fixed`: names of parts, or the components of which a part stays fixed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Fixed = Sequence[Part] | Mapping[Part, bool | npt.ArrayLike]
 
 
 def fixed_parts_of(mixture: BaseEstimator) -> FixedParts:
-    """Return the components that the parameter `fixed` of a mixture stands for.
+    """Return the components that the parameter `fixed` of a mixture selects.
 
     ValueError is raised for unknown parts and components, and for single components of a covariance
     that all components share.
@@ -32,8 +32,8 @@ def fixed_parts_of(mixture: BaseEstimator) -> FixedParts:
     if is_shared and "covariances" in fixed and not fixed["covariances"].all():
         msg = (
             f"With covariance_type={mixture.covariance_type!r} all components share one "
-            "covariance, which is fixed for all of them or for none: fixed['covariances'] must be "
-            "True or left out. Other covariance types can fix single components."
+            "covariance, which cannot be fixed for some of them: fixed['covariances'] must be True "
+            "or left out. Other covariance types can fix single components."
         )
         raise ValueError(msg)
     return fixed

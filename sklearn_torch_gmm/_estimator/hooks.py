@@ -1,9 +1,8 @@
-"""Subclasses that override what scikit-learn's mixture calls: its own methods then run.
+"""Subclasses that override hooks of scikit-learn's mixture, whose own methods then run.
 
-scikit-learn's methods call each other, and a subclass may stand in for any of them: with an
-`_m_step` that keeps the weights equal, an `_estimate_log_prob` of another density, a `fit_predict`
-that sorts the components. Which names are hooks of which method is read from the code of
-scikit-learn's class.
+scikit-learn's methods call each other, and a subclass may override any of them: with an `_m_step`
+that keeps the weights equal, an `_estimate_log_prob` of another density, a `fit_predict` that sorts
+the components. The hooks of each method are found in the code of scikit-learn's class.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 ONLY_OURS = ("batch_size", "num_workers", "trainer_params", "fixed", "acceleration")
-"""Parameters that scikit-learn's class does not have; each asks for nothing by default."""
+"""Parameters that scikit-learn's class does not have; the defaults change nothing."""
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -30,7 +29,7 @@ FITS = ("fit", "fit_predict", "partial_fit")
 
 
 def open_to_hooks(method: Method) -> Method:
-    """Return a method that gives way to scikit-learn's where a hook of that is overridden."""
+    """Return a method that calls scikit-learn's if one of the hooks of that is overridden."""
     name, signature = method.__name__, inspect.signature(method)
 
     @wraps(method)
@@ -41,7 +40,7 @@ def open_to_hooks(method: Method) -> Method:
         given = signature.bind(self, *args, **kwargs).arguments
         del given["self"]
         theirs = getattr(self._counterpart, name, None)
-        # Without a method of scikit-learn's, nothing can be honoured.
+        # If scikit-learn has no such method, the override cannot take effect.
         known = set(inspect.signature(theirs).parameters) if theirs else set()
         _check_honoured(self, hooks, name, given, known)
         own = {key: value for key, value in given.items() if key in known}
@@ -57,7 +56,7 @@ def _check_honoured(
     given: dict[str, Any],
     known: set[str],
 ) -> None:
-    """Raise TypeError for what scikit-learn's methods do not know."""
+    """Raise TypeError for arguments that scikit-learn's methods do not accept."""
     strange = [name for name, value in given.items() if name not in known and value is not None]
     if not known:
         strange = [method]
@@ -72,20 +71,20 @@ def _check_honoured(
     if strange:
         msg = (
             f"{type(mixture).__name__} overrides {', '.join(hooks)}, so that scikit-learn's own "
-            f"methods run, which do not know {', '.join(strange)}: do without it, or without the "
+            f"methods run, which do not accept {', '.join(strange)}: leave it out, or remove the "
             "override."
         )
         raise TypeError(msg)
 
 
 def overridden_hooks(mixture: BaseEstimator, method: str) -> tuple[str, ...]:
-    """Names that scikit-learn's method calls on itself, and that are not the class's own here.
+    """Return the names of overridden methods that scikit-learn's method calls on itself.
 
-    Subclasses may override them, an instance may have them as attributes, and a test may have put
-    others into our classes; each also after an earlier call.
+    A subclass may override them, an instance may have them as attributes, and a test may have
+    patched our classes, each even after an earlier call.
     """
     cls = type(mixture)
-    # An update is a fit of its own, which scikit-learn does not have.
+    # scikit-learn has no partial_fit: its hooks are the ones of a fit.
     calling = "fit_predict" if method == "partial_fit" else method
     hooks = _hooks_of(cast(Hashable, cls._counterpart), calling)
     found = {name for name in hooks if name in mixture.__dict__}
@@ -108,7 +107,7 @@ def _hooks_of(owner: Hashable, method: str) -> frozenset[str]:
 
 
 def _names_called_by(owner: type, method: str) -> set[str]:
-    """Names of the methods that a class's method refers to, directly or by others of them."""
+    """Return the names of the methods that a method refers to, directly or indirectly."""
     found: set[str] = set()
     waiting = [method]
     while waiting:

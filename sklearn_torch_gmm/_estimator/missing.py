@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn_torch_gmm._private_parts import StrOptions
 
 Missing = Literal["error", "em"]
-"""What NaN in the data is: an error, or a value that was not observed."""
+"""Whether NaN in the data is an error, or marks a value that was not observed."""
 
 ALLOWED = StrOptions(set(get_args(Missing)))
 

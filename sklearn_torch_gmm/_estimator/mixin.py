@@ -1,4 +1,4 @@
-"""Hints, tags, pickles and documentation links, which all estimators have in common."""
+"""The mixin of all estimators: hints, tags, pickles and links to the documentation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PackageEstimatorMixin:
-    """Hints to parameters, tags, pickles with the package's version, links to its documentation."""
+    """Adds hints for parameters, tags, pickles with the package's version, documentation links."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         check_names(cls, kwargs)

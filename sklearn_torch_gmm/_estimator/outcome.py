@@ -23,7 +23,7 @@ from sklearn_torch_gmm.exceptions import EmptyComponentWarning, UnrepresentableP
 
 @contextmanager
 def as_before_on_failure(estimator: BaseEstimator) -> Iterator[None]:
-    """Restore the attributes of an estimator if the block raises, also by an interruption."""
+    """Restore the attributes of an estimator if the block raises, or is interrupted."""
     before = dict(vars(estimator))
     try:
         yield
@@ -58,7 +58,7 @@ def warn_of_empty(components: list[int], fixed: FixedParts) -> None:
             is_kept = fixed["covariances"][components]
             kept = "covariance" if is_kept.all() else f"{kept}, or its covariance if that is fixed"
         warnings.warn(
-            f"Components {components} lost all their rows; each keeps its last mean and {kept}. "
+            f"Components {components} lost all their samples; each keeps its last mean and {kept}. "
             "Try fewer components or another initialization.",
             EmptyComponentWarning,
             stacklevel=level_of_caller(),

@@ -29,7 +29,7 @@ from sklearn_torch_gmm.rows.sample_weight import sum_of_weights, weighted_rows
 def update_with_batch(
     mixture: BaseEstimator, X: Any, sample_weight: Any, step_exponent: float
 ) -> None:
-    """Move the fitted attributes towards a batch, as documented in `partial_fit`."""
+    """Update the fitted attributes by a batch, as documented in `partial_fit`."""
     validate_parameters(mixture)
     if not is_number(step_exponent, Real) or not 0.5 < step_exponent <= 1.0:
         msg = f"step_exponent must be in (0.5, 1], got {step_exponent!r}."
@@ -54,11 +54,11 @@ def update_with_batch(
                 (components, mixture.means_.shape[1]),
                 "partial_fit",
                 f"{name}={components}",
-                "Set them back, or call fit to start anew.",
+                "Set them back, or call fit to start again.",
             )
         settings = settings_of(mixture, rows.num_features, check_random_state(mixture.random_state))
         weight = float(len(X)) if sample_weight is None else sum_of_weights(sample_weight)
-        # A mixture made of given parameters has seen no samples: it is only a start.
+        # A mixture made from given parameters has not seen samples: it is only an initialization.
         seen = 0.0 if is_first else getattr(mixture, "n_samples_seen_", 0.0)
         result = update_mixture(
             rows,
@@ -74,7 +74,7 @@ def update_with_batch(
         mixture.n_iter_ = 1 if is_first else getattr(mixture, "n_iter_", 0) + 1
         mixture.converged_ = False
         mixture.lower_bound_ = result.lower_bounds[-1]
-        # These bounds are means over all of the data, which an update does not compute.
+        # These bounds are means over all data, which an update does not compute.
         mixture.lower_bounds_ = []
         # The labels belong to the samples and parameters of an earlier fit.
         mixture.__dict__.pop("labels_", None)

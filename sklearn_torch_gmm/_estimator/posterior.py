@@ -1,4 +1,4 @@
-"""The parameters and the fitted attributes of a Bayesian mixture, from and to tensors."""
+"""Conversion of the parameters and fitted attributes of a Bayesian mixture from and to tensors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def prior_from(mixture: BaseEstimator, num_features: int) -> Prior:
     Raises
     ------
     ValueError
-        If one does not fit the data, with scikit-learn's messages.
+        If a parameter does not match the data, with scikit-learn's messages.
     """
     concentration, precision = (
         mixture.weight_concentration_prior,
@@ -73,10 +73,10 @@ def _covariance_prior(values: Any, structure: CovarianceStructure, num_features:
     """Return the scale of the prior in the shape of the covariances of one component."""
     checked = check_floats(values, "covariance_prior", allow_nd=True, ensure_min_samples=0)
     if shape_of_one(structure, num_features) == () and checked.size == 1:
-        # For 'spherical' it is one number, or an array of one.
+        # For 'spherical' it is a number, or an array of one number.
         checked = checked.reshape(())
     shape = structure.covariance_shape(1, num_features)
-    # A component's own covariance comes without the axis of the components.
+    # A covariance per component is given without the axis of the components.
     check_shape(
         checked, shape_of_one(structure, num_features), f"{structure.name} covariance_prior"
     )
@@ -145,7 +145,7 @@ def fitted_parameters(mixture: BaseEstimator) -> PosteriorParameters:
 
 
 def log_weights_of(mixture: BaseEstimator) -> Tensor:
-    """Return what is added to the log-densities of the components, ``[K]``, in nats."""
+    """Return the expected log-weights of the components, ``[K]``, in nats."""
     return expected_log_weights(*_counts_of(mixture), mixture.means_.shape[-1])
 
 

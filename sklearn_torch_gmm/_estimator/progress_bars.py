@@ -17,7 +17,7 @@ _EM = "EM"
 
 @contextmanager
 def progress_bars(verbose: int) -> Iterator[ProgressBars | None]:
-    """Show the progress of the block if ``verbose``; remove what is shown however it ends."""
+    """Show the progress of the block if ``verbose``, and remove the bar however it ends."""
     if not verbose:
         yield None
         return
@@ -39,7 +39,7 @@ class ProgressBars:
     prefix : str
         Precedes the names of the stages.
     has_reports : bool
-        Whether anything was reported; of several processes, only to the first.
+        Whether there was a report. Of several processes, only the first receives reports.
     """
 
     def __init__(self) -> None:
@@ -50,18 +50,18 @@ class ProgressBars:
         self._owner = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        # A bar holds a lock and a stream.
+        # A bar holds a lock and a stream, which cannot be pickled.
         return {**vars(self), "_bar": None}
 
-    # -- what a fit reports -----------------------------------------------------------------------
+    # -- reports of a fit --------------------------------------------------------------------------
 
     def starts(self, number: int) -> None:
-        """Show the search for the starts."""
+        """Show the progress of the initializations."""
         # A run of K-means reports nothing until it is done.
         self.stage("initialization", number, "start", ticks=True)
 
     def start_found(self) -> None:
-        """Count a start."""
+        """Count an initialization."""
         self.step()
 
     def pass_done(self, report: PassReport) -> None:
@@ -107,7 +107,7 @@ class ProgressBars:
                 self.ended()
 
     def write(self, lines: Sequence[str]) -> None:
-        """Write lines that stay."""
+        """Write lines that are not removed."""
         from sklearn_torch_gmm._estimator.bar import write
 
         for line in lines:

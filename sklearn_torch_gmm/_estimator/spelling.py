@@ -1,4 +1,4 @@
-"""Parameters under another name: that of the other class, of other libraries, or misspelt."""
+"""Hints for parameters that have another name in this class, or that are misspelt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PAIRS = [
     ("init_params", "init_strategy"),
     ("means_init", "init_means"),
 ]
-"""The same parameter in scikit-learn's class and in the documented one."""
+"""Names of the same parameter in scikit-learn's class and in the class for torch users."""
 
 _OTHER_NAMES = {
     **dict(_PAIRS),
@@ -52,7 +52,7 @@ def _hint(name: str, names: list[str]) -> str:
 
 
 def did_you_mean(name: str, names: list[str]) -> str:
-    """Return the names that look like one, or all of them."""
+    """Return a hint with the names that are similar to ``name``, or with all names."""
     near = get_close_matches(name, names, n=2)
     if near:
         return f"did you mean {' or '.join(near)}"

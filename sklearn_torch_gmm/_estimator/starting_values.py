@@ -1,4 +1,4 @@
-"""Validation of starting parameters given by the user, with scikit-learn's messages.
+"""Validation of initial parameters given by the user, with scikit-learn's messages.
 
 Each function returns the checked value, and raises ValueError if it cannot be used.
 """
@@ -72,8 +72,8 @@ def check_positive_definite(
 
 
 def _tolerance(values: FloatArray) -> float:
-    # scikit-learn's values: eight times the rounding unit of float32, and in float64 what is left
-    # after rounding to eight decimals. Twice as much would accept the same input in practice.
+    # scikit-learn's values: eight times the unit roundoff of float32, and in float64 the error of
+    # rounding to eight decimals. Twice as much would accept the same input in practice.
     return 1e-6 if values.dtype == np.float32 else 1e-8
 
 
@@ -101,12 +101,12 @@ def check_strategy(strategy: Any, num_components: int, name: str) -> Any:
         return check_labels(checked, num_components)
     if checked.shape[1:] != (num_components,):
         msg = (
-            "An array to start from must hold labels of shape (N,) or responsibilities of shape "
-            f"(N, K) with K = {num_components}, got shape {checked.shape}."
+            "An array as initialization must hold labels of shape (N,) or responsibilities of "
+            f"shape (N, K) with K = {num_components}, got shape {checked.shape}."
         )
         raise ValueError(msg)
     if (checked < 0).any() or not np.allclose(checked.sum(1), 1.0):
-        msg = "Responsibilities to start from must not be negative, and each row must sum to one."
+        msg = "Initial responsibilities must not be negative, and must sum to one for each sample."
         raise ValueError(msg)
     return checked
 
@@ -116,7 +116,7 @@ def check_labels(labels: npt.NDArray[Any], num_components: int) -> npt.NDArray[n
     integers = labels.astype(np.int64)
     if (integers != labels).any() or (integers < -1).any() or (integers >= num_components).any():
         msg = (
-            f"Labels to start from must be integers from 0 to {num_components - 1}, or -1 for "
+            f"Initial labels must be integers from 0 to {num_components - 1}, or -1 for "
             f"unknown, got values from {labels.min():g} to {labels.max():g}."
         )
         raise ValueError(msg)

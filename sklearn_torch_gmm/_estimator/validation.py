@@ -18,7 +18,7 @@ from sklearn_torch_gmm.rows.checks import FLOAT_TYPES, needs_no_check
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 PART_VALUES = 2**20
-"""Values checked together when the error message looks for a row that is not finite.
+"""Number of values that are searched at a time for the first one that is not finite.
 
 Their mask takes 1 MiB; twice as many would take twice the memory and the same time.
 """
@@ -31,11 +31,11 @@ def validate_rows(
 
     With ``reset``, the estimator records the number and names of the features; otherwise ``X`` must
     match them. ValueError is raised unless ``X`` is a finite real matrix of that many columns; NaN
-    is allowed if the estimator's parameter ``missing`` says so.
+    is allowed if the estimator has ``missing="em"``.
     """
     if not isinstance(X, Tensor):
         if hasattr(X, "collect") and not hasattr(X, "__array__"):
-            msg = f"A {type(X).__name__} is a plan, and holds no rows yet: pass X.collect()."
+            msg = f"A {type(X).__name__} is a query that has not been run: pass X.collect()."
             raise TypeError(msg)
         return _validate_array(estimator, X, reset, ensure_min_samples)
     X = X.detach()
@@ -66,7 +66,8 @@ def validate_rows(
         if takes_gaps(estimator):
             is_usable, kind = ~X.isinf(), "infinity"
         if not is_usable.all():
-            msg = f"Input X contains {kind}.\n{_where(is_usable.all(1).cpu().numpy())}"
+            remedy = _remedy(estimator, is_nan=bool(X.isnan().any()))
+            msg = f"Input X contains {kind}.\n{_where(is_usable.all(1).cpu().numpy())} {remedy}"
             raise ValueError(msg)
     return X
 
@@ -74,7 +75,7 @@ def validate_rows(
 def _validate_array(
     estimator: BaseEstimator, X: Any, reset: bool, ensure_min_samples: int
 ) -> np.ndarray:
-    """Validate an array by scikit-learn, and add the row to an error about NaN or infinity."""
+    """Validate an array by scikit-learn, and name the sample in an error about NaN or infinity."""
     if needs_no_check(X) and X.ndim == 2 and len(X) >= ensure_min_samples:
         if reset:
             estimator.n_features_in_ = X.shape[1]
@@ -97,14 +98,19 @@ def _validate_array(
             raise
         finite = _usable_rows(X, allow_missing=takes_gaps(estimator))
         if finite.all():
-            # The type has missing values of its own, or float32 cannot hold a value.
+            # The dtype has its own missing values, or float32 cannot hold a value.
             raise
-        msg = f"{error}\n{_where(finite)}"
+        found, _, advice = str(error).partition("\n")
+        remedy = _remedy(estimator, is_nan="contains NaN" in found)
+        if advice and not hasattr(estimator, "missing"):
+            # scikit-learn's advice begins with "the class does not accept missing values".
+            found = f"{found}\n{advice}"
+        msg = f"{found}\n{_where(finite)} {remedy}"
     raise ValueError(msg)
 
 
 def _usable_rows(X: Any, *, allow_missing: bool) -> np.ndarray:
-    """Whether each row is finite, or free of infinities; a single True if NumPy cannot tell."""
+    """Whether each row is finite, or free of infinities; a single True if it is unknown."""
 
     def are_usable(part: np.ndarray) -> np.ndarray:
         is_usable = ~np.isinf(part) if allow_missing else np.isfinite(part)
@@ -122,13 +128,19 @@ def _usable_rows(X: Any, *, allow_missing: bool) -> np.ndarray:
 
 
 def _where(finite: np.ndarray) -> str:
-    row, number = int(finite.argmin()), int((~finite).sum())
+    sample, number = int(finite.argmin()), int((~finite).sum())
     others = f", the first of {number}" if number > 1 else ""
-    return f"It is in row {row}{others}: leave it out, or replace the value."
+    return f"It is in sample {sample}{others}:"
+
+
+def _remedy(estimator: BaseEstimator, *, is_nan: bool) -> str:
+    if is_nan and hasattr(estimator, "missing") and not takes_gaps(estimator):
+        return "leave it out, replace the value, or set missing='em' to use the observed values."
+    return "leave it out, or replace the value."
 
 
 def given(**arguments: Any) -> dict[str, Any]:
-    """Return the arguments that are not None: a subclass's method may lack the others."""
+    """Return the arguments that are not None; the method of a subclass may lack the others."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 
@@ -145,8 +157,8 @@ def rows_of(X: Any) -> Tensor:
 def like_input(result: Tensor, device: torch.device | None, vocabulary: Vocabulary) -> Any:
     """Return ``result`` as a tensor on the device of the data, or as an array if that is None.
 
-    scikit-learn gives an array for a tensor unless array API dispatch is on, and refuses tensors on
-    an accelerator, which ours come back as.
+    For a CPU tensor scikit-learn returns an array unless array API dispatch is on. It does not
+    accept tensors on an accelerator, for which this package returns tensors.
     """
     is_array = device is None or (
         vocabulary.answers_as_scikit_learn

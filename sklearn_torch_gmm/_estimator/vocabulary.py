@@ -1,4 +1,4 @@
-"""The parameter names of a public class, and the settings that its parameters stand for."""
+"""The parameter names of a public class, and the settings that its parameters specify."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sklearn_torch_gmm.em.settings import FitSettings
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the shared code has to know of a public class.
+    """Properties of a public class that the shared code needs.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Vocabulary:
     convergence_advice : str
         The warning of a fit that did not converge.
     answers_as_scikit_learn : bool
-        Whether a CPU tensor is answered with arrays while array API dispatch is off.
+        Whether results for a CPU tensor are arrays while array API dispatch is off.
     """
 
     components: str
@@ -33,9 +33,9 @@ class Vocabulary:
 
 
 def answering_with_tensors(mixture: BaseEstimator) -> BaseEstimator:
-    """Return the same fitted mixture, which answers tensors with tensors whatever its class does.
+    """Return the same fitted mixture, with tensors as results for tensors whatever its class.
 
-    A view, not a copy: it shares all attributes.
+    It is a view, which shares all attributes.
     """
     view = object.__new__(type(mixture))
     own = replace(mixture._vocabulary, answers_as_scikit_learn=False)
@@ -44,7 +44,7 @@ def answering_with_tensors(mixture: BaseEstimator) -> BaseEstimator:
 
 
 def starts_from_array(mixture: BaseEstimator) -> bool:
-    """Whether the start holds a value for each sample, those of weight zero included."""
+    """Whether the initialization has a value for each sample, including those of weight zero."""
     start = getattr(mixture, mixture._vocabulary.start)
     return not (isinstance(start, str) or callable(start))
 

@@ -1,1 +1,1 @@
-"""Estimators in directories and in pickles."""
+"""Saving and loading of estimators, in directories and in pickles."""

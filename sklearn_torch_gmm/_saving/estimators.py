@@ -1,6 +1,6 @@
-"""Estimators that are written to a directory and read again, without pickle.
+"""Saving of estimators to a directory, and loading them again, without pickle.
 
-What is read is checked against itself before an estimator is made of it.
+The content is checked for consistency before an estimator is built from it.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ PERSISTENT_ATTRIBUTES = (
     "n_features_in_",
     "feature_names_in_",
 )
-"""Fitted attributes of a mixture that are saved, where it has them."""
+"""Fitted attributes of a mixture that are saved if they exist."""
 
 _BUFFERS = {
     "weights_": "component_probs",
     "means_": "means",
     "precisions_cholesky_": "precisions_cholesky",
 }
-"""Fitted attributes that the file holds under the names of the module's buffers."""
+"""Fitted attributes that are stored under the names of the module's buffers."""
 
 
 def _is_number(value: Any) -> bool:
@@ -69,28 +69,28 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "n_samples_seen_": lambda value: _is_number(value) and 0 <= value < np.inf,
     "n_features_in_": _is_count,
 }
-"""Whether a value is possible for an attribute that is not an array."""
+"""Checks of the values of attributes that are not arrays."""
 
 
 def save(self, path: PathLike) -> None:
-    """Write the estimator, fitted or not, to a directory, without pickle.
+    """Save the estimator, fitted or not, to a directory, without pickle.
 
-    A model that is there already is replaced in one step: a crash leaves the old or the new
-    one. The content of the file is described in the documentation's page on keeping models.
+    A model that is already in the directory is replaced atomically: after a crash, it is either the
+    old one or the new one. The page "Saving and loading" of the user guide describes the format.
 
     Parameters
     ----------
     path : str or path-like
-        The directory, which is made if it is not there.
+        The directory, which is created if it does not exist.
 
     Raises
     ------
     UnstorableParameterError
         If a parameter can be stored neither as JSON nor as an array. Nothing is then written.
     ValueError
-        If the fitted attributes do not fit the parameters.
+        If the fitted attributes do not match the parameters.
     OSError
-        If the path is one of a file, or the directory cannot be written.
+        If the path is a file, or the directory cannot be written.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def save(self, path: PathLike) -> None:
 
 
 def load(cls: type[Self], path: PathLike) -> Self:
-    """Return the estimator that :meth:`save` wrote, on the CPU, fitted if it was.
+    """Load an estimator that :meth:`save` has written, fitted if it was, on the CPU.
 
     Parameters
     ----------
@@ -125,9 +125,9 @@ def load(cls: type[Self], path: PathLike) -> Self:
     Raises
     ------
     OSError
-        If there is no model.
+        If the directory does not contain a model.
     ValueError
-        If the model is of another class, of a newer format, damaged or altered.
+        If the model has another class or a newer format, or is damaged or altered.
     """
     parts = read_model(Path(path), _name_of(cls))
     estimator = _with_parameters(cls, parts, Path(path))
@@ -137,21 +137,21 @@ def load(cls: type[Self], path: PathLike) -> Self:
 
 
 def save_parameters(self, path: PathLike) -> None:
-    """Write the parameters alone to a directory; fitted attributes that are there stay.
+    """Save only the parameters to a directory, and keep fitted attributes that are in it.
 
     Parameters
     ----------
     path : str or path-like
-        The directory, which is made if it is not there.
+        The directory, which is created if it does not exist.
 
     Raises
     ------
     UnstorableParameterError
         If a parameter can be stored neither as JSON nor as an array. Nothing is then written.
     ValueError
-        If the directory holds attributes of another class.
+        If the directory contains attributes of another class.
     OSError
-        If the path is one of a file, or the directory cannot be written.
+        If the path is a file, or the directory cannot be written.
     """
     parts: dict[PartName, Part] = {"parameters": _parameters_of(self)}
     write_model(Path(path), _name_of(type(self)), parts, keep_other=True)
@@ -172,9 +172,9 @@ def load_parameters(cls: type[Self], path: PathLike) -> Self:
     Raises
     ------
     OSError
-        If there are no parameters.
+        If the directory does not contain parameters.
     ValueError
-        If they are of another class, of a newer format, damaged or altered.
+        If they belong to another class or a newer format, or are damaged or altered.
 
     Examples
     --------
@@ -189,22 +189,22 @@ def load_parameters(cls: type[Self], path: PathLike) -> Self:
 
 
 def save_attributes(self, path: PathLike) -> None:
-    """Write the fitted attributes alone to a directory; parameters that are there stay.
+    """Save only the fitted attributes to a directory, and keep parameters that are in it.
 
     Parameters
     ----------
     path : str or path-like
-        The directory, which is made if it is not there.
+        The directory, which is created if it does not exist.
 
     Raises
     ------
     NotFittedError
         If the estimator is not fitted.
     ValueError
-        If the attributes do not fit the parameters, or the directory holds parameters of
-        another class.
+        If the attributes do not match the parameters, or the directory contains parameters
+        of another class.
     OSError
-        If the path is one of a file, or the directory cannot be written.
+        If the path is a file, or the directory cannot be written.
     """
     check_is_fitted(self)
     parts: dict[PartName, Part] = {"attributes": _attributes_of(self)}
@@ -222,10 +222,10 @@ def load_attributes(self, path: PathLike) -> None:
     Raises
     ------
     OSError
-        If there are no attributes.
+        If the directory does not contain attributes.
     ValueError
-        If they are of another class, covariance type or number of components, of a newer format,
-        damaged or altered.
+        If they belong to another class, covariance type or number of components, have a newer
+        format, or are damaged or altered.
 
     Examples
     --------
@@ -256,7 +256,7 @@ def _with_parameters(cls: type[Self], parts: Mapping[PartName, Part], directory:
     parameters = decode(part.values, part.tensors, str(origin))
     _check_names(parameters, parameter_names(cls), str(origin))
     if not isinstance(parameters.get("trainer_params"), dict | None):
-        msg = f"{origin} has trainer_params that are no dictionary: save the model again."
+        msg = f"{origin} has trainer_params that are not a dictionary: save the model again."
         raise ValueError(msg)
     return cls(**parameters)
 
@@ -281,7 +281,7 @@ def _set_attributes(
     directory: Path,
     num_components: int | None = None,
 ) -> None:
-    """Give an estimator the attributes, of ``num_components`` components if that is not None."""
+    """Set the attributes of an estimator of ``num_components`` components, unless that is None."""
     origin = directory / MODEL_FILE
     if "attributes" not in parts:
         msg = (
@@ -297,7 +297,7 @@ def _set_attributes(
     found = len(attributes["means_"])
     if num_components not in (None, found):
         msg = (
-            f"{origin} holds {found} components, and the estimator has {num_components}: call "
+            f"{origin} holds {found} components, but the estimator has {num_components}: call "
             f"set_params(n_clusters={found}), or load, which reads the parameters as well."
         )
         raise ValueError(msg)
@@ -323,7 +323,7 @@ def _check_names(found: Mapping[str, Any], known: list[str], origin: str) -> Non
 
 
 def _check_fitted(attributes: Mapping[str, Any], covariance_type: Any, origin: str) -> None:
-    """Raise ValueError unless the attributes belong together, and to the covariance type."""
+    """Raise ValueError unless the attributes match each other and the covariance type."""
     means = attributes.get("means_")
     if not isinstance(means, np.ndarray) or means.ndim != 2:
         msg = f"{origin} has no means_ of shape (K, D): fit it."
@@ -346,12 +346,12 @@ def _check_fitted(attributes: Mapping[str, Any], covariance_type: Any, origin: s
         values = attributes.get(name)
         if not isinstance(values, np.ndarray) or values.shape != wanted_shape:
             msg = (
-                f"{origin} has {name} of shape {getattr(values, 'shape', None)}, and "
-                f"covariance_type={covariance_type!r} wants {wanted_shape}: fit it again."
+                f"{origin} has {name} of shape {getattr(values, 'shape', None)}, but "
+                f"covariance_type={covariance_type!r} requires {wanted_shape}: fit it again."
             )
             raise ValueError(msg)
         if values.dtype != means.dtype or values.dtype.kind != "f":
-            msg = f"{origin} has {name} of type {values.dtype}, and means_ of {means.dtype}."
+            msg = f"{origin} has {name} of type {values.dtype}, but means_ of type {means.dtype}."
             raise ValueError(msg)
     for name, is_possible in _CHECKS.items():
         if name in attributes and not is_possible(attributes[name]):
@@ -359,7 +359,7 @@ def _check_fitted(attributes: Mapping[str, Any], covariance_type: Any, origin: s
             raise ValueError(msg)
     labels = attributes.get("labels_", np.zeros(0, np.int64))
     if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu":
-        msg = f"{origin} has labels_ that are not one whole number a row: fit it again."
+        msg = f"{origin} has labels_ that are not an array of integers: fit it again."
         raise ValueError(msg)
     try:
         parts_from_plain(attributes.get("known_parts_", []), components)
@@ -369,5 +369,5 @@ def _check_fitted(attributes: Mapping[str, Any], covariance_type: Any, origin: s
     names = attributes.get("feature_names_in_", np.empty(features))
     has_names = isinstance(names, np.ndarray) and names.shape == (features,)
     if attributes.get("n_features_in_", features) != features or not has_names:
-        msg = f"{origin} names another number of features than means_ has: fit it again."
+        msg = f"{origin} has another number of feature names or features than means_: fit it again."
         raise ValueError(msg)

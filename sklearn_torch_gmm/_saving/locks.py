@@ -1,7 +1,7 @@
-"""Locks between processes that write to one place.
+"""Locks between processes that write to the same place.
 
-The lock is the operating system's, on a file of its own that is removed with it: it ends with the
-process that holds it, however that ends.
+The operating system holds the lock, on a separate file that is removed with it. The lock ends with
+its process, however that ends.
 """
 
 from __future__ import annotations
@@ -19,35 +19,34 @@ if sys.platform != "win32":
     import fcntl
 
 WAIT_SECONDS = 600.0
-"""Time after which the holder of a lock is taken to be stopped: a hundred saves of a gigabyte."""
+"""Time after which the holder of a lock is considered stuck: a hundred saves of a gigabyte."""
 
 _POLL_SECONDS = 0.005
-"""Time between two tries, about that of a small save; twice as much doubles the idle time."""
+"""Time between two attempts, about that of a small save; twice as much doubles the idle time."""
 
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK})
-"""Answers of file systems without locks, such as Lustre mounted without them."""
+"""Errors of file systems without locks, such as Lustre mounted without them."""
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock at ``path``, a name that nothing else uses, in a directory that exists.
 
-    Threads exclude each other as processes do. Where the file system has no locks, nothing is
-    excluded.
+    Threads exclude each other as processes do. On a file system without locks, this has no effect.
 
     Raises
     ------
     TimeoutError
-        If others hold it all the time.
+        If other processes hold the lock all the time.
     OSError
-        If something else than a lock is there, or the directory cannot be written.
+        If the path is not a lock, or the directory cannot be written.
     """
     limit = time.monotonic() + WAIT_SECONDS
     while (descriptor := _acquire(path)) is None:
         if time.monotonic() > limit:
             msg = (
                 f"Another process has been saving here for {WAIT_SECONDS:.0f} seconds: end it if "
-                "it stands still, or remove this file"
+                "it hangs, or remove this file"
             )
             raise TimeoutError(errno.ETIMEDOUT, msg, str(path))
         time.sleep(_POLL_SECONDS)
@@ -66,7 +65,7 @@ if sys.platform == "win32":
         except FileExistsError:
             return None
         except PermissionError:
-            # Windows says so of a file that is about to be removed, too.
+            # Windows also raises this for a file that is about to be removed.
             if path.exists():
                 return None
             raise
@@ -79,7 +78,7 @@ else:
     def _acquire(path: Path) -> int | None:
         """Return the open lock, or None if another holds it."""
         _check_place(path)
-        # A link is not followed, and the open of a pipe does not wait.
+        # Links are not followed, and opening a pipe does not wait.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o666)
         try:
@@ -93,12 +92,12 @@ else:
 
     def _check_place(path: Path) -> None:
         try:
-            # Asked once: the lock may come and go between two questions.
+            # Checked once, since the lock may appear or disappear between two checks.
             mode = path.lstat().st_mode
         except FileNotFoundError:
             return
         if not stat.S_ISREG(mode):
-            msg = "This stands in the place of a lock that saves need: remove it"
+            msg = "This is not a lock, but a save needs a lock file of this name: remove it"
             raise FileExistsError(errno.EEXIST, msg, str(path))
 
     def _is_free(descriptor: int) -> bool:
@@ -111,17 +110,17 @@ else:
         return True
 
     def _is_at(path: Path, descriptor: int) -> bool:
-        """Whether the file is still there: the holder before may just have removed it."""
+        """Whether the file still exists: the previous holder may just have removed it."""
         try:
             return os.path.samestat(path.lstat(), os.fstat(descriptor))
         except FileNotFoundError:
             return False
 
     def _release(path: Path, descriptor: int) -> None:
-        # Removed first: who opens it afterwards makes a new one.
+        # Removed first, so that a process that opens it afterwards creates a new one.
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-        # A process that was forked meanwhile has the descriptor, and would go on holding the lock.
+        # A process forked in the meantime has the descriptor, and would otherwise hold the lock.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)

@@ -1,7 +1,7 @@
-"""The file of a saved estimator, ``model.safetensors`` in a directory of its own.
+"""The file of a saved estimator, ``model.safetensors`` in its own directory.
 
-It has two parts, the parameters and the fitted attributes, each of them JSON that names tensors.
-The tensors and the configuration of the fitted torch module are among them, under its own names.
+It has two parts, the parameters and the fitted attributes, each of which is JSON that refers to
+tensors. They include the tensors and the configuration of the fitted torch module, under its names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sklearn_torch_gmm.core.serialization import dump_tensors, read_tensors
 PartName = Literal["parameters", "attributes"]
 
 LOCK_FILE = f".{MODEL_FILE}.lock"
-"""Is there while a model is written."""
+"""Exists while a model is written."""
 
 _PARAMETER = "parameters."
 """Prefix of the tensors of parameters; those of attributes have their own names."""
@@ -34,31 +34,31 @@ _PARAMETER = "parameters."
 
 @dataclass(frozen=True)
 class Part:
-    """Values in terms of JSON, by name, and the tensors that they name."""
+    """Values as JSON, by name, and the tensors to which they refer."""
 
     values: dict[str, Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
     config: dict[str, Any] | None = None
-    """Of the torch module whose tensors are among them."""
+    """The configuration of the torch module whose tensors are included."""
 
 
 def write_model(
     directory: Path, class_name: str, parts: Mapping[PartName, Part], *, keep_other: bool
 ) -> None:
-    """Write parts of a model in one step: readers find the old model or the new one.
+    """Write parts of a model atomically: readers find the old model or the new one.
 
-    The directory is made if it is not there. With ``keep_other``, a part that is in it and not
-    among those given stays. Of several writers, each waits for the one before.
+    The directory is created if it does not exist. With ``keep_other``, it keeps a part that is not
+    given. Several writers wait for each other.
 
     Raises
     ------
     OSError
-        If something else is in the place of the directory, or it cannot be written.
+        If the path is not a directory, or it cannot be written.
     ValueError
-        If the part that is to stay belongs to another class, or the file there is not a model.
+        If the part to keep belongs to another class, or the file there is not a model.
     """
     _check_place(directory)
-    # Before the directory is made: it may find that the parts cannot be stored.
+    # Encoded before the directory is created, since it fails if the parts cannot be stored.
     content = _content(class_name, parts)
     if not directory.exists():
         directory.mkdir(parents=True, exist_ok=True)
@@ -74,11 +74,11 @@ def write_model(
 
 
 def _check_place(directory: Path) -> None:
-    """Raise OSError, naming what to remove, unless a directory is there or can be made."""
+    """Raise OSError, naming the obstacle, unless the directory exists or can be created."""
     obstacle = obstacle_to(directory)
     if obstacle is not None:
-        kind = "this is a file" if obstacle.exists() else "this is a link to nothing"
-        msg = f"A model is saved to a directory, and {kind}: remove it, or give another path"
+        kind = "this is a file" if obstacle.exists() else "this is a broken link"
+        msg = f"A model is saved to a directory, but {kind}: remove it, or give another path"
         raise NotADirectoryError(errno.ENOTDIR, msg, str(obstacle))
 
 
@@ -102,14 +102,14 @@ def _content(class_name: str, parts: Mapping[PartName, Part]) -> bytes:
 
 
 def read_model(directory: Path, class_name: str) -> dict[PartName, Part]:
-    """Return the parts of a model; raises what the estimator's ``load`` documents."""
+    """Return the parts of a model, or raise the errors that the estimator's ``load`` documents."""
     if not directory.exists():
-        msg = "There is no such directory: give the path that was saved to"
+        msg = "This directory does not exist: give the path to which the estimator was saved"
         raise FileNotFoundError(errno.ENOENT, msg, str(directory))
     if not directory.is_dir():
         msg = (
-            "A saved estimator is a directory, and this is a file: give the directory that was "
-            "saved to. GaussianMixtureModel.load reads the file of a torch module"
+            "A saved estimator is a directory, but this is a file: give the directory to which it "
+            "was saved. GaussianMixtureModel.load reads the file of a torch module"
         )
         raise NotADirectoryError(errno.ENOTDIR, msg, str(directory))
     found = _read(directory)
@@ -129,8 +129,8 @@ def _read(directory: Path) -> _Found:
         tensors, document = read_tensors(path)
     except FileNotFoundError:
         msg = (
-            "There is no saved estimator: either nothing was saved here, or its first save was "
-            "interrupted. Save it again. The missing file"
+            "This directory does not contain a saved estimator: either it was never saved here, or "
+            "its first save was interrupted. Save it again. The missing file"
         )
         raise FileNotFoundError(errno.ENOENT, msg, str(path)) from None
     values = {name: document[name] for name in ("parameters", "attributes") if name in document}
@@ -139,7 +139,7 @@ def _read(directory: Path) -> _Found:
         raise ValueError(msg)
     are_parts = all(isinstance(part, dict) for part in values.values())
     if not are_parts or not isinstance(document.get("class"), str):
-        msg = f"{path} holds no estimator: remove it, or give another directory."
+        msg = f"{path} does not contain an estimator: remove it, or give another directory."
         raise ValueError(msg)
     own = {
         key.removeprefix(_PARAMETER): t for key, t in tensors.items() if key.startswith(_PARAMETER)
@@ -156,7 +156,7 @@ def _read(directory: Path) -> _Found:
 def _check_class(found: _Found, class_name: str, directory: Path) -> None:
     if found.class_name != class_name:
         msg = (
-            f"{directory} holds a {found.class_name}, not a {class_name}: load it with its own "
+            f"{directory} contains a {found.class_name}, not a {class_name}: load it with its own "
             "class, or give another directory."
         )
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""What of an estimator goes into a pickle: joblib, cloudpickle, skops and deepcopy ask the same."""
+"""The state of an estimator in a pickle, also for joblib, cloudpickle, skops and deepcopy."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _HAS_COMPACT_LABELS = "_has_compact_labels"
 
 
 def get_state(self) -> dict[str, Any]:
-    """Return what goes into a pickle: small, usable on any machine, with the versions it is of."""
+    """Return the state for a pickle: small, usable on any machine, and with versions."""
     state = dict(BaseEstimator.__getstate__(self))
     for name, value in state.items():
         if isinstance(value, Tensor):
-            # A tensor on a GPU could not be unpickled where there is none.
+            # A tensor on a GPU could not be unpickled on a machine without one.
             state[name] = value.cpu()
     labels = state.get("labels_")
-    # Others are the user's own.
+    # Other attributes belong to the user.
     state[_HAS_COMPACT_LABELS] = False
     if isinstance(labels, np.ndarray) and labels.dtype == np.int64:
         state["labels_"], state[_HAS_COMPACT_LABELS] = compact_labels(labels), True
-    # scikit-learn records its version for its own classes alone.
+    # scikit-learn records its version only for its own classes.
     state[_SKLEARN_VERSION] = sklearn.__version__
     state[_OUR_VERSION] = sklearn_torch_gmm.__version__
     return state
 
 
 def set_state(self, state: Mapping[str, Any]) -> None:
-    """Take what a pickle holds, and warn if other versions wrote it."""
+    """Restore the state from a pickle, and warn if other versions wrote it."""
     state = dict(state)
     original_sklearn = state.pop(_SKLEARN_VERSION, "unknown")
     original = state.pop(_OUR_VERSION, "unknown")

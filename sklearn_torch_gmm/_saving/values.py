@@ -1,7 +1,8 @@
-"""Parameters and attributes as JSON, with arrays kept aside as tensors.
+"""Parameters and attributes as JSON, with arrays stored separately as tensors.
 
-What JSON has no word for is an object with one key that begins with ``$``, as the table at the end
-says. Reading builds numbers, strings, lists, dictionaries, arrays and random states: nothing else.
+A value that JSON cannot express is an object with one key that begins with ``$``, as listed in the
+table at the end. Reading creates only numbers, strings, lists, dictionaries, arrays and random
+states.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _RANDOM_WORDS = 624
 def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """Encode a value as JSON, and put its arrays, which may share its memory, into ``tensors``.
 
-    ``name`` is what messages and arrays call the value.
+    ``name`` is the name of the value in messages and among the tensors.
 
     Raises
     ------
@@ -38,7 +39,7 @@ def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 def _encode(value: Any, name: str, tensors: dict[str, Tensor], depth: int) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
-    # Subclasses are refused: they would come back as something else.
+    # Subclasses are refused, since they would be loaded as their base class.
     kind = type(value)
     if value is None or kind in (bool, int, str):
         return value
@@ -118,20 +119,20 @@ def decode(content: Any, tensors: Mapping[str, Tensor], origin: str) -> Any:
     Raises
     ------
     ValueError
-        If the content is nothing that :func:`encode` makes.
+        If the content is not a result of :func:`encode`.
     """
     try:
         _check_depth(content, 4 * _MAX_DEPTH)
         return _decode(content, tensors)
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
-        msg = f"{origin} holds a value that cannot be read ({error!r}): save the model again."
+        msg = f"{origin} contains a value that cannot be read ({error!r}): save the model again."
         raise ValueError(msg) from error
 
 
 def _check_depth(content: Any, left: int) -> None:
     """Raise ValueError for JSON nested more deeply than :func:`encode` produces.
 
-    Each level of a value is up to three levels of JSON, of a tagged list of pairs.
+    A level of a value takes up to three levels of JSON: a tagged list of pairs.
     """
     if left == 0:
         msg = "it is nested too deeply"
@@ -159,7 +160,7 @@ def _decode_pairs(content: Any, tensors: Mapping[str, Tensor]) -> dict[Any, Any]
 
 def _decode_strings(content: Any, tensors: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:
     if not isinstance(content, list) or not all(isinstance(item, str) for item in content):
-        msg = "these are no strings"
+        msg = "the values are not strings"
         raise ValueError(msg)
     return np.array(content, dtype=object)
 
@@ -179,7 +180,7 @@ def _decode_random_state(content: Any, tensors: Mapping[str, Tensor]) -> np.rand
         and has_gauss in (0, 1)
     )
     if not is_possible:
-        msg = "this is no state of a Mersenne twister"
+        msg = "this is not a state of a Mersenne twister"
         raise ValueError(msg)
     random_state = np.random.RandomState()
     key = words.numpy().astype(np.uint32)

@@ -1,4 +1,4 @@
-"""The checks of what a search is to try."""
+"""Checks of the candidates of a search."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, get_args
 from sklearn_torch_gmm.core.covariance import STRUCTURES, CovarianceType
 
 ALL_TYPES = "all"
-"""The value of the parameter that stands for the four types that scikit-learn has, too."""
+"""The value of the parameter that selects the four covariance types of scikit-learn."""
 
 
 def covariance_types_of(value: Any) -> list[CovarianceType]:
-    """Return the types that a parameter names, each once, or raise ValueError."""
+    """Return the distinct covariance types that a parameter names, or raise ValueError."""
     types: Sequence[Any] = value
     if isinstance(value, str):
         types = get_args(CovarianceType) if value == ALL_TYPES else [value]
@@ -24,7 +24,7 @@ def covariance_types_of(value: Any) -> list[CovarianceType]:
 
 
 def check_stability(n_init: int, max_components: int) -> None:
-    """Raise ValueError unless there are initializations that may agree or disagree."""
+    """Raise ValueError unless there are several initializations to compare."""
     if n_init < 2 or max_components < 2:
         msg = (
             "criterion='stability' compares initializations of two or more components: it needs "

@@ -14,18 +14,18 @@ Results = Mapping[str, npt.NDArray[Any]]
 """Columns by name."""
 
 EQUALLY_STABLE = 0.01
-"""A difference of the mean adjusted Rand index that does not decide. In two groups of equal size,
-one sample in 400 that changes sides lowers the index by as much; it is about 1 − 4 f for a share f
-of the samples."""
+"""Differences of the mean adjusted Rand index up to this one do not decide. In two groups of equal
+size, moving one sample in 400 to the other group lowers the index by as much: for a fraction f of
+the samples, it is about 1 − 4 f."""
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """A column of the results, and which of its values are better."""
+    """A column of the results, and whether larger values are better."""
 
     column: str
     label: str
-    """Its name in plots and messages."""
+    """The name of the criterion in plots and messages."""
     larger_is_better: bool = False
 
     def values(self, results: Results) -> npt.NDArray[np.float64]:
@@ -50,7 +50,7 @@ class Criterion:
 class Stability(Criterion):
     """Chooses by BIC among the fits whose initializations agree best.
 
-    A single component agrees with itself whatever the data, and is left out.
+    A single component, whose stability is always 1, is left out.
     """
 
     def values(self, results: Results) -> npt.NDArray[np.float64]:
@@ -58,7 +58,7 @@ class Stability(Criterion):
         return np.where(results["n_components"] > 1, super().values(results), math.nan)
 
     def row_of_best(self, results: Results) -> int:
-        """Return the row with the smallest BIC of those that are as stable as the most stable."""
+        """Return the row with the smallest BIC among the fits that are as stable as the best."""
         values = self.values(results)
         if np.isnan(values).all():
             msg = (
@@ -94,7 +94,7 @@ def information_criteria(
 
 
 def described(results: Results, row: int, criterion: str) -> str:
-    """Return a fit in one line, with its value of the criterion as the results have it."""
+    """Return a fit in one line, with the value of the criterion that the results have."""
     name = f"{results['covariance_type'][row]}, n_components={results['n_components'][row]}"
     value = results[CRITERIA[criterion].column][row]
     if math.isnan(value):

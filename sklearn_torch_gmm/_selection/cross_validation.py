@@ -42,7 +42,7 @@ class HeldOut:
     ) -> None:
         """Add the scores, and the errors of candidates that succeeded on all samples, to a table.
 
-        The first error of a fold is raised if each candidate failed on all samples or in a fold.
+        If each candidate failed either on all samples or in a fold, the first error is raised.
         """
         results["mean_test_score"] = self.scores.mean(0)[of_candidate]
         if np.isnan(results["mean_test_score"][results["is_kept"]]).all():
@@ -114,7 +114,7 @@ def _folds(cv: Any, num_rows: int) -> list[tuple[npt.NDArray[Any], npt.NDArray[A
         )
     except (IndexError, TypeError, ValueError):
         if hasattr(cv, "split"):
-            # A splitter has an error message of its own.
+            # A splitter has its own error message.
             raise
         are_usable = False
     if not are_usable:

@@ -1,4 +1,4 @@
-"""Inference with the mixture that a search has chosen."""
+"""Delegation of inference to the mixture that a search has chosen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 def _delegated(method: Method) -> Method:
     """Return a method that calls the same method of the chosen mixture, with its signature.
 
-    A search answers tensors with tensors, which scikit-learn's mixture does not.
+    For tensors, a search returns tensors, unlike scikit-learn's mixture.
     """
 
     @wraps(method)

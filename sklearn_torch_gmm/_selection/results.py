@@ -1,4 +1,4 @@
-"""The fits of a search: their settings, their table of results, and their agreement."""
+"""The settings of the fits of a search, the table of their results, and their agreement."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def num_parameters(candidate: BaseGaussianMixture, num_features: int) -> int:
 
 
 def best_restart(restarts: Sequence[Restart]) -> int | None:
-    """Return the position of the restart that a single fit would keep, None if all failed."""
+    """Return the position of the restart that a single fit would keep, or None if all failed."""
     succeeded = [restart for restart in restarts if restart.error is None]
     if not succeeded:
         return None
@@ -111,7 +111,7 @@ def mean_agreement(
     data: FitData,
     bars: ProgressBars | None = None,
 ) -> list[float]:
-    """Return each candidate's mean adjusted Rand index of two restarts; NaN for fewer than two."""
+    """Return each candidate's mean adjusted Rand index between restarts; NaN for fewer than two."""
     means = []
     if bars is not None:
         bars.stage("stability", len(candidates), "mixture")

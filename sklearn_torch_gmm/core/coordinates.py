@@ -1,9 +1,9 @@
-"""Mixtures as vectors of real numbers, in which any step leads to a mixture.
+"""Mixtures as vectors of real numbers, such that every vector is a mixture.
 
 The coordinates are the logarithms of the weights, the means in units of the data's standard
 deviations, and the log-Cholesky coordinates of the precisions: triangular factors with logarithms
 on their diagonals. Changing the units of the features adds the same vector to the coordinates of
-all mixtures, and so does not change a difference of two of them.
+all mixtures, and leaves the difference of two of them unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Coordinates:
     ----------
     structure : CovarianceStructure
     reference : MixtureParameters
-        Mixtures of the same sizes, whose total variances are the units of the features.
+        Mixtures of the same sizes, whose total variances define the units of the features.
     """
 
     def __init__(self, structure: CovarianceStructure, reference: MixtureParameters) -> None:
@@ -36,8 +36,8 @@ class Coordinates:
     def of(self, parameters: MixtureParameters) -> Tensor:
         """Return the coordinates ``[R, C]`` of mixtures.
 
-        A weight of zero has the coordinate of the smallest positive number: its logarithm is not
-        finite.
+        A weight of zero has the coordinate of the smallest positive number, since its own logarithm
+        is not finite.
         """
         weights, means, _, factors = parameters.tensors()
         log_weights = weights.clamp_min(torch.finfo(weights.dtype).tiny).log()
@@ -58,7 +58,7 @@ class Coordinates:
         new_means = scaled.view_as(means) * scale
         new_factors = structure.from_log_cholesky(log_factors.view_as(factors), scale.squeeze(-2))
         covariances = structure.covariances(new_factors)
-        # An M-step finds its factors in the same way: they are as exact, and tested alike.
+        # An M-step computes its factors in the same way, so their precision and tests are equal.
         new_factors, usable = structure.precisions_cholesky(covariances, weights.shape[-1])
         usable = usable & new_means.isfinite().all(-1) & new_weights.isfinite()
         return MixtureParameters(new_weights, new_means, covariances, new_factors), usable

@@ -56,7 +56,7 @@ def device_for(trainer_params: Mapping[str, Any]) -> torch.device:
 
 
 def _first_index(devices: Any) -> int:
-    """Index of the first device, as Lightning reads it: "3" are three devices, "3," is the fourth.
+    """Return the index of the first device. For Lightning "3" are three devices, "3," the fourth.
 
     Numbers of devices, and words, begin with the first one.
     """
@@ -93,7 +93,7 @@ def _has_fast_float64(device: torch.device) -> bool:
 
 
 def sendable(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return ``values`` in float32 if they are of float64, which the device does not have."""
+    """Return ``values`` in float32 if they are float64, which the device does not support."""
     is_double = values.dtype == torch.float64
     return values.float() if is_double and device.type == "mps" else values
 
@@ -101,9 +101,9 @@ def sendable(values: torch.Tensor, device: torch.device) -> torch.Tensor:
 def moved(
     values: torch.Tensor, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> torch.Tensor:
-    """Return values on another device in another type; None leaves either as it is.
+    """Return values on another device in another type; None leaves either unchanged.
 
-    They are cast in host memory, where there is every type.
+    They are cast in host memory, which supports every type.
     """
     if values.device.type == "cpu":
         return values.to(dtype=dtype).to(device=device)
@@ -113,7 +113,7 @@ def moved(
 def read_together(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Return tensors of one device in host memory, for which the host waits once.
 
-    They are sent in the floating-point type of the first one, which holds bools as well.
+    They are sent in the floating-point type of the first one, which can represent bools as well.
     """
     if tensors[0].device.type == "cpu":
         return list(tensors)

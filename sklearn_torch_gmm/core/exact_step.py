@@ -30,10 +30,10 @@ class ExactEStep(EStep):
     """Computes each component in one of several ways, by default from residuals.
 
     The moments are taken about the points ``about [R, K, D]``, by default the means of
-    ``parameters``, or about the centre if the ``ways`` say so. Points that lie many standard
+    ``parameters``, or about the centre if the ``ways`` need it. Points that lie many standard
     deviations from the means of the following M-step would cost precision in its covariances.
-    The ``extents [D]``, if given, grow to the maximum absolute deviations of the rows from the
-    centre.
+    The ``extents [D]``, if given, are updated to the maximum absolute deviations of the rows from
+    the centre.
     """
 
     many_vanish = True
@@ -103,7 +103,7 @@ class ExactEStep(EStep):
         if ways.residuals:
             chosen = select(ways.residuals)
             yield Residuals(parameters, self.centre, structure, chosen, self.moments)
-        # The last: it compares its components with all others.
+        # The last one, since it compares its components with all others.
         if ways.sifted:
             away = structure.widths_away(parameters.means - centre, parameters.precisions_cholesky)
             chosen = select(ways.sifted)
@@ -115,7 +115,7 @@ class ExactEStep(EStep):
         if self.resident_rows is not None and self._writes_features:
             rows = self.workspace.by_feature(self._num_batches, rows, self.resident_rows)
         self._num_batches += 1
-        # The differences of a lane would not be adjacent.
+        # Otherwise the differences of a lane would not be adjacent.
         ways = self._ways
         most = 1 if ways.residuals or ways.sifted else self.workspace.num_lanes
         sizes = self.parameters.means.shape[:2]
@@ -130,7 +130,7 @@ class ExactEStep(EStep):
             known = None if labels is None else labels[place].view(lanes, size)
             for part, own in zip(self._parts, scratch, strict=True):
                 if known is not None and isinstance(part, Sifted):
-                    # Components of another class do not tell which rows matter to one.
+                    # Components of another class do not determine which rows matter to one.
                     assert self.classes is not None
                     exclude_other_classes_(logits.unflatten(1, sizes), known, self.classes)
                 part.write_log_densities(chunk, logits, own)
@@ -163,7 +163,7 @@ class ExactEStep(EStep):
         return ways.need_products or bool(ways.whitened) or self.extents is not None
 
     def _write_features(self, chunk: Chunk) -> None:
-        """Write as many moments of the rows as the ways need."""
+        """Write the moments of the rows that the methods need."""
         if not self._writes_features:
             return
         features, num_features = chunk.features, chunk.rows.shape[-1]

@@ -1,7 +1,7 @@
-"""Files that are whole or not there.
+"""Atomic replacement of files.
 
-A file is written beside its final place, forced to the disk, and renamed, which a file system does
-in one step. Only regular files are read.
+A file is written under a temporary name in the same directory, forced to the disk, and renamed,
+which is atomic. Only regular files are read.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import time
 from pathlib import Path
 
 STALE_SECONDS = 3600
-"""Age of an unfinished file from which on its writer is taken to be dead: no save takes an hour."""
+"""Age of an unfinished file from which on its writer is considered dead: a save takes less time."""
 
 
 def check_regular_file(path: Path, *, follow_links: bool = False) -> None:
     """Raise OSError unless there is a regular file: reading a pipe or a device might never end.
 
-    A link is refused, too, unless links are followed.
+    A link is also an error, unless links are followed.
     """
     try:
         mode = path.stat(follow_symlinks=follow_links).st_mode
     except NotADirectoryError:
-        # The system's message names no remedy.
-        msg = "A part of this path is a file, not a directory: give the path that was saved to"
+        # The system's message does not name a remedy.
+        msg = "A part of this path is a file, not a directory: give the path to which it was saved"
         raise NotADirectoryError(errno.ENOTDIR, msg, str(path)) from None
     if stat.S_ISLNK(mode):
         msg = (
-            "This is a link, and nothing outside the directory is read: remove it, or put a copy "
-            "in its place"
+            "This is a link, but only files inside the directory are read: remove it, or replace "
+            "it by a copy"
         )
         raise OSError(errno.ELOOP, msg, str(path))
     if not stat.S_ISREG(mode):
@@ -42,10 +42,10 @@ def check_regular_file(path: Path, *, follow_links: bool = False) -> None:
 
 
 def obstacle_to(directory: Path) -> Path | None:
-    """Return what is in the place of a directory or of one of its parents, if anything is."""
+    """Return the path that prevents the creation of a directory or of its parents, if any."""
     for place in (directory, *directory.parents):
         try:
-            # Asked once: another process may make the directory between two questions.
+            # Checked once, since another process may create the directory between two checks.
             mode = place.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
             if place.is_symlink():
@@ -58,31 +58,31 @@ def obstacle_to(directory: Path) -> Path | None:
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file so that readers always see either the old one or the new one.
 
-    Several processes may write to one place: the last of them to be done stays.
+    If several processes write to the same path, the last one to finish wins.
     """
     obstacle = obstacle_to(path.parent)
     if obstacle is not None:
-        msg = "A file stands in the place of a directory: remove it, or give another path"
+        msg = "A part of this path is a file, not a directory: remove it, or give another path"
         raise NotADirectoryError(errno.ENOTDIR, msg, str(obstacle))
     if not path.parent.is_dir():
-        # Otherwise the error would name the file beside it.
-        msg = "The directory of this file is missing: make it, or give another path"
+        # Otherwise the error would name the temporary file.
+        msg = "The directory of this file does not exist: create it, or give another path"
         raise FileNotFoundError(errno.ENOENT, msg, str(path))
     if path.is_dir():
-        msg = "A directory stands in the place of this file: remove it, or give another path"
+        msg = "This is a directory, not a file: remove it, or give another path"
         raise IsADirectoryError(errno.EISDIR, msg, str(path))
     _remove_stale(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
         # Exclusive creation never writes through a link.
-        with beside.open("xb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
         raise
     sync_directory(path.parent)
 

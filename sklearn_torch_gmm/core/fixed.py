@@ -4,10 +4,10 @@ The expected log-likelihood of rows and components together, which an M-step max
 
     Σ_k N_k log π_k + Σ_k Q_k(μ_k, Σ_k)
 
-where N_k is the weight of the rows of component k, and Q_k is largest at their mean and at their
-scatter about μ_k, whatever Σ_k is. Hence
+where N_k is the weight of the rows of component k, and Q_k has its maximum at their mean and at
+their scatter about μ_k, whatever Σ_k is. Hence
 
-- a component with a fixed mean m has the scatter about m, and the others are as if all were free;
+- a component with a fixed mean m has the scatter about m, and the other components are unaffected;
 - a fixed covariance changes neither its component's mean nor another component. A covariance that
   all components share cannot be fixed for some of them;
 - the weights must sum to one. With a Lagrange multiplier λ the derivatives for the free ones are
@@ -35,7 +35,7 @@ Part = Literal["weights", "means", "covariances"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 FixedParts = Mapping[Part, Tensor]
-"""Bool ``[K]`` for each part of which some components stay; at least one value is True."""
+"""Bool ``[K]`` for each part with fixed components, of which there is at least one."""
 
 
 def fix_whole(parts: Collection[Part], num_components: int) -> dict[Part, Tensor]:
@@ -45,7 +45,7 @@ def fix_whole(parts: Collection[Part], num_components: int) -> dict[Part, Tensor
 
 
 def on_device(fixed: FixedParts, device: torch.device) -> FixedParts:
-    """The same parts, with masks on a device."""
+    """Return the same parts, with masks on a device."""
     return {part: chosen.to(device) for part, chosen in fixed.items()}
 
 
@@ -55,7 +55,7 @@ def is_all_fixed(fixed: FixedParts) -> bool:
 
 
 def parts_to_plain(fixed: FixedParts) -> list[Part] | dict[Part, list[int]]:
-    """Names of whole parts; if some components of a part are free, component numbers by part."""
+    """Return names of whole parts, or component numbers by part if some components are free."""
     if all(bool(chosen.all()) for chosen in fixed.values()):
         return [part for part in PARTS if part in fixed]
     return {part: fixed[part].nonzero().flatten().tolist() for part in PARTS if part in fixed}
@@ -89,7 +89,7 @@ def num_free_parameters(
     num_features: int,
     known: FixedParts | None = None,
 ) -> int:
-    """Number of parameters estimated from the data if some of them are known."""
+    """Return the number of parameters that are estimated if some of them are known."""
     known = known or {}
     num_known = {part: int(chosen.sum()) for part, chosen in known.items()}
     free = {part: num_components - num_known.get(part, 0) for part in PARTS}
@@ -127,9 +127,9 @@ def keep_parts(
 
 
 def _share_rest(weights: Tensor, before: Tensor, chosen: Tensor) -> Tensor:
-    """Weights ``[R, K]`` where the free ones share what the chosen ones ``[K]`` leave.
+    """Return weights ``[R, K]`` whose free ones share the rest of the ``chosen [K]`` ones.
 
-    Where no free component has any rows, the free weights stay as well.
+    If all free components are empty, their weights stay unchanged as well.
     """
     rest = (1.0 - torch.where(chosen, before, 0.0).sum(-1, keepdim=True)).clamp_min(0.0)
     free = torch.where(chosen, 0.0, weights)

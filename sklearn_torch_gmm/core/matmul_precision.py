@@ -1,9 +1,9 @@
-"""Products of float32 matrices in float32, whatever the caller lets other products be rounded to.
+"""Products of float32 matrices in float32, whatever precision the caller has set for others.
 
 ``torch.set_float32_matmul_precision("high")`` and ``"medium"`` let torch round the factors to TF32
-or bfloat16, on GPUs and on some CPUs. A log-density would be off by a tenth of a nat, and the
-bounds on the rounding error would not know. torch has one setting for the process: other threads
-compute in full precision, too, while a fit or a prediction runs.
+or bfloat16, on GPUs and on some CPUs. A log-density would be off by a tenth of a nat, which the
+bounds on the rounding error do not include. torch has one setting for the process: other threads
+also compute in full precision while a fit or a prediction runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _before: _Precision | None = None
 
 
 def _renew_lock() -> None:
-    """In the child of a fork, the thread that may have held the lock does not exist."""
+    """Replace the lock in the child of a fork, without the thread that may have held it."""
     global _lock
     _lock = threading.Lock()
 
@@ -69,13 +69,13 @@ def _leave() -> None:
     global _users, _before
     with _lock:
         _users -= 1
-        # Unless the program has chosen another precision meanwhile.
+        # Unless the program has chosen another precision in the meantime.
         if _users == 0 and _before is not None and precision() == "highest":
             _before.restore()
 
 
 class _Precision:
-    """The settings that are in force."""
+    """The current settings."""
 
     def __init__(self) -> None:
         self._name = precision()
@@ -85,14 +85,14 @@ class _Precision:
         if self._name is not None:
             torch.set_float32_matmul_precision(self._name)
         for backend, value in self._of_backends:
-            # A value that follows from the setting of all backends must go on following it.
+            # A value that is inherited from the setting of all backends must remain so.
             backend.fp32_precision = "none"
             if backend.fp32_precision != value:
                 backend.fp32_precision = value
 
 
 def _backends() -> Iterator[Any]:
-    """The settings of single backends, which releases before 2.9 do not have."""
+    """Return the settings of single backends, which releases before 2.9 do not have."""
     for backend in (torch.backends.cuda, torch.backends.mkldnn):
         products = getattr(backend, "matmul", None)
         if hasattr(products, "fp32_precision"):

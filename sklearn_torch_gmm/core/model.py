@@ -35,7 +35,7 @@ class GaussianMixtureModelConfig:
     num_features : int
         D, the number of features of a sample.
     covariance_type : {'full', 'tied', 'diag', 'spherical'}, default='diag'
-        The form of the components' covariances.
+        The structure of the components' covariances.
 
     Examples
     --------
@@ -165,7 +165,7 @@ class GaussianMixtureModel(nn.Module):
         return self.structure.covariances(self.precisions_cholesky.to(dtype))
 
     def joint_log_densities(self, data: Tensor) -> Tensor:
-        """Log π_k + log N(x | μ_k, Σ_k) for each sample and component.
+        """Return log π_k + log N(x | μ_k, Σ_k) for each sample and component.
 
         Parameters
         ----------
@@ -204,7 +204,7 @@ class GaussianMixtureModel(nn.Module):
         )
 
     def forward(self, data: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-responsibilities and log-densities of samples.
+        """Return log-responsibilities and log-densities of samples.
 
         Parameters
         ----------
@@ -256,17 +256,17 @@ class GaussianMixtureModel(nn.Module):
         deviations = self.structure.transform_noise(noise, labels, covariances)
         return (self.means[labels] + deviations).to(self.means.dtype)
 
-    # -- keeping ----------------------------------------------------------------------------------
+    # -- saving -----------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the module with its configuration to one file, in safetensors' format.
+        """Save the module with its configuration to one file, in the format of safetensors.
 
-        A file that is there already is replaced in one step: a crash leaves the old or the new one.
+        An existing file is replaced atomically: after a crash, it is either the old or the new one.
 
         Parameters
         ----------
         path : str or path-like
-            The file, by custom with the ending ``.safetensors``.
+            The file, by convention with the extension ``.safetensors``.
 
         Raises
         ------
@@ -284,7 +284,7 @@ class GaussianMixtureModel(nn.Module):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Return the module that :meth:`save` wrote, on the CPU.
+        """Load a module that :meth:`save` has written, on the CPU.
 
         Parameters
         ----------
@@ -298,9 +298,9 @@ class GaussianMixtureModel(nn.Module):
         Raises
         ------
         OSError
-            If there is no such file.
+            If the file does not exist.
         ValueError
-            If the file is of a newer format, damaged, or not one of a module.
+            If the file has a newer format, is damaged, or does not contain a module.
 
         Examples
         --------
@@ -325,12 +325,12 @@ Model = TypeVar("Model", bound=GaussianMixtureModel)
 def model_from(
     tensors: Mapping[str, Tensor], document: Mapping[str, Any], origin: str, cls: type[Model]
 ) -> Model:
-    """Return the module in a file, of which ``origin`` is the name for messages.
+    """Return the module in a file, which messages call ``origin``.
 
     Raises
     ------
     ValueError
-        If there is none, or its tensors are not those of its configuration.
+        If there is no module, or its tensors do not match its configuration.
     """
     config = _parse_config(document.get("config"), origin)
     structure = get_structure(config.covariance_type)
@@ -340,12 +340,12 @@ def model_from(
         "means": (config.num_components, config.num_features),
         "precisions_cholesky": shape,
     }
-    # Compared before the module takes memory for sizes that only the configuration claims.
+    # Compared before the module allocates memory for sizes that the configuration may invent.
     found = {name: tuple(tensors[name].shape) for name in wanted if name in tensors}
     dtypes = {tensors[name].dtype for name in found}
     if found != wanted or len(dtypes) != 1 or not min(dtypes, key=str).is_floating_point:
         msg = (
-            f"{origin} does not hold the tensors of its {config}: wanted {wanted}, of one "
+            f"{origin} does not contain the tensors of its {config}: expected {wanted}, of one "
             f"floating-point type, found {found} of {sorted(map(str, dtypes))}."
         )
         raise ValueError(msg)
@@ -358,12 +358,12 @@ def model_from(
 def _parse_config(values: Any, origin: str) -> GaussianMixtureModelConfig:
     names = {"num_components", "num_features", "covariance_type"}
     if not isinstance(values, dict) or set(values) != names:
-        msg = f"{origin} is no file of a GaussianMixtureModel: it has no configuration of one."
+        msg = f"{origin} is not the file of a GaussianMixtureModel: it has no configuration."
         raise ValueError(msg)
     if not isinstance(values["covariance_type"], str):
         values = {**values, "covariance_type": repr(values["covariance_type"])}
     try:
         return GaussianMixtureModelConfig(**values)
     except ValueError as error:
-        msg = f"{origin} has a configuration that cannot be: {error}"
+        msg = f"{origin} has an invalid configuration: {error}"
         raise ValueError(msg) from error

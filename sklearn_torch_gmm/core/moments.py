@@ -1,6 +1,6 @@
 """Sufficient statistics as sums over rows.
 
-Chunks, batches, processes and nodes contribute to the same sum, so EM is exact for all of them.
+Chunks, batches, processes and nodes contribute to the same sums, so EM is exact for all of them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Moments:
 
     @property
     def total_scatter(self) -> Tensor | None:
-        """The pooled scatter of all rows, with and without gaps."""
+        """Return the pooled scatter of all rows, complete or not."""
         if self.scatter is None or self.gap_scatter is None:
             return self.scatter
         return self.scatter + self.gap_scatter
@@ -59,15 +59,15 @@ class Moments:
         return self.sums[..., num_features + 1 :]
 
     def of(self, components: slice) -> Moments:
-        """A view of the sums of some components; the scatter is that of all."""
+        """Return a view of the sums of some components, with the scatter of all."""
         return Moments(self.sums[:, components], self.log_likelihood, self.scatter)
 
     def pack(self, *, with_scatter: bool) -> Tensor:
-        """All sums as one vector, so that one reduction over the processes is sufficient."""
+        """Return all sums as one vector, so that one reduction over the processes is sufficient."""
         return torch.cat([part.flatten() for part in self._parts(with_scatter)])
 
     def unpack(self, packed: Tensor) -> Moments:
-        """The inverse of :meth:`pack`; a scatter that was not packed is taken from ``self``."""
+        """Return the inverse of :meth:`pack`; a scatter that is not packed is that of ``self``."""
         with_scatter = packed.numel() > sum(part.numel() for part in self._parts(False))
         own = self._parts(with_scatter)
         parts = packed.split([part.numel() for part in own])

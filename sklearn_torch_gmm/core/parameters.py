@@ -32,16 +32,16 @@ class MixtureParameters:
 
     @property
     def log_weights(self) -> Tensor:
-        """What is added to log N(x | μ_k, Σ_k) in the E-step, ``[R, K]``."""
+        """The log-weights ``[R, K]`` that the E-step adds to log N(x | μ_k, Σ_k)."""
         return self.weights.log()
 
     def tensors(self) -> list[Tensor]:
-        """Weights, means, covariances, factors and what a subclass adds, in this order."""
+        """Return weights, means, covariances, factors and a subclass's fields, in this order."""
         # The fields of a dataclass are its only attributes, in the order of their definition.
         return list(vars(self).values())
 
     def select(self: Parameters, restarts: Tensor | Sequence[int]) -> Parameters:
-        """The mixtures at these positions of the leading dimension."""
+        """Return the mixtures at these positions of the leading dimension."""
         index = torch.as_tensor(restarts, device=self.weights.device)
         return type(self)(*(values[index] for values in self.tensors()))
 
@@ -56,19 +56,19 @@ class MixtureParameters:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Parameters:
-        """The same values on another device or in another floating-point type."""
+        """Return the same values on another device or in another floating-point type."""
         if device == self.weights.device and dtype == self.weights.dtype:
             return self
         return type(self)(*(moved(values, device, dtype) for values in self.tensors()))
 
     def split(self: Parameters) -> list[Parameters]:
-        """Each of the R mixtures, ``[1, ...]``, as views."""
+        """Return each of the R mixtures, ``[1, ...]``, as views."""
         parts = zip(*(values.split(1) for values in self.tensors()), strict=True)
         return [type(self)(*own) for own in parts]
 
     @staticmethod
     def none() -> MixtureParameters:
-        """The parameters of no mixture, where those of some are not known or not to be had."""
+        """Return an empty placeholder for parameters that are unknown or unavailable."""
         return MixtureParameters(*(torch.empty(0) for _ in range(4)))
 
     @staticmethod

@@ -2,15 +2,15 @@
 
 The posterior of a component is a Gauss–Wishart distribution: its mean is normal with β_k times the
 component's precision Λ_k, which has a Wishart distribution with ν_k degrees of freedom. The prior
-is of the same form, so a step adds it to the sums over the rows:
+is of the same form, so a step adds it to the sufficient statistics:
 
     N_k = Σ r,  β_k = β₀ + N_k,  m_k = (β₀ m₀ + Σ r x) / β_k,  ν_k = ν₀ + N_k,
     ν_k Σ_k = W₀ + Σ r (x − x̄_k)(x − x̄_k)ᵀ + β₀ N_k / β_k (x̄_k − m₀)(x̄_k − m₀)ᵀ
               + N_k · regularization,
 
-where Σ_k⁻¹ is the mean of Λ_k. Structures other than 'full' take from the matrix what they hold,
-as scikit-learn does. E log p(x, k) is then again a log-weight plus the log-density of a Gaussian,
-log N(x | m_k, Σ_k), so the passes over the data are those of EM.
+where Σ_k⁻¹ is the mean of Λ_k. Structures other than 'full' use the corresponding part of the
+matrix, as scikit-learn does. E log p(x, k) is then again a log-weight plus the log-density of a
+Gaussian, log N(x | m_k, Σ_k), so the passes over the data are the same as for EM.
 
 Source: Bishop, Pattern Recognition and Machine Learning (2006), section 10.2.
 """
@@ -35,7 +35,7 @@ from sklearn_torch_gmm.core.weight_priors import WeightPrior, prior_of
 class PosteriorParameters(MixtureParameters):
     """Posteriors of R mixtures, with the priors that they started from.
 
-    Weights, means and covariances are those of the Gaussians that the E-step works with.
+    Weights, means and covariances are those of the Gaussians in the E-step.
     """
 
     concentrations: Tensor
@@ -76,7 +76,7 @@ def expected_log_weights(
     Source: Bishop (2006), equations (10.64) to (10.66).
     """
     expected = prior_of(concentrations).expected_log_weights(concentrations)
-    # E log |Λ| is that of the mean of Λ and the following terms.
+    # E log |Λ| is the log-determinant of the mean of Λ plus the following terms.
     halves = _halves(degrees, num_features).digamma().sum(-1)
     terms = (2.0 / degrees).log_().sub_(mean_precisions.reciprocal())
     return expected + 0.5 * halves.add_(terms, alpha=num_features)
@@ -90,7 +90,7 @@ def posterior_step(
     structure: CovarianceStructure,
     regularization: float,
 ) -> MStepResult:
-    """The posterior from the moments of a pass, without synchronizing with the device.
+    """Return the posterior from the moments of a pass, without synchronizing with the device.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def posterior_step(
     centre : Tensor [D] or [R, K, D]
         The point or points about which the moments are taken.
     before : PosteriorParameters
-        They hold the prior.
+        Earlier parameters, which contain the prior.
     weight_prior : WeightPrior
     structure : CovarianceStructure
     regularization : float
@@ -108,7 +108,7 @@ def posterior_step(
     _, components, num_features = before.means.shape
     alpha, beta, nu, unit = before.prior_counts.unsqueeze(-1).unbind(1)
     sums = unit.unsqueeze(-1) * moments.sums
-    # As in scikit-learn: its results change with it where the prior weighs next to nothing.
+    # As in scikit-learn, whose results depend on it if the weight of the prior is tiny.
     counts = sums[..., 0] + negligible_weight(sums.dtype)
     by_feature = counts.unsqueeze(-1)
     mean_precisions = beta + counts
@@ -131,7 +131,7 @@ def posterior_step(
     if scatter is None:
         second = second.add_(between).add_(scale).addcmul_(by_feature, added)
     else:
-        # All components share the sum, in which each has its prior.
+        # All components share the sum, which contains the prior of each.
         all_rows = counts.sum(-1)[:, None, None]
         scatter = unit.unsqueeze(-1) * scatter + between + components * scale + all_rows * added
     scaled = deviations * (counts / degrees).sqrt_().unsqueeze(-1)
@@ -158,17 +158,17 @@ def evidence_bound(
 ) -> Tensor:
     """Lower bound ``[R]`` on the log-evidence of all rows, up to a constant, in nats.
 
-    ``entropy [R]`` is that of the responsibilities which the posterior was computed from, with the
-    weights of its moments. All other terms cancel, but for the normalization constants of the
-    posteriors. For structures other than 'full' that is an approximation, which scikit-learn makes
-    as well: their bounds may fall.
+    ``entropy [R]`` is the entropy of the responsibilities from which the posterior was computed,
+    with the weights of its moments. All other terms cancel, except for the normalization constants
+    of the posteriors. For structures other than 'full' this is an approximation, which scikit-learn
+    makes as well: their bounds may fall.
 
     Source: Bishop (2006), equations (10.70) to (10.77), (B.79).
     """
     num_features, degrees = found.means.shape[-1], found.degrees_of_freedom
     sizes = found.means.shape[-2:]
     log_determinants = structure.log_determinants(found.precisions_cholesky, *sizes)
-    # Of the Wishart distribution's scale matrix, Λ / ν; constants that depend on D alone left out.
+    # Of the Wishart distribution's scale matrix, Λ / ν, without constants that depend only on D.
     log_determinants = log_determinants - 0.5 * num_features * degrees.log()
     log_wishart = degrees * (log_determinants + 0.5 * num_features * math.log(2.0))
     log_wishart = log_wishart + _halves(degrees, num_features).lgamma().sum(-1)

@@ -1,4 +1,4 @@
-"""What a process does that depends on its parent: after a fork, and when the parent has ended."""
+"""The behaviour of a process after a fork, and when its parent has ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PR_SET_PDEATHSIG = 1
 """Linux's number of the operation that chooses the signal sent at the death of the parent."""
 
 SECONDS_BETWEEN_LOOKS = 1.0
-"""Time between two looks for the parent, where the system does not tell of its death."""
+"""Time between two checks of the parent, where the system does not signal its death."""
 
 _process = os.getpid()
 
@@ -31,8 +31,8 @@ def expect_forks() -> None:
     """Let processes that are forked from now on compute with one thread.
 
     Call it before a computation that may start threads of OpenMP. They do not exist in the child of
-    a fork, and an operation that is divided among them would wait for them indefinitely. Before the
-    first computation, a child can use as many threads as it likes.
+    a fork, where an operation that is divided among them would wait indefinitely. A child that is
+    forked before the first computation can use any number of threads.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_compute_with_one_thread)
@@ -45,10 +45,10 @@ def _compute_with_one_thread() -> None:
 def end_with_parent(parent: int | None = None) -> Callable[[], None]:
     """Kill this process when its parent ends, even while it waits or ignores signals.
 
-    ``parent`` is the number of the parent, which is needed if it may have ended already. The
+    ``parent`` is the process ID of the parent, which is needed if it may have ended already. The
     function that is returned lets this process outlive its parent again. On Windows nothing is
     done: a process does not learn there that its parent has ended, and the parent of one in a
-    virtual environment is a launcher, which has another number.
+    virtual environment is a launcher, which has another ID.
     """
     if sys.platform == "win32":
         return _stay_free

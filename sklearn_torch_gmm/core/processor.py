@@ -18,7 +18,7 @@ LEAST_CHUNK_BYTES = 8 * 2**20
 """Working memory of a chunk if caches are small.
 
 On a core with half a MiB of L2 cache, an iteration takes 118, 100 and 110 ms with half, once and
-twice as much: of small chunks the overhead per operation shows, of large ones less is cached.
+twice as much: small chunks have more overhead per operation, and large ones are cached less.
 """
 
 CHUNK_IN_CACHES = 8
@@ -36,14 +36,14 @@ With a value that is not MKL's, products would be padded to lengths that are no 
 
 
 def capabilities() -> Mapping[str, Any]:
-    """Capabilities of the CPU as reported by torch; empty in older releases."""
+    """Return the capabilities of the CPU as reported by torch; empty in older releases."""
     query = getattr(torch.cpu, "get_capabilities", dict)
     known: Mapping[str, Any] = query()
     return known
 
 
 def chunk_bytes() -> int:
-    """Working memory of a chunk of rows that fits into the caches of this CPU."""
+    """Return the working memory of a chunk of rows that fits into the caches of this CPU."""
     cache = int(capabilities().get("l2_cache_size", 0))
     if cache <= 0:
         return MOST_CHUNK_BYTES
@@ -61,7 +61,7 @@ def sums_by_component() -> bool:
 
 
 def fast_length(length: int, num_components: int) -> int:
-    """Number of moments, ``length`` or slightly more, whose sums by component take least time.
+    """Return the number of moments, ``length`` or more, whose sums by component take least time.
 
     In double precision and with several components, a remainder of more than four modulo
     :data:`SUMS_AT_ONCE` takes MKL longer than a full group: up to twice as long with many

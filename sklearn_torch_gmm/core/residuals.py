@@ -1,4 +1,4 @@
-"""Log-densities and moments of some components from the differences of rows to means."""
+"""Log-densities and moments of some components from the differences between rows and means."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Residuals(Way):
         self._scatter = moments.scatter
         self._x = self._means
         sums = moments.sums
-        # Without a copy, unless other ways add to the same sums.
+        # No copy, unless other methods add to the same sums.
         self._sums = sums if chosen.is_all else sums.new_zeros(chosen.size, sums.shape[-1])
 
     def write_log_densities(self, chunk: Chunk, logits: Tensor, scratch: Tensor) -> None:
-        # Contiguous, because the memory layout would otherwise change how sums are rounded.
+        # Contiguous, since the memory layout would otherwise change the rounding of sums.
         self._x = chunk.rows.flatten(0, 1).T.to(logits.dtype).contiguous()
         own = self._structure.joint_log_densities(
             self._x, self._log_weights, self._means, self._factors

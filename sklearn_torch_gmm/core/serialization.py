@@ -1,10 +1,10 @@
 """Tensors and JSON in one file that cannot run code when it is read.
 
 The format is that of safetensors, whose package checks every size that a file claims against the
-file's own. torch's files are pickles behind a guard, which has been got round before
-(CVE-2025-32434, up to torch 2.5); NumPy's may be compressed, so that a small file asks for any
-amount of memory. Here everything beside the tensors is one JSON document in the header, with a
-checksum over both.
+file's own. torch's files are pickles with restrictions, which have been bypassed before
+(CVE-2025-32434, up to torch 2.5). NumPy's may be compressed, so that a small file may request any
+amount of memory. Here everything except the tensors is one JSON document in the header, with a
+checksum of both.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ FORMAT_VERSION = 2
 
 To change the content of the files:
 
-1. Decide whether an older reader would go wrong. One that only ignores an addition (a parameter
-   with a default) does not: leave the number alone, and go on at 4.
+1. Decide whether an older reader would fail. If it only ignores an addition (a parameter with a
+   default), it would not: keep the number, and continue with step 4.
 2. Raise the number by one. Files with a larger number than the reader's are refused.
-3. Let the reader turn the older form into the new one, next to where it reads it. Every version
-   that was ever released is read.
+3. Let the reader convert the older form to the new one, where it reads it. Every version that was
+   ever released can be read.
 4. Run ``python -m tests.make_saved_models``, which adds models written by this version to
-   ``tests/data/models``, and commit them; those of earlier versions stay as they are.
+   ``tests/data/models``, and commit them; models of earlier versions stay unchanged.
 5. Describe the change in ``docs/saving.md`` and in the changelog.
 """
 
@@ -43,7 +43,7 @@ _DOCUMENT = "sklearn_torch_gmm"
 
 _LENGTH_BYTES = 8
 _MOST_HEADER_BYTES = 100_000_000
-"""What the package takes for a header at the most."""
+"""Maximum size of a header that the package accepts."""
 
 _STORABLE = frozenset(
     {
@@ -67,7 +67,7 @@ def dump_tensors(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> 
     ValueError
         If a file of this format cannot hold the document.
     """
-    # Tensors on the same memory are refused by the package, and views by its layout.
+    # The package rejects tensors that share memory, and its layout does not allow views.
     own = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in sorted(tensors.items())
@@ -85,17 +85,17 @@ def dump_tensors(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> 
 def read_tensors(
     path: Path, *, follow_links: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the document of a file; no memory is taken before its sizes agree.
+    """Return the tensors and the document of a file, without allocations before its sizes agree.
 
     Raises
     ------
     OSError
-        If there is no such file, or it is not a regular one.
+        If the file does not exist, or is not a regular file.
     ValueError
-        As :func:`parse_tensors` does.
+        In the same cases as :func:`parse_tensors`.
     """
     check_regular_file(path, follow_links=follow_links)
-    # One open file: another process may put a new one in its place at any time.
+    # Opened once, since another process may replace the file at any time.
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         start = file.read(_LENGTH_BYTES)
@@ -103,13 +103,13 @@ def read_tensors(
         header = file.read(length) if length <= min(size, _MOST_HEADER_BYTES) else b""
         wanted = _LENGTH_BYTES + length + _bytes_of_tensors(header)
         if size != wanted:
-            _raise_foreign(str(path), ValueError(f"it has {size} bytes, and claims {wanted}"))
+            _raise_foreign(str(path), ValueError(f"it has {size} bytes, but claims {wanted}"))
         content = start + header + file.read()
     return parse_tensors(content, str(path))
 
 
 def _bytes_of_tensors(header: bytes) -> int:
-    """Where the last tensor ends, as the header says; 0 if it cannot be understood."""
+    """Return the end of the last tensor according to the header, or 0 if it is invalid."""
     try:
         entries = json.loads(header).items()
         ends = [entry["data_offsets"][1] for name, entry in entries if name != "__metadata__"]
@@ -124,7 +124,7 @@ def parse_tensors(content: bytes, origin: str) -> tuple[dict[str, Tensor], dict[
     Raises
     ------
     ValueError
-        If the content is of a newer format, incomplete, altered, or was not written by it.
+        If the content has a newer format, is incomplete or altered, or was not written by it.
     """
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(content)
@@ -139,19 +139,19 @@ def parse_tensors(content: bytes, origin: str) -> tuple[dict[str, Tensor], dict[
     version = document.get("format_version") if isinstance(document, dict) else None
     if type(version) is int and version > FORMAT_VERSION:
         msg = (
-            f"{origin} has format version {version}, and this version of sklearn_torch_gmm reads "
+            f"{origin} has format version {version}, but this version of sklearn_torch_gmm reads "
             f"versions up to {FORMAT_VERSION}: update the package."
         )
         raise ValueError(msg)
     if type(version) is not int or version < 1:
         _raise_damaged(origin, f"its format version is {version!r}")
     if document.pop("sha256", None) != _checksum(tensors, document):
-        _raise_damaged(origin, "its checksum does not hold")
+        _raise_damaged(origin, "its checksum is wrong")
     return tensors, document
 
 
 def _checksum(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> str:
-    """SHA-256 of everything but itself."""
+    """Return the SHA-256 of everything except the checksum."""
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
@@ -163,7 +163,7 @@ def _parse_json(text: str, origin: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        _raise_damaged(origin, f"it holds no valid JSON ({error})")
+        _raise_damaged(origin, f"it does not contain valid JSON ({error})")
 
 
 def _refuse_constant(name: str) -> NoReturn:

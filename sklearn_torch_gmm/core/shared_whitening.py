@@ -1,7 +1,7 @@
 """Log-densities from rows that are whitened once, for components that share a covariance matrix.
 
 The residuals z_k = Uᵀ(x − c) − Uᵀ(μ_k − c) are differences of a whitened row to K whitened means.
-The pooled scatter needs none of them but their sum over the components, y = Σ_k r z_k: it is
+The pooled scatter needs only their sum over the components, y = Σ_k r z_k: it is
 Σ y (x − c)ᵀ U − Σ_k (Σ r z_k)(μ_k − c)ᵀ U. All errors grow with the distance of the means from the
 centre in standard deviations, and not with its square.
 """
@@ -85,7 +85,7 @@ class SharedWhitening(Way):
         counts, first, second = self._sums
         first = first - counts.unsqueeze(-1) * self._points
         second = second - first.mT @ self._points
-        # The inverse of Uᵀ undoes the whitening.
+        # The inverse of Uᵀ reverses the whitening.
         lower = invert_triangular(self._factors.mT, upper=False)
         self._scatter.add_(lower @ (0.5 * (second + second.mT)) @ lower.mT)
         own = torch.cat([counts.unsqueeze(-1), first @ lower.mT], dim=-1)

@@ -1,8 +1,8 @@
-"""Exact log-densities of the rows that matter to a component, and of no others.
+"""Exact log-densities of only the rows that matter to a component.
 
-Most components whose products lose digits are narrow: they have a share in few rows. The products
-are still estimates of their log-densities, with a bound on the error, and tell which rows these
-are. Only for them the log-densities and moments are computed from residuals.
+Most components whose products lose precision are narrow: only a few rows have a responsibility.
+The products are still estimates of the log-densities, with a bound on the error, and identify these
+rows, for which the log-densities and moments are computed from residuals.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from sklearn_torch_gmm.core.rounding import MOST_RELATIVE_ERROR, absolute_error_
 from sklearn_torch_gmm.core.ways import Chunk, Selection, Way
 
 NEGLIGIBLE = 100.0
-"""Nats below the density of a row from which on a component has no share in it.
+"""Nats below the density of a row from which on the responsibility of a component is neglected.
 
-A share of 4e-44 is lost in every sum. With twice the value, more rows would be computed exactly.
+A responsibility of 4e-44 is lost in every sum. With twice the value, more rows would be computed
+exactly.
 """
 
 
 class _Bounds:
-    """Bounds on log-densities, whose products lose digits for the ``chosen`` components.
+    """Bounds on log-densities, whose products lose precision for the ``chosen`` components.
 
     Their logits are off by less than an absolute error, and a relative one of the squared distance.
     """
@@ -53,7 +54,7 @@ class _Bounds:
         self._mixtures = chosen.index // components
 
     def find_relevant(self, logits: Tensor, scratch: Tensor) -> Tensor:
-        """Bools ``[k, n]``: whether a component may have a share in a row.
+        """Bools ``[k, n]``: whether a component may have a responsibility for a row.
 
         ``logits [R K, n]`` are those by products, or better ones for components not chosen.
         """
@@ -66,7 +67,7 @@ class _Bounds:
 
 
 class Sifted(Way):
-    """Components with parameters of their own, whose logits by products are there already.
+    """Components with separate parameters, whose logits by products are already computed.
 
     ``away [R, K]`` are the distances of the means from the centre, in standard deviations, and the
     moments are taken about ``points [R, K, D]``.

@@ -43,9 +43,9 @@ def stepwise_update(
         of the batch; 1 discards all earlier data.
     structure : CovarianceStructure
     regularization : float
-        Part of the covariances in ``parameters``, and of the resulting ones.
+        Included in the covariances of ``parameters``, and in the resulting ones.
     fixed : mapping of str to Tensor [K], default=None
-        Components whose parameters of a part stay. A fixed weight serves as the expected weight.
+        Components of which a part stays fixed. A fixed weight serves as the expected weight.
     missing : bool, default=False
         Whether NaN marks a value that was not observed.
 
@@ -70,7 +70,7 @@ def stepwise_update(
     batch = added(step).moments
     if step_size == 1:
         # The means may move by many standard deviations, and no earlier moments tie the sums to
-        # the old ones: a second pass about the new means keeps the precision.
+        # the old means: a second pass about the new ones keeps the precision.
         counts = batch.counts.unsqueeze(-1)
         about = torch.where(counts > 0, means + batch.first(num_features) / counts, means)
         step = ExactEStep(parameters, means, structure, step.workspace, about=about)

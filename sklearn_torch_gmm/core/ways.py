@@ -1,15 +1,15 @@
-"""Which components of an E-step are computed in which way, from bounds on the rounding errors.
+"""The choice of a way to compute each component of an E-step, from bounds on rounding errors.
 
 A way computes the log-densities of some components, and the moments that their M-step needs:
 
 - by *products* with T(x − c), which :mod:`~sklearn_torch_gmm.core.products` shares between them;
-- *sifted*: the products tell which rows matter, for which the residuals are computed, in
+- *sifted*: the products identify the rows that matter, whose residuals are computed, in
   :mod:`~sklearn_torch_gmm.core.sifted`;
 - *whitened*, as ‖Uᵀ(x − c) − Uᵀ(μ − c)‖², in :mod:`~sklearn_torch_gmm.core.whitened`, or, if U is
   shared, in :mod:`~sklearn_torch_gmm.core.shared_whitening`;
 - from the *residuals* x − μ of all rows, in :mod:`~sklearn_torch_gmm.core.residuals`.
 
-The products cost least, and lose most digits if μ is many standard deviations from the centre c.
+The products cost least, but lose precision if μ is many standard deviations from the centre c.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ would take up to a third more time than with T(x).
 SMALL_SHARE = 1e-3
 """Weight of a component with a matrix up to which its rows are sifted.
 
-With more, most chunks hold some rows of it, and gathering them takes as long as whitening all.
+With more, most chunks contain some of its rows, and gathering them takes as long as whitening all.
 """
 
 
@@ -55,25 +55,25 @@ class Ways:
 
     @classmethod
     def all_whitened(cls, number: int) -> Ways:
-        """The way of components that share a covariance matrix."""
+        """Return the choice for components that share a covariance matrix."""
         return cls((), (), range(number), ())
 
     @classmethod
     def all_residuals(cls, number: int) -> Ways:
-        """The way that is exact whatever the data."""
+        """Return the choice that is exact for all data."""
         return cls((), (), (), range(number))
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """Whether the digits allow a way, by component."""
+    """Whether the precision of each way is sufficient, by component."""
 
     products: Sequence[bool]
     sifting: Sequence[bool]
     whitening: Sequence[bool]
 
     def choose(self, weights: Sequence[float], *, has_matrices: bool) -> Ways:
-        """The way of least cost for each component, given its weight.
+        """Return the way of least cost for each component, given its weight.
 
         Only components that ``has_matrices`` are whitened: for others, products cost less, and
         residuals no more.
@@ -106,7 +106,7 @@ class Selection:
         self.index = torch.tensor(list(places), dtype=torch.long, device=device)
 
     def of(self, values: Tensor, dim: int = 0) -> Tensor:
-        """Those of the selected components, which are ``values`` themselves if all are."""
+        """Return the values of the selected components, or ``values`` itself if all are."""
         return values if self.is_all else values.index_select(dim, self.index)
 
     def put(self, own: Tensor, values: Tensor, dim: int = 0) -> None:
@@ -127,7 +127,7 @@ class Chunk:
     """Some rows, in T lanes."""
 
     rows: Tensor
-    """As they were read: ``[T, n, D]``."""
+    """The rows as they were read: ``[T, n, D]``."""
     features: Tensor
     """(1, x − c) ``[T, 1 + D, n]``, or (1, T(x − c)) ``[T, H, n]`` with H ≥ 1 + P."""
 

@@ -2,7 +2,7 @@
 
 The parameters of a posterior over K weights are ``concentrations [..., 1, K]`` for the Dirichlet
 distribution, and ``[..., 2, K]`` for the Dirichlet process: the two parameters of the beta
-distribution of each stick. So they tell by themselves which of the two they belong to.
+distribution of each stick. Their shape thus identifies the prior.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ class WeightPrior(ABC):
 
     @abstractmethod
     def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
-        """Concentrations from the ``counts [..., K]`` and the prior's ``strength [..., 1]``."""
+        """Return concentrations from ``counts [..., K]`` and the prior's ``strength [..., 1]``."""
 
     @abstractmethod
     def expected_weights(self, concentrations: Tensor) -> Tensor:
-        """Weights ``[..., K]`` that sum to one."""
+        """Return weights ``[..., K]`` that sum to one."""
 
     @abstractmethod
     def expected_log_weights(self, concentrations: Tensor) -> Tensor:
-        """E log π ``[..., K]``, in nats."""
+        """Return E log π ``[..., K]``, in nats."""
 
     @abstractmethod
     def log_norm(self, concentrations: Tensor) -> Tensor:
-        """Logarithm ``[...]`` of the normalization constant of the posterior's density."""
+        """Return the log of the normalization constant of the posterior's density, ``[...]``."""
 
 
 class DirichletDistribution(WeightPrior):
@@ -62,7 +62,7 @@ class DirichletDistribution(WeightPrior):
 
 
 class DirichletProcess(WeightPrior):
-    """An infinite mixture, truncated to K components: each takes a part of the remaining stick.
+    """An infinite mixture, truncated to K components: each breaks a part off the remaining stick.
 
     Source: Blei and Jordan, Variational inference for Dirichlet process mixtures (2006).
     """
@@ -70,7 +70,7 @@ class DirichletProcess(WeightPrior):
     name = "dirichlet_process"
 
     def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
-        # The rows of all later components, summed from the last one.
+        # The counts of all later components, summed from the last one.
         later = counts.flip(-1).cumsum(-1).flip(-1)[..., 1:]
         later = torch.cat([later, torch.zeros_like(counts[..., :1])], dim=-1)
         return torch.stack([1.0 + counts, strength + later], dim=-2)
@@ -94,17 +94,17 @@ class DirichletProcess(WeightPrior):
 
 
 def log_beta(a: Tensor, b: Tensor) -> Tensor:
-    """Logarithm of the beta function, also where its gamma functions would cancel.
+    """Return the logarithm of the beta function, even where its gamma functions would cancel.
 
-    With Stirling's series for the larger of the two. Source: DiDonato and Morris, Algorithm 708,
+    It uses Stirling's series for the larger argument. Source: DiDonato and Morris, Algorithm 708,
     ACM TOMS 18 (1992), section 4.
     """
     small, large = torch.minimum(a, b), torch.maximum(a, b)
     total = small + large
     of_small, of_large, of_total = torch.stack([small, large, total]).lgamma().unbind()
-    # The terms of Stirling's series beyond x log x − x are those of a series in 1 / x.
+    # The terms of Stirling's series after x log x − x form a series in 1 / x.
     beyond_large, beyond_total = _stirling_remainder(torch.stack([large, total])).unbind()
-    # In an order in which no two terms are far larger than the sum.
+    # Ordered so that no two terms are far larger than their sum.
     change = small - small * total.log() + (large - 0.5) * torch.log1p(-small / total)
     by_series = of_small + change + (beyond_large - beyond_total)
     return torch.where(large < 10.0, of_small + of_large - of_total, by_series)
@@ -126,7 +126,7 @@ def _stirling_series(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, 
 
 
 def _products_before(values: Tensor) -> Tensor:
-    """Product ``[..., K]`` of all values before each one."""
+    """Return the product ``[..., K]`` of all values before each one."""
     products = values.cumprod(-1)[..., :-1]
     return torch.cat([torch.ones_like(values[..., :1]), products], dim=-1)
 
@@ -138,5 +138,5 @@ WEIGHT_PRIORS = {prior.name: prior for prior in _BY_ROWS}
 
 
 def prior_of(concentrations: Tensor) -> WeightPrior:
-    """The prior that ``concentrations [..., 1 or 2, K]`` belong to."""
+    """Return the prior to which ``concentrations [..., 1 or 2, K]`` belong to."""
     return _BY_ROWS[concentrations.shape[-2] - 1]

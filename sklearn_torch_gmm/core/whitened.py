@@ -2,8 +2,8 @@
 
 The residuals z = Uᵀ(x − c) − Uᵀ(μ − c) of all components are one product. Rounding moves them by
 eps · |Uᵀ| |μ − c|, so that log-densities −½ ‖z‖² lose eps · ‖ |Uᵀ| |μ − c| ‖ · ‖z‖, where an
-expanded square loses eps · ‖ |Uᵀ| |μ − c| ‖². Another product are the sums G = Σ r z (1, x − c)ᵀ,
-from which follow the moments Σ r z zᵀ = G (−Uᵀ(μ − c), Uᵀ)ᵀ, with as small an error.
+expanded square loses eps · ‖ |Uᵀ| |μ − c| ‖². Another product gives the sums G = Σ r z (1, x − c)ᵀ,
+from which the moments Σ r z zᵀ = G (−Uᵀ(μ − c), Uᵀ)ᵀ follow, with an equally small error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ almost half of the multiplications are saved. With twice the value,
 
 
 class Whitened(Way):
-    """Components with covariance matrices of their own, and moments about ``points [R, K, D]``."""
+    """Components with separate covariance matrices, and moments about ``points [R, K, D]``."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Whitened(Way):
             start = stop
 
     def _shifts(self) -> Tensor:
-        """What makes whitened residuals relative to the points if it is added: ``[k, D, 1]``."""
+        """Return the shifts ``[k, D, 1]`` that make whitened residuals relative to the points."""
         return self._factors.mT @ (self._means - self._points).unsqueeze(-1)
 
     def _new_sums(self, lanes: int) -> tuple[Tensor, list[Tensor]]:
@@ -127,7 +127,7 @@ class Whitened(Way):
         by_block = [own.sum(0).T.unflatten(0, (size, -1)) for own in self._sums[1]]
         own = torch.cat(by_block, dim=1)
         second = own @ self._whitening(self._points).mT
-        # The inverse of Uᵀ undoes the whitening.
+        # The inverse of Uᵀ reverses the whitening.
         lower = invert_triangular(self._factors.mT, upper=False)
         second = lower @ (0.5 * (second + second.mT)) @ lower.mT
         packed = self._structure.second_moments_of(second, torch.ones_like(counts), num_features)

@@ -1,1 +1,1 @@
-"""Expectation–maximization: starts, iterations, convergence, failures. Without Lightning."""
+"""Expectation–maximization without Lightning: initialization, iterations, convergence, errors."""

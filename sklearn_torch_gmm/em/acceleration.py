@@ -1,4 +1,4 @@
-"""SQUAREM: EM that converges slowly, in fewer passes over the data.
+"""SQUAREM: fewer passes over the data where EM converges slowly.
 
 Near its limit, EM's steps are those of a linear map whose largest eigenvalue is close to one: they
 point in nearly one direction, and each is a little shorter than the one before. From the points θ₀,
@@ -7,12 +7,12 @@ takes the point
 
     θ₀ + 2 s r + s² v,    s = ‖r‖ / ‖v‖
 
-which is the limit itself where all differences shrink at one rate, and θ₂ for s = 1.
+which is the limit itself if all differences shrink at the same rate, and θ₂ for s = 1.
 
 The next pass starts from that point, and its E-step computes the likelihood there. If the point is
-accepted, the pass is the first one of the next cycle: a cycle takes two passes, and the check none
-of its own. A point whose likelihood is less than the last one is rejected: its pass is lost, and
-EM continues from θ₂.
+accepted, the pass is the first one of the next cycle, so a cycle takes two passes including the
+check. A point whose likelihood is less than the last one is rejected: its pass is lost, and EM
+continues from θ₂.
 
 Source: Varadhan and Roland, Simple and globally convergent methods for accelerating the convergence
 of any EM algorithm, Scandinavian Journal of Statistics 35 (2008), 335–353.
@@ -36,9 +36,9 @@ from sklearn_torch_gmm.em.cycle import Cycle
 from sklearn_torch_gmm.em.restarts import Restart
 
 SLOW = 1e-2
-"""Rise of the mean log-likelihood in one step, in nats, from which on steps are extrapolated.
+"""Steps are extrapolated once one raises the mean log-likelihood by less than this, in nats.
 
-The first steps of EM are not those of a linear map, and they choose the local maximum. Of 312 fits
+The first steps of EM are not those of a linear map, and they select the local maximum. Of 312 fits
 to 13 data sets with a tolerance of 1e-6, 5 end at a lower maximum than without acceleration, and 37
 at a higher one. Without a limit, 12 end at a lower one, after as many passes; with a tenth of it,
 2, after 13% more passes.
@@ -48,7 +48,7 @@ at a higher one. Without a limit, 12 end at a lower one, after as many passes; w
 def step_lengths(r: Tensor, v: Tensor, caps: Sequence[float]) -> list[float]:
     """Return s = ‖r‖ / ‖v‖ between 1 and a cap, for r and v ``[R, C]``.
 
-    It is 1, which means no extrapolation, where the quotient is not a number.
+    It is 1, which means no extrapolation, if the quotient is not a number.
     """
     norms = torch.stack([torch.linalg.vector_norm(x, dim=1) for x in (r, v)]).tolist()
     lengths = []
@@ -71,7 +71,7 @@ class Squarem:
     ----------
     structure : CovarianceStructure
     fixed : FixedParts
-        Parts that stay, on the device of the arithmetic.
+        Parts that stay fixed, on the device of the arithmetic.
     """
 
     def __init__(self, structure: CovarianceStructure, fixed: FixedParts) -> None:
@@ -85,11 +85,11 @@ class Squarem:
         found: MixtureParameters,
         rejected: Collection[int],
     ) -> bool:
-        """Take note of a pass; return whether a next pass starts elsewhere than from ``found``.
+        """Record a pass; return whether a next pass starts from a point other than ``found``.
 
         The R ``restarts`` have ``found`` their next parameters ``[R, ...]`` from those ``before``
-        the M-step. At the places that are ``rejected``, the pass has started from an extrapolated
-        point, and they have gone back to the end of the last plain step.
+        the M-step. The pass of a ``rejected`` restart started from an extrapolated point, and the
+        restart has returned to the end of the last plain step.
         """
         ends = []
         for place, restart in enumerate(restarts):
@@ -141,9 +141,9 @@ class Squarem:
         second: MixtureParameters,
         third: MixtureParameters,
     ) -> tuple[MixtureParameters, list[bool]]:
-        """Let what stays in EM stay exactly: fixed parts, means of empty components, zero weights.
+        """Restore exactly what EM keeps: fixed parts, means of empty components, zero weights.
 
-        Coordinates and back are not exact.
+        The conversion to coordinates and back is not exact.
         """
         stays = third.means == second.means
         point = replace(
@@ -159,9 +159,9 @@ class Squarem:
 
 
 def _is_slow(restart: Restart) -> bool:
-    """Whether the last step has raised the likelihood, and by little.
+    """Whether the last step has raised the likelihood slightly.
 
-    Where regularization makes EM lower it, no point could be accepted.
+    Where regularization makes EM lower it, every point would be rejected.
     """
     bounds = restart.lower_bounds
     return len(bounds) > 1 and 0.0 <= bounds[-1] - bounds[-2] <= SLOW

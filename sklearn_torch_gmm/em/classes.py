@@ -1,4 +1,4 @@
-"""A start from rows whose class is known, where each class has components of its own."""
+"""Initialization from rows whose class is known, where each class has its own components."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sklearn_torch_gmm.rows.source import StartingRows
 def components_of_labelled(
     data: StartingRows, classes: npt.NDArray[np.int64], random_state: np.random.RandomState
 ) -> npt.NDArray[np.int64]:
-    """Components ``[M]`` of the rows, −1 for rows without a label.
+    """Return the components ``[M]`` of the rows, −1 for rows without a label.
 
     Components have ``classes [K]``. K-means divides the rows of a class among its components.
 
@@ -29,8 +29,8 @@ def components_of_labelled(
         own, components = np.flatnonzero(data.labels == number), np.flatnonzero(classes == number)
         if not _has_distinct(data.rows[own], len(components)):
             msg = (
-                f"The start needs {len(components)} distinct labelled samples of each class, one "
-                f"for each of its components, and class number {number} has fewer."
+                f"The initialization needs {len(components)} distinct labelled samples of each "
+                f"class, one for each of its components, but class number {number} has fewer."
             )
             raise ValueError(msg)
         if len(components) == 1:

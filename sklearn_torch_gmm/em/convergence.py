@@ -1,4 +1,4 @@
-"""The end of EM: convergence, the number of iterations, and unexplained falls of the likelihood."""
+"""The end of EM: convergence, the limit of iterations, unexplained falls of the likelihood."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn_torch_gmm.em.settings import FitSettings
 
 
 class Convergence:
-    """Follows the likelihood of the restarts of a fit, in arithmetic of type ``dtype``."""
+    """Monitors the likelihood of the restarts of a fit, in arithmetic of type ``dtype``."""
 
     def __init__(self, settings: FitSettings, dtype: torch.dtype) -> None:
         self._settings = settings
@@ -51,14 +51,14 @@ class Convergence:
         if settings.progress is not None:
             settings.progress.iteration(len(restart.lower_bounds), change)
         if not restart.is_extrapolated:
-            # Only a step of EM itself tells how far away its limit is.
+            # Only a plain step of EM indicates how far away its limit is.
             is_small = abs(change) < settings.loop.smallest_change
             restart.converged = is_small or settings.is_all_fixed
 
     def record_falls(
         self, mixtures: Mixtures, bounds: Sequence[float], before: MixtureParameters
     ) -> None:
-        """Record bounds that are less than the last ones, under parameters before the M-step."""
+        """Record bounds that are less than the last ones, given parameters before the M-step."""
         if self._last_step is None:
             return
         last, counts = self._last_step
@@ -87,7 +87,7 @@ class Convergence:
         """
         if rejected:
             if self._last_step is None:
-                # A checkpoint does not hold it.
+                # A checkpoint does not contain it.
                 return
             last, last_counts = self._last_step
             index = torch.as_tensor(rejected, device=counts.device)

@@ -1,6 +1,6 @@
-"""Where the acceleration of one restart stands between two passes over the data.
+"""The state of the acceleration of one restart between two passes over the data.
 
-The words are those of :mod:`~sklearn_torch_gmm.em.acceleration`.
+The terms are defined in :mod:`~sklearn_torch_gmm.em.acceleration`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ With 4, as in the authors' program, the same fits take 5% more passes, as more a
 
 @dataclass
 class Cycle:
-    """Where the scheme stands in one restart."""
+    """The state of the scheme in one restart."""
 
     cap: float = FIRST_CAP
     """Upper limit of the step length s."""
     step: float = 1.0
     """Step length of the last extrapolation."""
     origin: MixtureParameters | None = None
-    """θ₀, one mixture, where the next pass is to start from θ₁."""
+    """θ₀, one mixture, if the next pass starts from θ₁."""
     extrapolated: MixtureParameters | None = None
     """The point that the next pass starts from and checks. The restart's parameters are then θ₂."""
 
     def to_plain(self) -> dict[str, Any]:
-        """Return tensors and plain values, as a checkpoint can hold them."""
+        """Return tensors and plain values that a checkpoint can hold."""
         points = {"origin": self.origin, "extrapolated": self.extrapolated}
         tensors = {
             name: None if point is None else point.tensors() for name, point in points.items()

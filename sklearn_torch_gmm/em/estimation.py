@@ -1,6 +1,6 @@
-"""From the moments of a pass to parameters: where EM and variational Bayes differ.
+"""Estimation of parameters from the moments of a pass, in which EM and variational Bayes differ.
 
-Rows, starts, passes, accuracy and convergence are common to both.
+Data, initialization, passes, accuracy and convergence are common to both.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ class Regularization:
     amount: float = 1e-6
     """Added once to each variance."""
     name: str = "covariance_regularization"
-    """The name of the amount in the estimator's class, for messages."""
+    """The name of this parameter in the estimator's class, for messages."""
     keep_empty: bool = True
-    """Whether a component without rows keeps its mean even where no regularization would give it
-    a covariance."""
+    """Whether a component without rows keeps its mean even without regularization, which would
+    give it a covariance."""
     keep_rounding: bool = False
     """Whether a component of a few equal rows has the variance that rounding gives it in
     scikit-learn, where features are independent."""
 
 
 class Estimation(ABC):
-    """How parameters follow from moments, and which bound on the likelihood they raise."""
+    """The estimation of parameters from moments, and the bound on the likelihood it raises."""
 
     parameters_type: ClassVar[type[MixtureParameters]]
-    """What the M-step returns."""
+    """The class of the parameters that the M-step returns."""
 
     bound_name: ClassVar[str]
-    """What is compared from iteration to iteration, for messages."""
+    """The name of the bound that is compared between iterations, for messages."""
 
     always_rises: ClassVar[bool]
     """Whether a fall of the bound, beyond rounding and regularization, is an error."""
 
     bound_follows_step: ClassVar[bool]
-    """Whether the bound is computed from the parameters found, which must then be usable."""
+    """Whether the bound is computed from the new parameters, which must then be usable."""
 
     needs_entropy: ClassVar[bool]
     """Whether the bound needs the entropy of the responsibilities."""
@@ -64,7 +64,7 @@ class Estimation(ABC):
         return {}
 
     def of_start(self) -> Estimation:
-        """Return the estimation of the start, which finds the values that fixed parts keep."""
+        """Return the estimation for initialization, which finds the values of fixed parts."""
         return self
 
     def on_device(self, device: torch.device) -> Estimation:
@@ -72,21 +72,21 @@ class Estimation(ABC):
         return self
 
     def knowing(self, rows: RowSource, structure: CovarianceStructure, loop: Any) -> Estimation:
-        """Return the estimation with all that it takes from the data before the start."""
+        """Return the estimation with the values that it takes from the data beforehand."""
         return self
 
     def continuing(self, previous: Any) -> MixtureParameters:
-        """Return the parameters of an earlier fit as the start of this one."""
+        """Return the parameters of an earlier fit as initial parameters of this one."""
         parameters: MixtureParameters = previous
         return parameters
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """Plain values that a fit and its checkpoint must agree on, by the user's names."""
+        """Return plain values on which a fit and its checkpoint must agree, by the user's names."""
 
     @abstractmethod
     def before_data(self, means: Tensor, structure: CovarianceStructure) -> MixtureParameters:
-        """Parameters before the first row, with these ``means [R, K, D]``."""
+        """Return parameters before the first row, with these ``means [R, K, D]``."""
 
     @abstractmethod
     def m_step(
@@ -100,17 +100,17 @@ class Estimation(ABC):
         rare_cases: bool = True,
         total_weight: float | None = None,
     ) -> MStepResult:
-        """Parameters from moments about the ``centre [D]`` or ``[R, K, D]``.
+        """Return parameters from moments about the ``centre [D]`` or ``[R, K, D]``.
 
-        ``before`` are the parameters of the E-step. The ``total_weight`` is that of all rows, for
-        moments of some of them.
+        ``before`` are the parameters of the E-step. If the moments are sums over some of the rows,
+        ``total_weight`` is the weight of all rows.
         """
 
     @abstractmethod
     def bounds(
         self, e_step: EStep, moments: Moments, found: Any, structure: CovarianceStructure
     ) -> Tensor:
-        """The bounds ``[R]``, in nats, from the moments of a pass and the parameters found."""
+        """Return the bounds ``[R]``, in nats, from the moments of a pass and the new parameters."""
 
 
 @dataclass(frozen=True)

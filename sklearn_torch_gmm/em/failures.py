@@ -1,4 +1,4 @@
-"""Errors of fits that cannot continue: the component, the cause and a sufficient remedy."""
+"""Errors of fits that cannot continue, with the component, the cause and a sufficient remedy."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def find_unusable(
 ) -> dict[int, IllDefinedCovarianceError]:
     """Return an error for each unusable mixture of the R, apart from the excluded ones.
 
-    If they ``are_final``, no covariance may be positive definite by rounding errors alone. Before,
-    further iterations may repair it.
+    If they ``are_final``, a covariance that only rounding makes positive definite is an error.
+    Before, further iterations may repair it.
     """
     usable = result.usable
     fixed = settings.fixed.get("covariances")
@@ -71,14 +71,14 @@ def _error_of_component(
         # scikit-learn's default regularization, which suits variances near one, scaled to the data.
         remedy = power_of_ten(1e-6 * largest)
         cause = (
-            f"Component {component} has lost all its rows, and {name} is zero; {name}={remedy:.0e} "
-            "is sufficient."
+            f"Component {component} has lost all its samples, and {name} is zero; "
+            f"{name}={remedy:.0e} is sufficient."
         )
     elif not covariances.isfinite().all():
         size = means.abs().amax().nan_to_num(nan=math.inf).item()
         cause = (
             f"The covariance of component {component} (weight {weight:.3g}) is not finite: the "
-            "squares of some rows cannot be represented. Leave them out, or divide the data by "
+            "squares of some samples cannot be represented. Leave them out, or divide the data by "
             f"{power_of_ten(size):.0e}."
         )
     else:
@@ -104,20 +104,20 @@ def _error_of_component(
 
 
 def power_of_ten(least: float) -> float:
-    """The smallest power of ten that is not less than ``least``, at most 1e308."""
+    """Return the smallest power of ten that is at least ``least``, and at most 1e308."""
     return 10.0 ** math.ceil(min(math.log10(least), 308.0)) if least > 0 else 0.0
 
 
 def not_finite(bound: float, name: str) -> NonFiniteLikelihoodError:
-    """Return the error of a bound on the likelihood, of this name, that is not finite."""
+    """Return the error for a bound on the likelihood that is not finite."""
     return NonFiniteLikelihoodError(
-        f"The {name} became {bound}: some rows are so far from all components that "
-        "their density cannot be represented. Scale the data, or start from means inside the data."
+        f"The {name} became {bound}: some samples are so far from all components that "
+        "their density cannot be represented. Scale the data, or initialize means inside the data."
     )
 
 
 def error_to_plain(error: ValueError | None) -> list[str] | None:
-    """Return an error as strings, which a checkpoint can hold."""
+    """Return an error as strings that a checkpoint can hold."""
     return None if error is None else [type(error).__name__, str(error)]
 
 

@@ -1,4 +1,4 @@
-"""From an assignment of rows to components to parameters: one M-step."""
+"""The first M-step, from an assignment of rows to components."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 CHUNK_ROWS = 2**14
-"""Most rows of a chunk: twice as many were no faster for [400k, 4], and take twice the memory."""
+"""Maximum rows of a chunk: twice as many were no faster for [400k, 4], with twice the memory."""
 
 CHUNK_VALUES = 2**21
-"""Most numbers that a chunk of rows becomes, unless that leaves too few rows. It bounds the memory
-of a start, 16 MiB; twice as many take twice that."""
+"""Maximum number of values computed for a chunk, unless that leaves too few rows. It bounds the
+memory of an initialization, 16 MiB, which is proportional to it."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The ``rows [M, D]`` that a start is taken from, and their ``weights [M]`` in float64."""
+    """The ``rows [M, D]`` to initialize from, and their ``weights [M]`` in float64."""
 
     rows: Tensor
     weights: Tensor
 
     def chunks(self, values_per_row: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Places of consecutive rows, the rows in float64, and their weights.
+        """Yield slices of consecutive rows, the rows in float64, and their weights.
 
-        The size of a chunk leaves room for ``values_per_row`` numbers for each row.
+        The size of a chunk allows for ``values_per_row`` numbers for each row.
         """
         # With fewer rows than features, writing the sums would be most of the work.
         least = max(LEAST_ROWS, self.rows.shape[1])
@@ -51,24 +51,24 @@ class Sample:
 
     @cached_property
     def middle(self) -> Tensor:
-        """A point ``[D]`` near the middle: the mean of evenly spaced rows."""
+        """Return a point ``[D]`` near the middle: the mean of evenly spaced rows."""
         return self.evenly_spaced().mean(0)
 
     def evenly_spaced(self, at_most: int = 10_000) -> Tensor:
-        """At most this many of the rows, in float64."""
+        """Return at most this many of the rows, evenly spaced, in float64."""
         return self.rows[:: -(-self.rows.shape[0] // at_most)].double()
 
 
 class Assignment(ABC):
-    """The component, or the shares of the components, that each row starts in."""
+    """The initial component, or the initial responsibilities, of each row."""
 
     def estimate_all(self, sample: Sample, fits: Sequence[FitSettings]) -> list[MStepResult]:
-        """One M-step from the assignment for each of the fits, which differ in covariances only."""
+        """Do an M-step for each of the fits, which differ only in their covariances."""
         return [self.estimate(sample, fit) for fit in fits]
 
     @abstractmethod
     def estimate(self, sample: Sample, settings: FitSettings) -> MStepResult:
-        """One M-step from the assignment of the rows."""
+        """Do an M-step from the assignment of the rows."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Labels(Assignment):
             parts = self._parts(sample, components, components + sample.rows.shape[1])
             own = ((group.components, group.shares, group.rows) for group in parts)
             means = _weighted_means(own, components, sample.middle)
-        # Only the residual of a row about its own mean: every other product would be zero.
+        # Only the residual of a row about its own mean, since all other products would be zero.
         structures = [fit.structure for fit in fits]
         moments = [_empty_moments(means, structure) for structure in structures]
         values = components + max(_values_per_row(means, structure) for structure in structures)
@@ -103,7 +103,7 @@ class Labels(Assignment):
             for sums, structure in zip(moments, structures, strict=True):
                 _add(sums.of(group.components), x, shares, group.weights, structure, ratio)
         if self.means is not None:
-            # Given means stay: the shift that the rows would cause is part of the scatter.
+            # Given means stay, so the shift to the mean of the rows is part of the scatter.
             for sums in moments:
                 sums.first(means.shape[1]).zero_()
         return [_m_step(sums, means, fit) for sums, fit in zip(moments, fits, strict=True)]
@@ -116,7 +116,7 @@ class Labels(Assignment):
 
 @dataclass(frozen=True)
 class SingleRows(Assignment):
-    """Each component starts at one row of ``indices [K]``; the other rows are not assigned."""
+    """Each component has one row of ``indices [K]``; the other rows are not assigned."""
 
     indices: npt.NDArray[np.integer[Any]]
 
@@ -129,7 +129,7 @@ class SingleRows(Assignment):
         count = 1.0 + 10 * torch.finfo(torch.float64).eps
         scatter = None
         if structure.has_pooled_scatter:
-            # scikit-learn starts the shared covariance from all rows, about the origin.
+            # scikit-learn initializes the shared covariance from all rows, about the origin.
             scatter = chosen.new_zeros(chosen.shape[1], chosen.shape[1])
             for _, rows, weights in sample.chunks(chosen.shape[1]):
                 rows = rows - origin
@@ -143,7 +143,7 @@ class SingleRows(Assignment):
             moments.second(means.shape[1]).copy_(second)
         else:
             moments.scatter.copy_(second)
-        # The covariances hold the rounding already.
+        # The covariances already include the rounding.
         regularization = replace(settings.regularization, keep_rounding=False)
         settings = replace(settings, regularization=regularization)
         return _m_step(moments, means, settings, total_weight=sample.weights.sum().item())
@@ -205,9 +205,9 @@ class Responsibilities(Assignment):
 def _m_step(
     moments: Moments, means: Tensor, settings: FitSettings, *, total_weight: float | None = None
 ) -> MStepResult:
-    """An M-step from moments about ``means [K, D]``.
+    """Do an M-step from moments about ``means [K, D]``.
 
-    The ``total_weight`` of all rows is given if the moments are those of some rows.
+    The ``total_weight`` of all rows is given if the moments are sums over some of them.
     """
     means, structure = means.unsqueeze(0), settings.structure
     estimation = settings.estimation.of_start()
@@ -226,13 +226,13 @@ def _m_step(
 def _weighted_means(
     parts: Iterable[tuple[slice, Tensor, Tensor]], num_components: int, middle: Tensor
 ) -> Tensor:
-    """Means ``[K, D]`` of the rows; the middle for empty components.
+    """Return means ``[K, D]`` of the rows; the middle for empty components.
 
     The ``parts`` are components, the weighted shares ``[k, n]`` that rows have in them, and the
     rows ``[n, D]``. The means are exact to the rounding of the largest row; the moments about them
     correct the rest.
     """
-    # About zero: about the middle, a row far away would cost the precision of all the others.
+    # About zero, since about the middle a distant row would cost the others their precision.
     sums = middle.new_zeros(num_components, middle.shape[0])
     counts = middle.new_zeros(num_components, 1)
     for components, shares, rows in parts:

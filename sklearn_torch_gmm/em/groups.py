@@ -1,7 +1,7 @@
-"""Rows of a chunk by the component that each of them belongs to.
+"""The rows of a chunk, grouped by the component to which they belong.
 
-A product with the indicators of the components multiplies each row with K − 1 zeros. Rows of one
-component at a time need none of that, but a few operations for each component.
+A product with the indicators of the components multiplies each row by K − 1 zeros. Processing the
+rows of one component at a time avoids this, but takes a few operations for each component.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 FEWEST_VALUES_OF_GROUP = 2**12
-"""Mean number of values in the rows of a component from which on it is a group of its own.
+"""Mean number of values in the rows of a component from which on it is a separate group.
 
 With half as many, the operations on groups take as long as the work that they save.
 """
@@ -58,7 +58,7 @@ def groups(labels: Tensor, rows: Tensor, weights: Tensor, num_components: int) -
     keys = labels.to(torch.int16 if num_components < 2**15 else torch.int64).numpy()
     order = torch.from_numpy(np.argsort(keys, kind="stable"))
     sizes = labels.bincount(minlength=num_components).tolist()
-    # One at a time: a copy of the whole chunk would be written to new memory, which takes longer.
+    # One at a time, since a copy of the whole chunk in new memory would take longer.
     for component, own in enumerate(order.split(sizes)):
         part = rows.index_select(0, own), weights.index_select(0, own)
         yield Group(slice(component, component + 1), *part, None)

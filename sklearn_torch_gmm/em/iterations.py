@@ -1,4 +1,4 @@
-"""EM for many fits at once, iteration by iteration; a loop of the caller supplies the rows."""
+"""EM for many fits at once, one iteration at a time, on rows that the caller supplies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OverProcesses = Callable[[Tensor, str], None]
 all processes."""
 
 Numbers = Sequence[Sequence[float]]
-"""The numbers of an M-step that the host has read, fit by fit."""
+"""The numbers that the host has read about an M-step, for each fit."""
 
 
 class Iterations:
@@ -45,7 +45,7 @@ class Iterations:
     settings : sequence of FitSettings
         Settings of each fit.
     device : torch.device
-        Device that the sums are kept on.
+        Device of the sums.
     scores : bool, default=False
         Whether a last pass computes the likelihood under the final parameters.
     """
@@ -95,7 +95,7 @@ class Iterations:
         """Begin an E-step.
 
         ``resident_rows`` is the number of rows if every iteration reads the same batches from
-        memory: T(x) of few rows is then kept from one iteration to the next.
+        memory, so that T(x) of a few rows can be reused in the next iteration.
         """
         self._begin_time = perf_counter()
         unfinished = [fit for fit in self.fits if not fit.is_finished]
@@ -144,7 +144,7 @@ class Iterations:
             If a covariance is not positive definite after regularization, unless the fit
             continues without the restart.
         NonFiniteLikelihoodError
-            If a log-likelihood is not finite, with the same exception.
+            If a log-likelihood is not finite, unless the fit continues without the restart.
         """
         outcomes = []
         for (fit, _), own in zip(self._in_pass, numbers, strict=True):
@@ -164,7 +164,7 @@ class Iterations:
         return num_rows * sum(step.moments.sums.numel() for _, step in self._in_pass)
 
     def _reduce(self, sums: list[Moments], over_processes: OverProcesses) -> list[Moments]:
-        """Sums over all processes, sent as one message."""
+        """Return the sums over all processes, sent as one message."""
         if not sums:
             return []
         are_fast = [isinstance(step, FastEStep) for _, step in self._in_pass]
@@ -188,7 +188,7 @@ class Iterations:
                 self._data.scatter = moments.scatter
 
     def _share_time(self) -> None:
-        """Charge each fit in the pass with its share of the time."""
+        """Add to each fit in the pass its share of the time."""
         seconds = perf_counter() - self._begin_time
         sizes = [step.moments.sums.numel() for _, step in self._in_pass]
         for (fit, _), size in zip(self._in_pass, sizes, strict=True):
@@ -197,7 +197,7 @@ class Iterations:
     # -- results and checkpoints ------------------------------------------------------------------
 
     def report(self) -> PassReport:
-        """The progress of all fits."""
+        """Return the progress of all fits."""
         restarts = [restart for fit in self.fits for restart in fit.mixtures.restarts]
         best = max(restarts, key=lambda restart: restart.lower_bound)
         *_, before, bound = (math.nan, -math.inf, *best.lower_bounds)
@@ -212,7 +212,7 @@ class Iterations:
         )
 
     def results(self) -> list[list[Restart]]:
-        """The restarts of each fit, with parameters in float64 on the CPU."""
+        """Return the restarts of each fit, with parameters in float64 on the CPU."""
         return [fit.results() for fit in self.fits]
 
     def release(self) -> None:
@@ -223,7 +223,7 @@ class Iterations:
         self._workspace.release()
 
     def state(self) -> dict[str, Any]:
-        """The state that is carried from iteration to iteration: tensors and plain values."""
+        """Return the state between two iterations: tensors and plain values."""
         return {
             "fits": [fit.state() for fit in self.fits],
             "needs_scores": self._needs_scores,
@@ -245,13 +245,13 @@ class Iterations:
         data.knows_all = state["knows_all"]
         data.scatter = None if scatter is None else scatter.to(data.centre)
         for fit, own in zip(iterations.fits, state["fits"], strict=True):
-            # Not `=`: the state of a finished fit does not say how exact more iterations must be.
+            # Not `=`, since the state of a finished fit lacks the accuracy that iterations need.
             fit.accuracy.needs_exact |= own["needs_exact"]
         return iterations
 
 
 def _share(steps: Sequence[EStep], resident_rows: int | None) -> list[EStep | FastPass]:
-    """One pass for all fast steps of a structure, one for each other step."""
+    """Return one pass for all fast steps of a structure, and one for each other step."""
     by_structure: dict[str, list[FastEStep]] = {}
     passes: list[EStep | FastPass] = []
     for step in steps:

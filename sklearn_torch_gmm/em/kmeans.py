@@ -1,7 +1,7 @@
-"""scikit-learn's K-means, for one start or for many side by side.
+"""scikit-learn's K-means, for one initialization or for many in parallel.
 
 A run on few rows hardly gains from a second thread, which waits at the end of each iteration. Many
-starts keep all cores busy with one run each, and draw the same random numbers as one after another.
+initializations keep all cores busy with one run each, and draw the same random numbers as in turn.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from sklearn_torch_gmm.em.threads import libraries, one_blas_thread, one_openmp_
 from sklearn_torch_gmm.rows.source import StartingRows
 
 BYTES_SIDE_BY_SIDE = 2**28
-"""Memory that runs side by side may take together, 256 MiB; with twice as much, up to twice as many
-run at once. A single run that takes this much has enough rows for all cores."""
+"""Memory for all parallel runs together, 256 MiB; with twice as much, up to twice as many run at
+once. A single run that takes this much has enough rows for all cores."""
 
 LARGEST_OF_ONE_BLAS_THREAD = 2**18
 """Multiplications of a product up to which OpenBLAS itself wakes no other thread."""
@@ -42,15 +42,15 @@ LARGEST_OF_ONE_THREAD = 2**21
 more threads, waiting for them would take longer than the work that they save."""
 
 EXTRA_NUMBERS_PER_ROW = 16
-"""Numbers for each row that a run keeps in addition to its copy of the rows, most of them while it
-picks the first means."""
+"""Numbers for each row that a run stores in addition to its copy of the rows, most of them while it
+selects the first means."""
 
 
 def squarable(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return rows whose squared distances neither overflow when summed nor underflow.
 
-    Other rows are multiplied by a power of two, which changes neither their precision nor the
-    clusters.
+    Rows out of range are multiplied by a power of two, which changes neither their precision nor
+    the clusters.
     """
     limits = np.finfo(rows.dtype)
     largest = max(float(rows.max()), -float(rows.min()))
@@ -65,7 +65,7 @@ def squarable(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def kmeans(data: StartingRows, num_components: int, random_state: np.random.RandomState) -> Labels:
-    """Clusters of K-means."""
+    """Return the clusters of K-means."""
     model = KMeans(n_clusters=num_components, n_init=1, random_state=random_state)
     with _threads_for(data, num_components):
         fit_unrecorded(model, squarable(data.rows), sample_weight=data.weights)
@@ -75,9 +75,9 @@ def kmeans(data: StartingRows, num_components: int, random_state: np.random.Rand
 def kmeans_plusplus_indices(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> npt.NDArray[np.intp]:
-    """Positions of the rows that K-means++ picks."""
+    """Return the indices of the rows that K-means++ selects."""
     rows = squarable(data.rows)
-    # K-means itself subtracts the mean, its seeding does not.
+    # K-means itself subtracts the mean, but its seeding does not.
     origin = origin_of(rows, KEEPS_HALF)
     if origin.any():
         rows = rows - origin
@@ -89,7 +89,7 @@ def kmeans_plusplus_indices(
 
 
 def _blas_threads_for(data: StartingRows, num_components: int) -> AbstractContextManager[None]:
-    # K-means++ considers this many rows for each mean that it picks; K-means itself takes one
+    # K-means++ considers this many rows for each mean that it selects; K-means itself takes one
     # thread of BLAS.
     candidates = 2 + int(math.log(num_components))
     is_large = data.rows.size * candidates > LARGEST_OF_ONE_BLAS_THREAD
@@ -109,7 +109,7 @@ def _threads_for(data: StartingRows, num_components: int) -> Iterator[None]:
 def kmeans_side_by_side(
     data: StartingRows, runs: Sequence[tuple[int, np.random.RandomState]]
 ) -> Generator[Labels]:
-    """Clusters of several runs in order, each as :func:`kmeans` finds them one after another.
+    """Yield the clusters of several runs in order, the same as from :func:`kmeans` in turn.
 
     A run is the number of components and a random state; runs with the same state draw from it in
     turn. A generator that is not exhausted needs to be closed.
@@ -118,7 +118,7 @@ def kmeans_side_by_side(
     bytes_per_row = data.rows.itemsize * (data.rows.shape[1] + EXTRA_NUMBERS_PER_ROW)
     workers = min(cores, len(runs), BYTES_SIDE_BY_SIDE // (bytes_per_row * len(data.rows)))
     if workers < 2:
-        # Set once, since it takes a thread of its own.
+        # Set once, since it takes a separate thread.
         with _blas_threads_for(data, max(num_components for num_components, _ in runs)):
             for num_components, random_state in runs:
                 yield kmeans(data, num_components, random_state)
@@ -127,7 +127,7 @@ def kmeans_side_by_side(
     has_drawn: dict[int, Event] = {}
     waiting: deque[Future[Labels]] = deque()
     todo = iter(runs)
-    # Found here once: where libraries are looked up, threads may wait for each other.
+    # Found once here, since threads may wait for each other while they look up libraries.
     libraries("openmp")
     pool = ThreadPoolExecutor(workers)
 
@@ -139,7 +139,7 @@ def kmeans_side_by_side(
 
     with one_blas_thread():
         try:
-            # One run more than the workers take, not all: their labels would fill the memory.
+            # Only one more run than workers, since the labels of all would fill the memory.
             for run in islice(todo, workers + 1):
                 submit(*run)
             while waiting:
@@ -152,7 +152,7 @@ def kmeans_side_by_side(
 
 @dataclass
 class _Run:
-    """One of several runs, in a thread of its own."""
+    """One of several runs, in its own thread."""
 
     data: StartingRows
     num_components: int
@@ -162,7 +162,7 @@ class _Run:
     has_drawn: Event = field(default_factory=Event)
 
     def labels(self, num_threads: int, config: dict[str, Any]) -> Labels:
-        """Clusters of K-means, with this many threads of OpenMP for the current thread."""
+        """Return the clusters, with this many threads of OpenMP for the current thread."""
         model = KMeans(n_clusters=self.num_components, n_init=1, init=self._first_means)
         try:
             with config_context(**config), libraries("openmp").limit(limits=num_threads):
@@ -175,7 +175,7 @@ class _Run:
     def _first_means(
         self, rows: npt.NDArray[Any], num_components: int, random_state: Any
     ) -> npt.NDArray[Any]:
-        """The means that K-means would pick by itself, once it is this run's turn."""
+        """Wait for this run's turn, and return the means that K-means would select itself."""
         if self.may_draw is not None:
             self.may_draw.wait()
         means, _ = kmeans_plusplus(

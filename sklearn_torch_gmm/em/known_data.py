@@ -9,13 +9,13 @@ from torch import Tensor
 
 @dataclass
 class KnownData:
-    """Facts about the data that all mixtures fitted to them share."""
+    """Facts about the data that are the same for all mixtures."""
 
     centre: Tensor
     """A point ``[D]`` near the middle."""
     max_deviations: Tensor
     """Maximum absolute deviations ``[D]`` from the centre, over the rows seen so far."""
     knows_all: bool = False
-    """Whether the maximum absolute deviations are those over all rows."""
+    """Whether the maximum absolute deviations are over all rows."""
     scatter: Tensor | None = None
     """Σ (x − c)(x − c)ᵀ ``[1, D, D]`` over all rows, for structures that pool it."""

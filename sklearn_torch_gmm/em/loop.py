@@ -1,4 +1,4 @@
-"""The plain loop: EM over rows in memory, in this process, on the CPU."""
+"""The plain loop: EM on rows in memory, in this process, on the CPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Job:
 
     rows: RowSource
     fits: Sequence[FitSettings]
-    """They share all settings that do not concern a single mixture."""
+    """The settings of the fits, which share all that do not concern a single mixture."""
     find_starts: Callable[[], Starts]
     """Called in one process only."""
     scores: bool = False
@@ -33,7 +33,7 @@ class Job:
 
 
 def run(job: Job) -> list[list[Restart]]:
-    """Iterate until all fits have converged or done their iterations; return their restarts.
+    """Iterate until all fits have converged or reached their limit; return their restarts.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def run(job: Job) -> list[list[Restart]]:
     NonFiniteLikelihoodError
         If a log-likelihood is not finite.
     ValueError
-        If a row is not finite.
+        If the data are not finite.
     """
     starts = job.find_starts()
     with torch.inference_mode(), job.rows.batches(None) as batches, FewThreads() as threads:
@@ -61,9 +61,9 @@ def run(job: Job) -> list[list[Restart]]:
 
 
 def iterate(iterations: Iterations, batches: Batches, threads: FewThreads) -> Outcome:
-    """One iteration of EM: E-step over all rows, M-step, test of convergence."""
+    """Do one iteration of EM: an E-step over all rows, an M-step, the test of convergence."""
     num_rows = batches.resident_rows
-    assert num_rows is not None, "the plain loop is for rows in memory"
+    assert num_rows is not None, "the plain loop needs data in memory"
     iterations.begin_e_step(resident_rows=num_rows)
     threads.before_pass(iterations.multiplications(num_rows))
     for batch in batches:

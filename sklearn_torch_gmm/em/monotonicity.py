@@ -6,8 +6,8 @@ Q − ½ Σ_k π_k tr(A_k Σ_k⁻¹) instead. So the likelihood may fall, by at 
 
     ½ Σ_k π_k tr(A_k (Σ_k⁻¹ − Σ_k'⁻¹))
 
-where Σ_k' are the new covariances and π_k the shares of the rows, which are the new weights unless
-these are fixed. A fall beyond that and beyond rounding is an error of the arithmetic.
+where Σ_k' are the new covariances and π_k the fractions of the rows, which are the new weights
+unless these are fixed. A fall beyond that and beyond rounding is an error of the arithmetic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sklearn_torch_gmm.em.settings import FitSettings
 
 ERROR_FACTOR = 4.0
 """Margin for the rounding of the natural parameters, which the bound on the error of a log-density
-leaves out: it was seen to add a factor of up to 2.5."""
+leaves out; measured, it adds a factor of up to 2.5."""
 
 SILENT_ROUNDING = 1e-3
 """A fall beyond this many nats is reported even where ill-conditioned covariances explain it. It is
@@ -29,7 +29,7 @@ the default convergence threshold: EM does not count smaller changes."""
 
 
 def rounding_of_sums(likelihood: float, dtype: torch.dtype) -> float:
-    """Largest difference of two mean log-likelihoods, in nats, under the same parameters."""
+    """Return the largest difference of mean log-likelihoods of the same parameters, in nats."""
     of_densities = 2 * ERROR_FACTOR * TOLERATED_ERROR[dtype]
     # A sum of a million terms is rounded to about eps times the root of their number: 1000 eps.
     return of_densities + 1000 * torch.finfo(dtype).eps * abs(likelihood)
@@ -38,7 +38,7 @@ def rounding_of_sums(likelihood: float, dtype: torch.dtype) -> float:
 def explained_fall(
     before: MixtureParameters, after: MixtureParameters, counts: Tensor, settings: FitSettings
 ) -> Tensor:
-    """Largest fall ``[R]`` of the mean log-likelihood, in nats, that an M-step may cause.
+    """Return the largest fall ``[R]`` of the mean log-likelihood by an M-step, in nats.
 
     Two causes add up: the regularization of the covariances, and the rounding of the parameters.
     ``counts [R, K]`` are the weights of the components, in rows, that the step started from.
@@ -48,7 +48,7 @@ def explained_fall(
     shares = counts / counts.sum(-1, keepdim=True)
     added = torch.zeros_like(after.covariances)
     if settings.regularization.keep_rounding:
-        # Zero is what equal rows have about any point.
+        # The scatter of equal rows is zero.
         added = structure.at_least_rounding(
             added, after.means, torch.zeros_like(after.means), counts
         )
@@ -73,5 +73,5 @@ def _rounding(parameters: MixtureParameters, precisions: Tensor, settings: FitSe
 
 
 def _mean(values: Tensor, shares: Tensor) -> Tensor:
-    """Mean over the components ``[R, K]`` that have rows: ``[R]``."""
+    """Return the mean ``[R]`` over the components ``[R, K]`` that have rows."""
     return torch.where(shares > 0, shares * values, 0.0).sum(-1)

@@ -1,7 +1,7 @@
 """Data far from the origin, such as times in seconds since 1970.
 
-A squared distance that is expanded into squares keeps few of their digits there. Rows that are
-subtracted from each other lose none.
+A squared distance that is expanded into squares loses much of its precision there. Differences
+between rows lose none.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import numpy as np
 import numpy.typing as npt
 
 KEEPS_HALF = float(np.finfo(np.float64).eps) ** -0.25
-"""Distance from the origin over the extent of the data, 8192, up to which squares keep half of
-their digits. Data as near as that are left as they are, for scikit-learn's results to the bit."""
+"""Distance from the origin over the range of the data, 8192, up to which squares keep half of their
+precision. Data below it are left unchanged, so that results are exactly scikit-learn's."""
 
 FAR_FOR_SINGLE_ROWS = 2.0**20
 """The ratio from which on scikit-learn's variance of a single row, 10 eps times its square, is more
-than 1/400 of the squared extent. Twice as much is 1/100, which fits start from noticeably."""
+than 1/400 of the squared range. At twice the ratio it is 1/100, which changes fits noticeably."""
 
 
 def origin_of(rows: npt.NDArray[Any], ratio: float) -> npt.NDArray[Any]:
     """Return the point ``[D]`` to subtract from ``rows [N, D]``: zero, or a row if they are far.
 
-    They are far if their distance from the origin is more than ``ratio`` times their extent.
-    The subtraction is then exact but for outliers.
+    They are far if their distance from the origin is more than ``ratio`` times their range.
+    The subtraction is then exact except for outliers.
     """
     low, high = rows.min(0).astype(np.float64), rows.max(0).astype(np.float64)
     distances = np.where(low > 0, low, np.where(high < 0, -high, 0.0))
-    # Divided, so that no square overflows.
+    # Divided to keep squares from overflowing.
     scale = max(distances.max(), (high / 2 - low / 2).max()) or 1.0
     extent = np.linalg.norm(high / scale - low / scale)
     is_far = np.linalg.norm(distances / scale) > ratio * extent

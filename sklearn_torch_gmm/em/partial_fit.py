@@ -1,4 +1,4 @@
-"""A step of stepwise EM, or the start that the first one needs."""
+"""A step of stepwise EM, with the initialization before the first one."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def update_mixture(
 ) -> FitResult:
     """Move ``parameters`` towards a batch of rows, on the device that holds the rows.
 
-    Without parameters, a start is taken from the rows first. A ``step_size`` of 1 forgets all
-    earlier batches.
+    Without parameters, the mixture is first initialized from the rows. A ``step_size`` of 1 forgets
+    all earlier batches.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def update_mixture(
         If the log-likelihood is not finite.
     """
     if parameters is None:
-        # Several starts would need a common measure, and later batches are not known yet.
+        # Several initializations cannot be compared, since later batches are not known yet.
         starts = find_starts(rows, [replace(settings, num_init=1)])
         parameters = starts.restarts[0][0].parameters
     device = rows.rows.device

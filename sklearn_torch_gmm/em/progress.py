@@ -1,6 +1,6 @@
-"""What a fit tells of its progress while it runs.
+"""Reports of the progress of a running fit.
 
-A fit knows neither who listens nor whether anybody does; a listener only reads.
+A fit does not depend on the listener, which only reads the reports.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ class PassReport(NamedTuple):
     """The state of all fits of a job after a pass over the data."""
 
     iterations: int
-    """Iterations of the restart that has done most."""
+    """Largest number of iterations of a restart so far."""
     max_iter: int | None
-    """Largest number of iterations; None or -1: no limit."""
+    """Maximum number of iterations; None or -1: no limit."""
     fits_done: int
     num_fits: int
     bound: float
     """The largest bound so far, in nats."""
     change: float
-    """Its change by the last iteration of that restart; NaN after the first iteration."""
+    """The change by the last iteration of that restart; NaN after the first iteration."""
     is_last: bool
-    """Whether no pass follows."""
+    """Whether this was the last pass."""
 
 
 class Monitor(Protocol):
     """Receives the progress of a job; of several processes, only the first reports to it."""
 
     def starts(self, number: int) -> None:
-        """The search for this many starts begins."""
+        """Receive the number of initializations, which begin now."""
 
     def start_found(self) -> None:
-        """One more start is found."""
+        """Count an initialization that is done."""
 
     def pass_done(self, report: PassReport) -> None:
-        """A pass over the data is done."""
+        """Receive the report of a pass over the data."""
 
     def ended(self) -> None:
-        """The passes have ended in this process, successfully or not."""
+        """Learn that the passes have ended in this process, successfully or not."""

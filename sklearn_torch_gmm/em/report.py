@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class StepReport(NamedTuple):
-    """An M-step in R numbers of each kind, one for each mixture."""
+    """R numbers of each kind about an M-step, one for each mixture."""
 
     bounds: Sequence[float]
     """Mean log-likelihood before the step, in nats."""
@@ -20,10 +20,10 @@ class StepReport(NamedTuple):
     usable: Sequence[float]
     """1 where all covariances are positive definite."""
     fewest: Sequence[float]
-    """Weight of the component that has the least, in rows."""
+    """Smallest weight of a component, in rows."""
 
     def with_flawless(self, places: Sequence[int], bounds: Sequence[float]) -> StepReport:
-        """Return the report with flawless steps at these places of the R, and their bounds."""
+        """Return the report with flawless steps for these of the R mixtures, and their bounds."""
         columns = [list(numbers) for numbers in self]
         for place, bound in zip(places, bounds, strict=True):
             # In the order of the fields.

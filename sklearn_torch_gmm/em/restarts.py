@@ -32,7 +32,7 @@ from sklearn_torch_gmm.rows.source import RowSource
 
 @dataclass
 class Restart:
-    """One run of EM from one start."""
+    """One run of EM from one initialization."""
 
     parameters: MixtureParameters
     """One mixture, ``[1, ...]``, after the last M-step from a point that was not rejected."""
@@ -52,9 +52,9 @@ class Restart:
     certainty: float = math.nan
     """Mean of log max_k r_k in the same way."""
     seconds: float = 0.0
-    """Its share of the time that the starts and the passes over the data took."""
+    """Its share of the time of the initializations and the passes over the data."""
     cycle: Cycle | None = None
-    """Where the acceleration stands, if there is one and a pass is done."""
+    """The state of the acceleration, if any, after the first pass."""
 
     @property
     def lower_bound(self) -> float:
@@ -63,18 +63,18 @@ class Restart:
 
     @property
     def is_extrapolated(self) -> bool:
-        """Whether the next pass starts from another point than the parameters, and checks it."""
+        """Whether the next pass starts from a point other than the parameters, and checks it."""
         return self.cycle is not None and self.cycle.extrapolated is not None
 
     @property
     def next_point(self) -> MixtureParameters:
-        """Parameters that the next pass starts from."""
+        """Parameters from which the next pass starts."""
         if self.cycle is not None and self.cycle.extrapolated is not None:
             return self.cycle.extrapolated
         return self.parameters
 
     def to_plain(self) -> dict[str, Any]:
-        """Return tensors and plain values, as a checkpoint can hold them."""
+        """Return tensors and plain values that a checkpoint can hold."""
         return {
             **vars(self),
             "parameters": self.parameters.tensors(),
@@ -111,7 +111,7 @@ class Starts:
 def find_starts(
     rows: RowSource, fits: Sequence[FitSettings], monitor: Monitor | None = None
 ) -> Starts:
-    """Draw the starts of each fit, one after another.
+    """Draw the initializations of each fit in turn.
 
     The fits are to the same rows, with one `random_state`. Each number of components begins with
     the same random numbers, as it would in a fit of its own; fits that differ only in their
@@ -123,7 +123,7 @@ def find_starts(
         If there are fewer rows than components.
     IllDefinedCovarianceError
         If a covariance is not positive definite after regularization, unless the fit continues
-        without the start.
+        without the restart.
     """
     components = max(settings.num_components for settings in fits)
     data = rows.starting_rows(
@@ -133,7 +133,7 @@ def find_starts(
     )
     if fits[0].loop.missing:
         data = fill_gaps(data)
-    # The length of a stream is not known earlier.
+    # The length of a stream is known only now.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)
     fits = [
         replace(fit, estimation=fit.estimation.knowing(rows, fit.structure, fit.loop))
@@ -152,7 +152,7 @@ def find_starts(
                 restarts[position].append(restart)
             if monitor is not None:
                 monitor.start_found()
-    # Starts that are found side by side have no time of their own.
+    # Initializations that run in parallel have no separate times.
     seconds = (perf_counter() - begin) / sum(map(len, restarts))
     for own in restarts:
         for restart in own:
@@ -164,14 +164,14 @@ def find_starts(
 
 
 def _computes_elsewhere(settings: FitSettings) -> bool:
-    """Whether a start from all rows would keep an accelerator waiting for the CPU."""
-    # Labels and responsibilities are those of all rows.
+    """Whether an initialization from all rows would leave an accelerator idle."""
+    # Labels and responsibilities are given for all rows.
     is_drawn = isinstance(settings.start.strategy, str)
     return is_drawn and device_for(settings.loop.trainer_params).type != "cpu"
 
 
 def _draws(fits: Sequence[FitSettings]) -> Iterator[tuple[list[int], list[FitSettings]]]:
-    """The positions and settings of the fits that share a start, start after start."""
+    """Yield the positions and settings of the fits that share an initialization."""
     by_size: dict[int, list[int]] = {}
     for position, settings in enumerate(fits):
         by_size.setdefault(settings.num_components, []).append(position)

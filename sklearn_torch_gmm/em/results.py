@@ -33,7 +33,7 @@ class FitResult:
 
 
 def first_of_best(restarts: Sequence[Restart]) -> Restart:
-    """The first restart whose likelihood is the largest up to rounding.
+    """Return the first restart whose likelihood is the largest up to rounding.
 
     Restarts often find the same mixture, with its components in different orders. The choice among
     them must not depend on the processor, the number of threads or the size of the batches.

@@ -28,13 +28,13 @@ class Progress(Protocol):
     """Receives the progress of a fit."""
 
     def start(self, index: int) -> None:
-        """Restart number ``index`` begins."""
+        """Report that restart number ``index`` begins."""
 
     def iteration(self, number: int, change: float) -> None:
-        """An iteration is done and has changed the mean log-likelihood by ``change`` nats."""
+        """Report an iteration that changed the mean log-likelihood by ``change`` nats."""
 
     def end(self, lower_bound: float, converged: bool) -> None:
-        """The restart is done."""
+        """Report the end of the restart."""
 
 
 def _make_ints(settings: object, *names: str) -> None:
@@ -61,13 +61,13 @@ class StartSettings:
     precisions: FloatArray | None = None
     """In the shape of the covariances."""
     always_samples: bool = False
-    """Whether a random sample of many rows is the basis also where all are in host memory."""
+    """Whether to initialize from a sample of many rows even if all are in host memory."""
     seed: int | None = None
-    """The integer that the random state was made from, if it was."""
+    """The integer from which the random state was made, if any."""
     previous: MixtureParameters | None = None
-    """Parameters to continue from, instead of a new start."""
+    """Parameters to continue from, instead of an initialization."""
     previous_lower_bound: float = -np.inf
-    """Mean log-likelihood that the first iteration is compared with."""
+    """Mean log-likelihood with which the first iteration is compared."""
 
     @property
     def is_complete(self) -> bool:
@@ -77,7 +77,7 @@ class StartSettings:
 
     @property
     def given_parts(self) -> frozenset[Part]:
-        """Parts that the user gave, where the fit does not continue an earlier one."""
+        """Parts given by the user, unless the fit continues an earlier one."""
         means = self.means if self.nearest_means is None else self.nearest_means
         given = zip(PARTS, (self.weights, means, self.precisions), strict=True)
         return frozenset(part for part, value in given if value is not None)
@@ -85,10 +85,10 @@ class StartSettings:
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """The number of iterations, and the way the rows reach the loop."""
+    """The number of iterations, and the way in which the data are read."""
 
     max_iter: int | None = 100
-    """Largest number of iterations; -1: no limit, None: the trainer's own limit."""
+    """Maximum number of iterations; -1: no limit, None: the trainer's own limit."""
     tolerance: float = 1e-3
     """EM stops when the mean log-likelihood changes by less than this, in nats."""
     batch_size: int | None = None
@@ -98,25 +98,25 @@ class LoopSettings:
     trainer_params: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of ``pytorch_lightning.Trainer``."""
     acceleration: Acceleration | None = None
-    """None: each pass starts from the parameters that the last one has found."""
+    """None: each pass starts from the parameters that the last one found."""
     missing: bool = False
-    """Whether NaN marks a value that was not observed; otherwise there is none."""
+    """Whether NaN marks a value that was not observed; otherwise all values are finite."""
 
     def __post_init__(self) -> None:
         _make_ints(self, "max_iter", "batch_size", "num_workers")
 
     @property
     def smallest_change(self) -> float:
-        """A step that changes the mean log-likelihood by less has converged, in nats.
+        """The convergence threshold for a step, in nats.
 
-        With extrapolation it is a tenth of the tolerance: an extrapolated point leaves the slow
-        directions behind, so that a step from it is small although the limit is not yet near.
+        With extrapolation it is a tenth of the tolerance, since extrapolation removes most of the
+        slow directions: a step is then small although the limit is not yet near.
         """
         return self.tolerance if self.acceleration is None else 0.1 * self.tolerance
 
     @property
     def min_iter(self) -> int:
-        """Smallest number of iterations, from the trainer's minimal epochs and steps."""
+        """Minimum number of iterations, from the trainer's minimum epochs and steps."""
         return max(self.trainer_params.get(name) or 0 for name in ("min_epochs", "min_steps"))
 
 
@@ -134,13 +134,13 @@ class FitSettings:
     estimation: Estimation = field(default_factory=MaximumLikelihood)
     loop: LoopSettings = LoopSettings()
     classes: Tensor | None = None
-    """Class ``[K]`` of each component, from 0 on, if rows have labels; the start follows them."""
+    """Class ``[K]`` of each component, from 0 on, if rows have labels, which initialize it."""
     components_name: str = "n_components"
     """The name of the number of components in the estimator's class, for messages."""
     progress: Progress | None = None
     """Receives the progress of the fit; the restarts then run one after another."""
     goes_on_without: bool = False
-    """Whether a restart that fails is recorded, and the others continue."""
+    """Whether the failure of a restart is recorded while the others continue."""
 
     def __post_init__(self) -> None:
         _make_ints(self, "num_components", "num_init")

@@ -1,4 +1,4 @@
-"""Initial parameters.
+"""Initialization of the parameters.
 
 A strategy assigns rows to components; one M-step turns the assignment into parameters. K-means and
 its seeding are scikit-learn's, with the same random numbers in the same order, so that a seed gives
@@ -41,14 +41,14 @@ Strategy = Callable[[StartingRows, int, np.random.RandomState], Assignment]
 def kmeans_plusplus_rows(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> SingleRows:
-    """The rows that K-means++ picks, each the only row of its component."""
+    """Assign only the rows that K-means++ selects, one to each component."""
     return SingleRows(kmeans_plusplus_indices(data, num_components, random_state))
 
 
 def kmeans_plusplus_clusters(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> Labels:
-    """The rows that K-means++ picks; the other rows belong to the nearest of them."""
+    """Assign each row to the nearest of the rows that K-means++ selects."""
     picked = kmeans_plusplus_indices(data, num_components, random_state)
     return nearest_means(data, data.rows[picked])
 
@@ -56,7 +56,7 @@ def kmeans_plusplus_clusters(
 def random_rows(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> SingleRows:
-    """Random rows, each the only row of its component."""
+    """Assign only random rows, one to each component."""
     chances = None if data.weights is None else data.weights / data.weights.sum()
     picked = random_state.choice(len(data.rows), size=num_components, replace=False, p=chances)
     return SingleRows(picked)
@@ -65,7 +65,7 @@ def random_rows(
 def random_responsibilities(
     data: StartingRows, num_components: int, random_state: np.random.RandomState
 ) -> RandomResponsibilities:
-    """Random shares of each row."""
+    """Assign random responsibilities to each row."""
     return RandomResponsibilities(random_state)
 
 
@@ -77,23 +77,23 @@ STRATEGIES: dict[str, Strategy] = {
     "random_from_data": random_rows,
 }
 """Strategies by name. PyCave's 'kmeans++' and scikit-learn's 'k-means++' differ in the treatment of
-the rows that were not picked."""
+the rows that were not selected."""
 
 
 def nearest_means(data: StartingRows, means: npt.NDArray[Any]) -> Labels:
-    """Each row belongs to the nearest of the given means, which stay as they are."""
+    """Assign each row to the nearest of the given means, which stay unchanged."""
     means = means.astype(np.float64, copy=False)
     labels = np.empty(len(data.rows), dtype=np.int64)
     for place, rows, _ in sample_of(data).chunks(len(means)):
         # SciPy's metric sums squared differences. scikit-learn's "euclidean" expands the squares,
-        # which keep no digits far from the origin.
+        # which loses all precision far from the origin.
         distances = pairwise_distances(rows.numpy(), means, metric="sqeuclidean")
         labels[place] = distances.argmin(1)
     return Labels(labels, as_tensor(means))
 
 
 def nearest_known(data: StartingRows, labels: npt.NDArray[np.int64], num_components: int) -> Labels:
-    """Rows labelled −1 belong to the component whose known rows have the nearest mean.
+    """Assign rows labelled −1 to the component whose known rows have the nearest mean.
 
     Source: Basu, Banerjee and Mooney, Semi-supervised clustering by seeding (2002).
     """
@@ -118,11 +118,11 @@ def nearest_known(data: StartingRows, labels: npt.NDArray[np.int64], num_compone
 def shared_starts(
     data: StartingRows, sample: Sample, draws: Sequence[Sequence[FitSettings]]
 ) -> Generator[list[MStepResult] | ValueError]:
-    """Start after start, each for fits that differ only in their covariances.
+    """Yield the initializations in turn, each for fits that differ only in their covariances.
 
-    The rows are assigned to components once for all of them, and each fit gets the result that it
-    would get by itself. An assignment that fails is returned as an error if the fits continue
-    without the start. Starts with one ``random_state`` draw from it in turn.
+    These fits share the assignment of rows to components, and each gets the same result as a
+    separate fit. An assignment that fails is returned as an error if the fits continue without it.
+    Initializations with the same ``random_state`` draw from it in turn.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def _assigned_start(
 
 
 def _is_kmeans(settings: FitSettings) -> bool:
-    """Whether starts are the clusters that K-means finds among all rows."""
+    """Whether the initialization is by the clusters that K-means finds among all rows."""
     strategy = settings.start.strategy
     is_named = settings.start.nearest_means is None and settings.classes is None
     return is_named and isinstance(strategy, str) and STRATEGIES[strategy] is kmeans
@@ -167,7 +167,7 @@ def _is_kmeans(settings: FitSettings) -> bool:
 def _estimate(
     assignment: Assignment, sample: Sample, alike: Sequence[FitSettings]
 ) -> list[MStepResult]:
-    """Parameters of each fit from one assignment of the rows."""
+    """Return the parameters of each fit from the same assignment of the rows."""
     num_rows, num_features = sample.rows.shape
     num_moments = max(1 + fit.structure.num_moments(num_features) for fit in alike)
     with threads_for_iteration(num_rows * alike[0].num_components * num_moments):
@@ -182,7 +182,7 @@ def _estimate(
 
 
 def sample_of(data: StartingRows) -> Sample:
-    """Tensors on the memory of ``data``; rows without weights weigh one each."""
+    """Return tensors that share the memory of ``data``; the default weights are one."""
     rows = as_tensor(data.rows)
     if data.weights is None:
         return Sample(rows, torch.ones((), dtype=torch.float64).expand(rows.shape[0]))
@@ -202,14 +202,14 @@ def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
     if not callable(strategy):
         if len(strategy) != num_rows:
             msg = (
-                f"The array to start from has {len(strategy)} rows, but the start is taken from "
-                f"{num_rows} rows of the data."
+                f"The array as initialization has values for {len(strategy)} samples, but the data "
+                f"have {num_rows} samples."
             )
             raise ValueError(msg)
         if strategy.ndim == 2:
             return Responsibilities(strategy)
         return nearest_known(data, strategy, components)
-    # Read-only: the rows may be the user's own array.
+    # Read-only, since the rows may be the user's own array.
     rows = data.rows.view()
     rows.flags.writeable = False
     answer = np.asarray(strategy(rows, components, settings.random_state))
@@ -220,7 +220,7 @@ def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
     if answer.shape == (num_rows,) and is_label.all():
         return nearest_known(data, answer.astype(np.int64), components)
     msg = (
-        "A callable start must return finite means of shape (K, D) = "
+        "A callable initialization must return finite means of shape (K, D) = "
         f"{(components, num_features)} or labels from 0 to {components - 1}, or -1 for unknown, of "
         f"shape (N,) = {(num_rows,)}, got an array of shape {answer.shape} and type {answer.dtype}"
     )

@@ -1,16 +1,16 @@
-"""One thread for NumPy's BLAS, or for OpenMP, where more threads would slow each other down.
+"""A limit of one thread for NumPy's BLAS or for OpenMP, where more would slow each other down.
 
 OpenBLAS's threads keep spinning for some 30 ms after a product. torch's threads, which run next,
 then share their cores with them: a fit of 2,000 rows took two and a half times as long.
 
 BLAS has one number of threads for the whole process. scikit-learn's K-means sets it to one and
-restores the value that it has found: of two concurrent runs, the later one finds one, and may
-restore that last. Here one thread sets it for all, and restores the original value when the last
-of them is done.
+restores the previous value. Of two concurrent runs, the later one finds a value of one, and may be
+the last to restore it. Here one thread sets the number for all runs, and restores the original
+value after the last of them.
 
-OpenMP has a number of threads for each thread. scikit-learn and torch may each have an OpenMP of
-their own, whose threads keep spinning after their work and then compete for cores with the other's
-and with OpenBLAS's. Work that is too small to be divided is faster without any of them.
+OpenMP has a number of threads for each thread. scikit-learn and torch may each load their own
+OpenMP, whose threads keep spinning after their work and compete for cores with the threads of the
+other one and of OpenBLAS. Work that is too small to be divided is faster with a single thread.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _keeper: _Keeper | None = None
 
 
 def _renew_lock() -> None:
-    """In the child of a fork, the thread that may have held the lock does not exist."""
+    """Replace the lock in the child of a fork, without the thread that may have held it."""
     global _lock
     _lock = threading.Lock()
 
@@ -42,7 +42,7 @@ if hasattr(os, "register_at_fork"):
 
 @cache
 def libraries(kind: str) -> ThreadpoolController:
-    """The loaded libraries for ``"blas"`` or ``"openmp"``; finding them takes a while.
+    """Return the loaded libraries for ``"blas"`` or ``"openmp"``; finding them takes a while.
 
     A limit of all libraries would also restore the numbers that it does not change.
     """
@@ -104,7 +104,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 class _Keeper:
-    """A thread that only holds the limit: some libraries let no other thread change it back."""
+    """A thread that only holds the limit: in some libraries only it can restore the number."""
 
     def __init__(self) -> None:
         self._is_set, self._is_over = threading.Event(), threading.Event()

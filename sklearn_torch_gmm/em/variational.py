@@ -24,26 +24,26 @@ from sklearn_torch_gmm.rows.source import CPU, RowSource
 
 @dataclass(frozen=True)
 class Prior:
-    """The prior of a mixture; what is None comes from the data."""
+    """The prior of a mixture; values that are None are taken from the data."""
 
     weights: WeightPrior
     weight_concentration: float
-    """α₀: the Dirichlet distribution's for each component, or the Dirichlet process's."""
+    """α₀ of the Dirichlet distribution, for each component, or of the Dirichlet process."""
     mean_precision: float
     """β₀"""
     degrees_of_freedom: float
     """ν₀, greater than D − 1."""
     mean: Tensor | None = None
-    """m₀ ``[D]``; the mean of the rows."""
+    """m₀ ``[D]``; None: the mean of the rows."""
     covariance: Tensor | None = None
-    """W₀, in the shape of the covariances of one component; the covariance of the rows."""
+    """W₀, in the shape of the covariances of one component; None: the covariance of the rows."""
     unit: float = 1.0
-    """Rows that a weight of one stands for."""
+    """Number of rows to which a weight of one is equivalent."""
 
 
 @dataclass(frozen=True)
 class VariationalBayes(Estimation):
-    """The approximate posterior under a prior; its bound is that on the log-evidence."""
+    """The approximate posterior under a prior; it raises a bound on the log-evidence."""
 
     prior: Prior
 
@@ -70,7 +70,7 @@ class VariationalBayes(Estimation):
         return replace(self, prior=replace(prior, mean=mean, covariance=covariance, unit=unit))
 
     def continuing(self, previous: PosteriorParameters) -> PosteriorParameters:
-        # The rows may be others, and then so is the prior that is taken from them.
+        # The data may differ, and so may the prior that is taken from them.
         return replace(previous, **self._prior_fields(previous.means))
 
     def facts(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class VariationalBayes(Estimation):
         )
 
     def _prior_fields(self, means: Tensor) -> dict[str, Tensor]:
-        """The prior of each of the mixtures that have these ``means [R, K, D]``."""
+        """Return the prior of each mixture with these ``means [R, K, D]``."""
         prior, restarts = self.prior, means.shape[0]
         assert prior.mean is not None
         assert prior.covariance is not None
@@ -129,7 +129,7 @@ class VariationalBayes(Estimation):
         rare_cases: bool = True,
         total_weight: float | None = None,
     ) -> MStepResult:
-        # With a prior, components of few rows are like any other.
+        # With a prior, components of few rows need no special treatment.
         return posterior_step(
             moments, centre, before, self.prior.weights, structure, regularization.amount
         )
@@ -152,7 +152,7 @@ def moments_of_all(
     batch_size: int | None = None,
     num_workers: int = 0,
 ) -> tuple[Moments, Tensor]:
-    """Moments of all rows as one component, and the point ``[D]`` that they are taken about."""
+    """Return the moments of all rows as one component, and their centre ``[D]``."""
     with rows.batches(batch_size, num_workers) as batches:
         step: EStep | None = None
         for batch in batches:
@@ -166,7 +166,7 @@ def moments_of_all(
 def unbiased_covariance(
     moments: Moments, unit: float, structure: CovarianceStructure, num_features: int
 ) -> Tensor:
-    """Covariance of all rows, in the shape of one component's; a weight is a number of copies.
+    """Return the covariance of all rows, for one component; a weight is a number of copies.
 
     Raises
     ------
@@ -175,25 +175,25 @@ def unbiased_covariance(
     """
     counts = moments.counts
     total = unit * counts.item()
-    # Weights that sum to one do so up to rounding.
+    # Weights sum to one only up to rounding.
     if total <= 1.0 + 1e-9:
         msg = (
             f"sample_weight sums to {total:.3g}. In a Bayesian mixture a weight is the number of "
-            "copies that a row stands for, and the default covariance_prior is the covariance of "
-            "more than one row: scale the weights, or give a covariance_prior."
+            "copies of a sample, and the default covariance_prior is the covariance of more than "
+            "one sample: scale the weights, or give a covariance_prior."
         )
         raise ValueError(msg)
     deviations = moments.first(num_features) / counts.unsqueeze(-1)
     second = moments.second(num_features)
     covariance = structure.estimate(counts, deviations, second, moments.scatter)[0]
     if structure.has_independent_features:
-        # The variance of a constant feature may round to less than zero.
+        # The variance of a constant feature may be rounded to a negative number.
         covariance = covariance.clamp_min(0.0)
     return covariance * (total / (total - 1.0))
 
 
 def _pass_for_one_component(rows: Tensor, structure: CovarianceStructure) -> EStep:
-    """An E-step for a component that all rows belong to, about a point near these ``[n, D]``."""
+    """Return an E-step for one component of all rows, about a point near these ``[n, D]``."""
     num_rows, num_features = rows.shape
     some = rows[:: max(1, num_rows // 10_000)]
     means = some.to(CPU, torch.float64).mean(0).view(1, 1, num_features)

@@ -29,7 +29,7 @@ from sklearn_torch_gmm.rows.source import (
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 MAPPED_BYTES = 2**28
-"""Size up to which a mapped file counts as host memory when starts are computed.
+"""Size up to which the initialization uses all of a mapped file, as if it were in memory.
 
 Initialization reads the file once; twice the size would double the time and the memory for it.
 """
@@ -40,9 +40,9 @@ _logger = logging.getLogger(__name__)
 
 
 class ArrayRows(RowSource):
-    """Rows ``[N, D]`` of an array, a memory map or a tensor, with weights ``[N]`` or without.
+    """Rows ``[N, D]`` of an array, a memory map or a tensor, with optional weights ``[N]``.
 
-    The rows may have ``labels [N]``: their class from 0 on, or −1 where it is unknown.
+    Optional ``labels [N]`` are the classes of the rows, from 0 on, or −1 if the class is unknown.
     """
 
     num_rows: int
@@ -61,7 +61,7 @@ class ArrayRows(RowSource):
         self._moved: tuple[Tensor, ...] = ()
 
     def rows_on(self, device: torch.device) -> Tensor:
-        """The rows, from the device if a pass has moved all of them to it."""
+        """Return the rows, from the device if a pass has moved all of them there."""
         return self._moved[0] if self._moved and self._moved[0].device == device else self.rows
 
     def release(self) -> None:
@@ -94,7 +94,7 @@ class ArrayRows(RowSource):
                 return SlicedBatches(*moved, batch_size=batch_size)
             if batch_size is None:
                 _logger.info(
-                    "%d rows take more than half of the device's free memory: they are sent in "
+                    "%d samples take more than half of the device's free memory: they are sent in "
                     "batches of %d.",
                     len(share),
                     size,
@@ -135,7 +135,7 @@ class ArrayRows(RowSource):
         return StartingRows(rows.detach().cpu().numpy(), weights, labels)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Send the name of a mapped file to another process, not its content."""
+        """Return the state for another process, with the name of a mapped file, not its content."""
         state = {**self.__dict__, "_moved": ()}
         if self.file is not None:
             del state["rows"]
@@ -153,7 +153,7 @@ def _with_labelled(
     num_components: int,
     random_state: np.random.RandomState,
 ) -> npt.NDArray[np.int64]:
-    """Add the rows with a label to a sample, or a sample of them: they may be very few."""
+    """Add all labelled rows, or a sample of them, to a sample, which may contain very few."""
     labelled = np.flatnonzero(labels >= 0)
     some = sample_indices(len(labelled), num_components, random_state)
     return np.union1d(chosen, labelled if some is None else labelled[some])
@@ -196,7 +196,7 @@ class SlicedBatches(Batches):
         return iter(ReadAhead(self._batch, len(self)))
 
     def close(self) -> None:
-        # The rows may be a copy on a device.
+        # The rows may be a copy on a device, whose memory this releases.
         self._tensors = ()
 
     def _batch(self, index: int) -> Batch:
@@ -235,8 +235,8 @@ class MappedFile(NamedTuple):
 def rows_a_batch(num_rows: int, row_bytes: int, free_bytes: float) -> int | None:
     """Number of rows to send to a device at once, or None if all of them fit.
 
-    All rows may take half of the free memory, which leaves the rest for the computation. Smaller
-    batches take an eighth each: one is used, one is on its way and one is being released.
+    All rows may take half of the free memory, which leaves the rest for the computation. Otherwise
+    a batch takes an eighth, since three exist at a time: in use, in transfer and being released.
     """
     if num_rows * row_bytes <= free_bytes / 2:
         return None

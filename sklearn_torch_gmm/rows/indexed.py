@@ -28,14 +28,14 @@ from sklearn_torch_gmm.rows.source import (
 from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
 
 _BLOCK_ROWS = 1024
-"""Number of consecutive rows of a store in which all sampled rows are read together.
+"""Number of consecutive rows of a store whose sampled rows are read together.
 
 Twice as many halve the number of reads, but may read more rows outside the sample.
 """
 
 
 class DatasetRows(RowSource):
-    """Rows of a map-style ``Dataset``, with weights ``[N]`` or without.
+    """Rows of a map-style ``Dataset``, with optional weights ``[N]``.
 
     An item is a row or a tuple that begins with one. If the dataset has ``__getitems__``, batches
     are read with it.
@@ -50,7 +50,7 @@ class DatasetRows(RowSource):
         self.weights = weights
         self.num_rows = len(dataset)  # type: ignore[arg-type]
         if self.num_rows == 0:
-            msg = "Found a dataset with 0 sample(s) (rows) while a minimum of 1 is required."
+            msg = "Found a dataset with 0 sample(s) while a minimum of 1 is required."
             raise ValueError(msg)
         row = first_row(dataset[0])
         self.num_features, self.tensor_device = len(row), device_of(row)
@@ -118,18 +118,18 @@ class _IndexedBatches(Dataset[Batch]):
                 return fetch_many(list(indices))
             return [dataset[index] for index in indices]
         except StopIteration as error:
-            # A loader would interpret it as the end of the rows.
-            msg = f"The dataset raised StopIteration for rows {indices[0]} to {indices[-1]}."
+            # A loader would interpret it as the end of the data.
+            msg = f"The dataset raised StopIteration for samples {indices[0]} to {indices[-1]}."
             raise RuntimeError(msg) from error
 
 
 class StoreRows(RowSource):
-    """Rows of an array outside memory, such as one of h5py or zarr.
+    """Rows of an array that is not in memory, such as one of h5py or zarr.
 
     Parameters
     ----------
     store : object
-        Has a ``shape`` and returns rows for a slice, ``store[2:5]``.
+        An object with a ``shape`` that returns rows for a slice, ``store[2:5]``.
     weights : ndarray [N], optional
     keep_all : bool, default=False
         Whether rows of weight zero are kept.
@@ -204,11 +204,11 @@ class StoreRows(RowSource):
         rows = np.asarray(self.store[place])
         if rows.shape != (place.stop - place.start, self.num_features):
             msg = (
-                f"Rows {place.start} to {place.stop - 1} have the shape {rows.shape}, although the "
-                f"shape of the whole array is {tuple(self.store.shape)}."
+                f"Samples {place.start} to {place.stop - 1} have the shape {rows.shape}, although "
+                f"the shape of the whole array is {tuple(self.store.shape)}."
             )
             raise ValueError(msg)
         if rows.dtype.kind not in "fiub":
-            msg = f"The rows must be real numbers, got the dtype {rows.dtype}."
+            msg = f"The samples must be real numbers, got the dtype {rows.dtype}."
             raise ValueError(msg)
         return as_floats(rows).numpy()

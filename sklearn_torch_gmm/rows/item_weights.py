@@ -18,7 +18,7 @@ from sklearn_torch_gmm.rows.source import Batch, Batches
 
 
 def weights_of_rows(items: Sequence[Any], numbers: Sequence[int]) -> Tensor:
-    """Weights ``[n]`` of pairs ``(row, weight)``, whose row ``numbers`` are used in messages.
+    """Return the weights ``[n]`` of pairs ``(row, weight)``; messages use the ``numbers``.
 
     Raises
     ------
@@ -30,16 +30,16 @@ def weights_of_rows(items: Sequence[Any], numbers: Sequence[int]) -> Tensor:
         if not _is_pair(item):
             _raise_for_no_pair(item, f"item {number}")
         if np.ndim(item[1]) != 0:
-            msg = f"The weight of row {number} must be one number, got {item[1]!r}."
+            msg = f"The weight of sample {number} must be one number, got {item[1]!r}."
             raise ValueError(msg)
         values.append(item[1])
     are_tensors = all(isinstance(value, Tensor) for value in values)
     weights = as_floats(torch.stack(values) if are_tensors else np.array(values), "A weight")
-    return _checked(weights.double(), lambda i: f"row {numbers[i]}")
+    return _checked(weights.double(), lambda i: f"sample {numbers[i]}")
 
 
 def weights_of_batch(item: Any, index: int, num_rows: int) -> Tensor:
-    """Weights ``[n]`` of a pair ``(rows, weights)``, whose batch ``index`` is used in messages.
+    """Return the weights ``[n]`` of a pair ``(rows, weights)``; messages use the batch ``index``.
 
     Raises
     ------
@@ -52,14 +52,14 @@ def weights_of_batch(item: Any, index: int, num_rows: int) -> Tensor:
     if weights.shape != (num_rows,):
         msg = (
             f"The weights of batch {index} have the shape {list(weights.shape)}; for its "
-            f"{num_rows} rows it should be {[num_rows]}."
+            f"{num_rows} samples it should be {[num_rows]}."
         )
         raise ValueError(msg)
-    return _checked(weights, lambda i: f"row {i} of batch {index}")
+    return _checked(weights, lambda i: f"sample {i} of batch {index}")
 
 
 def _is_pair(item: Any) -> bool:
-    # A tuple of two numbers may also be a row.
+    # A tuple of two numbers may also be a sample.
     return isinstance(item, (tuple, list)) and len(item) == 2 and np.ndim(item[0]) > 0
 
 
@@ -68,8 +68,8 @@ def _raise_for_no_pair(item: Any, name: str) -> NoReturn:
     if isinstance(item, (tuple, list)):
         seen += f" of {len(item)}"
     msg = (
-        "With sample_weight=True each item of a stream must be a pair (row, weight), and each "
-        f"batch of a DataLoader a pair (rows, weights): {name} is a {seen}."
+        "With sample_weight=True each item of a stream must be a pair (sample, weight), and each "
+        f"batch of a DataLoader a pair (samples, weights): {name} is a {seen}."
     )
     raise ValueError(msg)
 
@@ -106,7 +106,7 @@ class WeightedBatches(Batches):
         return map(self._weigh, self._batches)
 
     def finite(self, *, allow_missing: bool = False) -> Iterator[Batch]:
-        """The batches, checked before rows of weight zero are dropped."""
+        """Iterate over the batches, checked before rows of weight zero are dropped."""
         return map(self._weigh, self._batches.finite(allow_missing=allow_missing))
 
     def close(self) -> None:

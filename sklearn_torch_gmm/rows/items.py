@@ -1,4 +1,4 @@
-"""Conversion of items of datasets, streams and loaders to rows, with messages that name the row."""
+"""Conversion of items of datasets, streams and loaders to rows; messages name the sample."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sklearn_torch_gmm.rows.tensors import as_tensor
 
 
 def first_row(item: Any) -> Any:
-    """The row of the first item of a dataset or stream; raises a ValueError if it is not one."""
+    """Return the row of the first item of a dataset or stream, or raise ValueError."""
     values = _row_of(item)
     row = as_floats(values)
     if row.ndim != 1 or row.shape[0] == 0:
         msg = (
-            "A dataset's item must be a row of shape [D], or a tuple that begins with one; "
-            f"got shape {list(row.shape)}. For items that are batches of rows of shape [n, D], "
+            "An item of a dataset must be a sample of shape [D], or a tuple that begins with one; "
+            f"got shape {list(row.shape)}. For items that are batches of shape [n, D], "
             "pass DataLoader(dataset, batch_size=None)."
         )
         raise ValueError(msg)
@@ -27,7 +27,7 @@ def first_row(item: Any) -> Any:
 
 
 def stack_rows(items: Any, numbers: Sequence[int], num_features: int) -> Tensor:
-    """Return items as rows ``[n, D]``, which messages call by their ``numbers``.
+    """Return items as rows ``[n, D]``; messages use their ``numbers``.
 
     The items are rows or tuples that begin with one, or all rows as one array or tensor.
 
@@ -47,24 +47,25 @@ def stack_rows(items: Any, numbers: Sequence[int], num_features: int) -> Tensor:
                 items = torch.stack([as_floats(row) for row in rows])
         except (RuntimeError, ValueError):
             for number, row in zip(numbers, rows, strict=False):
-                _check_shape(as_floats(row), (num_features,), f"Row {number}")
+                _check_shape(as_floats(row), (num_features,), f"Sample {number}")
             raise
     stacked = as_floats(items)
     if stacked.ndim != 2 or stacked.shape[1] != num_features:
-        _check_shape(stacked[0], (num_features,), f"Row {numbers[0]}")
+        _check_shape(stacked[0], (num_features,), f"Sample {numbers[0]}")
     if stacked.shape[0] != len(numbers):
-        msg = f"The dataset's __getitems__ gave {stacked.shape[0]} rows for {len(numbers)} indices."
+        found = stacked.shape[0]
+        msg = f"The dataset's __getitems__ gave {found} samples for {len(numbers)} indices."
         raise ValueError(msg)
     return stacked
 
 
 def values_of_batch(item: Any) -> Any:
-    """The rows of a loader's item, such as a pair with labels, as they are."""
+    """Return the rows of a loader's item, such as a pair with labels, unchanged."""
     return item[0] if isinstance(item, (tuple, list)) and len(item) > 0 else item
 
 
 def rows_of_batch(item: Any, index: int, num_features: int | None = None) -> Tensor:
-    """Return a loader's item as rows ``[n, D]``, which messages call batch ``index``.
+    """Return a loader's item as rows ``[n, D]``; messages use the batch ``index``.
 
     Raises
     ------
@@ -79,8 +80,8 @@ def rows_of_batch(item: Any, index: int, num_features: int | None = None) -> Ten
     if rows.ndim != 2:
         seen = f"shape {list(rows.shape)}" if isinstance(values, Tensor) else repr(type(values))
         msg = (
-            "A loader's batch must be rows of shape [n, D], or a tuple that begins with them; got "
-            f"{seen} in batch {index}."
+            "A batch of a DataLoader must have the shape [n, D], or be a tuple that begins with an "
+            f"array of this shape; got {seen} in batch {index}."
         )
         raise ValueError(msg)
     if num_features is not None:
@@ -89,7 +90,7 @@ def rows_of_batch(item: Any, index: int, num_features: int | None = None) -> Ten
 
 
 def _row_of(item: Any) -> Any:
-    """The row of an item, such as a pair with a label; a row may itself be a list or a tuple."""
+    """Return the row of an item, such as a pair with a label; a row may also be a list."""
     if not isinstance(item, (tuple, list)) or len(item) == 0:
         return item
     first = item[0]
@@ -98,14 +99,14 @@ def _row_of(item: Any) -> Any:
     return first if begins_with_row else item
 
 
-def as_floats(values: Any, name: str = "A row") -> Tensor:
-    """Return real numbers as a floating-point tensor, or raise ValueError, for a dict TypeError."""
+def as_floats(values: Any, name: str = "A sample") -> Tensor:
+    """Return real numbers as a floating-point tensor, or raise ValueError or TypeError."""
     if isinstance(values, Mapping):
         keys = ", ".join(map(repr, values))
         msg = (
             f"{name} must be real numbers, got a {type(values).__name__} with the keys {keys}: "
             "pass a dataset whose items are the values of one of them, or a DataLoader with a "
-            "collate_fn that picks it."
+            "collate_fn that selects it."
         )
         raise TypeError(msg)
     # NumPy keeps the precision of Python's numbers, torch would convert them to float32.
@@ -130,6 +131,6 @@ def _check_shape(values: Tensor, shape: tuple[int, ...], name: str) -> None:
     if tuple(values.shape) != shape:
         msg = (
             f"{name} has the shape {list(values.shape)}; with the {shape[-1]} features of the "
-            f"first row it should be {list(shape)}."
+            f"first sample it should be {list(shape)}."
         )
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""Detection of data that are read piece by piece, and the choice of their source."""
+"""Detection of data that are read in batches, and the choice of their source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _IN_MEMORY_ATTRIBUTES = ("__array_namespace__", "__dataframe__", "iloc")
 
 
 def is_read_in_pieces(X: Any) -> bool:
-    """Whether ``X`` is anything but rows in memory: a dataset, a stream, a loader or a store."""
+    """Whether ``X`` is a dataset, a stream, a loader or a store, rather than data in memory."""
     return isinstance(X, (Dataset, DataLoader)) or _is_store(X)
 
 
@@ -28,7 +28,7 @@ def is_stream(X: Any) -> bool:
 
 
 def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> RowSource:
-    """Return the source of the rows of ``X``, with their weights if there are any.
+    """Return the source of the rows of ``X``, with optional weights.
 
     Parameters
     ----------
@@ -41,17 +41,17 @@ def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> R
     Raises
     ------
     TypeError
-        If it is an AnnData, which has several tables.
+        If ``X`` is an AnnData, which has several tables.
     ValueError
-        If there are no rows, if they differ in length, or if the weights do not match them in
+        If ``X`` is empty, if the rows differ in length, or if the weights do not match the rows in
         number or in the way they are given.
     """
     if is_stream(X):
         weighted = come_with_rows(sample_weight)
         if sample_weight is not None and not weighted:
-            pair = "(rows, weights)" if isinstance(X, DataLoader) else "(row, weight)"
+            pair = "(samples, weights)" if isinstance(X, DataLoader) else "(sample, weight)"
             msg = (
-                f"The weights of a {type(X).__name__} come with its rows: make each item a pair "
+                f"The weights of a {type(X).__name__} come with its samples: make each item a pair "
                 f"{pair}, and pass sample_weight=True, not a {type(sample_weight).__name__}."
             )
             raise ValueError(msg)
@@ -62,8 +62,8 @@ def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> R
         return DatasetRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
     if hasattr(X, "obsm"):
         msg = (
-            f"An {type(X).__name__} is not one table of rows: pass adata.X, or one of adata.obsm, "
-            "as adata.obsm['X_pca']."
+            f"An {type(X).__name__} is not a single table of samples: pass adata.X, or one of "
+            "adata.obsm, as adata.obsm['X_pca']."
         )
         raise TypeError(msg)
     if sample_weight is None:
@@ -73,7 +73,7 @@ def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> R
 
 
 def _is_store(X: Any) -> bool:
-    """Whether ``X`` is like an array of h5py or zarr, whose rows are read on demand."""
+    """Whether ``X`` is an array like those of h5py or zarr, which are read on demand."""
     if isinstance(X, np.memmap):
         # Integers are converted to floats, which should not all be in memory at once.
         return X.dtype.kind in "iub"

@@ -31,14 +31,14 @@ from sklearn_torch_gmm.core.processes import end_with_parent
 from sklearn_torch_gmm.rows.source import Batch, Batches
 
 SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler)
-"""Samplers whose length is certain to be the number of rows that they name."""
+"""Samplers whose length is known to be the number of indices that they yield."""
 
 SECONDS_FOR_A_READER = 1.0
 """Time that an interrupted fit waits for the batch that a thread is reading."""
 
 
 class ReadAhead(Batches):
-    """``num_batches`` batches, of which a thread reads the next one during the work on the last.
+    """``num_batches`` batches, of which a thread reads the next one while the last is in use.
 
     ``read(index)`` returns a batch.
     """
@@ -74,7 +74,7 @@ class ReadAhead(Batches):
         while (index := wanted.get()) is not None:
             try:
                 found.put((self._read(index), None))
-            except BaseException as error:  # whatever it is, the thread of the fit raises it
+            except BaseException as error:  # any error is raised in the thread of the fit
                 found.put((None, error))
 
 
@@ -120,7 +120,7 @@ class LoadedBatches(Batches):
         yield from batches
 
     def _whole_pass(self, items: Iterator[Any]) -> Iterator[Any]:
-        """The items; raises an error if a process of the loader has ended before the last."""
+        """Iterate over the items; an error is raised if a process of the loader ends too early."""
         number = 0
         while True:
             try:
@@ -128,12 +128,12 @@ class LoadedBatches(Batches):
             except StopIteration:
                 break
             except (OSError, EOFError) as error:
-                # torch may notice the end of a process only by the memory that it has shared.
+                # torch may notice the end of a process only by an error about its shared memory.
                 codes = exit_codes(items)
                 if not codes:
                     raise
                 msg = (
-                    "A worker process of the DataLoader has ended while it read rows (exit code "
+                    "A worker process of the DataLoader ended while it was reading (exit code "
                     f"{', '.join(map(str, codes))})."
                 )
                 raise RuntimeError(msg) from error
@@ -143,7 +143,7 @@ class LoadedBatches(Batches):
         if expected is not None and number < expected:
             msg = (
                 f"The DataLoader gave {number} of {expected} batches: its dataset or collate_fn "
-                "has raised StopIteration, which ends the pass."
+                "raised StopIteration, which ended the pass."
             )
             raise ValueError(msg)
 
@@ -177,7 +177,7 @@ def loader_of_batches(
 
 
 def _num_batches(loader: DataLoader[Any]) -> int | None:
-    """The number of batches in a pass, or None if the loader does not know it for certain."""
+    """Return the number of batches in a pass, or None if it is not certain."""
     order = getattr(loader.batch_sampler, "sampler", None)
     is_table = not isinstance(loader.dataset, IterableDataset)
     is_known = is_table and type(loader.batch_sampler) is BatchSampler and type(order) in SAMPLERS
@@ -191,7 +191,7 @@ def _end_with_parent(worker: int) -> None:
 def _start_method() -> str | None:
     """The start method of the workers, or None for Python's default."""
     is_in_joblib = multiprocessing.get_start_method(allow_none=True) == "loky"
-    # In its processes joblib sets its own start method, which torch does not support.
+    # joblib's processes use its own start method, which torch does not support.
     return multiprocessing.get_all_start_methods()[0] if is_in_joblib else None
 
 

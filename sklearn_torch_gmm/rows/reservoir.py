@@ -12,8 +12,8 @@ class Reservoir:
     """Keeps the ``size`` rows with the smallest random keys.
 
     The i-th row gets the i-th random number, so the sample depends only on the seed and the order
-    of the rows, not on their batches. As long as all rows fit, no random number is drawn: the
-    numbers drawn afterwards are then the same as for rows in memory.
+    of the rows, not on their batches. As long as all rows fit, no random numbers are drawn, so that
+    the numbers drawn afterwards are the same as for data in memory.
 
     Source: Vitter, Random sampling with a reservoir, ACM TOMS 11 (1985). With a key for each row, a
     batch takes only a few array operations.

@@ -26,12 +26,12 @@ def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float6
     Raises
     ------
     ValueError
-        If they are negative, not finite, all zero, or not one for each row.
+        If they are negative, not finite or all zero, or if their number is not N.
     """
     if come_with_rows(sample_weight):
         msg = (
             "sample_weight=True says that each item of an IterableDataset or a DataLoader is a "
-            "pair of rows and weights. Other data take an array with one weight for each row."
+            "pair of samples and weights. Other data take an array with a weight for each sample."
         )
         raise ValueError(msg)
     if isinstance(sample_weight, Tensor):
@@ -47,7 +47,7 @@ def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float6
         raise ValueError(msg)
     weights = check_floats(sample_weight, "sample_weight").astype(np.float64, copy=False)
     if (weights < 0).any():
-        msg = f"Negative values in data passed to `sample_weight`: {weights.min():g} is one."
+        msg = f"Negative values in data passed to `sample_weight`, such as {weights.min():g}."
         raise ValueError(msg)
     with np.errstate(over="ignore"):
         check_total(weights.sum())
@@ -57,7 +57,7 @@ def validate_weights(sample_weight: Any, num_rows: int) -> npt.NDArray[np.float6
 def check_total(total: float) -> None:
     """Raise a ValueError if the sum of nonnegative weights is not positive and finite."""
     if not total > 0:
-        msg = "sample_weight is zero for all rows: at least one must be positive."
+        msg = "sample_weight is zero for all samples: at least one must be positive."
         raise ValueError(msg)
     if not math.isfinite(total):
         msg = "The sum of sample_weight overflows: scale the weights down."
@@ -94,5 +94,5 @@ def weighted_rows(
 
 def relative_weights(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
     """Return weights with a mean of one, or None if all are equal."""
-    # Equal weights must not change the start, which draws differently if weights are given.
+    # Equal weights must not change the initialization, whose draws depend on the weights.
     return None if (weights == weights[0]).all() else weights / weights.mean()

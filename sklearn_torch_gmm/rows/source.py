@@ -2,8 +2,8 @@
 
 The loop sees batches from any source: tuples of ``rows [n, D]``, ``(rows, weights [n])`` or
 ``(rows, weights, labels [n])``. Each row is in exactly one batch, and sums over batches are exact.
-The user need not choose the size of a batch, since it does not change the result; each source has a
-default that reads well.
+The user need not choose the size of a batch, since it does not change the result; each source has
+an efficient default.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ Batch = tuple[Tensor, ...]
 CPU = torch.device("cpu")
 
 SAMPLE_ROWS = 100_000
-"""Number of rows from which starts are computed if they are computed from a sample.
+"""Number of rows in the sample from which a large data set is initialized.
 
 Twice as many double the time of the initialization and its memory.
 """
 
 _KEYS_AT_ONCE = 2**17
-"""Number of rows that get their random keys together: 1 MiB of keys, which stays in the cache."""
+"""Number of rows whose random keys are drawn together: 1 MiB, which stays in the cache."""
 
 BATCH_BYTES = 2**25
 """Default size of a batch: large enough to hide the overhead per batch.
 
-The few batches in memory at a time are small compared to the libraries; twice the size would double
-their memory.
+The few batches in memory at a time are small compared with the libraries; twice the size would
+double their memory.
 """
 
 
@@ -49,7 +49,7 @@ class Shard:
     count: int
 
     def rows(self, num_rows: int) -> range:
-        """Numbers of the rows in the shard; each row is in exactly one shard."""
+        """Return the indices of the rows in the shard; each row is in exactly one shard."""
         return range(num_rows * self.index // self.count, num_rows * (self.index + 1) // self.count)
 
 
@@ -57,7 +57,7 @@ WHOLE = Shard(0, 1)
 
 
 class StartingRows(NamedTuple):
-    """Rows in host memory from which starts are computed."""
+    """Rows in host memory from which the mixture is initialized."""
 
     rows: npt.NDArray[Any]
     """``[M, D]``"""
@@ -82,7 +82,7 @@ class Batches(ABC):
     def __iter__(self) -> Iterator[Batch]: ...
 
     def finite(self, *, allow_missing: bool = False) -> Iterator[Batch]:
-        """The batches; raises a ValueError at the first row that contains NaN or infinity.
+        """Iterate over the batches; ValueError is raised at the first row with NaN or infinity.
 
         With ``allow_missing``, NaN stands for a value that was not observed, and only infinity is
         an error.
@@ -97,15 +97,15 @@ class Batches(ABC):
                 if len(wrong) > 0:
                     row = int(wrong[0])
                     msg = (
-                        f"Input X contains {kind}: row {row} of batch {index}, which is "
-                        f"row {before + row} of those read."
+                        f"Input X contains {kind}: sample {row} of batch {index}, which is "
+                        f"sample {before + row} in total."
                     )
                     raise ValueError(msg)
             before += rows.shape[0]
             yield (rows, *others)
 
     def nonfinite_error(self, *, allow_missing: bool = False) -> ValueError | None:
-        """The error of :meth:`finite`, or None if there is no such row."""
+        """Return the error of :meth:`finite`, or None if all rows are usable."""
         try:
             for _ in self.finite(allow_missing=allow_missing):
                 pass
@@ -138,7 +138,7 @@ class RowSource(ABC):
     """Whether NaN marks a value that was not observed."""
 
     tensor_device: torch.device | None = None
-    """The device of rows that are read in pieces as tensors; None for arrays and others."""
+    """The device of the tensors in which rows are read; None for other data."""
 
     @property
     def is_in_memory(self) -> bool:
@@ -147,14 +147,14 @@ class RowSource(ABC):
 
     @property
     def rows_a_pass(self) -> int | None:
-        """The number of rows to expect from each pass, or None where it is certain."""
+        """The number of rows to expect from each pass, or None if it cannot differ."""
         return None
 
     def check_shared(self) -> None:  # noqa: B027
         """Raise a ValueError if several processes cannot share the rows, before reading any."""
 
     def release(self) -> None:  # noqa: B027
-        """Free the memory that passes over the rows have taken."""
+        """Free the memory that passes over the rows have allocated."""
 
     def __enter__(self) -> RowSource:
         return self
@@ -170,7 +170,7 @@ class RowSource(ABC):
         shard: Shard = WHOLE,
         device: torch.device = CPU,
     ) -> Batches:
-        """Batches of the shard's rows.
+        """Return the batches of the shard's rows.
 
         The source chooses the ``batch_size`` if it is None, and can use up to ``num_workers``
         processes. Batches may, but need not, already be on the ``device`` that needs them.
@@ -184,34 +184,34 @@ class RowSource(ABC):
         *,
         always_samples: bool = False,
     ) -> StartingRows:
-        """All rows if they are few or in host memory, otherwise a random sample.
+        """Return all rows if they are few or in host memory, otherwise a random sample.
 
         With ``always_samples``, many rows in host memory are sampled too. The sample is the same
-        for the same rows in the same order, whatever they are read from.
+        for the same rows in the same order, whatever their source.
         """
 
     def _rows_per_batch(self, batch_size: int | None) -> int:
-        """The given size, or the default for rows that may be of float64."""
+        """Return the given size, or the default for rows of float64."""
         return batch_size or default_batch_size(8 * self.num_features)
 
 
 def default_batch_size(row_bytes: int) -> int:
-    """Number of rows of this size in a batch."""
+    """Return the default number of rows of this size in a batch."""
     return max(1, BATCH_BYTES // max(1, row_bytes))
 
 
 def sample_size(num_components: int) -> int:
-    """Number of rows from which starts are computed."""
+    """Return the number of rows from which a large data set is initialized."""
     return max(SAMPLE_ROWS, 256 * num_components)
 
 
 def sample_indices(
     num_rows: int, num_components: int, random_state: np.random.RandomState
 ) -> npt.NDArray[np.int64] | None:
-    """Sorted indices of a random sample, or None if it would contain all rows.
+    """Return sorted indices of a random sample, or None if it would contain all rows.
 
-    It is the sample that a stream of these rows gives, at a random number for each row: 6 ns, less
-    than it takes to read one.
+    It is the same sample as from a stream of these rows. A random number for each row takes 6 ns,
+    less than reading the row.
     """
     size = sample_size(num_components)
     if num_rows <= size:

@@ -40,8 +40,8 @@ from sklearn_torch_gmm.rows.tensors import device_of
 class _UnsizedRows(RowSource):
     """Rows whose number is unknown before all have been read.
 
-    If they are ``weighted``, each item is a pair whose second value is the weight of the row or the
-    weights of the batch; otherwise a second value is ignored. Rows of weight zero are dropped,
+    If ``weighted``, each item is a pair whose second value is the weight of the row or the weights
+    of the batch; otherwise a second value is ignored. Rows of weight zero are dropped,
     unless ``keep_all``.
     """
 
@@ -94,8 +94,8 @@ class StreamRows(_UnsizedRows):
     """Rows of an ``IterableDataset``; an item is a row or a tuple that begins with one.
 
     The stream must yield the same rows in each iteration. If it has a method ``shard(num_shards,
-    index)``, each process and worker reads the shard that this returns. Otherwise the rows are
-    dealt out: each of several processes iterates the whole stream, with at most one worker.
+    index)``, each process and worker reads the shard that this returns. Otherwise each
+    of several processes iterates over the whole stream, with at most one worker, and takes turns.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class StreamRows(_UnsizedRows):
 
 
 class _StreamBatches(IterableDataset[Batch]):
-    """Batches of the rows of a stream that belong to a process, and in it to a worker."""
+    """Batches of the rows of a stream that belong to a process, or to a worker of it."""
 
     def __init__(self, source: StreamRows, batch_size: int, shard: Shard) -> None:
         self._source = source
@@ -139,7 +139,7 @@ class _StreamBatches(IterableDataset[Batch]):
             yield (rows, weights_of_rows(part, row_numbers)) if self._source.weighted else (rows,)
 
     def _share(self) -> tuple[Iterator[Any], Iterator[int]]:
-        """The items of this process or worker, and their numbers."""
+        """Return the items of this process or worker, and their numbers."""
         stream, shard = self._source.stream, self._shard
         worker = get_worker_info()
         if _can_shard(stream):
@@ -155,7 +155,7 @@ class _StreamBatches(IterableDataset[Batch]):
 
 
 class LoaderRows(_UnsizedRows):
-    """Rows of a ``DataLoader``, in its batches and read by its workers.
+    """Rows of a ``DataLoader``, in its batches, which its workers read.
 
     It must yield batches of rows ``[n, D]``, or tuples that begin with them. Several processes take
     turns with the batches.
@@ -197,14 +197,14 @@ class LoaderRows(_UnsizedRows):
         if type(order) is not SequentialSampler and not is_sequence:
             msg = (
                 f"Several processes cannot share a DataLoader with a {type(order).__name__}: each "
-                "might see a different order, and rows would be repeated or left out. Pass one "
+                "might see a different order, and samples would be repeated or left out. Pass one "
                 "with shuffle=False, whose batches are divided among the processes so that each "
-                "row counts once. The order of the rows does not change the result."
+                "sample counts once. The order of the samples does not change the result."
             )
             raise ValueError(msg)
 
     def _share(self, shard: Shard) -> tuple[DataLoader[Any], tuple[int, int]]:
-        """A loader for one process, and the selection of its batches."""
+        """Return a loader for one process, and the selection of its batches."""
         self.check_shared()
         loader, every = self.loader, (shard.index, shard.count)
         is_map = not isinstance(loader.dataset, IterableDataset)
@@ -248,7 +248,7 @@ def _not_exhausted(items: Iterator[Any]) -> Iterator[Any]:
     for first in items:
         return chain([first], items)
     msg = (
-        "The stream gave rows once and none when it was iterated again. EM reads all rows in each "
+        "The stream was empty when it was iterated over again. EM reads all samples in each "
         "iteration: each call of the dataset's __iter__ must start from the beginning."
     )
     raise ValueError(msg)
@@ -260,26 +260,26 @@ def _as_batch(item: Any, index: int, num_features: int | None = None, *, weighte
 
 
 def _order_of(loader: DataLoader[Any]) -> Any:
-    """Return the sampler of rows, or of batches of them, that the user gave or torch made."""
+    """Return the sampler of rows or of batches, given by the user or made by torch."""
     order = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
     return order.sampler if type(order) is BatchSampler else order
 
 
 def _check_order(loader: DataLoader[Any]) -> None:
-    """Raise a ValueError if each pass would have other rows, as drawn with replacement."""
+    """Raise a ValueError if each pass would draw other rows, as with replacement."""
     order = _order_of(loader)
-    # A sampler of batches may draw from one of rows.
+    # A sampler of batches may draw from a sampler of rows.
     sampler = getattr(order, "sampler", order)
     if isinstance(sampler, WeightedRandomSampler) or getattr(sampler, "replacement", False):
         msg = (
-            f"A {type(sampler).__name__} draws rows with replacement, other ones each time that "
+            f"A {type(sampler).__name__} draws samples with replacement, others each time that "
             "the DataLoader is read, but every iteration of EM must read the same. Draw once, with "
             "DataLoader(Subset(dataset, list(sampler))), or pass the dataset, with the weights of "
-            "its rows as sample_weight."
+            "its samples as sample_weight."
         )
         raise ValueError(msg)
 
 
 def _raise_for_empty(kind: str) -> NoReturn:
-    msg = f"Found a {kind} with 0 sample(s) (rows) while a minimum of 1 is required."
+    msg = f"Found a {kind} with 0 sample(s) while a minimum of 1 is required."
     raise ValueError(msg)

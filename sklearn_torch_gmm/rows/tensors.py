@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def as_tensor(array: npt.ArrayLike) -> Tensor:
-    """Return a CPU tensor that shares the memory of ``array``, even if that is read-only.
+    """Return a CPU tensor that shares the memory of ``array``, even if it is read-only.
 
     ``torch.from_numpy`` warns about read-only memory, once per process. Nothing here writes to the
-    data, so the flag is hidden from it.
+    data, so the flag is hidden from torch.
     """
     array = np.asarray(array)
     if not array.flags.writeable:
@@ -33,7 +33,7 @@ def device_of(values: Any) -> torch.device | None:
 
 
 def has_known_shape(array: Any) -> bool:
-    """Whether no size is NaN, unlike the sizes of Dask's selections before they are computed."""
+    """Whether all sizes are known; those of Dask's selections are NaN before a computation."""
     return float not in map(type, array.shape)
 
 

@@ -10,7 +10,7 @@ from sklearn_torch_gmm.core.coordinates import Coordinates
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from tests.core.steps import as_parameters, mixture_of, tensor
-from tests.faces import TYPES
+from tests.estimators import TYPES
 
 # Logarithms and exponentials of numbers of the order of one, and covariances inverted twice.
 ROUNDING = {"rtol": 1e-12, "atol": 1e-12}

@@ -64,9 +64,9 @@ def test_a_file_in_the_place_of_a_directory_is_named(tmp_path):
     for path in (tmp_path / "file" / "a", tmp_path / "file" / "a" / "b"):
         with pytest.raises(NotADirectoryError, match=r"remove it.*file'$"):
             replace_file(path, b"")
-        with pytest.raises(NotADirectoryError, match="give the path that was saved to"):
+        with pytest.raises(NotADirectoryError, match="give the path to which it was saved"):
             check_regular_file(path)
-    with pytest.raises(FileNotFoundError, match="directory of this file is missing"):
+    with pytest.raises(FileNotFoundError, match="directory of this file does not exist"):
         replace_file(tmp_path / "nowhere" / "a", b"")
 
 

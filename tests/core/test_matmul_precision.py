@@ -8,7 +8,7 @@ from sklearn_torch_gmm import GaussianMixtureIC
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.core.matmul_precision import full_precision_products, precision
-from tests.faces import FACES, make
+from tests.estimators import MIXTURE_CLASSES, make
 
 BACKENDS = (torch.backends.cuda, torch.backends.mkldnn)
 HAS_SETTINGS_OF_BACKENDS = hasattr(torch.backends, "fp32_precision")
@@ -140,10 +140,10 @@ CALLS = {
 
 @any_way
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("face", FACES)
-def test_fits_and_predictions_are_in_full_precision(face, X, seen, call, change, value):
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_fits_and_predictions_are_in_full_precision(cls, X, seen, call, change, value):
     params = {"precision": "32-true", "accelerator": "cpu"}
-    mixture = make(face, 2, random_state=0, trainer_params=params).fit(X)
+    mixture = make(cls, 2, random_state=0, trainer_params=params).fit(X)
     change(value)
     before = settings()
     seen.clear()
@@ -159,7 +159,7 @@ def test_results_in_float32_do_not_depend_on_the_setting(X, covariance_type):
     for value in ("highest", "medium"):
         torch.set_float32_matmul_precision(value)
         mixture = make(
-            FACES[0], 2, random_state=0, covariance_type=covariance_type,
+            MIXTURE_CLASSES[0], 2, random_state=0, covariance_type=covariance_type,
             trainer_params={"precision": "32-true", "accelerator": "cpu"},
         ).fit(X)  # fmt: skip
         found.append([mixture.means_, mixture.score_samples(X), mixture.predict_proba(X)])

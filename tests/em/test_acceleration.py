@@ -18,7 +18,7 @@ from sklearn_torch_gmm.em.monotonicity import rounding_of_sums
 from sklearn_torch_gmm.exceptions import EmptyComponentWarning
 from sklearn_torch_gmm.mixture import GaussianMixture
 from tests.core.steps import tensor
-from tests.faces import FACES, TYPES, make
+from tests.estimators import MIXTURE_CLASSES, TYPES, make
 
 # Rounding of a mean log-likelihood of the order of ten.
 ROUNDING = rounding_of_sums(10.0, torch.float64)
@@ -125,13 +125,13 @@ def test_the_limit_is_that_of_plain_em(covariance_type):
     np.testing.assert_allclose(fast.means_, plain.means_, atol=1e-4)
 
 
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
 @pytest.mark.parametrize("covariance_type", TYPES)
-def test_fewer_passes_and_no_lower_end(X, face, covariance_type):
+def test_fewer_passes_and_no_lower_end(X, cls, covariance_type):
     options = {"covariance_type": covariance_type, "iterations": 5000, "random_state": 0}
     for tolerance in (1e-6, 1e-8):
-        plain = make(face, 3, tolerance=tolerance, **options).fit(X)
-        fast = make(face, 3, tolerance=tolerance, acceleration="squarem", **options).fit(X)
+        plain = make(cls, 3, tolerance=tolerance, **options).fit(X)
+        fast = make(cls, 3, tolerance=tolerance, acceleration="squarem", **options).fit(X)
         assert fast.lower_bound_ >= plain.lower_bound_ - tolerance
     assert fast.n_iter_ < 0.5 * plain.n_iter_
 
@@ -402,9 +402,9 @@ def test_a_sweep_has_the_fits_of_its_own(X):
     assert search.best_estimator_.acceleration == "squarem"
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_another_name_is_told_in_scikit_learns_words(X, face):
-    wrong = make(face, 2).set_params(acceleration="anderson")
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_another_name_is_told_in_scikit_learns_words(X, cls):
+    wrong = make(cls, 2).set_params(acceleration="anderson")
     with pytest.raises(
         ValueError,
         match=r"The 'acceleration' parameter of GaussianMixture must be a str among {'squarem'} or "

@@ -21,7 +21,7 @@ from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.mixture import GaussianMixture
 from tests.core.steps import iterate, make_parameters, masks_of, tensor
 from tests.em.settings import fit_settings
-from tests.faces import FACES, TYPES, make
+from tests.estimators import MIXTURE_CLASSES, TYPES, make
 
 
 def settings_of(covariance_type, components, regularization, *, keep_rounding=False):
@@ -155,11 +155,11 @@ def test_rounding_of_float32_is_larger():
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)
-@pytest.mark.parametrize("face", FACES)
-def test_a_fall_by_regularization_is_no_reason_to_warn(face, covariance_type):
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_a_fall_by_regularization_is_no_reason_to_warn(cls, covariance_type):
     X = clusters(0)
     mixture = make(
-        face, 5, covariance_type=covariance_type, regularization=1.0, tolerance=1e-3, random_state=0
+        cls, 5, covariance_type=covariance_type, regularization=1.0, tolerance=1e-3, random_state=0
     ).fit(X)
     bounds = mixture.lower_bounds_
     # K-means' clusters are narrow; with 1 added to their variances they lose their rows.
@@ -235,15 +235,15 @@ def test_a_fall_of_ill_conditioned_covariances_is_told(losing, covariance_type):
 
 
 @pytest.mark.filterwarnings("ignore:.*did not converge")
-@pytest.mark.parametrize("face", FACES)
-def test_a_fall_is_told_once_with_both_values(losing, face):
-    mixture = make(face, 2, tolerance=0.0, iterations=6, random_state=0)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_a_fall_is_told_once_with_both_values(losing, cls):
+    mixture = make(cls, 2, tolerance=0.0, iterations=6, random_state=0)
     with pytest.warns(ConvergenceWarning, match="fell from") as caught:
         mixture.fit(clusters(0))
     (warning,) = falls_told(caught)
     message = str(warning.message)
     before, after = map(float, re.search(r"from (\S+) to (\S+) nats", message).groups())
     np.testing.assert_allclose([before, after], mixture.lower_bounds_[1:3], rtol=1e-9)
-    name = "reg_covar" if face is GaussianMixture else "covariance_regularization"
+    name = "reg_covar" if cls is GaussianMixture else "covariance_regularization"
     assert f"increase {name}" in message
     assert warning.filename == __file__

@@ -15,9 +15,9 @@ from sklearn.mixture import BayesianGaussianMixture
 from sklearn.mixture import GaussianMixture as Theirs
 
 from tests.estimator.test_from_parameters import COVARIANCES, MEANS, WEIGHTS, known
-from tests.faces import FACES, TYPES, Documented, DropIn, make
+from tests.estimators import MIXTURE_CLASSES, TYPES, DropIn, TorchMixture, make
 
-each_face = pytest.mark.parametrize("face", FACES, ids=["documented", "drop-in"])
+each_class = pytest.mark.parametrize("cls", MIXTURE_CLASSES, ids=["documented", "drop-in"])
 each_type = pytest.mark.parametrize("covariance_type", TYPES)
 
 
@@ -27,11 +27,11 @@ def X():
     return MEANS[rng.integers(3, size=120)] + rng.standard_normal((120, 2))
 
 
-@each_face
+@each_class
 @each_type
-def test_from_scikit_learn(X, face, covariance_type):
+def test_from_scikit_learn(X, cls, covariance_type):
     theirs = Theirs(3, covariance_type=covariance_type, random_state=0, tol=1e-4, n_init=2).fit(X)
-    ours = face.from_sklearn(theirs)
+    ours = cls.from_sklearn(theirs)
     np.testing.assert_allclose(ours.score_samples(X), theirs.score_samples(X), rtol=1e-9)
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-9)
     np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
@@ -39,7 +39,7 @@ def test_from_scikit_learn(X, face, covariance_type):
         assert getattr(ours, criterion)(X) == pytest.approx(getattr(theirs, criterion)(X))
     sample = ours.sample(50)
     np.testing.assert_allclose(
-        sample[0] if face is DropIn else sample, theirs.sample(50)[0], rtol=1e-9, atol=1e-9
+        sample[0] if cls is DropIn else sample, theirs.sample(50)[0], rtol=1e-9, atol=1e-9
     )
     for name in ("converged_", "n_iter_", "lower_bound_", "lower_bounds_", "n_features_in_"):
         assert getattr(ours, name) == getattr(theirs, name)
@@ -49,10 +49,10 @@ def test_from_scikit_learn(X, face, covariance_type):
     np.testing.assert_array_equal(ours.means_, before)
 
 
-@each_face
+@each_class
 @each_type
-def test_to_scikit_learn(X, face, covariance_type):
-    ours = make(face, 3, covariance_type=covariance_type, random_state=0).fit(X)
+def test_to_scikit_learn(X, cls, covariance_type):
+    ours = make(cls, 3, covariance_type=covariance_type, random_state=0).fit(X)
     theirs = ours.to_sklearn()
     assert type(theirs) is Theirs
     np.testing.assert_allclose(theirs.score_samples(X), ours.score_samples(X), rtol=1e-9)
@@ -62,7 +62,7 @@ def test_to_scikit_learn(X, face, covariance_type):
     assert theirs.bic(X) == pytest.approx(ours.bic(X))
     sample = ours.sample(50)
     np.testing.assert_allclose(
-        theirs.sample(50)[0], sample[0] if face is DropIn else sample, rtol=1e-9, atol=1e-9
+        theirs.sample(50)[0], sample[0] if cls is DropIn else sample, rtol=1e-9, atol=1e-9
     )
     before = theirs.means_.copy()
     ours.means_ += 1.0
@@ -71,16 +71,16 @@ def test_to_scikit_learn(X, face, covariance_type):
     clone(theirs).fit(X)
 
 
-@each_face
+@each_class
 @each_type
-def test_there_and_back_is_the_same(X, face, covariance_type):
-    ours = make(face, 3, covariance_type=covariance_type, random_state=0).fit(X)
-    back = face.from_sklearn(ours.to_sklearn())
+def test_there_and_back_is_the_same(X, cls, covariance_type):
+    ours = make(cls, 3, covariance_type=covariance_type, random_state=0).fit(X)
+    back = cls.from_sklearn(ours.to_sklearn())
     for name in ("weights_", "means_", "covariances_", "precisions_cholesky_", "lower_bounds_"):
         np.testing.assert_array_equal(getattr(back, name), getattr(ours, name))
 
 
-def test_the_drop_in_face_hands_all_parameters_on(X):
+def test_the_drop_in_class_hands_all_parameters_on(X):
     params = {
         "n_components": 3, "covariance_type": "diag", "tol": 1e-4, "reg_covar": 1e-5,
         "max_iter": 77, "n_init": 2, "init_params": "k-means++", "weights_init": WEIGHTS,
@@ -100,12 +100,12 @@ def test_the_drop_in_face_hands_all_parameters_on(X):
     ("theirs", "ours"),
     [("kmeans", "kmeans"), ("k-means++", "kmeans++"), ("random", "random")],
 )
-def test_the_documented_face_translates_its_parameters(X, theirs, ours):
+def test_the_documented_class_translates_its_parameters(X, theirs, ours):
     shared = {"covariance_type": "diag", "random_state": 5}
     their_mixture = Theirs(
         3, tol=1e-2, reg_covar=1e-5, max_iter=77, n_init=2, init_params=theirs, **shared
     )
-    our_mixture = Documented(
+    our_mixture = TorchMixture(
         3,
         convergence_tolerance=1e-2,
         covariance_regularization=1e-5,
@@ -114,30 +114,30 @@ def test_the_documented_face_translates_its_parameters(X, theirs, ours):
         init_strategy=ours,
         **shared,
     )
-    assert Documented.from_sklearn(their_mixture.fit(X)).get_params() == our_mixture.get_params()
+    assert TorchMixture.from_sklearn(their_mixture.fit(X)).get_params() == our_mixture.get_params()
     assert our_mixture.fit(X).to_sklearn().get_params() == their_mixture.get_params()
 
 
 def test_starts_without_a_name_on_the_other_side(X):
     from_rows = Theirs(3, init_params="random_from_data", random_state=0, tol=1e-2).fit(X)
-    assert Documented.from_sklearn(from_rows).init_strategy == "kmeans"
-    for face in FACES:
-        mixture = make(face, 3, start=lambda X, k, random_state: MEANS).fit(X)
+    assert TorchMixture.from_sklearn(from_rows).init_strategy == "kmeans"
+    for cls in MIXTURE_CLASSES:
+        mixture = make(cls, 3, start=lambda X, k, random_state: MEANS).fit(X)
         assert mixture.to_sklearn().init_params == "kmeans"
 
 
 @pytest.mark.parametrize("max_epochs", [-1, None])
 def test_no_limit_has_no_name_on_the_other_side(X, max_epochs):
-    mixture = Documented(2, trainer_params={"max_epochs": max_epochs}, random_state=0).fit(X)
+    mixture = TorchMixture(2, trainer_params={"max_epochs": max_epochs}, random_state=0).fit(X)
     theirs = mixture.to_sklearn()
     assert theirs.max_iter == Theirs().max_iter
     # What it refuses it says there.
     theirs.fit(X)
 
 
-@each_face
-def test_a_mixture_of_scikit_learn_can_be_refitted(X, face):
-    ours = face.from_sklearn(Theirs(3, random_state=0).fit(X[:50]))
+@each_class
+def test_a_mixture_of_scikit_learn_can_be_refitted(X, cls):
+    ours = cls.from_sklearn(Theirs(3, random_state=0).fit(X[:50]))
     expected = Theirs(3, random_state=0).fit(X)
     ours.fit(X)
     assert ours.n_iter_ == expected.n_iter_
@@ -156,12 +156,12 @@ def test_a_warm_start_goes_on_where_scikit_learn_ended(X):
     np.testing.assert_allclose(ours.means_, theirs.means_, rtol=1e-10)
 
 
-@each_face
+@each_class
 @each_type
-def test_float32_stays_float32(X, face, covariance_type):
+def test_float32_stays_float32(X, cls, covariance_type):
     X = X.astype(np.float32)
     theirs = Theirs(3, covariance_type=covariance_type, random_state=0).fit(X)
-    ours = face.from_sklearn(theirs)
+    ours = cls.from_sklearn(theirs)
     back = ours.to_sklearn()
     for mixture in (ours, back):
         assert mixture.means_.dtype == mixture.precisions_.dtype == np.float32
@@ -177,16 +177,16 @@ def test_feature_names_go_along(X):
     ours.predict(frame)
 
 
-@each_face
-def test_what_is_not_fitted_has_nothing_to_convert(face):
+@each_class
+def test_what_is_not_fitted_has_nothing_to_convert(cls):
     with pytest.raises(NotFittedError):
-        face().to_sklearn()
+        cls().to_sklearn()
     with pytest.raises(NotFittedError):
-        face.from_sklearn(Theirs())
+        cls.from_sklearn(Theirs())
 
 
-@each_face
-def test_a_fit_that_failed_is_not_fitted(X, face):
+@each_class
+def test_a_fit_that_failed_is_not_fitted(X, cls):
     theirs = Theirs(
         3, weights_init=WEIGHTS, means_init=MEANS, precisions_init=COVARIANCES["full"], max_iter=0
     )
@@ -194,8 +194,8 @@ def test_a_fit_that_failed_is_not_fitted(X, face):
     with pytest.raises(AttributeError, match="covariances_"):
         theirs.fit(X)
     with pytest.raises(NotFittedError):
-        face.from_sklearn(theirs)
-    ours = make(face, 3, covariance_type="full", regularization=0.0, start="random")
+        cls.from_sklearn(theirs)
+    ours = make(cls, 3, covariance_type="full", regularization=0.0, start="random")
     with pytest.raises(ValueError, match="ill-defined"):
         ours.fit(np.ones((10, 2)))
     for method in (ours.to_sklearn, lambda: ours.predict(X)):
@@ -203,19 +203,21 @@ def test_a_fit_that_failed_is_not_fitted(X, face):
             method()
 
 
-@each_face
-@pytest.mark.parametrize("other", [None, BayesianGaussianMixture(), Documented(), Theirs], ids=repr)
-def test_other_classes_are_refused(face, other):
+@each_class
+@pytest.mark.parametrize(
+    "other", [None, BayesianGaussianMixture(), TorchMixture(), Theirs], ids=repr
+)
+def test_other_classes_are_refused(cls, other):
     with pytest.raises(TypeError, match=r"takes a fitted sklearn.mixture.GaussianMixture, got a"):
-        face.from_sklearn(other)
+        cls.from_sklearn(other)
 
 
-@each_face
-def test_the_drop_in_is_one_of_scikit_learns(face):
+@each_class
+def test_the_drop_in_is_one_of_scikit_learns(cls):
     with pytest.raises(NotFittedError):
-        face.from_sklearn(DropIn())
+        cls.from_sklearn(DropIn())
     mixture = DropIn(2, random_state=0).fit(np.arange(20.0).reshape(10, 2))
-    np.testing.assert_array_equal(face.from_sklearn(mixture).means_, mixture.means_)
+    np.testing.assert_array_equal(cls.from_sklearn(mixture).means_, mixture.means_)
 
 
 # -- where torch is not installed, and beyond -----------------------------------------------------
@@ -224,14 +226,14 @@ def test_the_drop_in_is_one_of_scikit_learns(face):
 @pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
 def test_what_scikit_learn_gets_works_without_torch(X, tmp_path, protocol):
     mixtures = [
-        make(face, 3, covariance_type=covariance_type, random_state=0).fit(torch.tensor(X))
-        for face in FACES
+        make(cls, 3, covariance_type=covariance_type, random_state=0).fit(torch.tensor(X))
+        for cls in MIXTURE_CLASSES
         for covariance_type in TYPES
     ]
     # Parameters that are tensors, or that only this package has.
     mixtures.append(DropIn(3, means_init=torch.tensor(MEANS), batch_size=32).fit(X))
-    mixtures.append(Documented(3, init_means=torch.tensor(MEANS)).fit(X))
-    mixtures.append(known(Documented, "full"))
+    mixtures.append(TorchMixture(3, init_means=torch.tensor(MEANS)).fit(X))
+    mixtures.append(known(TorchMixture, "full"))
     converted = [(m.to_sklearn(), np.asarray(m.predict(X))) for m in mixtures]
     (tmp_path / "mixtures.pickle").write_bytes(pickle.dumps((X, converted), protocol))
     program = f"""
@@ -260,12 +262,12 @@ def test_what_scikit_learn_gets_works_without_torch(X, tmp_path, protocol):
     assert result.stdout.strip() == str(len(mixtures)), result.stderr
 
 
-@each_face
+@each_class
 @each_type
-def test_onnx(X, face, covariance_type):
+def test_onnx(X, cls, covariance_type):
     skl2onnx = pytest.importorskip("skl2onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
-    ours = make(face, 3, covariance_type=covariance_type, random_state=0).fit(X)
+    ours = make(cls, 3, covariance_type=covariance_type, random_state=0).fit(X)
     theirs = ours.to_sklearn()
     rows = X.astype(np.float32)
     graph = skl2onnx.to_onnx(theirs, rows[:1], options={id(theirs): {"score_samples": True}})
@@ -282,8 +284,8 @@ def test_onnx(X, face, covariance_type):
     )
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_subclasses_may_have_parameters_of_their_own(X, face):
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_subclasses_may_have_parameters_of_their_own(X, cls):
     class OfTheirs(Theirs):
         def __init__(self, n_components=1, extra=1):
             super().__init__(n_components)
@@ -295,6 +297,6 @@ def test_subclasses_may_have_parameters_of_their_own(X, face):
             self.extra = extra
 
     theirs = OfTheirs(2).fit(X)
-    np.testing.assert_array_equal(face.from_sklearn(theirs).means_, theirs.means_)
+    np.testing.assert_array_equal(cls.from_sklearn(theirs).means_, theirs.means_)
     ours = Ours(2).fit(X)
     np.testing.assert_array_equal(ours.to_sklearn().means_, ours.means_)

@@ -18,7 +18,7 @@ from tests.estimator.test_fixed_parts import (
     Stop,
     assert_same_fit,
     draw,
-    each_face,
+    each_class,
     each_type,
     fitted_as_by_loops,
     fitted_without_a_fall,
@@ -26,7 +26,7 @@ from tests.estimator.test_fixed_parts import (
     mixture_of,
     number_of_parameters,
 )
-from tests.faces import DropIn, assert_same_mixture, fitted_mixture, make
+from tests.estimators import DropIn, assert_same_mixture, fitted_mixture, make
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -64,12 +64,12 @@ def assert_kept(estimator, start, fixed):
             np.testing.assert_array_equal(estimator.precisions_cholesky_[chosen], factors)
 
 
-@each_face
+@each_class
 @each_type
 @each_choice
-def test_iterations_by_loops(face, covariance_type, fixed):
+def test_iterations_by_loops(cls, covariance_type, fixed):
     skip_unless_possible(covariance_type, fixed)
-    mixture, start = fitted_as_by_loops(face, covariance_type, fixed)
+    mixture, start = fitted_as_by_loops(cls, covariance_type, fixed)
     assert_kept(mixture, start, fixed)
 
 
@@ -109,27 +109,27 @@ def test_a_known_background_and_a_free_signal():
     assert number_of_parameters(mixture, X) == pytest.approx(1 + 2 + 3)
 
 
-@each_face
+@each_class
 @each_choice
-def test_each_start_keeps_its_own(face, fixed):
+def test_each_start_keeps_its_own(cls, fixed):
     X = draw(80)
     options = {"start": "random", "iterations": 20, "fixed": fixed}
-    several = mixture_of(face, starts=3, **options | {"random_state": np.random.RandomState(3)})
+    several = mixture_of(cls, starts=3, **options | {"random_state": np.random.RandomState(3)})
     several.fit(X)
-    one = mixture_of(face, **options | {"random_state": np.random.RandomState(3)})
+    one = mixture_of(cls, **options | {"random_state": np.random.RandomState(3)})
     bounds = [one.fit(X).lower_bounds_ for _ in range(3)]
     assert len({b[-1] for b in bounds}) > 1
     best = max(bounds, key=lambda b: b[-1])
     np.testing.assert_allclose(several.lower_bounds_, best, rtol=1e-11)
 
 
-@each_face
+@each_class
 @each_type
 @each_choice
-def test_updates_of_known_parameters_by_loops(face, covariance_type, fixed):
+def test_updates_of_known_parameters_by_loops(cls, covariance_type, fixed):
     skip_unless_possible(covariance_type, fixed)
-    mixture = known(face, covariance_type, fixed=fixed)
-    start, expected = known(face, covariance_type), fitted_mixture(mixture)
+    mixture = known(cls, covariance_type, fixed=fixed)
+    start, expected = known(cls, covariance_type), fitted_mixture(mixture)
     for seed, step in ((0, 1.0), (1, 0.5**0.7)):
         X = draw(70, seed)
         expected = moved(covariance_type, expected, X, np.ones(70), step, 1e-6, fixed)
@@ -159,13 +159,13 @@ def test_a_checkpoint_goes_on_beside_them(fixed, tmp_path):
     assert_same_fit(resumed, mixture_of(DropIn, **options).fit(X), 0.0)
 
 
-@each_face
-def test_it_is_saved_pickled_and_cloned(face, tmp_path):
+@each_class
+def test_it_is_saved_pickled_and_cloned(cls, tmp_path):
     fixed = {"means": np.array([True, False, True]), "covariances": [1], "weights": True}
-    mixture = known(face, "full", fixed=fixed).partial_fit(draw(50))
+    mixture = known(cls, "full", fixed=fixed).partial_fit(draw(50))
     mixture.save(tmp_path)
     X = draw(50, 1)
-    for copy in (face.load(tmp_path), pickle.loads(pickle.dumps(mixture))):
+    for copy in (cls.load(tmp_path), pickle.loads(pickle.dumps(mixture))):
         parts = {"weights": [0, 1, 2], "means": [0, 2], "covariances": [1]}
         assert copy.known_parts_ == mixture.known_parts_ == parts
         assert copy.bic(X) == mixture.bic(X)
@@ -173,7 +173,7 @@ def test_it_is_saved_pickled_and_cloned(face, tmp_path):
         assert set(again.fixed) == set(fixed)
         np.testing.assert_array_equal(copy.partial_fit(X).means_, mixture.means_)
         np.testing.assert_array_equal(copy.means_[[0, 2]], MEANS[[0, 2]])
-        mixture = known(face, "full", fixed=fixed).partial_fit(draw(50))
+        mixture = known(cls, "full", fixed=fixed).partial_fit(draw(50))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_all_components_are_the_whole_part_and_no_components_are_nothing(covaria
         assert_same_fit(mixture, free, 0.0)
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize(
     ("fixed", "message"),
     [
@@ -228,9 +228,9 @@ def test_all_components_are_the_whole_part_and_no_components_are_nothing(covaria
         ({"covariances": [0]}, "covariance_type='tied' .* share one covariance"),
     ],
 )
-def test_what_names_no_components(face, fixed, message):
+def test_what_names_no_components(cls, fixed, message):
     X = draw(50)
-    mixture = make(face, 3, covariance_type="tied").set_params(fixed=fixed)
+    mixture = make(cls, 3, covariance_type="tied").set_params(fixed=fixed)
     message = message.replace(r"n\w+_components", mixture._vocabulary.components)
     for call in (mixture.fit, mixture.partial_fit):
         with pytest.raises(ValueError, match=message):

@@ -17,7 +17,15 @@ from tests.core.oracle import (
     responsibilities,
     weighted_sums,
 )
-from tests.faces import FACES, TYPES, Documented, DropIn, assert_same_mixture, fitted_mixture, make
+from tests.estimators import (
+    MIXTURE_CLASSES,
+    TYPES,
+    DropIn,
+    TorchMixture,
+    assert_same_mixture,
+    fitted_mixture,
+    make,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -25,7 +33,7 @@ MEANS = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]])
 REGULARIZATION = 0.01
 SOME = list(chain.from_iterable(combinations(PARTS, n) for n in (1, 2)))
 
-each_face = pytest.mark.parametrize("face", FACES, ids=["documented", "drop-in"])
+each_class = pytest.mark.parametrize("cls", MIXTURE_CLASSES, ids=["documented", "drop-in"])
 each_type = pytest.mark.parametrize("covariance_type", TYPES)
 each_choice = pytest.mark.parametrize("fixed", SOME, ids="+".join)
 
@@ -42,9 +50,9 @@ def at_means(X, num_components, random_state):
     return MEANS[:num_components]
 
 
-def mixture_of(face, covariance_type="full", **params):
+def mixture_of(cls, covariance_type="full", **params):
     defaults = {"regularization": REGULARIZATION, "start": at_means, "random_state": 0}
-    return make(face, 3, covariance_type=covariance_type, **defaults | params)
+    return make(cls, 3, covariance_type=covariance_type, **defaults | params)
 
 
 def assert_kept(estimator, start, fixed):
@@ -64,18 +72,18 @@ def assert_same_fit(actual, expected, tolerance=1e-10):
         )
 
 
-def fitted_as_by_loops(face, covariance_type, fixed):
+def fitted_as_by_loops(cls, covariance_type, fixed):
     """A fit that was compared with loops, and the start of both."""
     X = draw(60)
     weights = np.random.default_rng(1).uniform(0.5, 2.0, size=60)
-    start = mixture_of(face, covariance_type, iterations=0).fit(X, sample_weight=weights)
+    start = mixture_of(cls, covariance_type, iterations=0).fit(X, sample_weight=weights)
     expected, bounds = fitted_mixture(start), []
     for _ in range(3):
         bounds.append(np.average(log_densities(expected, X), weights=weights))
         sums = weighted_sums(X, responsibilities(expected, X), weights)
         expected = beside_fixed(covariance_type, expected, sums, fixed, REGULARIZATION)
     options = {"fixed": fixed, "iterations": 3, "tolerance": 0.0, "batch_size": 25}
-    mixture = mixture_of(face, covariance_type, **options).fit(X, sample_weight=weights)
+    mixture = mixture_of(cls, covariance_type, **options).fit(X, sample_weight=weights)
     assert_same_mixture(mixture, expected)
     np.testing.assert_allclose(mixture.lower_bounds_, bounds, rtol=1e-9)
     return mixture, start
@@ -94,12 +102,12 @@ def fitted_without_a_fall(covariance_type, fixed):
 
 @each_type
 @each_choice
-@pytest.mark.parametrize(("face", "exact"), [(Documented, False), (DropIn, True)])
-def test_iterations_by_loops(face, covariance_type, fixed, exact, monkeypatch):
+@pytest.mark.parametrize(("cls", "exact"), [(TorchMixture, False), (DropIn, True)])
+def test_iterations_by_loops(cls, covariance_type, fixed, exact, monkeypatch):
     if exact:
         errors = dict.fromkeys(MaximumLikelihood.tolerated_error, -1.0)
         monkeypatch.setattr(MaximumLikelihood, "tolerated_error", errors)
-    mixture, start = fitted_as_by_loops(face, covariance_type, fixed)
+    mixture, start = fitted_as_by_loops(cls, covariance_type, fixed)
     assert_kept(mixture, start, fixed)
 
 
@@ -109,12 +117,12 @@ def test_the_likelihood_never_falls(covariance_type, fixed):
     fitted_without_a_fall(covariance_type, fixed)
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize("tolerance", [0.0, 1e-3])
-def test_with_all_parts_fixed_one_iteration_says_how_likely_the_rows_are(face, tolerance):
+def test_with_all_parts_fixed_one_iteration_says_how_likely_the_rows_are(cls, tolerance):
     X = draw(100)
-    start = mixture_of(face, iterations=0).fit(X)
-    mixture = mixture_of(face, fixed=PARTS, tolerance=tolerance).fit(X)
+    start = mixture_of(cls, iterations=0).fit(X)
+    mixture = mixture_of(cls, fixed=PARTS, tolerance=tolerance).fit(X)
     assert mixture.converged_
     assert mixture.n_iter_ == 1
     assert_kept(mixture, start, PARTS)
@@ -141,24 +149,24 @@ def test_what_is_given_is_kept_without_regularization(covariance_type):
             np.testing.assert_allclose(mixture.precisions_, precisions, rtol=1e-14, atol=1e-16)
 
 
-@each_face
+@each_class
 @each_choice
-def test_each_start_keeps_its_own(face, fixed):
+def test_each_start_keeps_its_own(cls, fixed):
     X = draw(80)
     options = {"start": "random", "iterations": 20, "fixed": fixed}
-    several = mixture_of(face, starts=3, **options | {"random_state": np.random.RandomState(3)})
+    several = mixture_of(cls, starts=3, **options | {"random_state": np.random.RandomState(3)})
     several.fit(X)
-    one = mixture_of(face, **options | {"random_state": np.random.RandomState(3)})
+    one = mixture_of(cls, **options | {"random_state": np.random.RandomState(3)})
     bounds = [one.fit(X).lower_bounds_ for _ in range(3)]
     assert len({b[-1] for b in bounds}) > 1
     best = max(bounds, key=lambda b: b[-1])
     np.testing.assert_allclose(several.lower_bounds_, best, rtol=1e-11)
 
 
-@each_face
-def test_the_warning_of_a_component_without_rows_says_what_it_keeps(face):
+@each_class
+def test_the_warning_of_a_component_without_rows_says_what_it_keeps(cls):
     X = np.random.default_rng(0).normal(size=(50, 2))
-    known = face.from_parameters(
+    known = cls.from_parameters(
         [0.5, 0.5], [[0.0, 0.0], [1e3, 1e3]], [np.eye(2)] * 2, fixed=("covariances",)
     )
     with pytest.warns(EmptyComponentWarning, match="keeps its last mean and covariance"):
@@ -184,25 +192,25 @@ def test_a_component_without_rows_needs_no_variance_where_its_own_is_fixed(regul
 # -- where a fit goes on --------------------------------------------------------------------------
 
 
-def known(face, covariance_type, **params):
+def known(cls, covariance_type, **params):
     covariances = {
         "full": [np.eye(2) * 0.8] * 3,
         "tied": np.eye(2) * 0.8,
         "diag": np.full((3, 2), 0.8),
         "spherical": np.full(3, 0.8),
     }[covariance_type]
-    return face.from_parameters(
+    return cls.from_parameters(
         [0.2, 0.3, 0.5], MEANS, covariances, covariance_type=covariance_type, **params
     )
 
 
-@each_face
+@each_class
 @each_type
 @each_choice
-def test_updates_of_known_parameters_by_loops(face, covariance_type, fixed):
+def test_updates_of_known_parameters_by_loops(cls, covariance_type, fixed):
     """The first batch moves them all the way, the second by its share of the rows."""
-    mixture = known(face, covariance_type, fixed=fixed)
-    start, expected = known(face, covariance_type), fitted_mixture(mixture)
+    mixture = known(cls, covariance_type, fixed=fixed)
+    start, expected = known(cls, covariance_type), fitted_mixture(mixture)
     for seed, step in ((0, 1.0), (1, 0.5**0.7)):
         X = draw(70, seed)
         expected = moved(covariance_type, expected, X, np.ones(70), step, 1e-6, fixed)
@@ -211,12 +219,12 @@ def test_updates_of_known_parameters_by_loops(face, covariance_type, fixed):
     assert_kept(mixture, start, fixed)
 
 
-@each_face
+@each_class
 @each_choice
-def test_updates_from_the_first_batch(face, fixed):
+def test_updates_from_the_first_batch(cls, fixed):
     X = draw(90)
-    start = mixture_of(face, iterations=0).fit(X)
-    mixture = mixture_of(face, fixed=fixed).partial_fit(X)
+    start = mixture_of(cls, iterations=0).fit(X)
+    mixture = mixture_of(cls, fixed=fixed).partial_fit(X)
     expected = moved("full", fitted_mixture(start), X, np.ones(90), 1.0, REGULARIZATION, fixed)
     assert_same_mixture(mixture, expected)
     assert_kept(mixture, start, fixed)
@@ -262,11 +270,11 @@ def test_a_checkpoint_goes_on_beside_them(fixed, tmp_path):
     assert_kept(resumed, mixture_of(DropIn, iterations=0).fit(X), fixed)
 
 
-@each_face
-def test_it_is_saved_and_cloned(face, tmp_path):
-    mixture = known(face, "full", fixed=("weights", "covariances")).partial_fit(draw(50))
+@each_class
+def test_it_is_saved_and_cloned(cls, tmp_path):
+    mixture = known(cls, "full", fixed=("weights", "covariances")).partial_fit(draw(50))
     mixture.save(tmp_path)
-    loaded = face.load(tmp_path)
+    loaded = cls.load(tmp_path)
     assert loaded.fixed == mixture.clone().fixed == ("weights", "covariances")
     assert loaded.known_parts_ == ["weights", "covariances"]
     X = draw(50, 1)
@@ -280,7 +288,7 @@ def test_kinds_of_collections(kind):
     np.testing.assert_array_equal(mixture.means_, MEANS)
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize(
     ("fixed", "message"),
     [
@@ -290,9 +298,9 @@ def test_kinds_of_collections(kind):
         (None, "'fixed' parameter"),
     ],
 )
-def test_what_names_no_parts(face, fixed, message):
+def test_what_names_no_parts(cls, fixed, message):
     X = draw(50)
-    for call in (lambda: face(fixed=fixed).fit(X), lambda: face(fixed=fixed).partial_fit(X)):
+    for call in (lambda: cls(fixed=fixed).fit(X), lambda: cls(fixed=fixed).partial_fit(X)):
         with pytest.raises(ValueError, match=message):
             call()
 
@@ -307,24 +315,24 @@ def number_of_parameters(mixture, X):
     return (mixture.bic(X) - mixture.aic(X)) / (np.log(len(X)) - 2)
 
 
-@each_face
+@each_class
 @each_choice
-def test_parts_that_were_given_are_not_estimated(face, fixed):
+def test_parts_that_were_given_are_not_estimated(cls, fixed):
     """Whatever the fit does with the others afterwards."""
     X = draw(50)
     expected = 17 - sum(NUMBERS[part] for part in fixed)
-    mixture = known(face, "full", fixed=fixed)
+    mixture = known(cls, "full", fixed=fixed)
     for fitted in (mixture, mixture.partial_fit(X), mixture.partial_fit(X)):
         assert fitted.known_parts_ == list(fixed)
         assert number_of_parameters(fitted, X) == pytest.approx(expected)
 
 
-@each_face
-def test_parts_that_the_start_found_are_estimated(face):
+@each_class
+def test_parts_that_the_start_found_are_estimated(cls):
     X = draw(50)
-    mixture = mixture_of(face, start="kmeans", fixed=("means",)).fit(X)
+    mixture = mixture_of(cls, start="kmeans", fixed=("means",)).fit(X)
     assert number_of_parameters(mixture, X) == pytest.approx(17)
-    given = {"init_means": MEANS} if face is not DropIn else {"means_init": MEANS}
+    given = {"init_means": MEANS} if cls is not DropIn else {"means_init": MEANS}
     mixture.set_params(**given).fit(X)
     assert number_of_parameters(mixture, X) == pytest.approx(11)
     # What is given and not kept is a start, no more.

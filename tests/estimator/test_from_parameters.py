@@ -9,9 +9,9 @@ import torch
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
 
-from tests.faces import FACES, TYPES, Documented, DropIn
+from tests.estimators import MIXTURE_CLASSES, TYPES, DropIn, TorchMixture
 
-each_face = pytest.mark.parametrize("face", FACES, ids=["documented", "drop-in"])
+each_class = pytest.mark.parametrize("cls", MIXTURE_CLASSES, ids=["documented", "drop-in"])
 each_type = pytest.mark.parametrize("covariance_type", TYPES)
 
 WEIGHTS = np.array([0.2, 0.3, 0.5])
@@ -41,16 +41,16 @@ def X():
     return MEANS[rng.integers(3, size=120)] + rng.standard_normal((120, 2))
 
 
-def known(face, covariance_type, **params):
-    return face.from_parameters(
+def known(cls, covariance_type, **params):
+    return cls.from_parameters(
         WEIGHTS, MEANS, COVARIANCES[covariance_type], covariance_type=covariance_type, **params
     )
 
 
-@each_face
+@each_class
 @each_type
-def test_given_parameters_predict_score_and_sample(X, face, covariance_type):
-    mixture = known(face, covariance_type, random_state=0)
+def test_given_parameters_predict_score_and_sample(X, cls, covariance_type):
+    mixture = known(cls, covariance_type, random_state=0)
     joint = np.stack(
         [
             weight * multivariate_normal(mean, matrix).pdf(X)
@@ -67,7 +67,7 @@ def test_given_parameters_predict_score_and_sample(X, face, covariance_type):
     assert np.isfinite([mixture.bic(X), mixture.aic(X)]).all()
 
     rows = mixture.sample(20_000)
-    rows = rows[0] if face is DropIn else rows
+    rows = rows[0] if cls is DropIn else rows
     mean = WEIGHTS @ MEANS
     centred = MEANS - mean
     covariance = np.tensordot(
@@ -78,13 +78,13 @@ def test_given_parameters_predict_score_and_sample(X, face, covariance_type):
     np.testing.assert_allclose(np.cov(rows.T), covariance, atol=5 * 5.0 * (2 / 20_000) ** 0.5)
 
 
-@each_face
+@each_class
 @each_type
-def test_the_attributes_are_what_was_given(face, covariance_type):
+def test_the_attributes_are_what_was_given(cls, covariance_type):
     mixture = (
-        known(face, covariance_type, tol=0.5)
-        if face is DropIn
-        else known(face, covariance_type, convergence_tolerance=0.5)
+        known(cls, covariance_type, tol=0.5)
+        if cls is DropIn
+        else known(cls, covariance_type, convergence_tolerance=0.5)
     )
     np.testing.assert_array_equal(mixture.weights_, WEIGHTS)
     np.testing.assert_array_equal(mixture.means_, MEANS)
@@ -103,7 +103,7 @@ def test_the_attributes_are_what_was_given(face, covariance_type):
     assert not hasattr(clone(mixture), "means_")
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize(
     "convert",
     [
@@ -115,11 +115,11 @@ def test_the_attributes_are_what_was_given(face, covariance_type):
     ],
     ids=["list", "tensor", "float32", "pandas", "reversed"],
 )
-def test_kinds_of_parameters(X, face, convert):
+def test_kinds_of_parameters(X, cls, convert):
     weights, means, covariances = (
         convert(a) for a in (np.array([0.25, 0.25, 0.5]), MEANS, np.array([1.0, 0.5, 2.0]))
     )
-    mixture = face.from_parameters(weights, means, covariances, covariance_type="spherical")
+    mixture = cls.from_parameters(weights, means, covariances, covariance_type="spherical")
     assert type(mixture.means_) is np.ndarray
     assert mixture.means_.dtype == mixture.precisions_cholesky_.dtype == np.float64
     assert isinstance(mixture.predict(X), np.ndarray)
@@ -146,25 +146,25 @@ def test_a_warm_start_begins_with_them(X, covariance_type):
     np.testing.assert_allclose(mixture.covariances_, expected.covariances_, rtol=1e-9, atol=1e-9)
 
 
-@each_face
-def test_their_means_are_a_start(X, face):
-    mixture = known(face, "full")
-    name = "init_means" if face is Documented else "means_init"
-    fitted = face(3, **{name: mixture.means_}, random_state=0).fit(X)
+@each_class
+def test_their_means_are_a_start(X, cls):
+    mixture = known(cls, "full")
+    name = "init_means" if cls is TorchMixture else "means_init"
+    fitted = cls(3, **{name: mixture.means_}, random_state=0).fit(X)
     assert np.abs(fitted.means_ - MEANS).max() < 1.0
 
 
-@each_face
+@each_class
 @each_type
-def test_they_can_be_kept(X, face, covariance_type, tmp_path):
-    mixture = known(face, covariance_type)
+def test_they_can_be_kept(X, cls, covariance_type, tmp_path):
+    mixture = known(cls, covariance_type)
     mixture.save(tmp_path / "mixture")
-    for copied in (face.load(tmp_path / "mixture"), pickle.loads(pickle.dumps(mixture))):
+    for copied in (cls.load(tmp_path / "mixture"), pickle.loads(pickle.dumps(mixture))):
         np.testing.assert_array_equal(copied.score_samples(X), mixture.score_samples(X))
         assert copied.lower_bound_ == -np.inf
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -215,20 +215,20 @@ def test_they_can_be_kept(X, face, covariance_type, tmp_path):
         ({"covariance_type": "round"}, "Unknown covariance type 'round': use one of 'full'"),
     ],
 )
-def test_parameters_that_are_none(face, changes, message):
+def test_parameters_that_are_none(cls, changes, message):
     arguments = {"weights": WEIGHTS, "means": MEANS, "covariances": COVARIANCES["full"]}
     with pytest.raises(ValueError, match=message):
-        face.from_parameters(**{**arguments, **changes})
+        cls.from_parameters(**{**arguments, **changes})
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize("covariance_type", ["full", "tied"])
-def test_the_units_of_the_features_do_not_decide_what_is_definite(face, covariance_type):
+def test_the_units_of_the_features_do_not_decide_what_is_definite(cls, covariance_type):
     """The smallest eigenvalue is below the rounding of the largest, and nothing is singular."""
     units = np.array([1e-3, 1.0, 1e5, 1e9])
     correlations = np.full((4, 4), 0.8) + 0.2 * np.eye(4)
     covariance = units[:, None] * correlations * units
-    mixture = face.from_parameters(
+    mixture = cls.from_parameters(
         [1.0],
         np.zeros((1, 4)),
         covariance if covariance_type == "tied" else covariance[None],
@@ -240,12 +240,12 @@ def test_the_units_of_the_features_do_not_decide_what_is_definite(face, covarian
     np.testing.assert_allclose(mixture.score_samples(rows * units), expected, rtol=1e-12)
 
 
-@each_face
-def test_float32_matrices_are_symmetric_to_their_own_rounding(face):
+@each_class
+def test_float32_matrices_are_symmetric_to_their_own_rounding(cls):
     """Products of matrices leave such differences: scikit-learn's float32 covariances have them."""
     covariance = np.array([[1.0, 0.001], [0.001 + 6e-8, 1.0]], dtype=np.float32)
     assert covariance[0, 1] != covariance[1, 0]
-    mixture = face.from_parameters([1.0], [[0.0, 0.0]], covariance, covariance_type="tied")
+    mixture = cls.from_parameters([1.0], [[0.0, 0.0]], covariance, covariance_type="tied")
     expected = multivariate_normal([0.0, 0.0], [[1.0, 0.001], [0.001, 1.0]]).logpdf([1.0, 2.0])
     np.testing.assert_allclose(mixture.score_samples([[1.0, 2.0]]), expected, rtol=1e-6)
 
@@ -266,9 +266,9 @@ def test_covariances_that_are_definite_to_rounding_are_refused_or_work(seed):
     assert message == "" or "positive" in message
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize("name", ["components", "no_such_thing"])
-def test_parameters_of_the_estimator_are_named_right(face, name):
-    own = {"components": "num_components" if face is Documented else "n_components"}
+def test_parameters_of_the_estimator_are_named_right(cls, name):
+    own = {"components": "num_components" if cls is TorchMixture else "n_components"}
     with pytest.raises(TypeError, match=own.get(name, name)):
-        known(face, "full", **{own.get(name, name): 3})
+        known(cls, "full", **{own.get(name, name): 3})

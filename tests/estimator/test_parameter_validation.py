@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import (
 )
 
 from sklearn_torch_gmm import (
-    GaussianMixture as Documented,
+    GaussianMixture as TorchMixture,
 )
 from sklearn_torch_gmm import (
     GaussianMixtureClassifier,
@@ -28,7 +28,7 @@ from sklearn_torch_gmm import (
 )
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 
-MIXTURES = [Documented, DropIn, GaussianMixtureIC]
+MIXTURES = [TorchMixture, DropIn, GaussianMixtureIC]
 ESTIMATORS = [*MIXTURES, GaussianMixtureClassifier]
 CLASSES = np.arange(60) % 2
 """Of the rows; only the classifier looks at them."""
@@ -116,7 +116,7 @@ def test_real_numbers(X, estimator, name, value):
 
 @pytest.mark.parametrize(
     ("estimator", "name"),
-    [pair for pair in numbers_of() if pair[0] is Documented]
+    [pair for pair in numbers_of() if pair[0] is TorchMixture]
     + [(DropIn, name) for name in ("n_components", "batch_size", "num_workers")]
     + [(GaussianMixtureIC, name) for name in ("min_components", "max_components", "batch_size")]
     + [(GaussianMixtureClassifier, name) for name in ("n_components_per_class", "batch_size")],
@@ -141,7 +141,7 @@ def test_numbers_of_numpy_are_numbers(X, estimator, name):
 
 # -- by hand --------------------------------------------------------------------------------------
 
-BOTH = [Documented, DropIn]
+BOTH = [TorchMixture, DropIn]
 
 
 @pytest.mark.parametrize(
@@ -155,17 +155,21 @@ BOTH = [Documented, DropIn]
         (BOTH, {"fixed": ("mean",)}, "'fixed' must name .*'means'.* got 'mean'"),
         (BOTH, {"fixed": (["means"],)}, r"'fixed' must name .* got \['means'\]"),
         (BOTH, {"trainer_params": {3: 4}}, "trainer_params holds 3"),
-        ([Documented], {"init_strategy": []}, "init_strategy must .* 0 sample"),
-        ([Documented], {"init_strategy": [["a"]] * 60}, "init_strategy must .* 'a'"),
-        ([Documented], {"init_strategy": np.zeros((60, 1, 1))}, r"got shape \(60, 1, 1\)"),
-        ([Documented], {"init_strategy": lambda *_: NAN}, "callable start must return finite"),
-        ([Documented], {"init_means": [1.0, 2.0]}, r"init_means must .* \(1, 2\), got \(2,\)"),
-        ([Documented], {"init_means": np.zeros((1, 2, 1))}, r"init_means must .*\(1, 2, 1\)"),
-        ([Documented], {"init_means": np.array(3.0)}, r"init_means must .*scalar `array\(3\.\)`"),
-        ([Documented], {"init_means": [[np.inf, 0.0]]}, "init_means contains infinity"),
-        ([Documented], {"init_means": [["a", "b"]]}, "init_means must be .* real numbers: .*'a'"),
-        ([Documented], {"init_means": [[1j, 2.0]]}, "init_means must be .* real numbers.*complex"),
-        ([Documented], {"init_means": [[1.0], [2.0, 3.0]]}, "init_means must be .* real numbers"),
+        ([TorchMixture], {"init_strategy": []}, "init_strategy must .* 0 sample"),
+        ([TorchMixture], {"init_strategy": [["a"]] * 60}, "init_strategy must .* 'a'"),
+        ([TorchMixture], {"init_strategy": np.zeros((60, 1, 1))}, r"got shape \(60, 1, 1\)"),
+        ([TorchMixture], {"init_strategy": lambda *_: NAN}, "callable init.* must return finite"),
+        ([TorchMixture], {"init_means": [1.0, 2.0]}, r"init_means must .* \(1, 2\), got \(2,\)"),
+        ([TorchMixture], {"init_means": np.zeros((1, 2, 1))}, r"init_means must .*\(1, 2, 1\)"),
+        ([TorchMixture], {"init_means": np.array(3.0)}, r"init_means must .*scalar `array\(3\.\)`"),
+        ([TorchMixture], {"init_means": [[np.inf, 0.0]]}, "init_means contains infinity"),
+        ([TorchMixture], {"init_means": [["a", "b"]]}, "init_means must be .* real numbers: .*'a'"),
+        (
+            [TorchMixture],
+            {"init_means": [[1j, 2.0]]},
+            "init_means must be .* numbers.*complex",
+        ),
+        ([TorchMixture], {"init_means": [[1.0], [2.0, 3.0]]}, "init_means must be .* real numbers"),
         ([DropIn], {"init_params": []}, "init_params must .* 0 sample"),
         ([DropIn], {"weights_init": ["a"]}, "weights must be .* real numbers: .*'a'"),
         ([DropIn], {"weights_init": np.array(1.0)}, r"weights must .*scalar `array\(1\.\)`"),
@@ -230,7 +234,7 @@ def test_trainer_params(X, estimator, params, message):
 @pytest.mark.parametrize("value", [-5, 2.5, "many", NAN, True, np.array(3)], ids=repr)
 def test_max_epochs(X, value):
     message = rf"max_epochs in trainer_params must be .* got {re.escape(repr(value))}"
-    assert_refused(Documented, X, {"trainer_params": {"max_epochs": value}}, message)
+    assert_refused(TorchMixture, X, {"trainer_params": {"max_epochs": value}}, message)
 
 
 def test_paths_of_any_kind_are_taken(tmp_path):
@@ -238,16 +242,16 @@ def test_paths_of_any_kind_are_taken(tmp_path):
         def __fspath__(self):
             return str(tmp_path)
 
-    trainer = Documented(trainer_params={"default_root_dir": Place()}).trainer()
+    trainer = TorchMixture(trainer_params={"default_root_dir": Place()}).trainer()
     assert trainer.default_root_dir == str(tmp_path)
 
 
 @pytest.mark.parametrize("params", [{"devices": 0}, {"max_epochs": -5}], ids=repr)
 def test_the_trainer_says_what_it_refuses(params):
     with pytest.raises(ValueError, match="refuses trainer_params"):
-        Documented().trainer(**params)
+        TorchMixture().trainer(**params)
     with pytest.raises(InvalidParameterError, match="'trainer_params' parameter"):
-        Documented(trainer_params=3).trainer()
+        TorchMixture(trainer_params=3).trainer()
 
 
 # -- what methods take ----------------------------------------------------------------------------
@@ -256,7 +260,7 @@ def test_the_trainer_says_what_it_refuses(params):
 @pytest.mark.parametrize("value", [0, -1, 2.5, "a", None, NAN, np.inf, [3], np.array(3)], ids=repr)
 def test_sizes_of_samples(X, value):
     for estimator in MIXTURES:
-        is_documented = estimator is Documented
+        is_documented = estimator is TorchMixture
         message = "num_datapoints must be an int" if is_documented else "Invalid value for 'n_sam"
         with pytest.raises(ValueError, match=rf"{message}.*{re.escape(repr(value))}"):
             make(estimator).fit(X).sample(value)
@@ -266,7 +270,7 @@ def test_sizes_of_samples(X, value):
 
 
 def test_sizes_of_samples_from_numpy(X):
-    assert make(Documented).fit(X).sample(np.int32(3)).shape == (3, 2)
+    assert make(TorchMixture).fit(X).sample(np.int32(3)).shape == (3, 2)
     # As scikit-learn does: len(X) / 2 is no int.
     assert make(DropIn).fit(X).sample(3.0)[0].shape == (3, 2)
 
@@ -288,7 +292,7 @@ def test_covariance_types_of_a_module(value):
 
 @pytest.mark.parametrize("value", [0.5, 1.1, NAN, "a", None, [0.7], 1j, True], ids=repr)
 def test_step_exponents(X, value):
-    mixture = make(Documented).fit(X)
+    mixture = make(TorchMixture).fit(X)
     before = dict(vars(mixture))
     with pytest.raises(ValueError, match=rf"step_exponent must .*got {re.escape(repr(value))}"):
         mixture.partial_fit(X, step_exponent=value)
@@ -307,7 +311,7 @@ def test_step_exponents(X, value):
         ([[1.0, 2.0]] + [1.0] * 59, "sample_weight must be an array of real numbers"),
         ([-1.0] * 60, "Negative values in data passed to `sample_weight`"),
         ([NAN] * 60, "Input sample_weight contains NaN"),
-        ([0.0] * 60, "sample_weight is zero for all rows"),
+        ([0.0] * 60, "sample_weight is zero for all samples"),
         (True, "sample_weight=True says"),
     ],
 )
@@ -358,7 +362,7 @@ def test_data(X, estimator, kind):
     assert vars(mixture) == before
 
 
-@pytest.mark.parametrize("face", BOTH)
+@pytest.mark.parametrize("cls", BOTH)
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -379,13 +383,13 @@ def test_data(X, estimator, kind):
         ("colour", 3, "'colour'"),
     ],
 )
-def test_given_parameters(face, name, value, message):
+def test_given_parameters(cls, name, value, message):
     given = {"weights": [0.5, 0.5], "means": [[0.0, 0.0], [1.0, 1.0]], "covariances": [EYE, EYE]}
     with pytest.raises((ValueError, TypeError), match=message):
-        face.from_parameters(**{**given, name: value})
+        cls.from_parameters(**{**given, name: value})
 
 
-@pytest.mark.parametrize("load", [Documented.load, DropIn.load, GaussianMixtureModel.load])
+@pytest.mark.parametrize("load", [TorchMixture.load, DropIn.load, GaussianMixtureModel.load])
 def test_paths_without_a_model(tmp_path, load):
     file = tmp_path / "notes.txt"
     file.write_text("no model")

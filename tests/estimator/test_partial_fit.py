@@ -14,18 +14,18 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from sklearn_torch_gmm.exceptions import EmptyComponentWarning, IllDefinedCovarianceError
 from tests.core.oracle import log_densities, moved
-from tests.faces import (
-    FACES,
+from tests.estimators import (
+    MIXTURE_CLASSES,
     TYPES,
-    Documented,
     DropIn,
+    TorchMixture,
     assert_same_mixture,
     fitted_mixture,
     make,
     start_parameter,
 )
 
-each_face = pytest.mark.parametrize("face", FACES, ids=["documented", "drop-in"])
+each_class = pytest.mark.parametrize("cls", MIXTURE_CLASSES, ids=["documented", "drop-in"])
 each_type = pytest.mark.parametrize("covariance_type", TYPES)
 
 CENTRES = np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])
@@ -46,19 +46,19 @@ def batches(X, size):
 
 
 @pytest.mark.parametrize(
-    ("face", "covariance_type", "size"),
+    ("cls", "covariance_type", "size"),
     [
-        (Documented, "full", 100),
+        (TorchMixture, "full", 100),
         (DropIn, "tied", 1000),
         (DropIn, "diag", 1000),
-        (Documented, "spherical", 1000),
+        (TorchMixture, "spherical", 1000),
     ],
 )
-def test_one_pass_comes_close_to_a_full_fit(face, covariance_type, size):
+def test_one_pass_comes_close_to_a_full_fit(cls, covariance_type, size):
     X = clusters(60_000)
     params = {"covariance_type": covariance_type, "random_state": 0, "tolerance": 1e-9}
-    full = make(face, 3, **params).fit(X)
-    mixture = make(face, 3, **params)
+    full = make(cls, 3, **params).fit(X)
+    mixture = make(cls, 3, **params)
     for batch in batches(X, size):
         mixture.partial_fit(batch)
     assert full.score(X) - mixture.score(X) < 0.01
@@ -69,7 +69,7 @@ def test_one_pass_comes_close_to_a_full_fit(face, covariance_type, size):
 
 @pytest.mark.parametrize("offset", [1e4, 1e8])
 def test_distance_from_the_origin_costs_nothing(offset):
-    near, far = (Documented(3, covariance_type="full", random_state=0) for _ in range(2))
+    near, far = (TorchMixture(3, covariance_type="full", random_state=0) for _ in range(2))
     for batch in batches(clusters(4000), 100):
         near.partial_fit(batch)
         far.partial_fit(batch + offset)
@@ -82,7 +82,7 @@ def test_it_follows_a_drift_the_closer_the_smaller_the_exponent():
     rng = np.random.default_rng(0)
     errors = {}
     for exponent in (0.55, 0.7, 1.0):
-        mixture = Documented(2, random_state=0)
+        mixture = TorchMixture(2, random_state=0)
         for step in range(200):
             centre = np.array([5.0 * step / 200, 0.0])
             labels = rng.integers(2, size=100)
@@ -99,17 +99,17 @@ def test_it_follows_a_drift_the_closer_the_smaller_the_exponent():
 # -- the rule by hand -----------------------------------------------------------------------------
 
 
-@each_face
+@each_class
 @each_type
 @pytest.mark.parametrize("exponent", [None, 0.6, 1.0])
-def test_two_batches_by_hand(face, covariance_type, exponent):
+def test_two_batches_by_hand(cls, covariance_type, exponent):
     """The first is an iteration of EM from the start, the second a step of (n / N) ** exponent."""
     X = clusters(200)
     keywords = {} if exponent is None else {"step_exponent": exponent}
     params = {"covariance_type": covariance_type, "random_state": 0}
-    start = make(face, 3, iterations=0, **params).fit(X[:80])
+    start = make(cls, 3, iterations=0, **params).fit(X[:80])
     expected = fitted_mixture(start)
-    mixture = make(face, 3, **params)
+    mixture = make(cls, 3, **params)
     steps = [1.0, (120 / 200) ** (exponent or 0.7)]
     for rows, step, seen in zip((X[:80], X[80:]), steps, (80, 200), strict=True):
         bound = log_densities(expected, rows).mean()
@@ -122,11 +122,11 @@ def test_two_batches_by_hand(face, covariance_type, exponent):
     assert mixture.n_iter_ == 2
 
 
-@each_face
+@each_class
 @each_type
-def test_after_a_fit_it_goes_on(face, covariance_type):
+def test_after_a_fit_it_goes_on(cls, covariance_type):
     X = clusters(200)
-    mixture = make(face, 3, covariance_type=covariance_type, random_state=0).fit(X)
+    mixture = make(cls, 3, covariance_type=covariance_type, random_state=0).fit(X)
     expected = moved(
         covariance_type, fitted_mixture(mixture), X[:50], np.ones(50), 0.2**0.7, REGULARIZATION
     )
@@ -140,26 +140,26 @@ def test_after_a_fit_it_goes_on(face, covariance_type):
     assert mixture.converged_ is False
 
 
-@each_face
+@each_class
 @each_type
-def test_all_rows_with_a_step_of_one_are_an_iteration_of_fit(face, covariance_type):
+def test_all_rows_with_a_step_of_one_are_an_iteration_of_fit(cls, covariance_type):
     X = clusters(150)
     params = {"covariance_type": covariance_type, "random_state": 1, "start": "random"}
-    expected = make(face, 3, iterations=1, **params)
+    expected = make(cls, 3, iterations=1, **params)
     with pytest.warns(ConvergenceWarning):
         expected.fit(X)
-    mixture = make(face, 3, **params).partial_fit(X, step_exponent=1.0)
+    mixture = make(cls, 3, **params).partial_fit(X, step_exponent=1.0)
     assert_same_mixture(mixture, fitted_mixture(expected), 1e-11)
 
 
-@each_face
-def test_weights(face):
+@each_class
+def test_weights(cls):
     """An integer is the row repeated, and a batch weighs what its rows weigh together."""
     X = clusters(100)
     counts = np.random.default_rng(0).integers(0, 4, size=100)
     first, second = slice(0, 40), slice(40, 100)
-    start = {start_parameter(face): lambda X, k, random_state: CENTRES[:k]}
-    weighted, repeated = (face(3, **start) for _ in range(2))
+    start = {start_parameter(cls): lambda X, k, random_state: CENTRES[:k]}
+    weighted, repeated = (cls(3, **start) for _ in range(2))
     for part in (first, second):
         weighted.partial_fit(X[part], sample_weight=counts[part])
         repeated.partial_fit(X[part].repeat(counts[part], axis=0))
@@ -167,7 +167,7 @@ def test_weights(face):
         assert weighted.lower_bound_ == pytest.approx(repeated.lower_bound_, rel=1e-10)
     assert weighted.n_samples_seen_ == repeated.n_samples_seen_ == counts.sum()
 
-    heavier = face(3, **start)
+    heavier = cls(3, **start)
     for part in (first, second):
         heavier.partial_fit(X[part], sample_weight=7.0 * counts[part])
     assert_same_mixture(heavier, fitted_mixture(weighted), 1e-11)
@@ -177,7 +177,7 @@ def test_weights(face):
 def test_weights_of_the_fit_count():
     X = clusters(100)
     weights = np.full(100, 2.5)
-    mixture = Documented(3, random_state=0).fit(X, sample_weight=weights)
+    mixture = TorchMixture(3, random_state=0).fit(X, sample_weight=weights)
     expected = moved(
         "diag", fitted_mixture(mixture), X, np.ones(100), (250 / 500) ** 0.7, REGULARIZATION
     )
@@ -189,23 +189,23 @@ def test_weights_of_the_fit_count():
 # -- starts and restarts --------------------------------------------------------------------------
 
 
-@each_face
-def test_given_parameters_are_a_start_and_nothing_more(face):
+@each_class
+def test_given_parameters_are_a_start_and_nothing_more(cls):
     """They have seen no rows: the first batch moves them by a whole iteration."""
     X = clusters(100)
     covariances = np.stack([np.eye(2)] * 3)
-    mixture = face.from_parameters(np.full(3, 1 / 3), CENTRES, covariances)
+    mixture = cls.from_parameters(np.full(3, 1 / 3), CENTRES, covariances)
     expected = moved("full", fitted_mixture(mixture), X, np.ones(100), 1.0, REGULARIZATION)
     mixture.partial_fit(X)
     assert_same_mixture(mixture, expected)
     assert mixture.n_samples_seen_ == 100
 
 
-@each_face
-def test_a_fit_afterwards_starts_anew(face):
+@each_class
+def test_a_fit_afterwards_starts_anew(cls):
     X = clusters(100)
-    expected = make(face, 3, random_state=0).fit(X)
-    mixture = make(face, 3, random_state=0)
+    expected = make(cls, 3, random_state=0).fit(X)
+    mixture = make(cls, 3, random_state=0)
     mixture.partial_fit(X[:20] - 50.0).partial_fit(X[20:60])
     mixture.fit(X)
     assert_same_mixture(mixture, fitted_mixture(expected), 0)
@@ -237,8 +237,8 @@ def test_a_warm_start_changes_nothing_in_a_partial_fit():
     assert_same_mixture(warm, fitted_mixture(plain), 0)
 
 
-@each_face
-def test_several_starts_are_one(face):
+@each_class
+def test_several_starts_are_one(cls):
     """The batches that would tell which is the best are still to come."""
     calls = []
 
@@ -247,21 +247,21 @@ def test_several_starts_are_one(face):
         return X[:num_components]
 
     X = clusters(100)
-    one, many = (make(face, 3, start=function, starts=n, random_state=0) for n in (1, 4))
+    one, many = (make(cls, 3, start=function, starts=n, random_state=0) for n in (1, 4))
     assert_same_mixture(many.partial_fit(X), fitted_mixture(one.partial_fit(X)), 0)
     assert len(calls) == 2
 
 
-@each_face
-def test_a_start_of_labels_is_one_of_the_first_batch(face):
+@each_class
+def test_a_start_of_labels_is_one_of_the_first_batch(cls):
     """Rows without weight have labels too."""
     X = clusters(60)
     labels = np.arange(60) % 3
     counts = np.random.default_rng(0).integers(0, 3, size=60)
-    weighted, repeated = (make(face, 3) for _ in range(2))
-    weighted.set_params(**{start_parameter(face): labels})
+    weighted, repeated = (make(cls, 3) for _ in range(2))
+    weighted.set_params(**{start_parameter(cls): labels})
     weighted.partial_fit(X, sample_weight=counts)
-    repeated.set_params(**{start_parameter(face): labels.repeat(counts)})
+    repeated.set_params(**{start_parameter(cls): labels.repeat(counts)})
     repeated.partial_fit(X.repeat(counts, axis=0))
     assert_same_mixture(weighted, fitted_mixture(repeated), 1e-10)
     # Later batches have other lengths.
@@ -270,7 +270,7 @@ def test_a_start_of_labels_is_one_of_the_first_batch(face):
 
 def test_a_batch_that_failed_leaves_the_estimator_as_it_was():
     X = clusters(100)
-    mixture = Documented(3, covariance_type="full", covariance_regularization=0.0, random_state=0)
+    mixture = TorchMixture(3, covariance_type="full", covariance_regularization=0.0, random_state=0)
     with pytest.raises(IllDefinedCovarianceError):
         mixture.partial_fit(X[:3])
     mixture.partial_fit(X)
@@ -285,8 +285,8 @@ def test_a_batch_that_failed_leaves_the_estimator_as_it_was():
 
 def test_a_component_without_rows_is_warned_of():
     X = clusters(60)
-    mixture = Documented(4, init_strategy=np.arange(60) % 3)
-    with pytest.warns(EmptyComponentWarning, match=r"Components \[3\] lost all their rows"):
+    mixture = TorchMixture(4, init_strategy=np.arange(60) % 3)
+    with pytest.warns(EmptyComponentWarning, match=r"Components \[3\] lost all their samples"):
         mixture.partial_fit(X)
     assert np.isfinite(mixture.score(X))
 
@@ -294,13 +294,13 @@ def test_a_component_without_rows_is_warned_of():
 # -- kinds of rows --------------------------------------------------------------------------------
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize(
     "convert", [np.ndarray.tolist, pd.DataFrame, torch.tensor, np.asfortranarray]
 )
-def test_kinds_of_rows(face, convert):
+def test_kinds_of_rows(cls, convert):
     X = clusters(100)
-    expected, mixture = (make(face, 3, random_state=0) for _ in range(2))
+    expected, mixture = (make(cls, 3, random_state=0) for _ in range(2))
     for batch in batches(X, 50):
         expected.partial_fit(batch)
         mixture.partial_fit(convert(batch))
@@ -314,8 +314,8 @@ def test_a_large_part_of_a_mapped_file_is_one_batch(tmp_path, monkeypatch):
     X = clusters(100)
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    mixture = Documented(3, random_state=0).partial_fit(mapped[:80])
-    expected = Documented(3, random_state=0).partial_fit(X[:80])
+    mixture = TorchMixture(3, random_state=0).partial_fit(mapped[:80])
+    expected = TorchMixture(3, random_state=0).partial_fit(X[:80])
     assert_same_mixture(mixture, fitted_mixture(expected), 1e-12)
 
 
@@ -323,7 +323,7 @@ def test_a_large_part_of_a_mapped_file_is_one_batch(tmp_path, monkeypatch):
 def test_float32_stays_float32_and_close(covariance_type):
     X = clusters(1000).astype(np.float32)
     single, double = (
-        Documented(3, covariance_type=covariance_type, random_state=0) for _ in range(2)
+        TorchMixture(3, covariance_type=covariance_type, random_state=0) for _ in range(2)
     )
     for batch in batches(X, 50):
         single.partial_fit(batch)
@@ -336,7 +336,7 @@ def test_float32_stays_float32_and_close(covariance_type):
 
 def test_feature_names():
     frame = pd.DataFrame(clusters(60), columns=["a", "b"])
-    mixture = Documented(3, random_state=0).partial_fit(frame[:30])
+    mixture = TorchMixture(3, random_state=0).partial_fit(frame[:30])
     assert mixture.feature_names_in_.tolist() == ["a", "b"]
     mixture.partial_fit(frame[30:])
     with pytest.raises(ValueError, match="feature names should match"):
@@ -344,14 +344,14 @@ def test_feature_names():
 
 
 def test_another_number_of_features():
-    mixture = Documented(3, random_state=0).partial_fit(clusters(60))
+    mixture = TorchMixture(3, random_state=0).partial_fit(clusters(60))
     with pytest.raises(ValueError, match="X has 1 features, but GaussianMixture is expecting 2"):
         mixture.partial_fit(np.zeros((3, 1)))
 
 
 def test_a_copy_goes_on_where_the_original_was():
     X = clusters(100)
-    mixture = Documented(3, random_state=0).partial_fit(X[:50])
+    mixture = TorchMixture(3, random_state=0).partial_fit(X[:50])
     copied = pickle.loads(pickle.dumps(mixture))
     assert_same_mixture(copied.partial_fit(X[50:]), fitted_mixture(mixture.partial_fit(X[50:])), 0)
     assert copied.n_samples_seen_ == 100
@@ -359,7 +359,7 @@ def test_a_copy_goes_on_where_the_original_was():
 
 def test_one_row_at_a_time():
     X = clusters(300)
-    mixture = Documented(3, covariance_type="full", random_state=0).partial_fit(X[:60])
+    mixture = TorchMixture(3, covariance_type="full", random_state=0).partial_fit(X[:60])
     for row in X[60:]:
         mixture.partial_fit(row[None])
     assert mixture.n_samples_seen_ == 300
@@ -370,51 +370,51 @@ def test_one_row_at_a_time():
 # -- what it does not take ------------------------------------------------------------------------
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize("exponent", [0.5, 0.0, -1.0, 1.0001, np.nan, np.inf])
-def test_exponents_have_bounds(face, exponent):
+def test_exponents_have_bounds(cls, exponent):
     with pytest.raises(ValueError, match=r"step_exponent must be in \(0.5, 1\], got"):
-        make(face).partial_fit(clusters(10), step_exponent=exponent)
+        make(cls).partial_fit(clusters(10), step_exponent=exponent)
 
 
-@each_face
-def test_the_documented_exponent_is_the_default(face):
-    assert inspect.signature(face.partial_fit).parameters["step_exponent"].default == 0.7
-    assert "step_exponent : float in (0.5, 1], default=0.7" in inspect.getdoc(face.partial_fit)
+@each_class
+def test_the_documented_exponent_is_the_default(cls):
+    assert inspect.signature(cls.partial_fit).parameters["step_exponent"].default == 0.7
+    assert "step_exponent : float in (0.5, 1], default=0.7" in inspect.getdoc(cls.partial_fit)
 
 
-@each_face
-def test_the_first_batch_has_a_row_for_each_component(face):
-    name = face._vocabulary.components
+@each_class
+def test_the_first_batch_has_a_row_for_each_component(cls):
+    name = cls._vocabulary.components
     with pytest.raises(ValueError, match=f" {name} = 3, n_samples = 2"):
-        make(face, 3).partial_fit(clusters(2))
+        make(cls, 3).partial_fit(clusters(2))
     with pytest.raises(ValueError, match=f" {name} = 3, n_samples = 2"):
-        make(face, 3).partial_fit(clusters(4), sample_weight=[0, 1, 0, 1])
+        make(cls, 3).partial_fit(clusters(4), sample_weight=[0, 1, 0, 1])
 
 
-@each_face
-def test_parameters_are_checked(face):
+@each_class
+def test_parameters_are_checked(cls):
     with pytest.raises(ValueError, match="components' parameter"):
-        make(face, 0).partial_fit(clusters(10))
+        make(cls, 0).partial_fit(clusters(10))
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize("wrap", [lambda d: d, DataLoader], ids=["dataset", "loader"])
-def test_datasets_are_for_fit(face, wrap):
+def test_datasets_are_for_fit(cls, wrap):
     rows = wrap(TensorDataset(torch.tensor(clusters(10))))
     with pytest.raises(TypeError, match=r"partial_fit takes one batch, .* got a"):
-        make(face).partial_fit(rows)
+        make(cls).partial_fit(rows)
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize(
     "changes", [{"n_clusters": 2}, {"covariance_type": "tied"}], ids=["number", "type"]
 )
-def test_parameters_that_were_changed_after_the_fit(face, changes):
+def test_parameters_that_were_changed_after_the_fit(cls, changes):
     X = clusters(60)
-    mixture = make(face, 3, covariance_type="full", random_state=0).fit(X)
+    mixture = make(cls, 3, covariance_type="full", random_state=0).fit(X)
     mixture.set_params(**changes)
-    with pytest.raises(ValueError, match="Set them back, or call fit to start anew"):
+    with pytest.raises(ValueError, match="Set them back, or call fit to start again"):
         mixture.partial_fit(X)
     mixture.fit(X)
     mixture.partial_fit(X)

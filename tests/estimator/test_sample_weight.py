@@ -14,15 +14,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_sample_weight_equivalence_on_dense_data
 from torch.utils.data import TensorDataset
 
-from tests.faces import FACES, TYPES, Documented, DropIn, make
+from tests.estimators import MIXTURE_CLASSES, TYPES, DropIn, TorchMixture, make
 
 MEANS = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
 NAMED_STARTS = [
-    *((Documented, start) for start in ("kmeans", "kmeans++", "random")),
+    *((TorchMixture, start) for start in ("kmeans", "kmeans++", "random")),
     *((DropIn, start) for start in ("kmeans", "k-means++", "random", "random_from_data")),
 ]
 
-each_face = pytest.mark.parametrize("face", FACES, ids=["documented", "drop-in"])
+each_class = pytest.mark.parametrize("cls", MIXTURE_CLASSES, ids=["documented", "drop-in"])
 each_type = pytest.mark.parametrize("covariance_type", TYPES)
 
 
@@ -47,9 +47,9 @@ def at_scaled_means(X, num_components, random_state):
     return ((MEANS - MEANS.mean(0)) / 2.0)[:num_components]
 
 
-def fixed_start(face, covariance_type):
+def fixed_start(cls, covariance_type):
     """A start that does not depend on how often a row is there."""
-    if face is Documented:
+    if cls is TorchMixture:
         return {"init_means": MEANS}
     identity = {
         "full": np.stack([np.eye(2)] * 3),
@@ -78,14 +78,14 @@ def assert_same_fit(actual, expected, rtol=1e-10):
 # -- what a weight means --------------------------------------------------------------------------
 
 
-@each_face
+@each_class
 @each_type
 @pytest.mark.parametrize("given", [False, True], ids=["callable", "parameters"])
 def test_an_integer_is_the_row_repeated_and_zero_the_row_removed(
-    X, counts, face, covariance_type, given
+    X, counts, cls, covariance_type, given
 ):
-    start = fixed_start(face, covariance_type) if given else {"start": at_given_means}
-    mixture = make(face, 3, covariance_type=covariance_type, tolerance=1e-4, **start)
+    start = fixed_start(cls, covariance_type) if given else {"start": at_given_means}
+    mixture = make(cls, 3, covariance_type=covariance_type, tolerance=1e-4, **start)
     repeated = mixture.fit(X.repeat(counts, axis=0))
     expected = {name: getattr(repeated, name)(X.repeat(counts, axis=0)) for name in CRITERIA}
     weighted = mixture.clone().fit(X, sample_weight=counts)
@@ -101,10 +101,10 @@ CRITERIA = ("score", "bic", "aic")
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied"])
-@pytest.mark.parametrize(("face", "start"), NAMED_STARTS)
-def test_zero_is_the_row_removed_for_random_starts_too(X, counts, face, start, covariance_type):
+@pytest.mark.parametrize(("cls", "start"), NAMED_STARTS)
+def test_zero_is_the_row_removed_for_random_starts_too(X, counts, cls, start, covariance_type):
     """The rows that are left have different weights, or the same: then it is as if none had one."""
-    mixture = make(face, 3, covariance_type=covariance_type, start=start, random_state=0)
+    mixture = make(cls, 3, covariance_type=covariance_type, start=start, random_state=0)
     kept = counts > 0
     for weights in (counts, kept.astype(float)):
         without = mixture.clone().fit(X[kept], sample_weight=weights[kept])
@@ -113,10 +113,10 @@ def test_zero_is_the_row_removed_for_random_starts_too(X, counts, face, start, c
     assert_same_fit(mixture, mixture.clone().fit(X[kept]), rtol=0)
 
 
-@pytest.mark.parametrize(("face", "start"), NAMED_STARTS)
+@pytest.mark.parametrize(("cls", "start"), NAMED_STARTS)
 @pytest.mark.parametrize("factor", [1e-300, 1 / 3, 7e9])
-def test_only_the_ratios_of_weights_matter(X, counts, face, start, factor):
-    mixture = make(face, 3, start=start, random_state=0, starts=2)
+def test_only_the_ratios_of_weights_matter(X, counts, cls, start, factor):
+    mixture = make(cls, 3, start=start, random_state=0, starts=2)
     expected = mixture.clone().fit(X, sample_weight=counts)
     weights = factor * counts
     mixture.fit(X, sample_weight=weights)
@@ -126,18 +126,18 @@ def test_only_the_ratios_of_weights_matter(X, counts, face, start, factor):
     assert mixture.score(X, sample_weight=weights) == pytest.approx(score, rel=1e-12)
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize("weight", [1.0, 0.1, 5.0])
-def test_equal_weights_are_as_good_as_none(X, face, weight):
-    mixture = make(face, 3, start="random", random_state=0)
+def test_equal_weights_are_as_good_as_none(X, cls, weight):
+    mixture = make(cls, 3, start="random", random_state=0)
     expected = mixture.clone().fit(X)
     assert_same_fit(mixture.fit(X, sample_weight=np.full(90, weight)), expected, rtol=0)
 
 
-@each_face
+@each_class
 @each_type
-def test_one_component_has_the_weighted_mean_and_covariance(X, counts, face, covariance_type):
-    mixture = make(face, covariance_type=covariance_type, regularization=0.5)
+def test_one_component_has_the_weighted_mean_and_covariance(X, counts, cls, covariance_type):
+    mixture = make(cls, covariance_type=covariance_type, regularization=0.5)
     mixture.fit(X, sample_weight=counts)
     matrix = np.cov(X.T, bias=True, aweights=counts) + 0.5 * np.eye(2)
     expected = {
@@ -150,11 +150,11 @@ def test_one_component_has_the_weighted_mean_and_covariance(X, counts, face, cov
     np.testing.assert_allclose(mixture.covariances_, expected, rtol=1e-12)
 
 
-@each_face
+@each_class
 @each_type
 @pytest.mark.parametrize("batch_size", [7, 64])
-def test_batches_change_nothing(X, counts, face, covariance_type, batch_size):
-    mixture = make(face, 3, covariance_type=covariance_type, start=at_given_means)
+def test_batches_change_nothing(X, counts, cls, covariance_type, batch_size):
+    mixture = make(cls, 3, covariance_type=covariance_type, start=at_given_means)
     expected = mixture.clone().fit(X, sample_weight=counts)
     mixture.set_params(batch_size=batch_size).fit(X, sample_weight=counts)
     assert_same_fit(mixture, expected)
@@ -163,11 +163,11 @@ def test_batches_change_nothing(X, counts, face, covariance_type, batch_size):
 # -- weights and the start ------------------------------------------------------------------------
 
 
-@each_face
-def test_weights_decide_what_k_means_starts_from(face):
+@each_class
+def test_weights_decide_what_k_means_starts_from(cls):
     """The heavy rows at 0 and 4 are told apart, although 4 and 10 are farther from each other."""
     X = np.array([[0.0], [4.0], [10.0]])
-    mixture = make(face, 2, iterations=0, random_state=0, covariance_type="spherical")
+    mixture = make(cls, 2, iterations=0, random_state=0, covariance_type="spherical")
     without = mixture.fit(X)
     np.testing.assert_allclose(np.sort(without.means_.ravel()), [2.0, 10.0])
     mixture.fit(X, sample_weight=[100.0, 100.0, 1.0])
@@ -175,32 +175,32 @@ def test_weights_decide_what_k_means_starts_from(face):
     np.testing.assert_allclose(np.sort(mixture.weights_), [100.0 / 201.0, 101.0 / 201.0])
 
 
-@each_face
-def test_the_start_is_that_of_scikit_learn_s_weighted_k_means(X, counts, face):
+@each_class
+def test_the_start_is_that_of_scikit_learn_s_weighted_k_means(X, counts, cls):
     kept = counts > 0
     k_means = KMeans(3, n_init=1, random_state=0).fit(X[kept], sample_weight=counts[kept])
-    mixture = make(face, 3, iterations=0, random_state=0).fit(X, sample_weight=counts)
+    mixture = make(cls, 3, iterations=0, random_state=0).fit(X, sample_weight=counts)
     np.testing.assert_allclose(mixture.means_, k_means.cluster_centers_, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
-    ("face", "start"),
-    [(Documented, "kmeans++"), (DropIn, "k-means++"), (DropIn, "random_from_data")],
+    ("cls", "start"),
+    [(TorchMixture, "kmeans++"), (DropIn, "k-means++"), (DropIn, "random_from_data")],
 )
 @pytest.mark.parametrize("seed", range(5))
-def test_heavy_rows_are_drawn(X, face, start, seed):
+def test_heavy_rows_are_drawn(X, cls, start, seed):
     weights = np.full(90, 1e-12)
     weights[[5, 50]] = 1.0
-    mixture = make(face, 2, start=start, iterations=0, random_state=seed, regularization=0.1)
+    mixture = make(cls, 2, start=start, iterations=0, random_state=seed, regularization=0.1)
     mixture.fit(X, sample_weight=weights)
     order = np.argsort(X[[5, 50], 0])
     expected = X[[5, 50]][order]
     np.testing.assert_allclose(mixture.means_[np.argsort(mixture.means_[:, 0])], expected)
 
 
-@pytest.mark.parametrize(("face", "start"), [(Documented, "random"), (DropIn, "random")])
-def test_random_shares_are_weighed(X, counts, face, start):
-    mixture = make(face, 3, start=start, iterations=0, random_state=0)
+@pytest.mark.parametrize(("cls", "start"), [(TorchMixture, "random"), (DropIn, "random")])
+def test_random_shares_are_weighed(X, counts, cls, start):
+    mixture = make(cls, 3, start=start, iterations=0, random_state=0)
     mixture.fit(X, sample_weight=counts)
     # The mean of a mixture that an M-step gave is that of the data.
     np.testing.assert_allclose(
@@ -223,7 +223,7 @@ def test_a_warm_start_goes_on_with_weights(X, counts):
 # -- kinds of weights and of rows -----------------------------------------------------------------
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize(
     "convert",
     [
@@ -241,8 +241,8 @@ def test_a_warm_start_goes_on_with_weights(X, counts):
         "reversed",
     ],
 )  # fmt: skip
-def test_kinds_of_weights(X, counts, face, convert):
-    mixture = make(face, 3, random_state=0)
+def test_kinds_of_weights(X, counts, cls, convert):
+    mixture = make(cls, 3, random_state=0)
     expected = mixture.clone().fit(X, sample_weight=counts)
     weights = convert(counts)
     assert_same_fit(mixture.fit(X, sample_weight=weights), expected, rtol=0)
@@ -253,16 +253,16 @@ def test_kinds_of_weights(X, counts, face, convert):
         assert type(value) is float
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize(
     "convert",
     [torch.tensor, pd.DataFrame, lambda X: TensorDataset(torch.tensor(X))],
     ids=["tensor", "frame", "dataset"],
 )
 @pytest.mark.parametrize("batch_size", [None, 16])
-def test_kinds_of_rows(X, counts, face, convert, batch_size):
+def test_kinds_of_rows(X, counts, cls, convert, batch_size):
     rows = convert(X)
-    mixture = make(face, 3, random_state=0, batch_size=batch_size)
+    mixture = make(cls, 3, random_state=0, batch_size=batch_size)
     expected = mixture.clone().fit(X, sample_weight=counts)
     labels = mixture.fit_predict(rows, sample_weight=counts)
     assert_same_fit(mixture, expected)
@@ -276,11 +276,11 @@ def test_kinds_of_rows(X, counts, face, convert, batch_size):
 # -- criteria by hand -----------------------------------------------------------------------------
 
 
-@each_face
+@each_class
 @each_type
-def test_criteria_by_hand(X, face, covariance_type):
+def test_criteria_by_hand(X, cls, covariance_type):
     weights = np.random.default_rng(2).uniform(size=90)
-    mixture = make(face, 3, covariance_type=covariance_type, random_state=0).fit(X)
+    mixture = make(cls, 3, covariance_type=covariance_type, random_state=0).fit(X)
     log_densities = mixture.score_samples(X)
     free = {"full": 9, "tied": 3, "diag": 6, "spherical": 3}[covariance_type] + 6 + 2
     total = np.sum(weights * log_densities)
@@ -294,7 +294,7 @@ def test_criteria_by_hand(X, face, covariance_type):
 
 
 def test_a_row_without_weight_counts_for_nothing_however_far_it_is(X):
-    mixture = Documented(3, random_state=0).fit(X)
+    mixture = TorchMixture(3, random_state=0).fit(X)
     rows = np.vstack([X, [[1e200, 0.0]]])
     assert mixture.score_samples(rows)[-1] == -np.inf
     weights = np.append(np.ones(90), 0.0)
@@ -309,13 +309,13 @@ def first_rows_of_the_check():
     return np.random.RandomState(42).rand(15, 30)[:3]
 
 
-@each_face
+@each_class
 @each_type
-def test_scikit_learn_s_check_with_fixed_means(face, covariance_type):
-    """With K = 1 it is one of all checks, which both faces are put to elsewhere."""
+def test_scikit_learn_s_check_with_fixed_means(cls, covariance_type):
+    """With K = 1 it is one of all checks, which both classes are put to elsewhere."""
     means = first_rows_of_the_check()
-    start = {"init_means": means} if face is Documented else {"start": lambda X, k, rng: means}
-    mixture = make(face, 3, covariance_type=covariance_type, **start)
+    start = {"init_means": means} if cls is TorchMixture else {"start": lambda X, k, rng: means}
+    mixture = make(cls, 3, covariance_type=covariance_type, **start)
     check_sample_weight_equivalence_on_dense_data(type(mixture).__name__, mixture)
 
 
@@ -341,13 +341,13 @@ def test_scikit_learn_s_check_with_all_parameters_given(covariance_type):
     sklearn.__version__.startswith("1.7."),
     reason="scikit-learn 1.7 routes no weights to the score of a pipeline, of no estimator",
 )
-@each_face
-def test_weights_are_routed_through_a_grid_search(X, counts, face):
+@each_class
+def test_weights_are_routed_through_a_grid_search(X, counts, cls):
     weights = counts + 0.5
-    components = "num_components" if face is Documented else "n_components"
+    components = "num_components" if cls is TorchMixture else "n_components"
     with config_context(enable_metadata_routing=True):
         scaler = StandardScaler().set_fit_request(sample_weight=True)
-        mixture = make(face, 1, start=at_scaled_means)
+        mixture = make(cls, 1, start=at_scaled_means)
         mixture.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         search = GridSearchCV(
             make_pipeline(scaler, mixture),
@@ -359,7 +359,7 @@ def test_weights_are_routed_through_a_grid_search(X, counts, face):
         scores = []
         for train, test in KFold(3).split(X):
             scaler = StandardScaler().fit(X[train], sample_weight=weights[train])
-            fitted = make(face, value, start=at_scaled_means).fit(
+            fitted = make(cls, value, start=at_scaled_means).fit(
                 scaler.transform(X[train]), sample_weight=weights[train]
             )
             scores.append(fitted.score(scaler.transform(X[test]), sample_weight=weights[test]))
@@ -367,10 +367,10 @@ def test_weights_are_routed_through_a_grid_search(X, counts, face):
         assert expected == pytest.approx(np.mean(scores), rel=1e-10)
 
 
-@each_face
-def test_weights_that_nobody_asked_for_are_refused(X, counts, face):
+@each_class
+def test_weights_that_nobody_asked_for_are_refused(X, counts, cls):
     with config_context(enable_metadata_routing=True):
-        pipeline = make_pipeline(StandardScaler(), make(face))
+        pipeline = make_pipeline(StandardScaler(), make(cls))
         with pytest.raises(ValueError, match="sample_weight"):
             pipeline.fit(X, sample_weight=counts)
 
@@ -378,7 +378,7 @@ def test_weights_that_nobody_asked_for_are_refused(X, counts, face):
 # -- weights that are none ------------------------------------------------------------------------
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize(
     ("method", "kind"),
     [
@@ -391,10 +391,10 @@ def test_weights_that_nobody_asked_for_are_refused(X, counts, face):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1.0] * 89 + [-0.5], "Negative values in data passed to `sample_weight`: -0.5 is one"),
+        ([1.0] * 89 + [-0.5], "Negative values in data passed to `sample_weight`, such as -0.5"),
         ([1.0] * 89 + [np.nan], "Input sample_weight contains NaN"),
         ([1.0] * 89 + [np.inf], "Input sample_weight contains infinity"),
-        ([0.0] * 90, "sample_weight is zero for all rows: at least one must be positive"),
+        ([0.0] * 90, "sample_weight is zero for all samples: at least one must be positive"),
         ([1.0] * 89, r"sample_weight.shape == \(89,\), expected \(90,\)"),
         ([[1.0]] * 90, r"sample_weight.shape == \(90, 1\), expected \(90,\)"),
         (2.0, r"sample_weight.shape == \(\), expected \(90,\)"),
@@ -403,18 +403,18 @@ def test_weights_that_nobody_asked_for_are_refused(X, counts, face):
     ],
     ids=["negative", "NaN", "infinite", "zero", "short", "2-D", "scalar", "huge", "text"],
 )
-def test_bad_weights(X, face, method, kind, weights, message):
+def test_bad_weights(X, cls, method, kind, weights, message):
     rows = {"array": X, "tensor": torch.tensor(X), "dataset": TensorDataset(torch.tensor(X))}[kind]
-    mixture = make(face)
+    mixture = make(cls)
     if method in CRITERIA:
-        mixture = face.from_parameters([1.0], MEANS[:1], [1.0], covariance_type="spherical")
+        mixture = cls.from_parameters([1.0], MEANS[:1], [1.0], covariance_type="spherical")
     with pytest.raises(ValueError, match=message):
         getattr(mixture, method)(rows, sample_weight=weights)
 
 
-@each_face
-def test_rows_without_weight_are_no_rows_for_components(X, face):
+@each_class
+def test_rows_without_weight_are_no_rows_for_components(X, cls):
     weights = np.zeros(90)
     weights[:2] = 1.0
     with pytest.raises(ValueError, match="components = 3, n_samples = 2"):
-        make(face, 3).fit(X, sample_weight=weights)
+        make(cls, 3).fit(X, sample_weight=weights)

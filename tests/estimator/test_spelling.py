@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from sklearn_torch_gmm import GaussianMixture as Documented
+from sklearn_torch_gmm import GaussianMixture as TorchMixture
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 
 NAMES = [
@@ -22,7 +22,7 @@ def test_the_name_of_the_other_class(theirs, ours):
     with pytest.raises(
         TypeError, match=rf"_mixture\.GaussianMixture has .* '{theirs}': it is {ours}"
     ):
-        Documented(**{theirs: 1})
+        TorchMixture(**{theirs: 1})
     with pytest.raises(
         TypeError, match=rf"mm\.mixture\.GaussianMixture has .* '{ours}': it is {theirs}"
     ):
@@ -30,42 +30,42 @@ def test_the_name_of_the_other_class(theirs, ours):
 
 
 @pytest.mark.parametrize(
-    ("face", "name", "hint"),
+    ("cls", "name", "hint"),
     [
-        (Documented, "max_iter", r"trainer_params=\{'max_epochs'"),
-        (Documented, "max_epochs", r"trainer_params=\{'max_epochs'"),
+        (TorchMixture, "max_iter", r"trainer_params=\{'max_epochs'"),
+        (TorchMixture, "max_epochs", r"trainer_params=\{'max_epochs'"),
         (DropIn, "max_epochs", "it is max_iter"),
-        (Documented, "device", "'accelerator'"),
+        (TorchMixture, "device", "'accelerator'"),
         (DropIn, "device", "'accelerator'"),
         (DropIn, "n_jobs", "set_num_threads"),
-        (Documented, "trainer", "pass its keyword arguments, as trainer_params="),
+        (TorchMixture, "trainer", "pass its keyword arguments, as trainer_params="),
         (DropIn, "trainer", "pass its keyword arguments, as trainer_params="),
-        (Documented, "warm_start", "partial_fit"),
-        (Documented, "weights_init", "from_parameters"),
-        (Documented, "num_component", "did you mean num_components"),
+        (TorchMixture, "warm_start", "partial_fit"),
+        (TorchMixture, "weights_init", "from_parameters"),
+        (TorchMixture, "num_component", "did you mean num_components"),
         (DropIn, "covariance_typ", "did you mean covariance_type"),
         (DropIn, "qqq", "it takes n_components, covariance_type"),
     ],
 )
-def test_other_libraries_and_misspelt_names(face, name, hint):
+def test_other_libraries_and_misspelt_names(cls, name, hint):
     with pytest.raises(TypeError, match=rf"has no parameter '{name}': .*{hint}"):
-        face(2, **{name: 1})
+        cls(2, **{name: 1})
 
 
 def test_a_misspelt_parameter_of_the_trainer():
     X = np.arange(20.0).reshape(10, 2)
     with pytest.raises(TypeError, match=r"'callback', which .* Did you mean callbacks\?"):
-        Documented(2, trainer_params={"callback": []}).fit(X)
+        TorchMixture(2, trainer_params={"callback": []}).fit(X)
 
 
-@pytest.mark.parametrize("face", [Documented, DropIn])
-def test_a_subclass_may_have_parameters_of_its_own(face):
-    class Own(face):
+@pytest.mark.parametrize("cls", [TorchMixture, DropIn])
+def test_a_subclass_may_have_parameters_of_its_own(cls):
+    class Own(cls):
         def __init__(self, n_topics=3, *, random_state=None):
             super().__init__(n_topics, random_state=random_state)
             self.n_topics = n_topics
 
-    class Any(face):
+    class Any(cls):
         def __init__(self, **params):
             super().__init__(**params)
 

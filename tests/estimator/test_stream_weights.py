@@ -8,7 +8,15 @@ from sklearn import config_context
 from sklearn.pipeline import make_pipeline
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from tests.faces import FACES, TYPES, Documented, DropIn, assert_same_mixture, fitted_mixture, make
+from tests.estimators import (
+    MIXTURE_CLASSES,
+    TYPES,
+    DropIn,
+    TorchMixture,
+    assert_same_mixture,
+    fitted_mixture,
+    make,
+)
 from tests.rows.examples import Map, OneShot, SplittingStream, Store, Stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -17,11 +25,11 @@ NUM_ROWS = 151  # prime
 MEANS = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
 CRITERIA = ("score", "bic", "aic")
 NAMED_STARTS = [
-    *((Documented, start) for start in ("kmeans", "kmeans++", "random")),
+    *((TorchMixture, start) for start in ("kmeans", "kmeans++", "random")),
     *((DropIn, start) for start in ("kmeans", "k-means++", "random", "random_from_data")),
 ]
 
-each_face = pytest.mark.parametrize("face", FACES, ids=["documented", "drop-in"])
+each_class = pytest.mark.parametrize("cls", MIXTURE_CLASSES, ids=["documented", "drop-in"])
 
 
 @pytest.fixture
@@ -87,13 +95,13 @@ def assert_same_fit(actual, expected, tolerance=1e-8):
 # -- the same as rows in memory -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("face", FACES, ids=["documented", "drop-in"])
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES, ids=["documented", "drop-in"])
 @pytest.mark.parametrize("kind", STREAMS)
-def test_a_fit_and_what_is_asked_of_it(X, weights, face, kind):
+def test_a_fit_and_what_is_asked_of_it(X, weights, cls, kind):
     options = {"start": at_means, "covariance_type": "full", "batch_size": 40}
-    expected = make(face, 3, **options).fit(X, sample_weight=weights)
+    expected = make(cls, 3, **options).fit(X, sample_weight=weights)
     stream = STREAMS[kind](X, weights)
-    actual = make(face, 3, **options).fit(stream, sample_weight=True)
+    actual = make(cls, 3, **options).fit(stream, sample_weight=True)
     assert_same_fit(actual, expected)
     for name in CRITERIA:
         value = getattr(expected, name)(X, sample_weight=weights)
@@ -103,10 +111,10 @@ def test_a_fit_and_what_is_asked_of_it(X, weights, face, kind):
         assert value != pytest.approx(without, rel=1e-3)
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize("covariance_type", TYPES)
-def test_every_covariance_type(X, weights, face, covariance_type):
-    mixture = make(face, 3, start=at_means, covariance_type=covariance_type, num_workers=1)
+def test_every_covariance_type(X, weights, cls, covariance_type):
+    mixture = make(cls, 3, start=at_means, covariance_type=covariance_type, num_workers=1)
     expected = mixture.clone().fit(X, sample_weight=weights)
     assert_same_fit(mixture.fit(SplittingPairs(X, weights), sample_weight=True), expected)
 
@@ -120,9 +128,9 @@ def test_a_loader_with_workers(X, weights):
     assert actual.score(loader, sample_weight=True) == pytest.approx(score, rel=1e-9)
 
 
-@pytest.mark.parametrize(("face", "start"), NAMED_STARTS)
-def test_starts_are_weighed(X, weights, face, start):
-    mixture = make(face, 3, start=start, random_state=3, covariance_type="diag")
+@pytest.mark.parametrize(("cls", "start"), NAMED_STARTS)
+def test_starts_are_weighed(X, weights, cls, start):
+    mixture = make(cls, 3, start=start, random_state=3, covariance_type="diag")
     expected = mixture.clone().fit(X, sample_weight=weights)
     without = mixture.clone().fit(X[weights > 0])
     for kind in ("stream of tensors", "loader", "loader of ready batches"):
@@ -131,29 +139,29 @@ def test_starts_are_weighed(X, weights, face, start):
     assert without.lower_bounds_[0] != pytest.approx(expected.lower_bounds_[0], rel=1e-3)
 
 
-@pytest.mark.parametrize(("face", "start"), NAMED_STARTS)
-def test_zero_and_one_are_rows_removed_and_kept(X, weights, face, start):
-    mixture = make(face, 3, start=start, random_state=3, covariance_type="diag")
+@pytest.mark.parametrize(("cls", "start"), NAMED_STARTS)
+def test_zero_and_one_are_rows_removed_and_kept(X, weights, cls, start):
+    mixture = make(cls, 3, start=start, random_state=3, covariance_type="diag")
     kept = weights > 0
     expected = mixture.clone().fit(X[kept])
     assert_same_fit(mixture.clone().fit(Pairs(X, kept), sample_weight=True), expected)
     assert_same_fit(mixture.clone().fit(Store(X), sample_weight=kept), expected)
 
 
-@each_face
-def test_labels_are_those_of_all_rows(X, weights, face):
-    labels = make(face, 3, start=at_means).fit_predict(Pairs(X, weights), sample_weight=True)
+@each_class
+def test_labels_are_those_of_all_rows(X, weights, cls):
+    labels = make(cls, 3, start=at_means).fit_predict(Pairs(X, weights), sample_weight=True)
     np.testing.assert_array_equal(
-        labels, make(face, 3, start=at_means).fit_predict(X, sample_weight=weights)
+        labels, make(cls, 3, start=at_means).fit_predict(X, sample_weight=weights)
     )
     assert labels.shape == (NUM_ROWS,)
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize("factor", [1e-300, 1e-20, 7e9])
-def test_only_the_ratios_of_weights_matter(X, weights, face, factor):
+def test_only_the_ratios_of_weights_matter(X, weights, cls, factor):
     """A component is empty by its share of the rows, not by the size of its weights."""
-    mixture = make(face, 3, start="kmeans", random_state=0)
+    mixture = make(cls, 3, start="kmeans", random_state=0)
     expected = mixture.clone().fit(X, sample_weight=weights)
     stream = Pairs(X, factor * weights)
     mixture.fit(stream, sample_weight=True)
@@ -163,15 +171,15 @@ def test_only_the_ratios_of_weights_matter(X, weights, face, factor):
     assert mixture.score(stream, sample_weight=True) == pytest.approx(score, rel=1e-9)
 
 
-@each_face
-def test_a_second_member_is_a_label_unless_it_is_said_to_be_a_weight(X, weights, face):
-    mixture = make(face, 3, start=at_means)
+@each_class
+def test_a_second_member_is_a_label_unless_it_is_said_to_be_a_weight(X, weights, cls):
+    mixture = make(cls, 3, start=at_means)
     assert_same_fit(mixture.clone().fit(Pairs(X, weights)), mixture.clone().fit(X), 1e-12)
 
 
-@each_face
-def test_the_batches_of_a_loader_are_updates(X, weights, face):
-    one, other = (make(face, 3, start=at_means, covariance_type="full") for _ in range(2))
+@each_class
+def test_the_batches_of_a_loader_are_updates(X, weights, cls):
+    one, other = (make(cls, 3, start=at_means, covariance_type="full") for _ in range(2))
     for rows, its_weights in DataLoader(tensors(X, weights), batch_size=50):
         one.partial_fit(rows, sample_weight=its_weights)
     for start in range(0, NUM_ROWS, 50):
@@ -181,10 +189,10 @@ def test_the_batches_of_a_loader_are_updates(X, weights, face):
     assert one.n_samples_seen_ == pytest.approx(weights.sum())
 
 
-@each_face
-def test_a_start_of_labels_belongs_to_all_rows(X, weights, face):
+@each_class
+def test_a_start_of_labels_belongs_to_all_rows(X, weights, cls):
     labels = X.argmax(1)
-    mixture = make(face, 2, start=labels, covariance_type="tied")
+    mixture = make(cls, 2, start=labels, covariance_type="tied")
     expected = mixture.clone().fit(X, sample_weight=weights)
     assert_same_fit(mixture.clone().fit(Pairs(X, weights), sample_weight=True), expected)
     assert_same_fit(mixture.clone().fit(Store(X), sample_weight=weights), expected)
@@ -235,11 +243,11 @@ def test_a_checkpoint_knows_the_sum_of_the_weights(X, weights, tmp_path):
 # -- data read in pieces whose number of rows is known ---------------------------------------------
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize("covariance_type", TYPES)
-def test_stores_and_datasets_take_an_array(X, weights, face, covariance_type):
+def test_stores_and_datasets_take_an_array(X, weights, cls, covariance_type):
     options = {"start": "kmeans", "random_state": 0, "batch_size": 40}
-    mixture = make(face, 3, covariance_type=covariance_type, **options)
+    mixture = make(cls, 3, covariance_type=covariance_type, **options)
     expected = mixture.clone().fit(X, sample_weight=weights)
     for data in (Store(X), Map(X), TensorDataset(torch.tensor(X))):
         actual = mixture.clone().fit(data, sample_weight=weights)
@@ -277,20 +285,20 @@ def test_a_sample_of_a_store_has_rows_of_weight_alone(X, weights, monkeypatch):
 # -- routing --------------------------------------------------------------------------------------
 
 
-@each_face
-def test_the_request_is_routed(X, weights, face):
+@each_class
+def test_the_request_is_routed(X, weights, cls):
     with config_context(enable_metadata_routing=True):
-        mixture = make(face, 3, start=at_means).set_fit_request(sample_weight=True)
+        mixture = make(cls, 3, start=at_means).set_fit_request(sample_weight=True)
         pipeline = make_pipeline(mixture).fit(Pairs(X, weights), sample_weight=True)
-    expected = make(face, 3, start=at_means).fit(X, sample_weight=weights)
+    expected = make(cls, 3, start=at_means).fit(X, sample_weight=weights)
     assert_same_fit(pipeline[-1], expected)
 
 
 # -- what is refused ------------------------------------------------------------------------------
 
 
-def known(face):
-    return face.from_parameters([1.0], MEANS[:1], [1.0], covariance_type="spherical")
+def known(cls):
+    return cls.from_parameters([1.0], MEANS[:1], [1.0], covariance_type="spherical")
 
 
 METHODS = ("fit", "fit_predict", *CRITERIA)
@@ -302,28 +310,28 @@ def changed(values, index, value):
     return values
 
 
-@pytest.mark.parametrize(("face", "method"), [(Documented, "fit"), (DropIn, "score")])
+@pytest.mark.parametrize(("cls", "method"), [(TorchMixture, "fit"), (DropIn, "score")])
 @pytest.mark.parametrize(
     ("make_stream", "message"),
     [
-        (lambda X, w: Pairs(X, changed(w, 70, -0.5)), "weight of row 70 is -0.5: weights must be"),
-        (lambda X, w: Pairs(X, changed(w, 70, np.nan)), "weight of row 70 is nan"),
-        (lambda X, w: Pairs(X, changed(w, 70, np.inf)), "weight of row 70 is inf"),
-        (lambda X, w: Pairs(X, 0 * w), "sample_weight is zero for all rows"),
+        (lambda X, w: Pairs(X, changed(w, 70, -0.5)), "weight of sample 70 is -0.5: weights must"),
+        (lambda X, w: Pairs(X, changed(w, 70, np.nan)), "weight of sample 70 is nan"),
+        (lambda X, w: Pairs(X, changed(w, 70, np.inf)), "weight of sample 70 is inf"),
+        (lambda X, w: Pairs(X, 0 * w), "sample_weight is zero for all samples"),
         (lambda X, w: Pairs(X, 0 * w + 1e308), "The sum of sample_weight overflows"),
-        (lambda X, w: Pairs(X, changed(w, 70, [1.0, 2.0])), r"row 70 must be one number, got \[1"),
+        (lambda X, w: Pairs(X, changed(w, 70, [1.0, 2.0])), r"sample 70 must be one number.*\[1"),
         (lambda X, w: Pairs(X, ["light"] * NUM_ROWS), "A weight must be real numbers, got"),
-        (lambda X, w: Stream(X), r"pair \(row, weight\).*: item 0 is a ndarray\."),
-        (lambda X, w: Stream(X.tolist()), r"pair \(row, weight\).*: item 0 is a list of 2\."),
+        (lambda X, w: Stream(X), r"pair \(sample, weight\).*: item 0 is a ndarray\."),
+        (lambda X, w: Stream(X.tolist()), r"pair \(sample, weight\).*: item 0 is a list of 2\."),
         (lambda X, w: Stream([(X[0], 1.0), (X[1],)]), "item 1 is a tuple of 1"),
         (lambda X, w: Stream(list(zip(X, w, w, strict=True))), "item 0 is a tuple of 3"),
         (
             lambda X, w: DataLoader(tensors(X, np.array(changed(w, 70, -2.0))), batch_size=40),
-            "weight of row 30 of batch 1 is -2: weights must be finite and not negative",
+            "weight of sample 30 of batch 1 is -2: weights must be finite and not negative",
         ),
         (
             lambda X, w: DataLoader(TensorDataset(torch.tensor(X)), batch_size=40),
-            r"batch of a DataLoader a pair \(rows, weights\): batch 0 is a list of 1\.",
+            r"batch of a DataLoader a pair \(samples, weights\): batch 0 is a list of 1\.",
         ),
         (lambda X, w: DataLoader(Map(X), batch_size=40), "batch 0 is a Tensor"),
         (
@@ -332,9 +340,9 @@ def changed(values, index, value):
         ),
         (
             lambda X, w: DataLoader(tensors(X, w[:, None]), batch_size=40),
-            r"weights of batch 0 have the shape \[40, 1\]; for its 40 rows it should be \[40\]",
+            r"weights of batch 0 have the shape \[40, 1\]; for its 40 samples it should be \[40\]",
         ),
-        (lambda X, w: DataLoader(tensors(X, 0 * w), batch_size=40), "is zero for all rows"),
+        (lambda X, w: DataLoader(tensors(X, 0 * w), batch_size=40), "is zero for all samples"),
         (
             lambda X, w: DataLoader([(X, ["light"] * NUM_ROWS)], batch_size=None),
             "A weight must be real numbers, got list of type <U5",
@@ -346,43 +354,43 @@ def changed(values, index, value):
         "batches alone", "batches with labels", "2-D", "zero in batches", "text in batches",
     ],
 )  # fmt: skip
-def test_what_comes_with_rows_and_is_no_weight(X, weights, face, method, make_stream, message):
-    mixture = make(face) if method in ("fit", "fit_predict") else known(face)
+def test_what_comes_with_rows_and_is_no_weight(X, weights, cls, method, make_stream, message):
+    mixture = make(cls) if method in ("fit", "fit_predict") else known(cls)
     with pytest.raises(ValueError, match=message):
         getattr(mixture, method)(make_stream(X, weights), sample_weight=True)
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_looks_at_them(X, weights, face, method):
-    mixture = make(face) if method in ("fit", "fit_predict") else known(face)
+def test_every_method_looks_at_them(X, weights, cls, method):
+    mixture = make(cls) if method in ("fit", "fit_predict") else known(cls)
     for stream in (Pairs(X, -weights), DataLoader(tensors(X, -weights), batch_size=NUM_ROWS)):
-        with pytest.raises(ValueError, match=r"weight of row 0.* is -.*: weights must be"):
+        with pytest.raises(ValueError, match=r"weight of sample 0.* is -.*: weights must be"):
             getattr(mixture, method)(stream, sample_weight=True)
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("given", [np.ones(NUM_ROWS), torch.ones(NUM_ROWS), 1.0, False])
-def test_weights_beside_those_that_come_with_rows(X, weights, face, method, given):
-    mixture = make(face) if method in ("fit", "fit_predict") else known(face)
+def test_weights_beside_those_that_come_with_rows(X, weights, cls, method, given):
+    mixture = make(cls) if method in ("fit", "fit_predict") else known(cls)
     for stream, pair in (
-        (Pairs(X, weights), r"Pairs .* a pair \(row, weight\), and pass sample_weight=True, not a"),
-        (DataLoader(tensors(X, weights)), r"DataLoader .* a pair \(rows, weights\), and pass"),
+        (Pairs(X, weights), r"Pairs .* a pair \(sample, weight\), and pass sample_weight=True"),
+        (DataLoader(tensors(X, weights)), r"DataLoader .* a pair \(samples, weights\), and pass"),
     ):
         with pytest.raises(ValueError, match=f"The weights of a {pair}"):
             getattr(mixture, method)(stream, sample_weight=given)
 
 
-@each_face
+@each_class
 @pytest.mark.parametrize("method", [*METHODS, "partial_fit"])
-def test_other_data_have_no_weights_of_their_own(X, weights, face, method):
+def test_other_data_have_no_weights_of_their_own(X, weights, cls, method):
     kinds = [X, torch.tensor(X), X.tolist()]
     if method != "partial_fit":
         kinds += [Store(X), tensors(X, weights)]
     for data in kinds:
-        mixture = make(face) if method in ("fit", "fit_predict", "partial_fit") else known(face)
-        with pytest.raises(ValueError, match="Other data take an array with one weight for each"):
+        mixture = make(cls) if method in ("fit", "fit_predict", "partial_fit") else known(cls)
+        with pytest.raises(ValueError, match="Other data take an array with a weight for each"):
             getattr(mixture, method)(data, sample_weight=True)
 
 
@@ -394,7 +402,8 @@ def test_a_row_that_is_not_finite_keeps_its_number(X, weights):
         spoiled[index] = np.nan
         for stream in (Pairs(spoiled, weights), Store(spoiled)):
             given = True if isinstance(stream, IterableDataset) else weights
-            with pytest.raises(ValueError, match=f"row {index} of batch 0, which is row {index}"):
+            message = f"sample {index} of batch 0, which is sample {index} in total"
+            with pytest.raises(ValueError, match=message):
                 make(DropIn).fit(stream, sample_weight=given)
 
 
@@ -405,5 +414,5 @@ def test_too_few_rows_of_weight(X):
 
 
 def test_a_stream_that_ends_for_ever(X, weights):
-    with pytest.raises(ValueError, match="gave rows once and none when it was iterated again"):
+    with pytest.raises(ValueError, match="was empty when it was iterated over again"):
         make(DropIn).fit(OneShot(list(zip(X, weights, strict=True))), sample_weight=True)

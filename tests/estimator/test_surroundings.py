@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from sklearn_torch_gmm import GaussianMixtureIC, GaussianMixtureModel
-from tests.faces import FACES, TYPES, Documented, DropIn, make
+from tests.estimators import MIXTURE_CLASSES, TYPES, DropIn, TorchMixture, make
 from tests.rows.examples import Store, Stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -47,19 +47,19 @@ def assert_same(mixture, expected):
 
 
 @each_type
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
 @pytest.mark.parametrize("options", [{}, {"batch_size": 50}, {"start": "random"}], ids=str)
 @each_way
-def test_a_default_device_does_not_matter_to_a_fit(X, face, covariance_type, options, how):
+def test_a_default_device_does_not_matter_to_a_fit(X, cls, covariance_type, options, how):
     options = {"covariance_type": covariance_type, "random_state": 0, **options}
-    expected = make(face, 2, **options).fit(X)
-    updated = make(face, 2, **options).partial_fit(X).partial_fit(X)
+    expected = make(cls, 2, **options).fit(X)
+    updated = make(cls, 2, **options).partial_fit(X).partial_fit(X)
     answers = expected.score_samples(X)
     with default_device(how):
-        mixture = make(face, 2, **options).fit(X)
+        mixture = make(cls, 2, **options).fit(X)
         assert_same(mixture, expected)
         np.testing.assert_array_equal(mixture.score_samples(X), answers)
-        assert_same(make(face, 2, **options).partial_fit(X).partial_fit(X), updated)
+        assert_same(make(cls, 2, **options).partial_fit(X).partial_fit(X), updated)
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_autocasting_does_not_matter(X, covariance_type):
         "random_state": 0,
         "trainer_params": {"precision": 32},
     }
-    expected = Documented(2, **options).fit(X)
-    updated = Documented(2, **options).partial_fit(X).partial_fit(X)
+    expected = TorchMixture(2, **options).fit(X)
+    updated = TorchMixture(2, **options).partial_fit(X).partial_fit(X)
     rows = np.tile(X, (5, 1))
     with torch.autocast("cpu", torch.bfloat16):
-        mixture = Documented(2, **options).fit(X)
+        mixture = TorchMixture(2, **options).fit(X)
         answers = [expected.score_samples(part) for part in (X, rows)]
-        again = Documented(2, **options).partial_fit(X).partial_fit(X)
+        again = TorchMixture(2, **options).partial_fit(X).partial_fit(X)
         # It goes on for the caller.
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
     assert_same(mixture, expected)

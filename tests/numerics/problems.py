@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.faces import FACES, TYPES, make
+from tests.estimators import MIXTURE_CLASSES, TYPES, make
 
 STARTS = ["kmeans", "random", "labels"]
 
@@ -15,7 +15,7 @@ STARTS = ["kmeans", "random", "labels"]
 class Problem:
     """Rows and how to fit them; what is not told here is drawn from the seed."""
 
-    face: type
+    cls: type
     covariance_type: str
     components: int
     features: int
@@ -94,7 +94,7 @@ class Problem:
             "iterations": 5,
             "random_state": self.seed,
         }
-        return make(self.face, self.components, **{**params, **changes})
+        return make(self.cls, self.components, **{**params, **changes})
 
 
 @st.composite
@@ -104,7 +104,7 @@ def problems(draw: st.DrawFn, layouts: tuple[str, ...] = (), **fixed: Any) -> Pr
     num_rows = draw(st.integers(max(2, components), 40))
     layouts = layouts or ("normal", "clusters", "grid", "repeated", "constant column", "outlier")
     fields = {
-        "face": st.sampled_from(FACES),
+        "cls": st.sampled_from(MIXTURE_CLASSES),
         "covariance_type": st.sampled_from(TYPES),
         "features": st.integers(1, 4),
         "dtype": st.sampled_from(["float64", "float32"]),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_torch_gmm import GaussianMixture as Documented
+from sklearn_torch_gmm import GaussianMixture as TorchMixture
 from sklearn_torch_gmm._estimator.outcome import check_representable
 from sklearn_torch_gmm.core import inference
 from sklearn_torch_gmm.core.covariance import get_structure
@@ -19,12 +19,12 @@ from sklearn_torch_gmm.exceptions import (
     UnrepresentableParameterError,
 )
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
-from tests.faces import FACES, TYPES, make
+from tests.estimators import MIXTURE_CLASSES, TYPES, make
 
 PARAMETERS = ["weights_", "means_", "covariances_", "precisions_cholesky_", "precisions_"]
 EXPLANATIONS = (EmptyComponentWarning, ConvergenceWarning)
 
-both_faces = pytest.mark.parametrize("face", FACES)
+both_classes = pytest.mark.parametrize("cls", MIXTURE_CLASSES)
 all_types = pytest.mark.parametrize("covariance_type", TYPES)
 
 
@@ -60,16 +60,16 @@ def fit(mixture, X):
     return {type(warning.message) for warning in caught}
 
 
-@both_faces
+@both_classes
 @all_types
 class TestGoodModels:
     @pytest.fixture
     def options(self, covariance_type):
         return {"covariance_type": covariance_type, "random_state": 0}
 
-    def test_duplicated_rows_are_weights(self, rng, face, options):
+    def test_duplicated_rows_are_weights(self, rng, cls, options):
         X = two_clusters(rng)
-        once, repeated = make(face, 2, **options), make(face, 2, **options)
+        once, repeated = make(cls, 2, **options), make(cls, 2, **options)
         assert not fit(once, X)
         assert not fit(repeated, np.repeat(X, 5, axis=0))
         assert_is_good(repeated, X)
@@ -78,10 +78,10 @@ class TestGoodModels:
 
     @pytest.mark.parametrize("value", [0.0, 7.0, 1e8])
     def test_a_constant_column_has_the_variance_of_the_regularization(
-        self, rng, face, options, covariance_type, value
+        self, rng, cls, options, covariance_type, value
     ):
         X = np.column_stack([two_clusters(rng), np.full(200, value)])
-        mixture = make(face, 2, **options)
+        mixture = make(cls, 2, **options)
         assert not fit(mixture, X)
         assert_is_good(mixture, X)
         structure = get_structure(covariance_type)
@@ -91,47 +91,47 @@ class TestGoodModels:
         np.testing.assert_allclose(mixture.means_[:, 2], value, rtol=1e-15)
 
     @pytest.mark.parametrize("scale", [1.0, 1e4, 1e8])
-    def test_collinear_columns(self, rng, face, options, covariance_type, scale):
+    def test_collinear_columns(self, rng, cls, options, covariance_type, scale):
         X = two_clusters(rng)
         X = np.column_stack([X, scale * X @ [1.0, 2.0]])
         regularization = 1e-6 * scale**2 if scale > 1.0 else 1e-6
-        mixture = make(face, 2, regularization=regularization, **options)
+        mixture = make(cls, 2, regularization=regularization, **options)
         assert not fit(mixture, X)
         assert_is_good(mixture, X)
 
-    def test_as_many_components_as_rows(self, rng, face, options):
+    def test_as_many_components_as_rows(self, rng, cls, options):
         X = rng.normal(size=(20, 2))
-        mixture = make(face, 20, **options)
+        mixture = make(cls, 20, **options)
         assert not fit(mixture, X)
         assert_is_good(mixture, X)
         assert sorted(mixture.labels_) == list(range(20))
 
-    def test_one_feature(self, rng, face, options):
+    def test_one_feature(self, rng, cls, options):
         X = two_clusters(rng)[:, :1]
-        mixture = make(face, 2, **options)
+        mixture = make(cls, 2, **options)
         assert not fit(mixture, X)
         assert_is_good(mixture, X)
         np.testing.assert_allclose(np.sort(mixture.means_[:, 0]), [0.0, 5.0], atol=0.3)
 
-    def test_a_component_absent_from_the_first_batch(self, rng, face, options):
+    def test_a_component_absent_from_the_first_batch(self, rng, cls, options):
         X = two_clusters(rng)
-        whole, batched = make(face, 2, **options), make(face, 2, batch_size=10, **options)
+        whole, batched = make(cls, 2, **options), make(cls, 2, batch_size=10, **options)
         assert not fit(whole, X)
         assert not fit(batched, X)
         np.testing.assert_allclose(batched.means_, whole.means_, rtol=1e-9)
         np.testing.assert_allclose(batched.covariances_, whole.covariances_, rtol=1e-9, atol=1e-12)
 
-    def test_many_components_in_small_batches(self, rng, face, options):
+    def test_many_components_in_small_batches(self, rng, cls, options):
         X = rng.normal(size=(600, 3)).astype(np.float32)
-        mixture = make(face, 200, batch_size=16, iterations=10, start="kmeans", **options)
+        mixture = make(cls, 200, batch_size=16, iterations=10, start="kmeans", **options)
         assert fit(mixture, X) <= {ConvergenceWarning, EmptyComponentWarning}
         assert_is_good(mixture, X)
 
     @pytest.mark.parametrize("size", [1e20, 1e150])
-    def test_a_row_far_from_all_others(self, rng, face, options, size):
+    def test_a_row_far_from_all_others(self, rng, cls, options, size):
         """The other component is the one without the row."""
         X = rng.normal(size=(100, 2))
-        with_row, without = make(face, 2, **options), make(face, 1, **options)
+        with_row, without = make(cls, 2, **options), make(cls, 1, **options)
         assert not fit(with_row, np.vstack([X, [[size, 0.0]]]))
         assert not fit(without, X)
         assert_is_good(with_row, X)
@@ -146,34 +146,34 @@ class TestGoodModels:
             np.testing.assert_allclose(actual, expected, rtol=1e-9)
 
 
-@both_faces
+@both_classes
 @all_types
 class TestWarnings:
     @pytest.fixture
     def options(self, covariance_type):
         return {"covariance_type": covariance_type, "random_state": 0}
 
-    def test_fewer_distinct_rows_than_components(self, face, options):
+    def test_fewer_distinct_rows_than_components(self, cls, options):
         X = np.repeat([[0.0, 1.0], [3.0, 5.0]], 10, axis=0)
-        mixture = make(face, 5, **options)
+        mixture = make(cls, 5, **options)
         assert EmptyComponentWarning in fit(mixture, X)
         assert_is_good(mixture, X)
         filled = mixture.weights_ > 0.1
         np.testing.assert_allclose(np.sort(mixture.means_[filled, 0]), [0.0, 3.0])
 
     @pytest.mark.parametrize("value", [0.0, 3.7, 1e8 + 0.3])
-    def test_all_rows_equal(self, face, options, value):
+    def test_all_rows_equal(self, cls, options, value):
         X = np.full((30, 2), value)
-        mixture = make(face, 3, **options)
+        mixture = make(cls, 3, **options)
         assert EmptyComponentWarning in fit(mixture, X)
         assert_is_good(mixture, X)
 
     @pytest.mark.parametrize("distance", [1e3, 1e8, 1e200])
-    def test_a_mean_far_from_all_data(self, rng, face, options, distance):
+    def test_a_mean_far_from_all_data(self, rng, cls, options, distance):
         X = rng.normal(size=(100, 2))
-        key = "means_init" if face is DropIn else "init_means"
+        key = "means_init" if cls is DropIn else "init_means"
         means = [[0.0, 0.0], [distance, distance]]
-        mixture, alone = make(face, 2, **{key: means}, **options), make(face, 1, **options)
+        mixture, alone = make(cls, 2, **{key: means}, **options), make(cls, 1, **options)
         assert fit(mixture, X) == {EmptyComponentWarning}
         assert not fit(alone, X)
         assert_is_good(mixture, X)
@@ -208,7 +208,7 @@ def singular(name, rng):
     }[name]
 
 
-@both_faces
+@both_classes
 @all_types
 @pytest.mark.parametrize(
     ("scale", "offset"), [(1.0, 0.0), (1.0, 1e8), (1e-12, 0.0), (1e12, 0.0)], ids=str
@@ -227,7 +227,7 @@ def singular(name, rng):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore::sklearn_torch_gmm.exceptions.EmptyComponentWarning")
 def test_the_regularization_that_an_error_names_works(
-    rng, face, covariance_type, name, scale, offset
+    rng, cls, covariance_type, name, scale, offset
 ):
     X, components = singular(name, rng)
     X = scale * X + offset
@@ -235,15 +235,15 @@ def test_the_regularization_that_an_error_names_works(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            mixture = make(face, components, regularization=0.0, **options).fit(X)
+            mixture = make(cls, components, regularization=0.0, **options).fit(X)
         except IllDefinedCovarianceError as error:
             message = str(error)
-            parameter = "reg_covar" if face is DropIn else "covariance_regularization"
+            parameter = "reg_covar" if cls is DropIn else "covariance_regularization"
             assert re.search(r"Component \d+ has", message)
             remedy = float(re.search(rf"{parameter}=(\S+) is sufficient", message).group(1))
-            mixture = make(face, components, regularization=remedy, **options).fit(X)
+            mixture = make(cls, components, regularization=remedy, **options).fit(X)
             # scikit-learn's rounding, which the drop-in keeps, grows with the offset.
-            if not (face is DropIn and offset > 0):
+            if not (cls is DropIn and offset > 0):
                 # The clusters, five apart, are not lost in it.
                 assert remedy <= 1e-2 * scale**2 * max(1.0, np.var(X / scale))
     # What rounding alone makes positive definite shows in the likelihood.
@@ -251,31 +251,31 @@ def test_the_regularization_that_an_error_names_works(
         assert_is_good(mixture, X)
 
 
-@both_faces
+@both_classes
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", [np.array, torch.tensor, list])
-def test_an_error_names_the_row_that_is_not_finite(rng, face, value, kind):
+def test_an_error_names_the_row_that_is_not_finite(rng, cls, value, kind):
     X = two_clusters(rng)
-    mixture = make(face, 2, random_state=0).fit(X)
+    mixture = make(cls, 2, random_state=0).fit(X)
     X[17, 1] = value
     rows = kind(X.tolist())
-    calls = (make(face, 2).fit, mixture.predict, mixture.score_samples)
+    calls = (make(cls, 2).fit, mixture.predict, mixture.score_samples)
     for call in calls:
         with pytest.raises(
-            ValueError, match=r"contains (NaN|infinity)[\s\S]*in row 17: leave it out"
+            ValueError, match=r"contains (NaN|infinity)[\s\S]*in sample 17: leave it out"
         ):
             call(rows)
     X[20] = value
-    with pytest.raises(ValueError, match=r"in row 17, the first of 2: leave"):
+    with pytest.raises(ValueError, match=r"in sample 17, the first of 2: leave"):
         mixture.fit(kind(X.tolist()))
 
 
-@both_faces
+@both_classes
 @all_types
 @pytest.mark.parametrize("size", [1e155, 1e300])
-def test_squares_beyond_float64(rng, face, covariance_type, size):
+def test_squares_beyond_float64(rng, cls, covariance_type, size):
     X = size * two_clusters(rng)
-    mixture = make(face, 2, covariance_type=covariance_type, random_state=0)
+    mixture = make(cls, 2, covariance_type=covariance_type, random_state=0)
     with pytest.raises(IllDefinedCovarianceError, match="cannot be represented") as caught:
         mixture.fit(X)
     assert not hasattr(mixture, "means_")
@@ -293,15 +293,15 @@ def test_a_component_that_collapses_beside_others_is_not_mended_by_scaling():
     check_representable(variances, np.float64)
 
 
-@both_faces
+@both_classes
 @all_types
 @pytest.mark.parametrize("size", [1e-25, 1e25, 1e30])
 @pytest.mark.parametrize("components", [1, 2])
-def test_variances_beyond_float32(rng, face, covariance_type, size, components):
+def test_variances_beyond_float32(rng, cls, covariance_type, size, components):
     """The error is all there is: K-means before it warns of nothing."""
     X = (size * two_clusters(rng)).astype(np.float32)
     mixture = make(
-        face, components, covariance_type=covariance_type, regularization=0.0, random_state=0
+        cls, components, covariance_type=covariance_type, regularization=0.0, random_state=0
     )
     with pytest.raises(UnrepresentableParameterError, match="float32 cannot hold") as caught:
         mixture.fit(X)
@@ -314,13 +314,13 @@ def test_variances_beyond_float32(rng, face, covariance_type, size, components):
             assert np.isfinite(getattr(mixture, name)).all(), name
 
 
-@both_faces
+@both_classes
 @all_types
 @pytest.mark.parametrize("rows", [3, 1000])
-def test_rows_without_density_belong_to_the_widest_component(rng, face, covariance_type, rows):
+def test_rows_without_density_belong_to_the_widest_component(rng, cls, covariance_type, rows):
     X = two_clusters(rng)
     X[100:] = 5.0 + 3.0 * (X[100:] - 5.0)
-    mixture = make(face, 2, covariance_type=covariance_type, random_state=0).fit(X)
+    mixture = make(cls, 2, covariance_type=covariance_type, random_state=0).fit(X)
     far = np.tile([[1e300, 1e300]], (rows, 1))
     shares = mixture.predict_proba(far)
     if covariance_type == "tied":
@@ -346,7 +346,7 @@ def test_thousands_of_features(rng, covariance_type, features, is_rectified):
         X[:, 20:120] = 0.0
     means = np.stack([X[:300].mean(0), X[300:].mean(0)])
     # Regularization beside which the 600 rows' missing directions are no matter.
-    mixture = Documented(
+    mixture = TorchMixture(
         2, covariance_type=covariance_type, init_means=means, covariance_regularization=0.1,
         trainer_params={"max_epochs": 2}, convergence_tolerance=1e9,
     )  # fmt: skip
@@ -356,16 +356,16 @@ def test_thousands_of_features(rng, covariance_type, features, is_rectified):
     np.testing.assert_array_equal(mixture.labels_, np.arange(600) >= 300)
 
 
-@both_faces
+@both_classes
 @all_types
 @pytest.mark.parametrize("start", ["kmeans", "random"])
-def test_wide_rows_give_the_same(monkeypatch, rng, face, covariance_type, start):
+def test_wide_rows_give_the_same(monkeypatch, rng, cls, covariance_type, start):
     X = two_clusters(rng)
     options = {"covariance_type": covariance_type, "start": start, "random_state": 0}
-    narrow = make(face, 2, **options).fit(X)
+    narrow = make(cls, 2, **options).fit(X)
     for module in (first_m_step, accuracy, inference):
         monkeypatch.setattr(module, "is_wide", lambda *sizes, **ratio: True)
-    wide = make(face, 2, **options).fit(X)
+    wide = make(cls, 2, **options).fit(X)
     assert wide.n_iter_ == narrow.n_iter_
     np.testing.assert_allclose(wide.means_, narrow.means_, rtol=1e-9)
     np.testing.assert_allclose(wide.covariances_, narrow.covariances_, rtol=1e-9, atol=1e-12)

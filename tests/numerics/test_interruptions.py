@@ -10,11 +10,11 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import Dataset
 
-from tests.faces import FACES, make
+from tests.estimators import MIXTURE_CLASSES, make
 from tests.rows.examples import no_workers_are_left
 from tests.training.test_quiet import global_state
 
-both_faces = pytest.mark.parametrize("face", FACES)
+both_classes = pytest.mark.parametrize("cls", MIXTURE_CLASSES)
 
 
 class Mine(Exception):
@@ -50,14 +50,14 @@ def X(rng):
     return np.vstack([rng.normal(size=(40, 2)), rng.normal(size=(40, 2)) + 5.0])
 
 
-def interrupted(face, hook, error, **options):
+def interrupted(cls, hook, error, **options):
     callbacks = [Raising(hook, error)]
     # A run of a few batches and epochs, so that each hook is reached before the end.
     params = {"callbacks": callbacks, "max_epochs": 5}
-    if face is not FACES[0]:
+    if cls is not MIXTURE_CLASSES[0]:
         params.pop("max_epochs")
     options = {"batch_size": 20, "tolerance": 0.0, "trainer_params": params, **options}
-    return make(face, 2, random_state=0, **options)
+    return make(cls, 2, random_state=0, **options)
 
 
 ERRORS = {Mine: Mine("in a callback"), KeyboardInterrupt: KeyboardInterrupt()}
@@ -75,12 +75,12 @@ HOOKS = [
 ]
 
 
-@both_faces
+@both_classes
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("error", ERRORS.values(), ids=[e.__name__ for e in ERRORS])
-def test_an_unfitted_estimator_stays_unfitted(face, X, hook, error):
+def test_an_unfitted_estimator_stays_unfitted(cls, X, hook, error):
     before = global_state()
-    mixture = interrupted(face, hook, error)
+    mixture = interrupted(cls, hook, error)
     attributes = dict(vars(mixture))
     with pytest.raises(type(error)):
         mixture.fit(X)
@@ -88,10 +88,10 @@ def test_an_unfitted_estimator_stays_unfitted(face, X, hook, error):
     assert global_state() == before
 
 
-@both_faces
+@both_classes
 @pytest.mark.parametrize("error", [*ERRORS.values(), signal.SIGINT], ids=str)
-def test_a_fitted_estimator_stays_as_it_was(face, X, error):
-    mixture = make(face, 2, random_state=0).fit(X)
+def test_a_fitted_estimator_stays_as_it_was(cls, X, error):
+    mixture = make(cls, 2, random_state=0).fit(X)
     before = dict(vars(mixture))
     labels = mixture.predict(X)
     params = {"callbacks": [Raising("on_train_epoch_end", error)]}
@@ -104,9 +104,9 @@ def test_a_fitted_estimator_stays_as_it_was(face, X, error):
     np.testing.assert_array_equal(mixture.predict(X), labels)
 
 
-@both_faces
-def test_a_failing_partial_fit_changes_nothing(face, X):
-    mixture = make(face, 2, random_state=0, regularization=0.0).fit(X)
+@both_classes
+def test_a_failing_partial_fit_changes_nothing(cls, X):
+    mixture = make(cls, 2, random_state=0, regularization=0.0).fit(X)
     before = dict(vars(mixture))
     with pytest.raises(ValueError, match="features"):
         mixture.partial_fit(X[:, :1])
@@ -115,11 +115,11 @@ def test_a_failing_partial_fit_changes_nothing(face, X):
     assert vars(mixture) == before
 
 
-@both_faces
+@both_classes
 @pytest.mark.parametrize("error", [*ERRORS.values(), signal.SIGINT], ids=str)
-def test_readers_are_ended(face, X, error):
+def test_readers_are_ended(cls, X, error):
     before = set(threading.enumerate())
-    mixture = interrupted(face, "on_train_batch_end", error, num_workers=2)
+    mixture = interrupted(cls, "on_train_batch_end", error, num_workers=2)
     with pytest.raises(KeyboardInterrupt if error is signal.SIGINT else type(error)):
         mixture.fit(Rows(X))
     assert no_workers_are_left()

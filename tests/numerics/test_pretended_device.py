@@ -17,7 +17,7 @@ from sklearn_torch_gmm.em import strategies
 from sklearn_torch_gmm.impute import GaussianMixtureImputer
 from sklearn_torch_gmm.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn_torch_gmm.rows import source
-from tests.faces import TYPES
+from tests.estimators import TYPES
 from tests.pretended_device import OnDevice, pretended_device
 
 N, D, K, ITERATIONS = 600, 4, 3, 3

@@ -16,7 +16,7 @@ from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 from tests.numerics.problems import problems
 
-EXPLANATIONS = ["did not converge", "distinct clusters", "lost all their rows"]
+EXPLANATIONS = ["did not converge", "distinct clusters", "lost all their samples"]
 
 ATTRIBUTES = ["weights_", "means_", "covariances_", "precisions_cholesky_", "precisions_"]
 
@@ -134,7 +134,7 @@ def kept_rounding_of(problem):
 
     The drop-in keeps it, 10 eps μ² for a row, where features are independent.
     """
-    if problem.face is not DropIn or problem.covariance_type in ("full", "tied"):
+    if problem.cls is not DropIn or problem.covariance_type in ("full", "tied"):
         return 0.0
     variance = 10 * np.finfo(float).eps * (problem.offset / problem.scale + 20.0) ** 2
     return 10 * problem.features * variance / 2.0**problem.log_regularization

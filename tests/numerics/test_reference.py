@@ -12,7 +12,7 @@ import pytest
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 
 from sklearn_torch_gmm.mixture import GaussianMixture
-from tests.faces import TYPES
+from tests.estimators import TYPES
 from tests.numerics import reference
 
 EPSILON = np.finfo(np.float64).eps

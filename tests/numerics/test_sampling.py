@@ -1,4 +1,4 @@
-"""Samples have the distribution of the mixture, from both faces and from the module."""
+"""Samples have the distribution of the mixture, from both classes and from the module."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn_torch_gmm import GaussianMixtureModel, GaussianMixtureModelConfig
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 from tests.conftest import SEED
-from tests.faces import FACES, TYPES
+from tests.estimators import MIXTURE_CLASSES, TYPES
 
 LEAST_P = 1e-4
 """About a hundred p-values are compared with it: one in a hundred seeds gives a false alarm."""
@@ -31,8 +31,8 @@ COVARIANCES = {
 }
 
 
-def known(face, covariance_type, dtype=np.float64):
-    mixture = face.from_parameters(
+def known(cls, covariance_type, dtype=np.float64):
+    mixture = cls.from_parameters(
         WEIGHTS, MEANS, COVARIANCES[covariance_type], covariance_type=covariance_type,
         random_state=SEED,
     )  # fmt: skip
@@ -63,7 +63,7 @@ def draw(source, covariance_type, dtype):
 
 each_type = pytest.mark.parametrize("covariance_type", TYPES)
 each_dtype = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["double", "single"])
-each_source = pytest.mark.parametrize("source", [*FACES, GaussianMixtureModel])
+each_source = pytest.mark.parametrize("source", [*MIXTURE_CLASSES, GaussianMixtureModel])
 
 
 @each_source
@@ -106,17 +106,17 @@ def test_each_component_has_its_own_rows(covariance_type):
         assert stats.kstest(distances, stats.chi2(df=3).cdf).pvalue > LEAST_P
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_weights_whose_rounded_sum_exceeds_one(face):
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_weights_whose_rounded_sum_exceeds_one(cls):
     """Ten times a tenth in float32 is too much for NumPy, where nothing is left to the last."""
     weights = np.array([0.1] * 10 + [0.0])
-    mixture = face.from_parameters(
+    mixture = cls.from_parameters(
         weights, np.arange(11.0)[:, None], np.full(11, 1e-6), covariance_type="spherical",
         random_state=SEED,
     )  # fmt: skip
     mixture.weights_ = weights.astype(np.float32)
     rows = mixture.sample(NUM_ROWS)
-    rows = rows[0] if face is DropIn else rows
+    rows = rows[0] if cls is DropIn else rows
     counts = np.bincount(rows[:, 0].round().astype(int))
     assert stats.chisquare(counts, NUM_ROWS * weights[:10]).pvalue > LEAST_P
 

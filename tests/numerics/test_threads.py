@@ -9,7 +9,7 @@ import pytest
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.em.threads import libraries
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
-from tests.faces import FACES, TYPES, make
+from tests.estimators import MIXTURE_CLASSES, TYPES, make
 from tests.training.test_quiet import global_state
 
 THREADS = 8
@@ -33,10 +33,10 @@ def X(rng):
     return np.vstack([rng.normal(size=(500, 3)), rng.normal(size=(500, 3)) + 4.0])
 
 
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
 @pytest.mark.parametrize("covariance_type", TYPES)
-def test_one_fitted_estimator_answers_eight_threads(face, covariance_type, X):
-    mixture = make(face, 2, covariance_type=covariance_type, random_state=0).fit(X)
+def test_one_fitted_estimator_answers_eight_threads(cls, covariance_type, X):
+    mixture = make(cls, 2, covariance_type=covariance_type, random_state=0).fit(X)
     expected = {question: getattr(mixture, question)(X) for question in QUESTIONS}
     before, attributes = global_state(), set(vars(mixture))
 
@@ -50,17 +50,17 @@ def test_one_fitted_estimator_answers_eight_threads(face, covariance_type, X):
     assert set(vars(mixture)) == attributes
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_eight_fits_beside_eight_predictions(face, X):
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_eight_fits_beside_eight_predictions(cls, X):
     """A fitted estimator answers while others are fitted, some of them in batches."""
-    shared = make(face, 2, random_state=0).fit(X)
+    shared = make(cls, 2, random_state=0).fit(X)
     expected = shared.predict(X)
-    alone = [make(face, 3, random_state=seed, start="random").fit(X) for seed in range(THREADS)]
+    alone = [make(cls, 3, random_state=seed, start="random").fit(X) for seed in range(THREADS)]
     before = global_state()
 
     def fit(seed):
         batch_size = 100 if seed % 2 else None
-        mixture = make(face, 3, random_state=seed, start="random", batch_size=batch_size).fit(X)
+        mixture = make(cls, 3, random_state=seed, start="random", batch_size=batch_size).fit(X)
         return mixture.means_, mixture.predict(X)
 
     tasks = [lambda seed=seed: fit(seed) for seed in range(THREADS)]

@@ -27,7 +27,7 @@ from tests.core.steps import (
     tensor,
 )
 from tests.em.settings import fit_settings
-from tests.faces import TYPES
+from tests.estimators import TYPES
 
 FEATURES = 3
 ERROR_FACTOR = 4.0

@@ -16,7 +16,7 @@ PACKAGE = Path(sklearn_torch_gmm.__file__).parent
 PATHS = sorted(PACKAGE.rglob("*.py"))
 REGISTRY = PACKAGE / "core" / "covariance" / "registry.py"
 
-ROOMS = [
+LAYERS = [
     "exceptions",
     "_private_parts",
     "core",
@@ -27,7 +27,8 @@ ROOMS = [
     "_estimator",
     "_selection",
 ]
-"""From the ground up: a room knows the rooms below it. The public modules stand on all of them."""
+"""From the bottom up: a layer imports only itself and the layers below it. The public modules may
+import all of them."""
 
 LIGHTNING = ("lightning", "lightning_fabric", "pytorch_lightning", "torchmetrics")
 
@@ -64,8 +65,8 @@ def is_within(module: str, packages: tuple[str, ...]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-def room_of(module: str) -> str:
-    """The room of a module, which for a public module is the module itself."""
+def layer_of(module: str) -> str:
+    """The layer of a module, which for a public module is the module itself."""
     return module.removeprefix("sklearn_torch_gmm.").partition(".")[0]
 
 
@@ -119,12 +120,12 @@ def literals_compared(path: Path) -> Iterator[tuple[int, str]]:
 
 def test_there_are_files_to_look_at():
     assert REGISTRY in PATHS
-    assert {room_of(module_of(path)) for path in PATHS} > set(ROOMS)
+    assert {layer_of(module_of(path)) for path in PATHS} > set(LAYERS)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_core_needs_torch_and_the_standard_library_alone(path):
-    if room_of(module_of(path)) != "core":
+    if layer_of(module_of(path)) != "core":
         return
     others = [
         module
@@ -137,12 +138,12 @@ def test_core_needs_torch_and_the_standard_library_alone(path):
 
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_imports_go_down_only(path):
-    own = room_of(module_of(path))
-    if own not in ROOMS:
+    own = layer_of(module_of(path))
+    if own not in LAYERS:
         return
-    below = ROOMS[: ROOMS.index(own) + 1]
+    below = LAYERS[: LAYERS.index(own) + 1]
     # The version is all that anything below knows of the package itself.
-    above = {m for m in own_modules(path) if room_of(m) not in below and m != PACKAGE.name}
+    above = {m for m in own_modules(path) if layer_of(m) not in below and m != PACKAGE.name}
     assert above == set()
 
 
@@ -155,7 +156,7 @@ def test_no_module_imports_itself_by_way_of_others():
 
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_lightning_stays_in_training(path):
-    is_in_training = room_of(module_of(path)) == "training" and path.name != "__init__.py"
+    is_in_training = layer_of(module_of(path)) == "training" and path.name != "__init__.py"
     found = {
         module
         for node, module in imports_of(path)
@@ -222,19 +223,19 @@ def private_names_of_other_objects(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.attr
 
 
-NAMES_OF_ROOMS = {
-    room: {
-        name for path in PATHS if room_of(module_of(path)) == room for name in defined_names(path)
+NAMES_OF_LAYERS = {
+    layer: {
+        name for path in PATHS if layer_of(module_of(path)) == layer for name in defined_names(path)
     }
-    for room in {room_of(module_of(path)) for path in PATHS}
+    for layer in {layer_of(module_of(path)) for path in PATHS}
 }
 
 
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
-def test_a_room_keeps_its_private_names_to_itself(path):
+def test_a_layer_keeps_its_private_names_to_itself(path):
     if name_of(path) in PRIVATE_PARTS:
         return
-    known = NAMES_OF_ROOMS[room_of(module_of(path))] | PRIVATE_NAMES_OF_OTHERS
+    known = NAMES_OF_LAYERS[layer_of(module_of(path))] | PRIVATE_NAMES_OF_OTHERS
     strange = [found for found in private_names_of_other_objects(path) if found[1] not in known]
     assert strange == []
 
@@ -313,13 +314,13 @@ from sklearn_torch_gmm import GaussianMixture, GaussianMixtureIC
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 
 X = np.random.default_rng(0).normal(size=(60, 2))
-for face in (GaussianMixture, DropIn):
-    mixture = face(2, random_state=0).fit(X)
+for mixture_class in (GaussianMixture, DropIn):
+    mixture = mixture_class(2, random_state=0).fit(X)
     mixture.predict(torch.utils.data.TensorDataset(torch.from_numpy(X)))
     mixture.partial_fit(X)
     with tempfile.TemporaryDirectory() as folder:
         mixture.save(folder)
-        face.load(folder)
+        mixture_class.load(folder)
 GaussianMixtureIC(1, 2, random_state=0).fit(X)
 unwanted = {"lightning", "pytorch_lightning", "matplotlib"} & set(sys.modules)
 assert not unwanted, unwanted

@@ -24,13 +24,13 @@ def faithful():
     return X
 
 
-def by_the_drop_in_face(components, covariance_type):
+def make_drop_in(components, covariance_type):
     return mixture.GaussianMixture(
         components, covariance_type=covariance_type, n_init=20, tol=1e-8, random_state=0
     )
 
 
-def by_the_documented_face(components, covariance_type):
+def make_torch_mixture(components, covariance_type):
     return sklearn_torch_gmm.GaussianMixture(
         components,
         covariance_type=covariance_type,
@@ -41,29 +41,29 @@ def by_the_documented_face(components, covariance_type):
     )
 
 
-FACES = pytest.mark.parametrize("face", [by_the_drop_in_face, by_the_documented_face])
+each_class = pytest.mark.parametrize("make", [make_drop_in, make_torch_mixture])
 
 
-@FACES
-def test_old_faithful_tied_with_3_components(faithful, face):
+@each_class
+def test_old_faithful_tied_with_3_components(faithful, make):
     """(EEE) log p(X) = -1126.326, BIC = -2314.316: vignette "A quick tour of mclust", clustering.
 
     mclust stops a hundredth below the maximum at its default tolerance, and we go on.
     """
-    fitted = face(3, "tied").fit(faithful)
+    fitted = make(3, "tied").fit(faithful)
     assert fitted.converged_
     log_likelihood = 272 * fitted.score(faithful)
     assert -1126.326 < log_likelihood < -1126.25
     assert fitted.bic(faithful) == pytest.approx(2314.316, abs=0.05)
 
 
-@FACES
-def test_old_faithful_full_with_2_components(faithful, face):
+@each_class
+def test_old_faithful_full_with_2_components(faithful, make):
     """(VVV) BIC = -2322.192 in the table that `mclustBIC(faithful)` prints.
 
     With 11 free parameters this is log p(X) = -1130.264.
     """
-    fitted = face(2, "full").fit(faithful)
+    fitted = make(2, "full").fit(faithful)
     assert fitted.converged_
     assert fitted.bic(faithful) == pytest.approx(2322.192, abs=1e-3)
     assert 272 * fitted.score(faithful) == pytest.approx(-1130.264, abs=5e-4)

@@ -73,7 +73,7 @@ def test_a_wrong_argument_is_named_by_what_it_is(text, name):
 
 
 def test_of_several_warnings_the_one_that_names_a_component_is_quoted():
-    told = ["ConvergenceWarning: few clusters", "UserWarning: Components [1] lost all their rows"]
+    told = ["ConvergenceWarning: few clusters", "UserWarning: Component 1 lost all its samples"]
     assert ending(returned(warnings=told), "data").words == told[1]
     assert ending(returned(warnings=told[:1]), "data").words == told[0]
     assert ending(returned(warnings=told, finite=False), "data").warning == told[1]

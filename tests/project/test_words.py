@@ -1,12 +1,18 @@
-"""The pages use the terms of the field, so that readers understand them and a search finds them.
+"""The pages, the public docstrings and the messages use the terms of the field.
 
-Code in backticks is ignored: it may quote a message, or a name in another library.
+Readers then understand them, and a search finds them. Code in backticks is ignored: it may quote a
+message, or a name in another library.
 """
 
+import ast
+import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.project.test_docstrings import CLASSES, METHODS, object_of
 
 ROOT = Path(__file__).parents[2]
 PATHS = [
@@ -17,6 +23,7 @@ PATHS = [
     ROOT / "Makefile",
     ROOT / "tox.ini",
 ]
+MODULES = sorted((ROOT / "sklearn_torch_gmm").rglob("*.py"))
 
 INSTEAD = {
     r"\bbeside\b": "next to, compared with",
@@ -52,6 +59,54 @@ def findings(text: str) -> list[str]:
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_pages_avoid_words_that_readers_would_have_to_guess(path):
     assert findings(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("name", [*CLASSES, *METHODS])
+def test_public_docstrings_avoid_them_too(name):
+    assert findings(inspect.getdoc(object_of(name))) == []
+
+
+def is_message(node: ast.AST) -> bool:
+    """Whether a node raises an error, warns, or assigns the name that errors are raised with."""
+    if isinstance(node, (ast.Assign, ast.AugAssign)):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return any(getattr(target, "id", "") in {"msg", "message"} for target in targets)
+    is_warning = isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "warn"
+    return is_warning or isinstance(node, ast.Raise)
+
+
+def messages(source: str) -> Iterator[str]:
+    """Strings of the errors and warnings of a module; values in them become dots."""
+    for node in ast.walk(ast.parse(source)):
+        if is_message(node):
+            for part in ast.walk(node):
+                if isinstance(part, ast.JoinedStr):
+                    texts = [getattr(value, "value", "…") for value in part.values]
+                    yield "".join(text if isinstance(text, str) else "…" for text in texts)
+                elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.value
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_messages_avoid_them_too(path):
+    found = [findings(message) for message in messages(path.read_text(encoding="utf-8"))]
+    assert [finding for each in found for finding in each] == []
+
+
+def test_messages_are_found():
+    source = """
+def f(x):
+    if x:
+        msg = f"{x} is no whole number"
+        raise ValueError(msg)
+    warnings.warn("all rows", stacklevel=2)
+    raise TypeError("starting " "means")
+"""
+    assert {finding for text in messages(source) for finding in findings(text)} == {
+        "line 1, 'whole number': say integer",
+        "line 1, 'all rows': say sample",
+        "line 1, 'starting means': say initial",
+    }
 
 
 def test_words_are_found_and_quoted_code_is_ignored():

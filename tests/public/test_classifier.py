@@ -30,7 +30,7 @@ from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError
 from sklearn_torch_gmm.mixture import GaussianMixture
 from sklearn_torch_gmm.rows import in_memory, source
 from tests.core.oracle import joint_log_densities, weighted_sums, with_structure
-from tests.faces import TYPES, assert_same_mixture, fitted_mixture
+from tests.estimators import TYPES, assert_same_mixture, fitted_mixture
 
 REGULARIZATION = 0.01
 
@@ -315,10 +315,10 @@ def test_a_single_class():
         (None, "requires y to be passed, but the target y is None"),
         ([0, 1] * 20, r"same number of samples, got 30 and 40"),
         ([-1] * 30, "All labels in y are -1, for unlabelled"),
-        ([-1, 1] * 15, "only the class 1 beside -1, .* give it another number"),
+        ([-1, 1] * 15, "Apart from -1, .* only the class 1. .* give it another number"),
         ([0.5, 1.5] * 15, "Unknown label type"),
         ([0, np.nan] * 15, "Input y contains NaN"),
-        (np.array(["a", 2] * 15, dtype=object), "y has strings and 2: beside strings only -1"),
+        (np.array(["a", 2] * 15, dtype=object), "y has strings and 2: the only number"),
         ([0] * 29 + [1], "Class 1 has 1 labelled samples .* n_components_per_class=2"),
         (np.ones((30, 2)), "y should be a 1d array"),
     ],

@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 
 from sklearn_torch_gmm import ConvergenceDisplay, GaussianMixture, GaussianMixtureIC
 from sklearn_torch_gmm.mixture import BayesianGaussianMixture
-from tests.faces import FACES, make
+from tests.estimators import MIXTURE_CLASSES, make
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(90, 3))
@@ -23,7 +23,7 @@ def ax():
     return Figure().subplots()
 
 
-@pytest.mark.parametrize("cls", [*FACES, sklearn.mixture.GaussianMixture])
+@pytest.mark.parametrize("cls", [*MIXTURE_CLASSES, sklearn.mixture.GaussianMixture])
 def test_the_trace_is_that_of_the_fit(cls, ax):
     mixture = make(cls, 3, random_state=0).fit(X)
     display = ConvergenceDisplay.from_estimator(mixture, ax=ax)

@@ -24,7 +24,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_torch_gmm import GaussianMixture, GaussianMixtureModel
 from sklearn_torch_gmm.exceptions import EmptyComponentWarning
-from tests.faces import expected_failed_checks
+from tests.estimators import expected_failed_checks
 
 TYPES = ["full", "tied", "diag", "spherical"]
 
@@ -137,7 +137,7 @@ class TestFit:
     def test_a_component_without_rows_is_reported_and_harmless(self, X):
         means = [[0, 0], [6, 0], [0, 6], [1e3, 1e3]]
         mixture = GaussianMixture(4, init_means=means)
-        with pytest.warns(EmptyComponentWarning, match=r"Components \[3\] lost all their rows"):
+        with pytest.warns(EmptyComponentWarning, match=r"Components \[3\] lost all their samples"):
             mixture.fit(X)
         np.testing.assert_allclose(mixture.means_[3], [1e3, 1e3])
         without = GaussianMixture(3, init_means=means[:3]).fit(X)

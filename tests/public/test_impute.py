@@ -16,7 +16,7 @@ from sklearn_torch_gmm.mixture import GaussianMixture
 from tests.core import gap_oracle
 from tests.core.oracle import draw_rows
 from tests.core.steps import mixture_of
-from tests.faces import TYPES, fitted_mixture
+from tests.estimators import TYPES, fitted_mixture
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -78,7 +78,7 @@ def test_features_without_values_are_left_out_or_zero(X):
     kept = GaussianMixtureImputer(keep_empty_features=True).fit_transform(X)
     np.testing.assert_array_equal(kept[:, 2], 0.0)
     np.testing.assert_array_equal(np.delete(kept, 2, axis=1), left_out.transform(X))
-    with pytest.raises(ValueError, match="No feature of X has a value"):
+    with pytest.raises(ValueError, match="No feature of X has an observed value"):
         GaussianMixtureImputer().fit(np.full((3, 2), np.nan))
 
 

@@ -17,7 +17,13 @@ from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 from tests.core import gap_oracle
 from tests.core.oracle import Mixture, draw_rows
 from tests.core.steps import mixture_of
-from tests.faces import FACES, TYPES, assert_same_mixture, expected_failed_checks, make
+from tests.estimators import (
+    MIXTURE_CLASSES,
+    TYPES,
+    assert_same_mixture,
+    expected_failed_checks,
+    make,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -91,8 +97,8 @@ def test_a_fit_is_brute_force(rng, name, weighted):
 
 def test_both_classes_find_the_same(name, X):
     first, second = (
-        make(face, 2, covariance_type=name, missing="em", random_state=0, iterations=8).fit(X)
-        for face in FACES
+        make(cls, 2, covariance_type=name, missing="em", random_state=0, iterations=8).fit(X)
+        for cls in MIXTURE_CLASSES
     )
     assert_same_fit(first, second)
 
@@ -207,35 +213,35 @@ def test_scikit_learn_gets_the_parameters_and_a_warning(X):
     assert "missing" not in theirs.get_params()
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_the_tag_follows_the_parameter(face):
-    assert not get_tags(face()).input_tags.allow_nan
-    assert get_tags(face(missing="em")).input_tags.allow_nan
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_the_tag_follows_the_parameter(cls):
+    assert not get_tags(cls()).input_tags.allow_nan
+    assert get_tags(cls(missing="em")).input_tags.allow_nan
     assert get_tags(GaussianMixtureIC(missing="em")).input_tags.allow_nan
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_what_is_refused(face, X):
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_what_is_refused(cls, X):
     X = X[1:]
-    with pytest.raises(ValueError, match="contains NaN"):
-        face(2).fit(X)
-    with pytest.raises(ValueError, match=r"contains infinity[\s\S]*It is in row 3"):
-        face(2, missing="em").fit(np.where(np.arange(len(X))[:, None] == 3, np.inf, X))
+    with pytest.raises(ValueError, match=r"contains NaN\.\nIt is in sample \d+.* missing='em'"):
+        cls(2).fit(X)
+    with pytest.raises(ValueError, match=r"contains infinity[\s\S]*It is in sample 3"):
+        cls(2, missing="em").fit(np.where(np.arange(len(X))[:, None] == 3, np.inf, X))
     with pytest.raises(ValueError, match=r"Column 2 has no value in any of 149 samples"):
-        face(2, missing="em").fit(np.where(np.arange(4) == 2, np.nan, X))
+        cls(2, missing="em").fit(np.where(np.arange(4) == 2, np.nan, X))
     with pytest.raises(ValueError, match="sample_weight contains NaN"):
-        face(2, missing="em").fit(X, sample_weight=np.full(len(X), np.nan))
+        cls(2, missing="em").fit(X, sample_weight=np.full(len(X), np.nan))
     with pytest.raises(ValueError, match="'missing' parameter"):
-        face(2, missing="mean").fit(X)
+        cls(2, missing="mean").fit(X)
 
 
 def test_streams_name_infinities_and_columns_without_values(X):
     far = np.where(np.arange(NUM_ROWS)[:, None] == 3, -np.inf, X)
-    with pytest.raises(ValueError, match="contains infinity: row 3 of batch 0"):
+    with pytest.raises(ValueError, match="contains infinity: sample 3 of batch 0"):
         fitted("full", Stream(far))
     with pytest.raises(ValueError, match="Column 2 has no value"):
         fitted("full", Stream(np.where(np.arange(4) == 2, np.nan, X)))
-    with pytest.raises(ValueError, match="contains infinity: row 3"):
+    with pytest.raises(ValueError, match="contains infinity: sample 3"):
         fitted("full", X).score_samples(Stream(far))
 
 
@@ -254,7 +260,7 @@ def test_a_subclass_with_hooks_refuses_it(X):
 
 
 @parametrize_with_checks(
-    [face(missing="em") for face in FACES], expected_failed_checks=expected_failed_checks
+    [cls(missing="em") for cls in MIXTURE_CLASSES], expected_failed_checks=expected_failed_checks
 )
 def test_estimators_pass_the_checks_of_scikit_learn(estimator, check):
     check(estimator)

@@ -123,7 +123,7 @@ def test_a_component_without_rows(X, covariance_type, reg_covar):
         assert_both_raise(X, params, "some components have ill-defined empirical covariance")
         return
     theirs = Theirs(**params).fit(X)
-    with pytest.warns(EmptyComponentWarning, match=r"Components \[1\] lost all their rows"):
+    with pytest.warns(EmptyComponentWarning, match=r"Components \[1\] lost all their samples"):
         ours = GaussianMixture(**params).fit(X)
     assert ours.n_iter_ == theirs.n_iter_
     np.testing.assert_allclose(ours.lower_bounds_, theirs.lower_bounds_, rtol=1e-9)

@@ -16,7 +16,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_torch_gmm.mixture import BayesianGaussianMixture, GaussianMixture
-from tests.faces import expected_failed_checks
+from tests.estimators import expected_failed_checks
 from tests.parity import COVARIANCE_TYPES
 
 

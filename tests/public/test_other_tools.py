@@ -79,10 +79,10 @@ class TestDecisionBoundaries:
     """scikit-learn draws two columns of probabilities for no clusterer, its own included."""
 
     @pytest.mark.parametrize("components", [2, 3])
-    @pytest.mark.parametrize("face", [GaussianMixture, DropIn])
-    def test_labels_and_densities(self, face, components, X):
+    @pytest.mark.parametrize("cls", [GaussianMixture, DropIn])
+    def test_labels_and_densities(self, cls, components, X):
         pytest.importorskip("matplotlib")
-        mixture = face(components, random_state=0).fit(X)
+        mixture = cls(components, random_state=0).fit(X)
         for method in ("predict", "score_samples"):
             display = DecisionBoundaryDisplay.from_estimator(mixture, X, response_method=method)
             grid = np.column_stack([display.xx0.ravel(), display.xx1.ravel()])
@@ -104,9 +104,9 @@ class Components(DropIn):
 
 
 class TestClusterCentres:
-    @pytest.mark.parametrize("face", [GaussianMixture, DropIn])
-    def test_are_the_means(self, face, X):
-        mixture = face(2, random_state=0)
+    @pytest.mark.parametrize("cls", [GaussianMixture, DropIn])
+    def test_are_the_means(self, cls, X):
+        mixture = cls(2, random_state=0)
         with pytest.raises(NotFittedError):
             mixture.cluster_centers_  # noqa: B018
         assert not hasattr(mixture, "cluster_centers_")
@@ -158,7 +158,7 @@ def test_frames_of_polars(X):
     mixture = GaussianMixture(2, random_state=0).fit(frame)
     assert mixture.feature_names_in_.tolist() == ["a", "b"]
     np.testing.assert_array_equal(mixture.predict(frame), mixture.labels_)
-    with pytest.raises(TypeError, match=r"A LazyFrame is a plan, .* pass X\.collect\(\)"):
+    with pytest.raises(TypeError, match=r"A LazyFrame is a query.* pass X\.collect\(\)"):
         mixture.fit(frame.lazy())
 
 

@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from torch.utils.data import DataLoader
 
 from sklearn_torch_gmm import GaussianMixtureIC, MixtureDisplay, PairDisplay
-from tests.faces import FACES, TYPES, make
+from tests.estimators import MIXTURE_CLASSES, TYPES, make
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(80, 4)) * [1.0, 2.0, 0.5, 1.0]
@@ -28,7 +28,7 @@ def axes():
 
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_each_pair_is_the_plot_of_two_features(axes, covariance_type):
-    mixture = make(FACES[0], 2, covariance_type=covariance_type, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, covariance_type=covariance_type, random_state=0).fit(X)
     features = (3, 0, 1)
     display = PairDisplay.from_estimator(mixture, X, features=features, ax=axes)
     assert sorted(display.displays_) == [(1, 0), (2, 0), (2, 1)]
@@ -46,7 +46,7 @@ def test_each_pair_is_the_plot_of_two_features(axes, covariance_type):
 
 
 def test_the_curves_are_weighted_marginal_densities(axes):
-    mixture = make(FACES[0], 2, covariance_type="full", random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, covariance_type="full", random_state=0).fit(X)
     display = PairDisplay.from_estimator(mixture, X, features=(0, 1, 2), ax=axes)
     for feature, curves in enumerate(display.curves_):
         x = curves[0].get_xdata()
@@ -64,7 +64,7 @@ def test_the_curves_are_weighted_marginal_densities(axes):
 
 
 def test_axes_of_a_feature_agree_and_show_everything(axes):
-    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
     PairDisplay.from_estimator(mixture, X, features=(0, 1, 2), ax=axes)
     for feature in range(3):
         limits = axes[feature, feature].get_xlim()
@@ -88,7 +88,7 @@ def test_all_named_features_of_a_search_in_a_new_figure():
 
 
 def test_without_samples_and_again_with_other_levels(axes):
-    mixture = make(FACES[0], 2, random_state=0).fit(torch.tensor(X))
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(torch.tensor(X))
     display = PairDisplay.from_estimator(mixture, features=(0, 1, 2), ax=axes, levels=(0.5,))
     assert display.X is display.labels is None
     assert len(axes[1, 0].patches) == 2
@@ -99,7 +99,7 @@ def test_without_samples_and_again_with_other_levels(axes):
 
 
 def test_keywords_reach_matplotlib(axes):
-    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
     display = PairDisplay.from_estimator(
         mixture, X, (0, 1, 2), axes, scatter_kwargs={"c": "k"}, ellipse_kwargs={"ls": ":"},
         hist_kwargs={"bins": 7},
@@ -111,7 +111,7 @@ def test_keywords_reach_matplotlib(axes):
 
 
 def test_what_cannot_be_drawn(axes):
-    mixture = make(FACES[0], 2, random_state=0)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0)
     with pytest.raises(NotFittedError):
         PairDisplay.from_estimator(mixture)
     with pytest.raises(TypeError, match=r"PairDisplay draws a Gaussian mixture.*got a KMeans"):
@@ -123,7 +123,7 @@ def test_what_cannot_be_drawn(axes):
         PairDisplay.from_estimator(mixture, X, (0, 1), axes)
     with pytest.raises(ValueError, match="levels must be"):
         PairDisplay.from_estimator(mixture, X, (0, 1), levels=(2,))
-    many = make(FACES[0], 1, random_state=0).fit(rng.normal(size=(30, 11)))
+    many = make(MIXTURE_CLASSES[0], 1, random_state=0).fit(rng.normal(size=(30, 11)))
     with pytest.raises(ValueError, match="at most 10 features, got 11: choose some"):
         PairDisplay.from_estimator(many)
 
@@ -131,7 +131,7 @@ def test_what_cannot_be_drawn(axes):
 def test_gaps_are_left_out():
     X = np.random.default_rng(0).normal(size=(100, 2))
     X[::4, 0] = np.nan
-    mixture = make(FACES[1], 2, missing="em", random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[1], 2, missing="em", random_state=0).fit(X)
     display = PairDisplay.from_estimator(mixture, X)
     low, high = display.axes_[0, 0].get_xlim()
     assert low < np.nanmin(X[:, 0]) < np.nanmax(X[:, 0]) < high

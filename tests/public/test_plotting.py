@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from sklearn_torch_gmm import GaussianMixtureIC, MixtureDisplay
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
-from tests.faces import FACES, TYPES, make
+from tests.estimators import MIXTURE_CLASSES, TYPES, make
 
 
 def bayesian(n_components, **params):
@@ -32,7 +32,7 @@ def bayesian(n_components, **params):
     return sklearn.mixture.BayesianGaussianMixture(n_components=n_components, **params)
 
 
-CLASSES = [*FACES, sklearn.mixture.GaussianMixture, bayesian]
+CLASSES = [*MIXTURE_CLASSES, sklearn.mixture.GaussianMixture, bayesian]
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(80, 3)) * [1.0, 2.0, 0.5]
@@ -112,7 +112,7 @@ def test_density_is_that_of_scipy(cls, ax):
 
 
 def test_rows_have_the_colours_of_their_components(ax):
-    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
     display = MixtureDisplay.from_estimator(mixture, X, ax=ax, scatter_kwargs={"alpha": 1.0})
     edges = [ellipses[0].get_edgecolor() for ellipses in display.ellipses_]
     expected = [edges[label] for label in mixture.labels_]
@@ -120,14 +120,14 @@ def test_rows_have_the_colours_of_their_components(ax):
 
 
 def test_more_components_than_usual_colours(ax):
-    mixture = make(FACES[0], 15, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 15, random_state=0).fit(X)
     display = MixtureDisplay.from_estimator(mixture, ax=ax)
     assert len({ellipses[0].get_edgecolor() for ellipses in display.ellipses_}) == 15
 
 
 def test_named_columns(ax):
     frame = pd.DataFrame(X, columns=["height", "weight", "age"])
-    mixture = make(FACES[0], 2, random_state=0).fit(frame)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(frame)
     display = MixtureDisplay.from_estimator(mixture, frame, features=("age", "height"), ax=ax)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("age", "height")
     assert_allclose(display.means, mixture.means_[:, [2, 0]])
@@ -135,14 +135,14 @@ def test_named_columns(ax):
 
 def test_a_tensor(ax):
     rows = torch.tensor(X)
-    mixture = make(FACES[0], 2, random_state=0).fit(rows)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(rows)
     display = MixtureDisplay.from_estimator(mixture, rows, features=(-1, 0), ax=ax)
     assert_allclose(display.scatter_.get_offsets(), X[:, [2, 0]])
     assert ax.get_xlabel() == "feature 2"
 
 
 def test_keywords_reach_matplotlib(ax):
-    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
     display = MixtureDisplay.from_estimator(
         mixture,
         X,
@@ -159,7 +159,7 @@ def test_keywords_reach_matplotlib(ax):
 
 
 def test_plot_again_elsewhere(ax):
-    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
     display = MixtureDisplay.from_estimator(mixture, X, ax=ax)
     other = Figure().subplots()
     assert display.plot(other, levels=[0.2]) is display
@@ -182,13 +182,13 @@ def test_plot_again_elsewhere(ax):
     ],
 )
 def test_features_that_are_not_there(features, message):
-    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
     with pytest.raises(ValueError, match=message):
         MixtureDisplay.from_estimator(mixture, features=features)
 
 
 def test_a_single_feature():
-    mixture = make(FACES[0], 2, random_state=0).fit(X[:, :1])
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X[:, :1])
     with pytest.raises(ValueError, match=r"no feature 1: the mixture has 1\. A plot"):
         MixtureDisplay.from_estimator(mixture)
 
@@ -197,7 +197,7 @@ def test_a_single_feature():
     "levels", [[0], [1], [-0.5], [0.5, 90], [math.nan], ["0.5"], [None], [True], 0.5, "ab"]
 )
 def test_levels_that_are_no_shares(levels):
-    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
     shown = re.escape(repr(levels))
     with pytest.raises(ValueError, match=f"levels must be .* between 0 and 1, got {shown}"):
         MixtureDisplay.from_estimator(mixture, levels=levels)
@@ -205,7 +205,7 @@ def test_levels_that_are_no_shares(levels):
 
 @pytest.mark.parametrize("resolution", [1, 0, -5, 2.5, "200", True])
 def test_resolutions_that_make_no_grid(resolution, ax):
-    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
     message = f"grid_resolution must be an integer of at least 2, got {resolution!r}"
     with pytest.raises(ValueError, match=message):
         MixtureDisplay.from_estimator(mixture, ax=ax, density=True, grid_resolution=resolution)
@@ -213,7 +213,7 @@ def test_resolutions_that_make_no_grid(resolution, ax):
 
 
 def test_what_cannot_be_drawn():
-    mixture = make(FACES[0], 2, random_state=0)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0)
     with pytest.raises(NotFittedError):
         MixtureDisplay.from_estimator(mixture)
     with pytest.raises(TypeError, match="got a KMeans"):
@@ -245,7 +245,7 @@ def test_a_search_is_drawn_by_its_best_mixture(kind, ax):
 
 
 def test_a_new_figure_leaves_space_for_its_labels():
-    display = MixtureDisplay.from_estimator(make(FACES[0], 2, random_state=0).fit(X))
+    display = MixtureDisplay.from_estimator(make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X))
     assert isinstance(display.figure_.get_layout_engine(), ConstrainedLayoutEngine)
     plt.close(display.figure_)
 
@@ -254,7 +254,7 @@ def test_a_new_figure_leaves_space_for_its_labels():
 def test_the_highest_density_differs_most_from_the_background(style):
     with plt.style.context(style):
         ax = Figure().subplots()
-        mixture = make(FACES[0], 2, random_state=0).fit(X)
+        mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
         display = MixtureDisplay.from_estimator(mixture, ax=ax, density=True, grid_resolution=20)
     contours = display.contours_
     background = np.mean(ax.get_facecolor()[:3])
@@ -294,7 +294,7 @@ def test_without_matplotlib():
     [{"color": "k"}, {"c": "r"}, {"lw": 1}, {"linewidths": 1}, {"facecolors": "g"}, {"ec": "k"}],
 )
 def test_rows_have_the_style_that_is_asked_for(style, ax):
-    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
     display = MixtureDisplay.from_estimator(mixture, X, ax=ax, scatter_kwargs=style)
     width = display.scatter_.get_linewidth()[0]
     assert width == (1 if {"lw", "linewidths"} & set(style) else 0)
@@ -303,7 +303,7 @@ def test_rows_have_the_style_that_is_asked_for(style, ax):
 
 
 def test_contours_and_ellipses_of_one_colour(ax):
-    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
     display = MixtureDisplay.from_estimator(
         mixture,
         X,
@@ -318,13 +318,13 @@ def test_contours_and_ellipses_of_one_colour(ax):
 
 
 def test_a_feature_against_itself_is_not_plotted():
-    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
     with pytest.raises(ValueError, match="must be different features"):
         MixtureDisplay.from_estimator(mixture, features=(2, -1))
 
 
 def test_narrow_types_of_torch_can_be_drawn(ax):
-    mixture = make(FACES[0], 2, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 2, random_state=0).fit(X)
     rows = torch.tensor(X).bfloat16()
     display = MixtureDisplay.from_estimator(mixture, rows, ax=ax)
     assert (rows[:, :2].double().numpy() == display.X).all()

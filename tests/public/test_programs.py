@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_torch_gmm import GaussianMixture as Documented
+from sklearn_torch_gmm import GaussianMixture as TorchMixture
 from sklearn_torch_gmm.mixture import GaussianMixture as Ours
 
 
@@ -224,7 +224,7 @@ class TestPyCave:
     """Programs written for PyCave and torchgmm, with the changes that the page on them names."""
 
     def test_a_subclass_as_spatial_tools_have_it(self, rng):
-        class Cluster(Documented):
+        class Cluster(TorchMixture):
             """Names and defaults of its own, K-means outside, labels as categories."""
 
             def __init__(self, n_clusters=1, *, covariance_type="full", random_state=0):
@@ -254,14 +254,16 @@ class TestPyCave:
 
     def test_density_of_a_grid_of_tensors(self, rng):
         points = torch.from_numpy(rng.normal(size=(200, 2))).float()
-        model = Documented(2, covariance_type="full", trainer_params={"max_epochs": 20}).fit(points)
+        model = TorchMixture(2, covariance_type="full", trainer_params={"max_epochs": 20}).fit(
+            points
+        )
         # The other sign: PyCave's `exp(-score_samples)`.
         density = torch.exp(model.score_samples(points))
         _, log_prob = model.model_(points)
         torch.testing.assert_close(density, log_prob.exp(), rtol=1e-4, atol=1e-7)
 
     def test_parameters_as_tensors(self, rng):
-        model = Documented(3, random_state=0).fit(rng.normal(size=(100, 4))).model_
+        model = TorchMixture(3, random_state=0).fit(rng.normal(size=(100, 4))).model_
         assert model.component_probs.sum().item() == pytest.approx(1.0)
         assert model.means.shape == model.covariances.shape == (3, 4)
         assert model.sample(7).shape == (7, 4)

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 
 from sklearn_torch_gmm import GaussianMixtureIC, ResponsibilityDisplay
 from sklearn_torch_gmm._drawing import READABLE_MAP
-from tests.faces import FACES, make
+from tests.estimators import MIXTURE_CLASSES, make
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(90, 3)) * [1.0, 2.0, 0.5]
@@ -34,7 +34,7 @@ def drawn(display):
 @pytest.mark.parametrize("as_tensor", [False, True])
 def test_the_values_are_those_of_predict_proba(ax, component, as_tensor):
     rows = torch.tensor(X) if as_tensor else X
-    mixture = make(FACES[0], 3, random_state=0).fit(rows)
+    mixture = make(MIXTURE_CLASSES[0], 3, random_state=0).fit(rows)
     display = ResponsibilityDisplay.from_estimator(
         mixture, rows, features=(2, 0), ax=ax, component=component
     )
@@ -53,7 +53,7 @@ def test_the_values_are_those_of_predict_proba(ax, component, as_tensor):
 
 
 def test_ellipses_of_each_component_and_level(ax):
-    mixture = make(FACES[0], 3, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 3, random_state=0).fit(X)
     display = ResponsibilityDisplay.from_estimator(
         mixture, X, ax=ax, levels=(0.2, 0.5), ellipse_kwargs={"lw": 3}, scatter_kwargs={"s": 40}
     )
@@ -73,7 +73,7 @@ def test_a_search_and_again_with_a_component(ax):
 
 
 def test_one_component_is_certain(ax):
-    mixture = make(FACES[0], 1, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 1, random_state=0).fit(X)
     display = ResponsibilityDisplay.from_estimator(mixture, X, ax=ax)
     assert (display.scatter_.get_array() == 0).all()
     assert display.scatter_.get_clim() == (0.0, 0.5)
@@ -99,7 +99,7 @@ def test_every_colour_can_be_told_from_a_background(background):
 
 @pytest.mark.parametrize("component", [3, -1, 0.5, True, "a"])
 def test_components_that_are_not_there(component, ax):
-    mixture = make(FACES[0], 3, random_state=0).fit(X)
+    mixture = make(MIXTURE_CLASSES[0], 3, random_state=0).fit(X)
     with pytest.raises(ValueError, match="component must be one of 0 to 2, got"):
         ResponsibilityDisplay.from_estimator(mixture, X, ax=ax, component=component)
     assert not ax.patches, "nothing is drawn before the error"
@@ -107,4 +107,4 @@ def test_components_that_are_not_there(component, ax):
 
 def test_an_unfitted_mixture():
     with pytest.raises(NotFittedError):
-        ResponsibilityDisplay.from_estimator(make(FACES[0], 2), X)
+        ResponsibilityDisplay.from_estimator(make(MIXTURE_CLASSES[0], 2), X)

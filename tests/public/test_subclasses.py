@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 from torch.utils.data import TensorDataset
 
-from sklearn_torch_gmm import GaussianMixture as Documented
+from sklearn_torch_gmm import GaussianMixture as TorchMixture
 from sklearn_torch_gmm.mixture import GaussianMixture
 
 X = load_iris().data
@@ -111,14 +111,14 @@ def test_the_issue_of_equal_weights():
 )
 def test_what_scikit_learns_loop_cannot_honour_is_told(parameters, arguments, words):
     mixture = equal_weights(GaussianMixture)(2, **parameters)
-    with pytest.raises(TypeError, match=rf"Equal overrides _m_step, so .* do not know {words}"):
+    with pytest.raises(TypeError, match=rf"Equal overrides _m_step, so .* do not accept {words}"):
         mixture.fit(X, **arguments)
     assert not hasattr(mixture, "means_")
 
 
 def test_datasets_and_updates_are_told_as_well():
     mixture = equal_weights(GaussianMixture)(2)
-    with pytest.raises(TypeError, match="do not know a TensorDataset"):
+    with pytest.raises(TypeError, match="do not accept a TensorDataset"):
         mixture.fit(TensorDataset(torch.from_numpy(X)))
     with pytest.raises(TypeError, match=r"overrides _m_step.*partial_fit"):
         mixture.partial_fit(X)
@@ -208,7 +208,7 @@ def test_names_of_ours_do_not_stand_in_the_way():
 class TestIsScikitLearns:
     def test_by_class(self):
         assert isinstance(GaussianMixture(), sklearn.mixture.GaussianMixture)
-        assert not isinstance(Documented(), sklearn.mixture.GaussianMixture)
+        assert not isinstance(TorchMixture(), sklearn.mixture.GaussianMixture)
 
     @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
     def test_private_methods_that_programs_call(self, covariance_type):

@@ -100,7 +100,7 @@ def test_a_dataset_is_read_by_workers_when_asked(X):
     ("dataset", "message"),
     [
         (Rows(np.zeros((0, 2))), "0 sample"),
-        (Rows(np.zeros((4, 2, 2))), r"row of shape \[D\].*got shape \[2, 2\]"),
+        (Rows(np.zeros((4, 2, 2))), r"sample of shape \[D\].*got shape \[2, 2\]"),
         (Rows(np.zeros((3, 2))), "Expected n_samples >= num_components"),
     ],
 )

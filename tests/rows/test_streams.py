@@ -180,8 +180,8 @@ def with_value(X, value):
         (lambda X: Store(X[:0]), r"shape \(0, 3\) while a minimum of 1 sample"),
         (lambda X: Store(X[0]), "Expected 2D array"),
         (lambda X: Stream(X[:1]), "num_components = 2, n_samples = 1"),
-        (lambda X: Stream([*X[:70], X[0, :2]]), r"Row 70 has the shape \[2\]; with the 3 features"),
-        (lambda X: Map([*X[:70], X[0, :2]]), r"Row 70 has the shape \[2\]"),
+        (lambda X: Stream([*X[:70], X[0, :2]]), r"Sample 70 has .* \[2\]; with the 3 features"),
+        (lambda X: Map([*X[:70], X[0, :2]]), r"Sample 70 has the shape \[2\]"),
         (lambda X: Stream(X[None]), r"shape \[307, 3\].*DataLoader\(dataset, batch_size=None\)"),
         (lambda X: DataLoader(Map(X), batch_size=None), r"got shape \[3\] in batch 0"),
         (lambda X: DataLoader(Map(X.tolist())), r"got shape \[1\] in batch 0"),
@@ -190,22 +190,22 @@ def with_value(X, value):
             lambda X: DataLoader([torch.ones(5, 3), torch.ones(5, 2)], batch_size=None),
             r"Batch 1 has the shape \[5, 2\]; with the 3 features",
         ),
-        (lambda X: Stream(with_value(X, np.nan)), "row 50 of batch 0.*|row 250 of batch 0"),
-        (lambda X: Store(with_value(X, np.inf)), "NaN or infinity: row 250 of batch 0"),
-        (lambda X: Map(with_value(X, np.nan)), "NaN or infinity: row 250 of batch 0"),
+        (lambda X: Stream(with_value(X, np.nan)), "sample 50 of batch 0.*|sample 250 of batch 0"),
+        (lambda X: Store(with_value(X, np.inf)), "NaN or infinity: sample 250 of batch 0"),
+        (lambda X: Map(with_value(X, np.nan)), "NaN or infinity: sample 250 of batch 0"),
         (
             lambda X: loader(with_value(X, -np.inf), batch_size=100),
-            "row 50 of batch 2, which is row 250 of those read",
+            "sample 50 of batch 2, which is sample 250 in total",
         ),
         (
             lambda X: loader(X, sampler=WeightedRandomSampler(np.ones(307), 307)),
-            "A WeightedRandomSampler draws rows with replacement.* Draw once",
+            "A WeightedRandomSampler draws samples with replacement.* Draw once",
         ),
         (
             lambda X: loader(X, sampler=RandomSampler(X, replacement=True)),
-            "A RandomSampler draws rows with replacement.* Draw once",
+            "A RandomSampler draws samples with replacement.* Draw once",
         ),
-        (lambda X: OneShot(X), "gave rows once and none when it was iterated again"),
+        (lambda X: OneShot(X), "was empty when it was iterated over again"),
     ],
 )
 def test_bad_data_are_refused(X, make, message):
@@ -238,9 +238,9 @@ def test_lazy_frames_are_refused_with_what_to_call(X, start):
         def collect(self):
             return X
 
-    with pytest.raises(TypeError, match=r"A LazyFrame is a plan, .*pass X\.collect\(\)"):
+    with pytest.raises(TypeError, match=r"A LazyFrame is a query.*pass X\.collect\(\)"):
         GaussianMixture(2).fit(LazyFrame())
-    with pytest.raises(TypeError, match=r"A LazyFrame is a plan, .*pass X\.collect\(\)"):
+    with pytest.raises(TypeError, match=r"A LazyFrame is a query.*pass X\.collect\(\)"):
         fit(X, start).predict(LazyFrame())
 
 
@@ -262,13 +262,13 @@ def test_a_row_that_turns_bad_later_is_named(X, start):
             self.read += 1
             return iter(with_value(X, np.nan) if self.read > 4 else X)
 
-    with pytest.raises(ValueError, match="row 50 of batch 2, which is row 250 of those read"):
+    with pytest.raises(ValueError, match="sample 50 of batch 2, which is sample 250 in total"):
         fit(Spoiling(X), start, batch_size=100)
 
 
 def test_bad_rows_are_refused_in_predictions(X, start):
     mixture = fit(X, start)
-    with pytest.raises(ValueError, match="row 250 of batch 0"):
+    with pytest.raises(ValueError, match="sample 250 of batch 0"):
         mixture.predict(Stream(with_value(X, np.nan)))
     with pytest.raises(ValueError, match="X has 2 features, but GaussianMixture is expecting 3"):
         mixture.score(Stream(X[:, :2]))
@@ -301,10 +301,10 @@ class Exhausted(Map):
 
 
 def test_a_dataset_that_stops_in_the_midst_is_an_error(X):
-    with pytest.raises(RuntimeError, match="StopIteration for rows"):
+    with pytest.raises(RuntimeError, match="StopIteration for samples"):
         GaussianMixture(2, batch_size=30).fit(Exhausted(X))
     mixture = GaussianMixture(2, batch_size=30, random_state=0).fit(X)
-    with pytest.raises(RuntimeError, match="StopIteration for rows"):
+    with pytest.raises(RuntimeError, match="StopIteration for samples"):
         mixture.predict(Exhausted(X))
 
 

@@ -98,5 +98,5 @@ def test_the_type_of_the_rows_is_kept(X):
 def test_batches_on_a_gpu_are_answered_there(X):
     mixture = GaussianMixture(2, random_state=0).fit(X)
     data = DataLoader(list(torch.from_numpy(X).cuda().split(40)), batch_size=None)
-    for face in (mixture, DropIn(2, random_state=0).fit(X)):
-        assert face.predict(data).device.type == "cuda"
+    for cls in (mixture, DropIn(2, random_state=0).fit(X)):
+        assert cls.predict(data).device.type == "cuda"

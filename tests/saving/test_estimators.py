@@ -15,7 +15,7 @@ from tests.conftest import SEED
 from tests.saving.test_model_file import names_in
 
 TYPES = ["full", "tied", "diag", "spherical"]
-FACES = [GaussianMixture, mixture.GaussianMixture]
+MIXTURE_CLASSES = [GaussianMixture, mixture.GaussianMixture]
 FITTED = ["weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"]
 K, D = 3, 2
 
@@ -29,14 +29,14 @@ def make_rows(dtype=np.float64):
 X = make_rows()
 
 
-def make(face, **parameters):
+def make(cls, **parameters):
     if "n_components" in parameters:
-        parameters = {face._vocabulary.components: parameters.pop("n_components"), **parameters}
-    return face(**parameters)
+        parameters = {cls._vocabulary.components: parameters.pop("n_components"), **parameters}
+    return cls(**parameters)
 
 
-def fit(face, rows=X, **parameters):
-    return make(face, **{"n_components": K, "random_state": 0, **parameters}).fit(rows)
+def fit(cls, rows=X, **parameters):
+    return make(cls, **{"n_components": K, "random_state": 0, **parameters}).fit(rows)
 
 
 def plain(value):
@@ -66,44 +66,44 @@ def assert_same_fit(one, other):
         np.testing.assert_array_equal(getattr(other, method)(X), getattr(one, method)(X))
 
 
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
 class TestRoundTrip:
     @pytest.mark.parametrize("dtype", [np.float64, np.float32])
     @pytest.mark.parametrize("covariance_type", TYPES)
-    def test_fitted(self, face, covariance_type, dtype, tmp_path):
-        estimator = fit(face, X.astype(dtype), covariance_type=covariance_type)
+    def test_fitted(self, cls, covariance_type, dtype, tmp_path):
+        estimator = fit(cls, X.astype(dtype), covariance_type=covariance_type)
         estimator.save(tmp_path / "model")
-        loaded = face.load(tmp_path / "model")
+        loaded = cls.load(tmp_path / "model")
         assert_same_parameters(estimator, loaded)
         assert_same_fit(estimator, loaded)
         assert vars(loaded).keys() == vars(estimator).keys()
         np.testing.assert_array_equal(loaded.sample(5)[0], estimator.sample(5)[0])
 
-    def test_unfitted(self, face, tmp_path):
-        estimator = make(face, n_components=5)
+    def test_unfitted(self, cls, tmp_path):
+        estimator = make(cls, n_components=5)
         estimator.save(os.fspath(tmp_path))
-        loaded = face.load(os.fspath(tmp_path))
+        loaded = cls.load(os.fspath(tmp_path))
         assert_same_parameters(estimator, loaded)
         with pytest.raises(NotFittedError):
             loaded.predict(X)
         assert loaded.fit(X).n_iter_ > 0
 
-    def test_files(self, face, tmp_path):
-        make(face).save(tmp_path)
+    def test_files(self, cls, tmp_path):
+        make(cls).save(tmp_path)
         assert names_in(tmp_path) == ["model.safetensors"]
-        fit(face).save(tmp_path)
+        fit(cls).save(tmp_path)
         assert names_in(tmp_path) == ["model.safetensors"]
 
-    def test_empty_arrays_and_expanded_tensors(self, face, tmp_path):
+    def test_empty_arrays_and_expanded_tensors(self, cls, tmp_path):
         params = {"empty": np.zeros((0, 3)), "one": torch.ones(1).expand(5), "rows": X.T[::2]}
-        estimator = fit(face).set_params(trainer_params=params)
+        estimator = fit(cls).set_params(trainer_params=params)
         estimator.save(tmp_path)
-        found = face.load(tmp_path).trainer_params
+        found = cls.load(tmp_path).trainer_params
         assert found["empty"].shape == (0, 3)
         assert found["one"].tolist() == [1.0] * 5
         np.testing.assert_array_equal(found["rows"], X.T[::2])
 
-    def test_every_parameter(self, face, tmp_path):
+    def test_every_parameter(self, cls, tmp_path):
         changed = {
             "covariance_type": "tied",
             "batch_size": 7,
@@ -134,70 +134,70 @@ class TestRoundTrip:
             "covariance_regularization": 0.1,
             "num_init": 4,
         }
-        changed |= theirs if face is mixture.GaussianMixture else ours
-        estimator = make(face, n_components=2, **changed)
-        assert set(estimator.get_params()) == {*changed, face._vocabulary.components}
+        changed |= theirs if cls is mixture.GaussianMixture else ours
+        estimator = make(cls, n_components=2, **changed)
+        assert set(estimator.get_params()) == {*changed, cls._vocabulary.components}
         estimator.save(tmp_path)
-        assert_same_parameters(estimator, face.load(tmp_path))
+        assert_same_parameters(estimator, cls.load(tmp_path))
 
-    def test_random_state_goes_on_where_it_was(self, face, tmp_path):
-        estimator = fit(face, random_state=np.random.RandomState(1))
+    def test_random_state_goes_on_where_it_was(self, cls, tmp_path):
+        estimator = fit(cls, random_state=np.random.RandomState(1))
         estimator.save(tmp_path)
-        loaded = face.load(tmp_path)
+        loaded = cls.load(tmp_path)
         np.testing.assert_array_equal(loaded.sample(20)[0], estimator.sample(20)[0])
 
-    def test_names_of_columns(self, face, tmp_path):
+    def test_names_of_columns(self, cls, tmp_path):
         frame = pd.DataFrame(X, columns=["width", "height"])
-        estimator = fit(face, frame)
+        estimator = fit(cls, frame)
         estimator.save(tmp_path)
-        loaded = face.load(tmp_path)
+        loaded = cls.load(tmp_path)
         assert_same_fit_names(estimator, loaded)
         np.testing.assert_array_equal(loaded.predict(frame), estimator.labels_)
         with pytest.raises(ValueError, match="feature names"):
             loaded.predict(frame[["height", "width"]])
 
-    def test_fitted_to_a_dataset_there_are_no_labels(self, face, tmp_path):
-        estimator = fit(face, TensorDataset(torch.tensor(X)))
+    def test_fitted_to_a_dataset_there_are_no_labels(self, cls, tmp_path):
+        estimator = fit(cls, TensorDataset(torch.tensor(X)))
         estimator.save(tmp_path)
-        loaded = face.load(tmp_path)
+        loaded = cls.load(tmp_path)
         assert not hasattr(loaded, "labels_")
         assert_same_fit(estimator, loaded)
 
-    def test_fitted_to_a_tensor(self, face, tmp_path):
-        estimator = fit(face, torch.tensor(X))
+    def test_fitted_to_a_tensor(self, cls, tmp_path):
+        estimator = fit(cls, torch.tensor(X))
         estimator.save(tmp_path)
-        assert_same_fit(estimator, face.load(tmp_path))
+        assert_same_fit(estimator, cls.load(tmp_path))
 
-    def test_lower_bound_that_json_has_no_word_for(self, face, tmp_path):
-        estimator = fit(face)
+    def test_lower_bound_that_json_has_no_word_for(self, cls, tmp_path):
+        estimator = fit(cls)
         estimator.lower_bound_ = -np.inf
         estimator.save(tmp_path)
-        assert face.load(tmp_path).lower_bound_ == -np.inf
+        assert cls.load(tmp_path).lower_bound_ == -np.inf
 
-    def test_saving_over_another_model(self, face, tmp_path):
-        fit(face, covariance_type="full").save(tmp_path)
-        estimator = fit(face, covariance_type="diag")
+    def test_saving_over_another_model(self, cls, tmp_path):
+        fit(cls, covariance_type="full").save(tmp_path)
+        estimator = fit(cls, covariance_type="diag")
         estimator.save(tmp_path)
-        assert_same_fit(estimator, face.load(tmp_path))
+        assert_same_fit(estimator, cls.load(tmp_path))
         clone(estimator).save(tmp_path)
         with pytest.raises(NotFittedError):
-            face.load(tmp_path).predict(X)
+            cls.load(tmp_path).predict(X)
 
-    def test_warm_start_goes_on_as_it_would_have(self, face, tmp_path):
-        if face is GaussianMixture:
+    def test_warm_start_goes_on_as_it_would_have(self, cls, tmp_path):
+        if cls is GaussianMixture:
             pytest.skip("has no warm_start")
         parameters = {"max_iter": 3, "warm_start": True, "tol": 0.0, "init_params": "random"}
         with pytest.warns(match="did not converge"):
-            estimator = fit(face, **parameters)
+            estimator = fit(cls, **parameters)
         estimator.save(tmp_path)
-        loaded = face.load(tmp_path)
+        loaded = cls.load(tmp_path)
         for each in (estimator, loaded):
             with pytest.warns(match="did not converge"):
                 each.fit(X)
         assert_same_fit(estimator, loaded)
 
-    def test_module_alone(self, face, tmp_path):
-        estimator = fit(face, covariance_type="full")
+    def test_module_alone(self, cls, tmp_path):
+        estimator = fit(cls, covariance_type="full")
         estimator.save(tmp_path)
         for path in (tmp_path, tmp_path / "model.safetensors"):
             _, log_prob = GaussianMixtureModel.load(path)(torch.tensor(X))
@@ -209,62 +209,62 @@ def assert_same_fit_names(one, other):
     assert other.feature_names_in_.dtype == one.feature_names_in_.dtype == object
 
 
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
 class TestParts:
-    def test_parameters_alone(self, face, tmp_path):
-        estimator = fit(face)
+    def test_parameters_alone(self, cls, tmp_path):
+        estimator = fit(cls)
         estimator.save_parameters(tmp_path)
-        loaded = face.load_parameters(tmp_path)
+        loaded = cls.load_parameters(tmp_path)
         assert_same_parameters(estimator, loaded)
         assert not hasattr(loaded, "means_")
 
-    def test_attributes_alone(self, face, tmp_path):
-        estimator = fit(face)
+    def test_attributes_alone(self, cls, tmp_path):
+        estimator = fit(cls)
         estimator.save_attributes(tmp_path)
         loaded = clone(estimator)
         loaded.load_attributes(tmp_path)
         assert_same_fit(estimator, loaded)
 
-    def test_one_after_the_other_is_the_whole(self, face, tmp_path):
-        estimator = fit(face)
+    def test_one_after_the_other_is_the_whole(self, cls, tmp_path):
+        estimator = fit(cls)
         estimator.save_parameters(tmp_path)
         estimator.save_attributes(tmp_path)
-        assert_same_fit(estimator, face.load(tmp_path))
+        assert_same_fit(estimator, cls.load(tmp_path))
 
-    def test_parameters_of_a_fitted_model(self, face, tmp_path):
-        estimator = fit(face)
+    def test_parameters_of_a_fitted_model(self, cls, tmp_path):
+        estimator = fit(cls)
         estimator.save(tmp_path)
-        loaded = face.load_parameters(tmp_path)
+        loaded = cls.load_parameters(tmp_path)
         assert not hasattr(loaded, "means_")
         loaded.load_attributes(tmp_path)
         assert_same_fit(estimator, loaded)
 
-    def test_changed_parameters_keep_the_attributes(self, face, tmp_path):
-        estimator = fit(face)
+    def test_changed_parameters_keep_the_attributes(self, cls, tmp_path):
+        estimator = fit(cls)
         estimator.save(tmp_path)
         clone(estimator).set_params(batch_size=10).save_parameters(tmp_path)
-        loaded = face.load(tmp_path)
+        loaded = cls.load(tmp_path)
         assert loaded.batch_size == 10
         assert_same_fit(estimator, loaded)
 
-    def test_loaded_attributes_replace_all_earlier_ones(self, face, tmp_path):
-        fit(face, TensorDataset(torch.tensor(X))).save(tmp_path)
-        estimator = fit(face, pd.DataFrame(X, columns=["a", "b"]))
+    def test_loaded_attributes_replace_all_earlier_ones(self, cls, tmp_path):
+        fit(cls, TensorDataset(torch.tensor(X))).save(tmp_path)
+        estimator = fit(cls, pd.DataFrame(X, columns=["a", "b"]))
         estimator.load_attributes(tmp_path)
         assert not hasattr(estimator, "labels_")
         assert not hasattr(estimator, "feature_names_in_")
 
-    def test_attributes_that_cannot_be_loaded_change_nothing(self, face, tmp_path):
-        fit(face, covariance_type="full").save(tmp_path)
-        estimator = fit(face, covariance_type="diag")
+    def test_attributes_that_cannot_be_loaded_change_nothing(self, cls, tmp_path):
+        fit(cls, covariance_type="full").save(tmp_path)
+        estimator = fit(cls, covariance_type="diag")
         before = estimator.means_
         with pytest.raises(ValueError, match="covariance_type='diag'"):
             estimator.load_attributes(tmp_path)
         assert estimator.means_ is before
 
-    def test_attributes_of_another_number_of_components(self, face, tmp_path):
-        fit(face).save(tmp_path)
-        estimator = fit(face, n_components=2)
+    def test_attributes_of_another_number_of_components(self, cls, tmp_path):
+        fit(cls).save(tmp_path)
+        estimator = fit(cls, n_components=2)
         before = estimator.means_
         with pytest.raises(ValueError, match=r"holds 3 components, .* has 2: .*n_clusters=3"):
             estimator.load_attributes(tmp_path)
@@ -272,26 +272,26 @@ class TestParts:
         estimator.set_params(n_clusters=3).load_attributes(tmp_path)
         assert len(estimator.means_) == 3
 
-    def test_unfitted_has_no_attributes(self, face, tmp_path):
+    def test_unfitted_has_no_attributes(self, cls, tmp_path):
         with pytest.raises(NotFittedError):
-            make(face).save_attributes(tmp_path / "model")
+            make(cls).save_attributes(tmp_path / "model")
         assert names_in(tmp_path) == []
-        make(face).save(tmp_path)
+        make(cls).save(tmp_path)
         with pytest.raises(FileNotFoundError, match=r"saved before the fit.*model\.safetensors"):
-            make(face).load_attributes(tmp_path)
+            make(cls).load_attributes(tmp_path)
 
-    def test_attributes_alone_have_no_parameters(self, face, tmp_path):
-        fit(face).save_attributes(tmp_path)
-        for load in (face.load, face.load_parameters):
+    def test_attributes_alone_have_no_parameters(self, cls, tmp_path):
+        fit(cls).save_attributes(tmp_path)
+        for load in (cls.load, cls.load_parameters):
             with pytest.raises(FileNotFoundError, match=r"no parameters.*model\.safetensors"):
                 load(tmp_path)
 
-    def test_persistent_attributes_are_what_is_saved(self, face, tmp_path):
-        estimator = fit(face, pd.DataFrame(X, columns=["a", "b"]))
+    def test_persistent_attributes_are_what_is_saved(self, cls, tmp_path):
+        estimator = fit(cls, pd.DataFrame(X, columns=["a", "b"]))
         estimator.save(tmp_path)
         _, document = read_tensors(tmp_path / "model.safetensors")
         assert sorted(document["attributes"]) == sorted(estimator.persistent_attributes)
-        assert make(face).persistent_attributes == estimator.persistent_attributes
+        assert make(cls).persistent_attributes == estimator.persistent_attributes
         fitted = set(vars(estimator)) - set(estimator.get_params())
         assert fitted == set(estimator.persistent_attributes)
 
@@ -300,7 +300,7 @@ class Callback:
     pass
 
 
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
 class TestRefusals:
     @pytest.mark.parametrize(
         ("parameters", "name"),
@@ -314,23 +314,23 @@ class TestRefusals:
             ({"batch_size": Callback()}, "batch_size"),
         ],
     )
-    def test_parameter_is_named_and_nothing_written(self, face, parameters, name, tmp_path):
-        estimator = fit(face).set_params(**parameters)
+    def test_parameter_is_named_and_nothing_written(self, cls, parameters, name, tmp_path):
+        estimator = fit(cls).set_params(**parameters)
         for save in (estimator.save, estimator.save_parameters):
             with pytest.raises(UnstorableParameterError, match=f"^{name} is a "):
                 save(tmp_path / "model")
         assert names_in(tmp_path) == []
 
-    def test_refusal_leaves_the_model_that_is_there(self, face, tmp_path):
-        estimator = fit(face)
+    def test_refusal_leaves_the_model_that_is_there(self, cls, tmp_path):
+        estimator = fit(cls)
         estimator.save(tmp_path)
         with pytest.raises(UnstorableParameterError):
             clone(estimator).set_params(trainer_params={"logger": Callback()}).save(tmp_path)
-        assert_same_fit(estimator, face.load(tmp_path))
+        assert_same_fit(estimator, cls.load(tmp_path))
 
-    def test_attributes_of_another_covariance_type(self, face, tmp_path):
-        estimator = fit(face, covariance_type="full").set_params(covariance_type="diag")
-        with pytest.raises(ValueError, match=r"covariances_ of shape \(3, 2, 2\).*'diag' wants"):
+    def test_attributes_of_another_covariance_type(self, cls, tmp_path):
+        estimator = fit(cls, covariance_type="full").set_params(covariance_type="diag")
+        with pytest.raises(ValueError, match=r"covariances_ of shape \(3, 2, 2\).*'diag' requires"):
             estimator.save(tmp_path / "model")
         assert names_in(tmp_path) == []
 
@@ -349,30 +349,30 @@ class TestRefusals:
             ("lower_bounds_", 0.5),
         ],
     )
-    def test_attributes_that_do_not_belong_together(self, face, name, value, tmp_path):
-        estimator = fit(face)
+    def test_attributes_that_do_not_belong_together(self, cls, name, value, tmp_path):
+        estimator = fit(cls)
         setattr(estimator, name, value)
         with pytest.raises(ValueError, match=r"The estimator (has|names)"):
             estimator.save(tmp_path / "model")
         assert names_in(tmp_path) == []
 
-    def test_path_of_a_file(self, face, tmp_path):
+    def test_path_of_a_file(self, cls, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(NotADirectoryError, match="file"):
-            make(face).save(tmp_path / "file")
+            make(cls).save(tmp_path / "file")
         with pytest.raises(NotADirectoryError, match="file"):
-            face.load(tmp_path / "file")
+            cls.load(tmp_path / "file")
 
-    def test_other_face(self, face, tmp_path):
-        other = FACES[1 - FACES.index(face)]
-        fit(face).save(tmp_path)
+    def test_other_class(self, cls, tmp_path):
+        other = MIXTURE_CLASSES[1 - MIXTURE_CLASSES.index(cls)]
+        fit(cls).save(tmp_path)
         with pytest.raises(ValueError, match="load it with its own class"):
             other.load(tmp_path)
         with pytest.raises(ValueError, match="load it with its own class"):
             make(other).load_attributes(tmp_path)
 
-    def test_subclass_is_another_class(self, face, tmp_path):
-        subclass = type("Special", (face,), {})
-        make(face).save(tmp_path)
+    def test_subclass_is_another_class(self, cls, tmp_path):
+        subclass = type("Special", (cls,), {})
+        make(cls).save(tmp_path)
         with pytest.raises(ValueError, match="load it with its own class"):
             subclass.load(tmp_path)

@@ -59,7 +59,7 @@ class TestHandMadeFiles:
         for _ in range(400):
             value = [value]
         put(directory, "parameters", trainer_params={"a": value})
-        with pytest.raises(ValueError, match="holds a value that cannot be read"):
+        with pytest.raises(ValueError, match="contains a value that cannot be read"):
             GaussianMixture.load(directory)
 
     def test_unknown_parameter(self, directory):
@@ -75,7 +75,7 @@ class TestHandMadeFiles:
 
     def test_array_that_is_not_there(self, directory):
         put(directory, "parameters", init_means={"$array": "../model.safetensors"})
-        with pytest.raises(ValueError, match="holds a value that cannot be read"):
+        with pytest.raises(ValueError, match="contains a value that cannot be read"):
             GaussianMixture.load(directory)
 
     @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ class TestHandMadeFiles:
         _, document = read_tensors(directory / MODEL_FILE)
         content = dump_tensors({"means": torch.zeros(2)}, document)
         (directory / MODEL_FILE).write_bytes(content)
-        with pytest.raises(ValueError, match=r"model\.safetensors does not hold the tensors of"):
+        with pytest.raises(ValueError, match=r"model\.safetensors does not contain the tensors of"):
             GaussianMixture.load(directory)
 
     @pytest.mark.skipif(sys.platform != "linux", reason="limits the process's memory")

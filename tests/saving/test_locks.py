@@ -47,7 +47,7 @@ def test_a_holder_that_stands_still(tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
     with (
         locked(tmp_path / "lock"),
-        pytest.raises(TimeoutError, match=r"end it if it stands still, or remove.*lock'"),
+        pytest.raises(TimeoutError, match=r"end it if it hangs, or remove.*lock'"),
         locked(tmp_path / "lock"),
     ):
         pass

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 import sklearn_torch_gmm
 from sklearn_torch_gmm import GaussianMixture, mixture
 from sklearn_torch_gmm.exceptions import ModelVersionWarning
-from tests.saving.test_estimators import FACES, TYPES, K, X, assert_same_fit, fit, make
+from tests.saving.test_estimators import MIXTURE_CLASSES, TYPES, K, X, assert_same_fit, fit, make
 
 
 def through_skops(estimator):
@@ -41,29 +41,29 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
 class TestRoundTrip:
     @pytest.mark.parametrize("covariance_type", TYPES)
-    def test_fitted(self, face, way, covariance_type):
-        estimator = fit(face, covariance_type=covariance_type)
+    def test_fitted(self, cls, way, covariance_type):
+        estimator = fit(cls, covariance_type=covariance_type)
         found = WAYS[way](estimator)
         assert_same_fit(estimator, found)
         assert vars(found).keys() == vars(estimator).keys()
         assert found.get_params() == estimator.get_params()
 
-    def test_unfitted(self, face, way):
-        found = WAYS[way](make(face, n_components=4))
+    def test_unfitted(self, cls, way):
+        found = WAYS[way](make(cls, n_components=4))
         assert found.n_clusters == 4
         assert not hasattr(found, "means_")
 
-    def test_fitted_to_a_tensor(self, face, way):
-        estimator = fit(face, torch.tensor(X))
+    def test_fitted_to_a_tensor(self, cls, way):
+        estimator = fit(cls, torch.tensor(X))
         found = WAYS[way](estimator)
         assert_same_fit(estimator, found)
         assert type(found.predict(torch.tensor(X))) is type(estimator.predict(torch.tensor(X)))
 
-    def test_original_stays_as_it_is(self, face, way):
-        estimator = fit(face)
+    def test_original_stays_as_it_is(self, cls, way):
+        estimator = fit(cls)
         before = dict(vars(estimator))
         WAYS[way](estimator)
         assert vars(estimator).keys() == before.keys()
@@ -71,18 +71,18 @@ class TestRoundTrip:
         assert estimator.labels_.dtype == np.int64
 
 
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
 class TestJoblib:
     @pytest.mark.parametrize("compress", [0, 3, ("gzip", 1)], ids=str)
-    def test_file(self, face, compress, tmp_path):
-        estimator = fit(face, covariance_type="full")
+    def test_file(self, cls, compress, tmp_path):
+        estimator = fit(cls, covariance_type="full")
         joblib.dump(estimator, tmp_path / "model", compress=compress)
         assert_same_fit(estimator, joblib.load(tmp_path / "model"))
 
     @pytest.mark.parametrize("dtype", [np.float64, np.float32])
     @pytest.mark.parametrize("covariance_type", TYPES)
-    def test_memory_map(self, face, covariance_type, dtype, tmp_path):
-        estimator = fit(face, X.astype(dtype), covariance_type=covariance_type)
+    def test_memory_map(self, cls, covariance_type, dtype, tmp_path):
+        estimator = fit(cls, X.astype(dtype), covariance_type=covariance_type)
         joblib.dump(estimator, tmp_path / "model")
         mapped = joblib.load(tmp_path / "model", mmap_mode="r")
         assert isinstance(mapped.means_, np.memmap)
@@ -94,14 +94,14 @@ class TestJoblib:
         assert mapped.bic(X) == estimator.bic(X)
         np.testing.assert_array_equal(mapped.model_.means, estimator.means_)
 
-    def test_memory_map_goes_on(self, face, tmp_path):
-        estimator = fit(face)
+    def test_memory_map_goes_on(self, cls, tmp_path):
+        estimator = fit(cls)
         joblib.dump(estimator, tmp_path / "model")
         mapped = joblib.load(tmp_path / "model", mmap_mode="r")
         for copied in (copy.deepcopy(mapped), pickle.loads(pickle.dumps(mapped))):
             np.testing.assert_array_equal(copied.predict_proba(X), estimator.predict_proba(X))
         mapped.save(tmp_path / "directory")
-        assert_same_fit(estimator, face.load(tmp_path / "directory"))
+        assert_same_fit(estimator, cls.load(tmp_path / "directory"))
         mapped.fit(X)
         assert_same_fit(estimator, mapped)
 
@@ -110,17 +110,17 @@ class TestJoblib:
 
 
 @pytest.mark.parametrize("rows", [X, torch.tensor(X)], ids=["array", "tensor"])
-@pytest.mark.parametrize("face", FACES)
-def test_fitted_state_is_parameters_arrays_and_numbers(face, rows):
-    estimator = fit(face, rows)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_fitted_state_is_parameters_arrays_and_numbers(cls, rows):
+    estimator = fit(cls, rows)
     state = {n: v for n, v in vars(estimator).items() if n not in estimator.get_params()}
     kinds = {type(value) for value in state.values()}
     assert kinds <= {np.ndarray, bool, int, float, list}
     assert all(type(value) is float for value in estimator.lower_bounds_)
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_pickle_names_no_class_but_ours_and_numpys(face):
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_pickle_names_no_class_but_ours_and_numpys(cls):
     names = []
 
     class Unpickler(pickle.Unpickler):
@@ -128,20 +128,20 @@ def test_pickle_names_no_class_but_ours_and_numpys(face):
             names.append(module.split(".")[0])
             return super().find_class(module, name)
 
-    Unpickler(io.BytesIO(pickle.dumps(fit(face, torch.tensor(X))))).load()
+    Unpickler(io.BytesIO(pickle.dumps(fit(cls, torch.tensor(X))))).load()
     # An object of plain state is made by copyreg.
     assert set(names) <= {"sklearn_torch_gmm", "numpy", "copyreg", "_codecs"}
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_pickle_is_small(face):
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_pickle_is_small(cls):
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(16, 32)) * 10
     labels = rng.integers(16, size=20_000)
     rows = centres[labels] + rng.normal(size=(20_000, 32))
     parameters = {"covariance_type": "full", "n_components": 16, "random_state": 0}
-    short = {"trainer_params": {"max_epochs": 5}} if face is GaussianMixture else {"max_iter": 5}
-    estimator = fit(face, rows, **parameters, **short)
+    short = {"trainer_params": {"max_epochs": 5}} if cls is GaussianMixture else {"max_iter": 5}
+    estimator = fit(cls, rows, **parameters, **short)
     assert len(pickle.dumps(estimator)) < 400_000
     assert len(cloudpickle.dumps(estimator)) < 400_000
 
@@ -157,11 +157,11 @@ def test_any_label_comes_back(label, tmp_path):
 
 
 def test_skops_trusts_no_type_but_ours():
-    for face in FACES:
-        content = skops.io.dumps(fit(face, covariance_type="full"))
-        name = f"{face.__module__}.{face.__qualname__}"
+    for cls in MIXTURE_CLASSES:
+        content = skops.io.dumps(fit(cls, covariance_type="full"))
+        name = f"{cls.__module__}.{cls.__qualname__}"
         assert skops.io.get_untrusted_types(data=content) == [name]
-        pipeline = make_pipeline(StandardScaler(), make(face, n_components=2)).fit(X)
+        pipeline = make_pipeline(StandardScaler(), make(cls, n_components=2)).fit(X)
         assert skops.io.get_untrusted_types(data=skops.io.dumps(pipeline)) == [name]
 
 
@@ -178,24 +178,24 @@ def written_by(estimator, monkeypatch, ours=None, sklearns=None):
         return pickle.dumps(estimator)
 
 
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
 class TestVersions:
-    def test_the_same_version_does_not_warn(self, face):
-        pickle.loads(pickle.dumps(make(face)))
+    def test_the_same_version_does_not_warn(self, cls):
+        pickle.loads(pickle.dumps(make(cls)))
 
-    def test_another_version_of_ours(self, face, monkeypatch):
-        content = written_by(make(face), monkeypatch, ours="0.0.1")
+    def test_another_version_of_ours(self, cls, monkeypatch):
+        content = written_by(make(cls), monkeypatch, ours="0.0.1")
         with pytest.warns(ModelVersionWarning) as caught:
             found = pickle.loads(content)
-        assert type(found) is face
+        assert type(found) is cls
         (warning,) = (each.message for each in caught)
         assert "GaussianMixture from version 0.0.1 of sklearn_torch_gmm" in str(warning)
         assert warning.original_version == "0.0.1"
         assert warning.current_version == sklearn_torch_gmm.__version__
         assert warning.original_sklearn_version == sklearn.__version__
 
-    def test_another_version_of_scikit_learn(self, face, monkeypatch):
-        content = written_by(make(face), monkeypatch, sklearns="1.5.0")
+    def test_another_version_of_scikit_learn(self, cls, monkeypatch):
+        content = written_by(make(cls), monkeypatch, sklearns="1.5.0")
         with pytest.warns(InconsistentVersionWarning) as caught:
             pickle.loads(content)
         (warning,) = (each.message for each in caught)
@@ -203,8 +203,8 @@ class TestVersions:
         assert warning.original_sklearn_version == "1.5.0"
         assert warning.current_sklearn_version == sklearn.__version__
 
-    def test_both(self, face, monkeypatch):
-        content = written_by(make(face), monkeypatch, ours="0.0.1", sklearns="1.5.0")
+    def test_both(self, cls, monkeypatch):
+        content = written_by(make(cls), monkeypatch, ours="0.0.1", sklearns="1.5.0")
         with pytest.warns(InconsistentVersionWarning) as caught:
             pickle.loads(content)
         assert [type(each.message) for each in caught] == [
@@ -212,43 +212,43 @@ class TestVersions:
             ModelVersionWarning,
         ]
 
-    def test_state_without_versions(self, face):
+    def test_state_without_versions(self, cls):
         with pytest.warns(InconsistentVersionWarning, match="from version unknown"):
-            make(face).__setstate__({"labels_": np.zeros(2, np.uint8)})
+            make(cls).__setstate__({"labels_": np.zeros(2, np.uint8)})
 
-    def test_versions_do_not_stay_in_the_estimator(self, face):
-        found = pickle.loads(pickle.dumps(fit(face)))
+    def test_versions_do_not_stay_in_the_estimator(self, cls):
+        found = pickle.loads(pickle.dumps(fit(cls)))
         assert not any("version" in name for name in vars(found))
 
-    def test_directories_do_not_warn(self, face, monkeypatch, tmp_path):
-        estimator = fit(face)
+    def test_directories_do_not_warn(self, cls, monkeypatch, tmp_path):
+        estimator = fit(cls)
         with monkeypatch.context() as patch:
             patch.setattr(sklearn_torch_gmm, "__version__", "0.0.1")
             estimator.save(tmp_path)
-        assert_same_fit(estimator, face.load(tmp_path))
+        assert_same_fit(estimator, cls.load(tmp_path))
 
 
 # -- other machines and processes -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_model_that_wants_a_gpu_predicts_where_there_is_none(face, monkeypatch, tmp_path):
-    estimator = fit(face)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_model_that_wants_a_gpu_predicts_where_there_is_none(cls, monkeypatch, tmp_path):
+    estimator = fit(cls)
     expected = estimator.predict_proba(X)
     estimator.set_params(trainer_params={"accelerator": "cuda", "devices": [3]})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     estimator.save(tmp_path)
-    for found in (pickle.loads(pickle.dumps(estimator)), face.load(tmp_path)):
+    for found in (pickle.loads(pickle.dumps(estimator)), cls.load(tmp_path)):
         np.testing.assert_array_equal(found.predict_proba(X), expected)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("face", FACES)
-def test_model_fitted_on_a_gpu_predicts_where_there_is_none(face, tmp_path):
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_model_fitted_on_a_gpu_predicts_where_there_is_none(cls, tmp_path):
     rows = torch.tensor(X, device="cuda")
-    parameters = {"init_means": rows[:K]} if face is GaussianMixture else {}
-    estimator = fit(face, rows)
+    parameters = {"init_means": rows[:K]} if cls is GaussianMixture else {}
+    estimator = fit(cls, rows)
     # A tensor among the parameters must not keep the model on the GPU either.
     estimator.set_params(trainer_params={"accelerator": "cuda"}, **parameters)
     (tmp_path / "pickle").write_bytes(pickle.dumps(estimator))
@@ -285,7 +285,7 @@ print(json.dumps([labels, [name for name in unwanted if name in sys.modules]]))
 
 
 def test_fresh_process_predicts_without_lightning(tmp_path):
-    mixtures = (make(face, n_components=K, random_state=0) for face in FACES)
+    mixtures = (make(cls, n_components=K, random_state=0) for cls in MIXTURE_CLASSES)
     pipelines = [make_pipeline(StandardScaler(), mixture).fit(X) for mixture in mixtures]
     (tmp_path / "models").write_bytes(pickle.dumps((pipelines, X)))
     process = subprocess.run(

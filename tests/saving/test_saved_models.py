@@ -10,11 +10,11 @@ import sklearn_torch_gmm
 from sklearn_torch_gmm import GaussianMixture, GaussianMixtureModel, mixture
 from tests.make_saved_models import MODELS, TYPES, make_unfitted
 
-FACES = {"documented": GaussianMixture, "drop-in": mixture.GaussianMixture}
+MIXTURE_CLASSES = {"documented": GaussianMixture, "drop-in": mixture.GaussianMixture}
 VERSIONS = sorted(path.name for path in MODELS.iterdir() if path.is_dir())
 
 for_every_version = pytest.mark.parametrize("version", VERSIONS)
-for_every_face = pytest.mark.parametrize("face", FACES)
+for_every_class = pytest.mark.parametrize("kind", MIXTURE_CLASSES)
 
 
 def test_this_version_is_there():
@@ -22,13 +22,13 @@ def test_this_version_is_there():
 
 
 @for_every_version
-@for_every_face
+@for_every_class
 @pytest.mark.parametrize("covariance_type", TYPES)
-def test_fitted(version, face, covariance_type):
-    name = f"{face}-{covariance_type}"
+def test_fitted(version, kind, covariance_type):
+    name = f"{kind}-{covariance_type}"
     all_expected = json.loads((MODELS / version / "expected.json").read_text())
     rows, expected = np.array(all_expected["rows"]), all_expected[name]
-    estimator = FACES[face].load(MODELS / version / name)
+    estimator = MIXTURE_CLASSES[kind].load(MODELS / version / name)
     np.testing.assert_array_equal(estimator.predict(rows), expected["labels"])
     np.testing.assert_allclose(
         estimator.score_samples(rows), expected["log_densities"], rtol=1e-10, atol=1e-10
@@ -46,13 +46,13 @@ def test_fitted(version, face, covariance_type):
 
 
 @for_every_version
-@for_every_face
-def test_unfitted(version, face):
-    estimator = FACES[face].load(MODELS / version / f"{face}-unfitted")
-    wanted = make_unfitted()[face].get_params()
+@for_every_class
+def test_unfitted(version, kind):
+    estimator = MIXTURE_CLASSES[kind].load(MODELS / version / f"{kind}-unfitted")
+    wanted = make_unfitted()[kind].get_params()
     found = estimator.get_params()
     assert found.keys() == wanted.keys()
-    if face == "documented":
+    if kind == "documented":
         draws = [each.pop("random_state").standard_normal(9).tolist() for each in (found, wanted)]
         assert draws[0] == draws[1]
     for name, value in wanted.items():

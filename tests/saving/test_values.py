@@ -228,7 +228,7 @@ def test_hand_made_content_is_refused_with_the_name_of_the_file(content):
         "words": torch.zeros(624, dtype=torch.int64),
         "too large": torch.full((624,), 2**32),
     }
-    with pytest.raises(ValueError, match=r"^the/file holds a value that cannot be read"):
+    with pytest.raises(ValueError, match=r"^the/file contains a value that cannot be read"):
         decode(content, tensors, "the/file")
 
 
@@ -236,5 +236,5 @@ def test_hand_made_depth_is_refused():
     content = []
     for _ in range(5000):
         content = [content]
-    with pytest.raises(ValueError, match=r"^the/file holds a value that cannot be read"):
+    with pytest.raises(ValueError, match=r"^the/file contains a value that cannot be read"):
         decode(content, {}, "the/file")

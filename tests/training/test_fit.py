@@ -149,7 +149,7 @@ def test_both_loops_sweep_the_same_with_a_fit_that_fails(X, monkeypatch):
     [
         (np.ones((10, 3)), IllDefinedCovarianceError, "is sufficient"),
         (1e200 * np.arange(30.0).reshape(10, 3), ValueError, "not finite|became"),
-        (np.full((10, 3), np.nan), ValueError, "contains NaN or infinity: row 0 of batch 0"),
+        (np.full((10, 3), np.nan), ValueError, "contains NaN or infinity: sample 0 of batch 0"),
     ],
     ids=["collapsed", "huge", "nan"],
 )

@@ -7,7 +7,7 @@ import pytest
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from sklearn_torch_gmm.mixture import GaussianMixture
-from tests.faces import TYPES
+from tests.estimators import TYPES
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

@@ -197,7 +197,7 @@ def test_random_numbers_are_those_of_one_process(X):
 def test_errors_keep_their_type(X):
     for data, message in [
         (np.repeat(np.eye(3), 20, axis=0), "ill-defined empirical covariance"),
-        (Stream(np.nan * X), "NaN or infinity: row 0"),
+        (Stream(np.nan * X), "NaN or infinity: sample 0"),
     ]:
         with pytest.raises(ValueError, match=message):
             GaussianMixture(2, covariance_regularization=0, trainer_params=FORKED).fit(data)
@@ -228,7 +228,7 @@ def test_a_row_that_turns_bad_in_one_process_ends_both(X):
                 X if self.times < 5 else np.where(np.arange(307)[:, None] == 251, np.nan, X)
             )
 
-    with pytest.raises(ValueError, match=r"row 25 of batch 2.* counted within process 1\."):
+    with pytest.raises(ValueError, match=r"sample 25 of batch 2.* counted within process 1\."):
         fit(Spoiling(X), X, batch_size=50, convergence_tolerance=0, trainer_params=FORKED)
 
 
@@ -386,7 +386,7 @@ def test_a_script_on_two_processes(X, tmp_path):
     # Every process holds the same mixture, and answers for all rows in order.
     for name in ("fits", "labels", "score", "weighted", "error"):
         assert first[name] == second[name]
-    assert first["error"].startswith("Input X contains NaN or infinity: row 250 of batch 0")
+    assert first["error"].startswith("Input X contains NaN or infinity: sample 250 of batch 0")
     params = {"max_epochs": 6}
     for kind, found in first["fits"].items():
         expected = fit(X, X, covariance_type=kind, convergence_tolerance=0, trainer_params=params)

@@ -20,7 +20,7 @@ from torch.utils.data import TensorDataset
 
 from sklearn_torch_gmm import GaussianMixture, GaussianMixtureIC
 from sklearn_torch_gmm.training.quiet import quiet_lightning
-from tests.faces import FACES
+from tests.estimators import MIXTURE_CLASSES
 
 LIGHTNING_LOGGERS = [
     "pytorch_lightning",
@@ -116,10 +116,10 @@ WORK = {
 }
 
 
-@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
 @pytest.mark.parametrize("work", WORK)
-def test_nothing_global_is_changed_by(X, face, work):
-    mixture = face(2, random_state=0)
+def test_nothing_global_is_changed_by(X, cls, work):
+    mixture = cls(2, random_state=0)
     before = global_state()
     WORK[work](mixture, X)
     assert global_state() == before
@@ -129,13 +129,13 @@ def test_nothing_global_is_changed_by_the_first_fit_of_a_process():
     program = textwrap.dedent(
         """
         from tests.training.test_quiet import WORK, global_state
-        from tests.faces import FACES
+        from tests.estimators import MIXTURE_CLASSES
         import numpy as np
         X = np.random.default_rng(0).normal(size=(60, 3))
         before = global_state()
-        for face in FACES:
+        for cls in MIXTURE_CLASSES:
             for work in WORK.values():
-                work(face(2, random_state=0), X)
+                work(cls(2, random_state=0), X)
         after = global_state()
         assert after == before, [name for name in after if after[name] != before[name]]
         """

@@ -13,7 +13,7 @@ from sklearn_torch_gmm.core.covariance import (
 )
 from sklearn_torch_gmm.core.covariance.diag import DiagonalCovariance
 from tests.core.covariance import test_diag, test_full, test_spherical, test_tied
-from tests.faces import FACES, make
+from tests.estimators import MIXTURE_CLASSES, make
 
 X = [[0.0], [1.0], [8.0], [9.5]]
 
@@ -80,13 +80,13 @@ def test_a_class_in_place_of_a_structure_is_refused():
     assert "another" not in STRUCTURES
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_estimators_look_at_the_registry_when_they_are_fitted(face, request):
-    mixture = make(face, 2, covariance_type="another", random_state=0)
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_estimators_look_at_the_registry_when_they_are_fitted(cls, request):
+    mixture = make(cls, 2, covariance_type="another", random_state=0)
     with pytest.raises(ValueError, match=r"must be a str among \{.*\}. Got 'another' instead"):
         mixture.fit(X)
     request.getfixturevalue("another")
-    expected = make(face, 2, covariance_type="diag", random_state=0).fit(X)
+    expected = make(cls, 2, covariance_type="diag", random_state=0).fit(X)
     assert mixture.fit(X).covariances_.tolist() == expected.covariances_.tolist()
 
 
@@ -98,14 +98,14 @@ def test_all_types_of_a_search_are_those_of_the_package(another):
         assert list(search.results_["covariance_type"]) == ["another"]
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_a_saved_estimator_is_loaded_only_where_its_structure_is_registered(face, tmp_path):
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_a_saved_estimator_is_loaded_only_where_its_structure_is_registered(cls, tmp_path):
     register_structure(Another())
     try:
-        mixture = make(face, 2, covariance_type="another", random_state=0).fit(X)
+        mixture = make(cls, 2, covariance_type="another", random_state=0).fit(X)
         mixture.save(tmp_path / "mixture")
-        assert face.load(tmp_path / "mixture").predict(X).tolist() == mixture.labels_.tolist()
+        assert cls.load(tmp_path / "mixture").predict(X).tolist() == mixture.labels_.tolist()
     finally:
         del STRUCTURES["another"]
     with pytest.raises(ValueError, match="Unknown covariance type 'another'"):
-        face.load(tmp_path / "mixture")
+        cls.load(tmp_path / "mixture")

@@ -17,7 +17,7 @@ from tests.core import oracle
 from tests.core.covariance.contract.builders import ROUNDING, Builders
 from tests.core.oracle import Mixture
 from tests.core.steps import as_parameters, mixture_of
-from tests.faces import FACES, DropIn, assert_same_mixture, fitted_mixture, make
+from tests.estimators import MIXTURE_CLASSES, DropIn, assert_same_mixture, fitted_mixture, make
 
 COMPONENTS, FEATURES = 3, 3
 
@@ -30,7 +30,7 @@ STANDARD_ERRORS = 5.5
 
 PARAMETERS = ("weights_", "means_", "covariances_", "precisions_cholesky_")
 
-each_face = pytest.mark.parametrize("face", FACES, ids=["documented", "drop-in"])
+each_class = pytest.mark.parametrize("cls", MIXTURE_CLASSES, ids=["documented", "drop-in"])
 
 
 def at_means(X: np.ndarray, num_components: int, random_state: Any) -> np.ndarray:
@@ -50,9 +50,9 @@ class EstimatorContract(Builders):
         labels = rng.integers(3, size=120)
         return MEANS[labels] + 0.5 + scales[labels] * rng.standard_normal((120, FEATURES))
 
-    def known(self, face: type, mixture: Mixture, **params: Any) -> Any:
+    def known(self, cls: type, mixture: Mixture, **params: Any) -> Any:
         covariances = as_parameters(self.name, mixture).covariances[0].numpy()
-        return face.from_parameters(
+        return cls.from_parameters(
             mixture.weights, mixture.means, covariances, covariance_type=self.name, **params
         )
 
@@ -66,9 +66,9 @@ class EstimatorContract(Builders):
         projected = self.project(fitted_mixture(mixture).matrices, mixture.weights_)
         np.testing.assert_allclose(mixture.covariances_, projected, **ROUNDING)
 
-    @each_face
+    @each_class
     @pytest.mark.parametrize("fixed", [(), ("weights",), ("means",), ("covariances",)], ids=str)
-    def test_iterations_of_a_fit_by_loops(self, X, rng, face, fixed):
+    def test_iterations_of_a_fit_by_loops(self, X, rng, cls, fixed):
         weights = rng.uniform(0.5, 2.0, size=len(X))
         options = {
             "covariance_type": self.name,
@@ -76,13 +76,13 @@ class EstimatorContract(Builders):
             "regularization": REGULARIZATION,
             "tolerance": 0.0,
         }
-        start = make(face, 3, iterations=0, **options).fit(X, sample_weight=weights)
+        start = make(cls, 3, iterations=0, **options).fit(X, sample_weight=weights)
         expected, bounds = fitted_mixture(start), []
         for _ in range(3):
             bounds.append(np.average(oracle.log_densities(expected, X), weights=weights))
             sums = oracle.weighted_sums(X, oracle.responsibilities(expected, X), weights)
             expected = oracle.beside_fixed(self.name, expected, sums, fixed, REGULARIZATION)
-        mixture = make(face, 3, iterations=3, fixed=fixed, batch_size=50, **options)
+        mixture = make(cls, 3, iterations=3, fixed=fixed, batch_size=50, **options)
         mixture.fit(X, sample_weight=weights)
         assert_same_mixture(mixture, expected)
         np.testing.assert_allclose(mixture.lower_bounds_, bounds, rtol=1e-9)
@@ -144,25 +144,25 @@ class EstimatorContract(Builders):
 
     # -- conversions, saving and loading ----------------------------------------------------------
 
-    @each_face
-    def test_known_parameters_predict(self, X, dense_mixture, face):
-        estimator = self.known(face, dense_mixture)
+    @each_class
+    def test_known_parameters_predict(self, X, dense_mixture, cls):
+        estimator = self.known(cls, dense_mixture)
         assert_same_mixture(estimator, dense_mixture)
         log_densities = oracle.log_densities(dense_mixture, X)
         np.testing.assert_allclose(estimator.score_samples(X), log_densities, **ROUNDING)
         shares = oracle.responsibilities(dense_mixture, X).T
         np.testing.assert_allclose(estimator.predict_proba(X), shares, **ROUNDING)
 
-    @each_face
-    def test_covariances_that_are_not_positive_definite_are_refused(self, dense_mixture, face):
+    @each_class
+    def test_covariances_that_are_not_positive_definite_are_refused(self, dense_mixture, cls):
         covariances = as_parameters(self.name, dense_mixture).covariances[0].numpy()
         arguments = dense_mixture.weights, dense_mixture.means, -covariances
         with pytest.raises(ValueError, match="'covariances' should be"):
-            face.from_parameters(*arguments, covariance_type=self.name)
+            cls.from_parameters(*arguments, covariance_type=self.name)
 
-    @each_face
-    def test_scikit_learn_gets_the_structures_that_it_has(self, X, dense_mixture, face):
-        estimator = self.known(face, dense_mixture)
+    @each_class
+    def test_scikit_learn_gets_the_structures_that_it_has(self, X, dense_mixture, cls):
+        estimator = self.known(cls, dense_mixture)
         if self.name not in SCIKIT_LEARN_TYPES:
             message = f"scikit-learn has no covariance_type='{self.name}'"
             with pytest.raises(ValueError, match=message):
@@ -170,15 +170,15 @@ class EstimatorContract(Builders):
             return
         theirs = estimator.to_sklearn()
         np.testing.assert_allclose(theirs.score_samples(X), estimator.score_samples(X), **ROUNDING)
-        back = face.from_sklearn(theirs)
+        back = cls.from_sklearn(theirs)
         np.testing.assert_array_equal(back.covariances_, estimator.covariances_)
 
-    @each_face
-    def test_saved_and_pickled_estimators_are_the_same(self, dense_mixture, face, tmp_path):
-        estimator = self.known(face, dense_mixture)
+    @each_class
+    def test_saved_and_pickled_estimators_are_the_same(self, dense_mixture, cls, tmp_path):
+        estimator = self.known(cls, dense_mixture)
         estimator.save(tmp_path / "mixture")
         for copy in (
-            face.load(tmp_path / "mixture"),
+            cls.load(tmp_path / "mixture"),
             pickle.loads(pickle.dumps(estimator)),
         ):
             assert copy.covariance_type == self.name

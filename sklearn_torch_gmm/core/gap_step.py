@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
-from sklearn_torch_gmm.core.gaps import RowSplit
+from sklearn_torch_gmm.core.splits import Split
 
 
 class GapBatch(NamedTuple):
@@ -27,7 +27,7 @@ class GapBatch(NamedTuple):
 
     rows: Tensor
     """``[N, D]``, with NaN for gaps."""
-    split: RowSplit
+    split: Split
     sample_weight: Tensor | None = None
     """``[N]``"""
     labels: Tensor | None = None
@@ -36,6 +36,14 @@ class GapBatch(NamedTuple):
     def values(self, numbers: Tensor, dtype: torch.dtype) -> Tensor:
         """The rows of these ``numbers [n]`` by feature, ``[D, n]``."""
         return self.rows.index_select(0, numbers).T.to(dtype).contiguous()
+
+    def known(self, numbers: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Weights and labels ``[n]`` of these rows, as far as there are any."""
+        weights, labels = self.sample_weight, self.labels
+        return (
+            None if weights is None else weights[numbers],
+            None if labels is None else labels[numbers],
+        )
 
 
 class GapStep(ABC):

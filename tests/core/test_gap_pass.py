@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_torch_gmm.core import gap_pass, gaps
+from sklearn_torch_gmm.core import gaps
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
 from sklearn_torch_gmm.core.fast_step import FastPass
-from sklearn_torch_gmm.core.gap_pass import GapPass, Splits
+from sklearn_torch_gmm.core.gap_pass import GapPass
 from sklearn_torch_gmm.core.m_step import m_step
+from sklearn_torch_gmm.core.splits import Splits
 from tests.core import gap_oracle
 from tests.core.oracle import draw_rows
 from tests.core.steps import E_STEPS, as_parameters, assert_same_mixtures, make_e_step, tensor
@@ -33,7 +34,9 @@ def iterate(kind, parameters, rows, name, weights=None, *, splits=None, edges=()
     step = make_e_step(
         kind, parameters, centre, structure, extents=centre.clone(), chunk_bytes=chunk_bytes
     )
-    whole = gap_pass_of(step, splits or Splits(), is_resident=splits is not None)
+    whole = gap_pass_of(
+        step, splits or Splits(), resident_rows=None if splits is None else len(rows)
+    )
     bounds = [0, *edges, len(rows)]
     for start, stop in itertools.pairwise(bounds):
         part = slice(start, stop)
@@ -84,7 +87,7 @@ def test_batches_blocks_and_chunks_change_nothing(rng, monkeypatch, name, kind):
     parameters = as_parameters(name, mixture)
     expected, bound = iterate(kind, parameters, rows, name)
     monkeypatch.setattr(gaps, "BLOCK_BYTES", 7 * 40)
-    monkeypatch.setattr(gap_pass, "COPIED_BYTES", 0)
+    monkeypatch.setattr("sklearn_torch_gmm.core.splits.COPIED_BYTES", 0)
     splits = Splits()
     for _ in range(2):
         actual, same = iterate(

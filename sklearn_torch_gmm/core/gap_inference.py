@@ -18,8 +18,8 @@ from sklearn_torch_gmm.core.conditional import (
     Patterns,
 )
 from sklearn_torch_gmm.core.e_step import normalize_
+from sklearn_torch_gmm.core.gap_chunks import GapChunk, chunks_of
 from sklearn_torch_gmm.core.gaps import (
-    GapGroup,
     RowSplit,
     blocks_of,
     has_gaps,
@@ -34,17 +34,17 @@ Noise = Callable[[int, int], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class _Chunk(ABC):
-    """Rows with gaps, completed by each component."""
+    """Rows with gaps, completed by each component, in T lanes."""
 
     numbers: Tensor
-    """``[n]``"""
+    """``[T n]``"""
     completed: Completed
 
     @abstractmethod
     def scatter(self, component: Tensor, noise: Tensor) -> Tensor:
-        """Turn standard normal ``noise [D, n]`` into differences from the conditional means.
+        """Turn standard normal ``noise [T, D, n]`` into differences from the conditional means.
 
-        The rows have the components ``[n]``. Differences at observed features are arbitrary.
+        The rows have the components ``[T, n]``. Differences at observed features are arbitrary.
         """
 
 
@@ -54,29 +54,29 @@ class _IndependentChunk(_Chunk):
     """Standard deviations ``[K, D]``."""
 
     def scatter(self, component: Tensor, noise: Tensor) -> Tensor:
-        return self.deviations[component].T * noise
+        return self.deviations[component].mT * noise
 
 
 @dataclass(frozen=True)
 class _DependentChunk(_Chunk):
-    group: GapGroup
+    own: GapChunk
     patterns: Patterns
 
     def scatter(self, component: Tensor, noise: Tensor) -> Tensor:
-        # By pattern and row: [K or 1, c, c, n], then [n, c, c] of the components.
-        covariances = self.patterns.covariances
-        if self.group.padding is not None:
+        # By pattern and row: [T, K or 1, c, c, n], then [T, n, c, c] of the components.
+        covariances, own = self.patterns.covariances, self.own
+        if own.padding is not None:
             # Definite again; the differences at observed features are arbitrary.
-            ones = self.group.padding.to(covariances).T.diag_embed()
-            covariances = covariances + ones.movedim(0, -1)
-        covariances = self.group.by_row(covariances).movedim(-1, 0)
-        if covariances.shape[1] == 1:
+            ones = own.padding.to(covariances).mT.diag_embed()
+            covariances = covariances + ones.movedim(1, -1).unsqueeze(1)
+        covariances = own.by_row(covariances).movedim(-1, 1)
+        if covariances.shape[2] == 1:
             component = torch.zeros_like(component)
-        rows = torch.arange(len(component), device=component.device)
-        lower, _ = torch.linalg.cholesky_ex(covariances[rows, component])
-        place = self.group.by_row(self.group.missing)
-        own = (lower @ noise.gather(0, place).T.unsqueeze(-1)).squeeze(-1).T
-        return torch.zeros_like(noise).scatter_(0, place, own)
+        place = component[..., None, None, None].expand(-1, -1, 1, *covariances.shape[-2:])
+        lower, _ = torch.linalg.cholesky_ex(covariances.gather(2, place).squeeze(2))
+        place = own.by_row(own.missing)
+        drawn = (lower @ noise.gather(1, place).mT.unsqueeze(-1)).squeeze(-1).mT
+        return torch.zeros_like(noise).scatter_(1, place, drawn)
 
 
 class GapInference(Inference):
@@ -109,19 +109,22 @@ class GapInference(Inference):
                 split = split_rows(rows[place])
                 for chunk in self._gaps(rows[place], split):
                     own = chunk.numbers.to(self._means.device)
-                    values = self._draw(chunk, uniform[own], normal[own].T)
+                    values = self._draw(chunk, uniform[own], normal[own])
                     _fill(result[place], chunk.numbers, values)
         return result
 
     def _draw(self, chunk: _Chunk, uniform: Tensor, normal: Tensor) -> Tensor:
+        """Values ``[T, D, n]`` from numbers ``[T n]`` and ``[T n, D]`` of the rows."""
         logits, residuals = chunk.completed
         normalize_(logits)
-        reached = logits.cumsum(-2)
+        lanes, _, num_rows = logits.shape
+        reached = logits.cumsum(1)
         # Rounding may leave the last sum below one.
-        component = (reached < uniform * reached[-1]).sum(-2)
-        place = component.expand(1, residuals.shape[-2], -1)
-        values = residuals.gather(-3, place).squeeze(-3) + self._means[component].T
-        return values + chunk.scatter(component, normal)
+        below = uniform.view(lanes, 1, num_rows) * reached[:, -1:]
+        component = (reached < below).sum(1)
+        place = component[:, None, None].expand(-1, 1, residuals.shape[2], -1)
+        values = residuals.gather(1, place).squeeze(1) + self._means[component].mT
+        return values + chunk.scatter(component, normal.unflatten(0, (lanes, num_rows)).mT)
 
     def _chunks(
         self, rows: Tensor, *, with_common_term: bool = False, exact: bool = False
@@ -143,7 +146,7 @@ class GapInference(Inference):
                 joint = chunk.completed.logits
                 # NaN comes from distances that are sums of infinities of both signs.
                 joint = joint.nan_to_num(nan=-math.inf, neginf=-math.inf)
-                yield place.start + chunk.numbers, joint.unsqueeze(0).to(rows.device)
+                yield place.start + chunk.numbers, joint.to(rows.device)
 
     def _gaps(self, rows: Tensor, split: RowSplit | None) -> Iterator[_Chunk]:
         """The rows with gaps, chunk by chunk, on the device of the mixture."""
@@ -158,7 +161,7 @@ class GapInference(Inference):
         for numbers in split.incomplete.split(
             self._workspace.rows_per_chunk(4 * self._means.numel())
         ):
-            values = rows.index_select(0, numbers).T.to(self._means)
+            values = self._values(rows, numbers.unsqueeze(0))
             completed = conditionals.complete(*without_gaps(values))
             yield _IndependentChunk(numbers, completed, deviations)
 
@@ -167,13 +170,17 @@ class GapInference(Inference):
         for group in split.groups:
             size = group.missing.shape[0]
             values_per_row = 4 * self._means.numel() + 2 * components * size * size
-            for chunk in group.chunks(self._workspace.rows_per_chunk(values_per_row, least=1)):
-                numbers = chunk.rows
-                values = rows.index_select(0, numbers).T.to(self._means)
-                chunk = chunk.to(self._means.device)
-                patterns = conditionals.of_patterns(chunk)
-                completed = conditionals.complete(*without_gaps(values), chunk, patterns)
-                yield _DependentChunk(numbers, completed, chunk, patterns)
+            size = self._workspace.rows_per_chunk(values_per_row, least=1)
+            for chunk in chunks_of(group, size, self._workspace.num_lanes):
+                values, own = self._values(rows, chunk.rows), chunk.to(self._means.device)
+                patterns = conditionals.of_patterns(own)
+                completed = conditionals.complete(*without_gaps(values), own, patterns)
+                yield _DependentChunk(chunk.rows.flatten(), completed, own, patterns)
+
+    def _values(self, rows: Tensor, numbers: Tensor) -> Tensor:
+        """The rows of these ``numbers [T, n]``, ``[T, D, n]``, on the device of the mixture."""
+        own = rows.index_select(0, numbers.flatten()).unflatten(0, numbers.shape)
+        return own.mT.to(self._means)
 
     @cached_property
     def _of_independent(self) -> IndependentConditionals:
@@ -187,6 +194,7 @@ class GapInference(Inference):
 
 
 def _fill(rows: Tensor, numbers: Tensor, values: Tensor) -> None:
-    """Write ``values [D, n]`` into the gaps of the rows with these ``numbers [n]``."""
+    """Write ``values [T, D, n]`` into the gaps of the rows with these ``numbers [T n]``."""
     own = rows.index_select(0, numbers)
-    rows.index_copy_(0, numbers, torch.where(own.isnan(), values.T.to(own), own))
+    filled = values.mT.flatten(0, 1).to(own)
+    rows.index_copy_(0, numbers, torch.where(own.isnan(), filled, own))

@@ -34,16 +34,9 @@ class GapBatch(NamedTuple):
     """``[N]``"""
 
     def values(self, numbers: Tensor, dtype: torch.dtype) -> Tensor:
-        """The rows of these ``numbers [n]`` by feature, ``[D, n]``."""
-        return self.rows.index_select(0, numbers).T.to(dtype).contiguous()
-
-    def known(self, numbers: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Weights and labels ``[n]`` of these rows, as far as there are any."""
-        weights, labels = self.sample_weight, self.labels
-        return (
-            None if weights is None else weights[numbers],
-            None if labels is None else labels[numbers],
-        )
+        """The rows of these ``numbers [T, n]`` by feature, ``[T, D, n]``."""
+        own = self.rows.index_select(0, numbers.flatten()).unflatten(0, numbers.shape)
+        return own.mT.to(dtype).contiguous()
 
 
 class GapStep(ABC):
@@ -57,18 +50,8 @@ class GapStep(ABC):
         """Add the moments of the incomplete rows of a batch."""
 
     def _values(self, batch: GapBatch, numbers: Tensor) -> Tensor:
-        """The rows of these ``numbers [n]``, ``[D, n]``, in the type of the arithmetic."""
+        """The rows of these ``numbers [T, n]``, ``[T, D, n]``, in the type of the arithmetic."""
         return batch.values(numbers, self._step.parameters.means.dtype)
-
-    def _weigh(self, logits: Tensor, batch: GapBatch, numbers: Tensor) -> None:
-        """Turn ``logits [R, K, n]`` of the rows ``numbers [n]`` into weighted responsibilities."""
-        weights, labels = batch.sample_weight, batch.labels
-        self._step.weigh(
-            # The leading dimension stands for a single lane.
-            logits[None],
-            None if weights is None else weights[numbers][None],
-            None if labels is None else labels[numbers][None],
-        )
 
     @property
     def _extents(self) -> Tensor | None:

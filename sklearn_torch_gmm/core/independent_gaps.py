@@ -38,16 +38,22 @@ class IndependentGapStep(GapStep):
         """Add the observed values; return the weight ``[R, K, D]`` of the missing ones."""
         step, moments = self._step, self._step.moments
         features = step.parameters.means.shape[-1]
-        values, observed = without_gaps(self._values(batch, numbers))
+        # In a single lane.
+        values, observed = without_gaps(self._values(batch, numbers.unsqueeze(0)))
         logits, residuals = self._conditionals.complete(values, observed)
-        self._weigh(logits, batch, numbers)
+        weights, labels = batch.sample_weight, batch.labels
+        step.weigh(
+            logits,
+            None if weights is None else weights[numbers].unsqueeze(0),
+            None if labels is None else labels[numbers].unsqueeze(0),
+        )
+        logits, residuals = logits.squeeze(0), residuals.squeeze(0)
         shift = (step.parameters.means - step.centre).unsqueeze(-1)
         residuals.addcmul_(shift, observed)
-        counts = logits.sum(-1)
-        moments.counts.add_(counts)
+        moments.counts.add_(logits.sum(-1))
         moments.first(features).add_((residuals @ logits.unsqueeze(-1)).squeeze(-1))
         self._add_second(step.structure.centred_second_moments(residuals, logits))
-        return logits @ (1.0 - observed).T
+        return logits @ (1.0 - observed.squeeze(0)).T
 
     def _add_expected(self, lacking: Tensor) -> None:
         """Add what is expected of missing values with weights ``lacking [R, K, D]``."""
@@ -62,7 +68,7 @@ class IndependentGapStep(GapStep):
 
 
 class FastIndependentGapStep(IndependentGapStep):
-    """The same in the pass that complete rows take, with T(x) = (1, x, T₂(x), m) and zeros for gaps.
+    """The same in the pass of complete rows, with T(x) = (1, x, T₂(x), m) and zeros for gaps.
 
     m is 1 for each value that is observed. Only for the fast E-step, whose bound on the rounding
     holds for these rows, too.
@@ -76,7 +82,9 @@ class FastIndependentGapStep(IndependentGapStep):
     def add(self, batch: GapBatch) -> None:
         sums, features = self._masked.moments.sums, self._step.parameters.means.shape[-1]
         for numbers, rows in batch.split.incomplete(batch.rows):
-            self._pass.add(rows, *batch.known(numbers))
+            weights = None if batch.sample_weight is None else batch.sample_weight[numbers]
+            labels = None if batch.labels is None else batch.labels[numbers]
+            self._pass.add(rows, weights, labels)
         self._step.moments.sums.add_(sums[..., :-features])
         lacking = sums[..., :1] - sums[..., -features:]
         # Rounding may leave a weight of zero slightly below.

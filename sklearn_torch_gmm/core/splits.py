@@ -78,9 +78,7 @@ class Split:
         """The same for the rows with gaps."""
         return self._blocks("incomplete", self.numbers.incomplete, rows)
 
-    def _blocks(
-        self, kind: str, numbers: Tensor, rows: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def _blocks(self, kind: str, numbers: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         if kind not in self._copies:
             may_copy = self._may_copy(len(numbers) * rows.shape[1] * rows.itemsize)
             # By feature, as a pass reads them.

@@ -107,9 +107,7 @@ class Iterations:
         steps = [step for _, step in self._in_pass]
         self._passes = _share(steps, resident_rows)
         if self._splits is not None:
-            self._passes = [
-                GapPass(steps, self._passes, self._splits, resident_rows=resident_rows)
-            ]
+            self._passes = [GapPass(steps, self._passes, self._splits, resident_rows=resident_rows)]
 
     def add(
         self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_torch_gmm.core import gaps
+from sklearn_torch_gmm.core import gap_chunks, gaps
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
 from sklearn_torch_gmm.core.fast_step import FastPass
 from sklearn_torch_gmm.core.gap_pass import GapPass
@@ -27,20 +27,24 @@ def gap_pass_of(step, splits, **options):
     return GapPass([step], [shared], splits, **options)
 
 
-def iterate(kind, parameters, rows, name, weights=None, *, splits=None, edges=(), chunk_bytes=None):
+def iterate(
+    kind, parameters, rows, name, weights=None, *, splits=None, edges=(), labels=None, **options
+):
     """One iteration about zero; returns the parameters and the log-likelihoods [R] before it."""
     structure = get_structure(name)
     centre = parameters.means.new_zeros(rows.shape[1])
-    step = make_e_step(
-        kind, parameters, centre, structure, extents=centre.clone(), chunk_bytes=chunk_bytes
-    )
+    step = make_e_step(kind, parameters, centre, structure, extents=centre.clone(), **options)
     whole = gap_pass_of(
         step, splits or Splits(), resident_rows=None if splits is None else len(rows)
     )
     bounds = [0, *edges, len(rows)]
     for start, stop in itertools.pairwise(bounds):
         part = slice(start, stop)
-        whole.add(tensor(rows[part]), None if weights is None else tensor(weights[part]))
+        whole.add(
+            tensor(rows[part]),
+            None if weights is None else tensor(weights[part]),
+            None if labels is None else labels[part],
+        )
     found = m_step(step.moments, step.centre, parameters.means, structure, 1e-6)
     return found.parameters, step.log_likelihood(step.moments)
 
@@ -95,6 +99,31 @@ def test_batches_blocks_and_chunks_change_nothing(rng, monkeypatch, name, kind):
         )
         assert_same_mixtures(actual, expected, **ROUNDING)
         torch.testing.assert_close(same, bound, **ROUNDING)
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("kind", E_STEPS)
+@pytest.mark.parametrize("num_lanes", [2, 3, 7])
+@pytest.mark.parametrize("least_rows", [1, 64])
+@pytest.mark.parametrize("known", [False, True])
+def test_lanes_change_nothing(rng, monkeypatch, name, kind, num_lanes, least_rows, known):
+    monkeypatch.setattr(gap_chunks, "LEAST_ROWS", least_rows)
+    mixture = random_mixture(rng, name, 3, 4)
+    rows = gap_oracle.with_gaps(rng, draw_rows(rng, mixture, 611))
+    # As many patterns as rows in all lanes of a group, or in some.
+    weights = rng.uniform(0.5, 2.0, 611) if known else None
+    labels = torch.from_numpy(rng.integers(-1, 3, 611)) if known else None
+    parameters, found = as_parameters(name, mixture), []
+    for lanes in (1, num_lanes):
+        options = {"classes": torch.arange(3)} if known else {}
+        found.append(
+            iterate(
+                kind, parameters, rows, name, weights, labels=labels, num_lanes=lanes, **options
+            )
+        )
+    (expected, bound), (actual, same) = found
+    assert_same_mixtures(actual, expected, **ROUNDING)
+    torch.testing.assert_close(same, bound, **ROUNDING)
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -24,7 +24,7 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
 from sklearn_torch_gmm.core.covariance.linalg import invert_triangular
-from sklearn_torch_gmm.core.gap_chunks import GapChunk, among, gather_last, places_of_blocks
+from sklearn_torch_gmm.core.gap_chunks import GapChunk, among, gather_last
 
 MOST_BY_ELEMENTS = 16
 """Largest matrices that are inverted element by element, for all patterns at once. Beyond, one call
@@ -49,14 +49,15 @@ def invert_definite(matrices: Tensor) -> tuple[Tensor, Tensor]:
     swept = matrices.clone()
     pivots = torch.empty_like(matrices[..., 0, :])
     for j in range(size):
-        column = swept[..., j, :].clone()
-        pivot = column[..., j, :]
-        pivots[..., j, :] = pivot
+        column, pivot = swept.select(-2, j).clone(), pivots.select(-2, j)
+        own = column.select(-2, j)
+        pivot.copy_(own)
+        # The pivot itself becomes −1/pivot, like the rest of its row and column.
+        own.fill_(-1.0)
         scaled = column / pivot.unsqueeze(-2)
         swept.addcmul_(column.unsqueeze(-2), scaled.unsqueeze(-3), value=-1.0)
-        torch.reciprocal(pivot, out=scaled[..., j, :]).neg_()
-        swept[..., j, :] = scaled
-        swept[..., j, :, :] = scaled
+        swept.select(-2, j).copy_(scaled)
+        swept.select(-3, j).copy_(scaled)
     return swept.neg_(), pivots.log_().sum(-2)
 
 
@@ -108,26 +109,24 @@ class Conditionals:
 
         Thus nothing that is computed with them changes at these features.
         """
-        missing, padding = chunk.missing, chunk.padding
-        (lanes, size, width), num_features = missing.shape, self.means.shape[-1]
-        if size == num_features and padding is None:
+        (lanes, size, width), num_features = chunk.missing.shape, chunk.num_features
+        if size == num_features and chunk.padding is None:
             # Nothing is given: the covariances themselves keep all their digits.
             # There is one such pattern.
             inverse = invert_triangular(self._factors, upper=True)
             covariances = (inverse.mT @ inverse).unsqueeze(-1)
             found = Patterns(covariances, self._log_weights.unsqueeze(-1))
             return Patterns(*(values.expand(lanes, *values.shape) for values in found))
-        places = places_of_blocks(missing, num_features)
         precisions = self.precisions.flatten(-2)
-        block = gather_last(precisions.expand(lanes, *precisions.shape), places)
+        block = gather_last(precisions.expand(lanes, *precisions.shape), chunk.places)
         block = block.unflatten(-1, (size, size, width))
-        if padding is not None:
+        is_outside = None if chunk.is_outside is None else self._among(chunk.is_outside)
+        if is_outside is not None:
             # An identity block has no part in the inverse or the determinant.
-            is_outside = self._among(padding.unsqueeze(1) | padding.unsqueeze(2))
             identity = torch.eye(size, dtype=block.dtype, device=block.device).unsqueeze(-1)
             block = torch.where(is_outside, identity, block)
         covariances, log_determinants = invert_definite(block)
-        if padding is not None:
+        if is_outside is not None:
             covariances = covariances.masked_fill(is_outside, 0.0)
         # Integers times a number of Python's would be float32.
         observed = self._among((num_features - chunk.counts).to(log_determinants))
@@ -143,7 +142,7 @@ class Conditionals:
         """
         residuals = residuals_of(values, observed, self.means)
         # The same rows for each component.
-        place = self._among(chunk.by_row(chunk.missing))
+        place = self._among(chunk.missing_by_row)
         place = place.expand(*residuals.shape[:-2], *place.shape[-2:])
         pulled = (self.precisions @ residuals).gather(-2, place)
         covariances = chunk.by_row(patterns.covariances)

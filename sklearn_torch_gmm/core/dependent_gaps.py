@@ -9,9 +9,8 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.conditional import Conditionals, Patterns
 from sklearn_torch_gmm.core.e_step import EStep
-from sklearn_torch_gmm.core.gap_chunks import GapChunk, add_last, chunks_of, places_of_blocks
+from sklearn_torch_gmm.core.gap_chunks import GapChunk, add_last, chunks_of
 from sklearn_torch_gmm.core.gap_step import GapBatch, GapStep
-from sklearn_torch_gmm.core.gaps import without_gaps
 from sklearn_torch_gmm.core.rounding import extents_of
 
 
@@ -74,7 +73,7 @@ class DependentGapStep(GroupedGapStep):
     def _add_chunk(self, chunk: GapChunk, batch: GapBatch) -> None:
         step, moments = self._step, self._step.moments
         features = step.parameters.means.shape[-1]
-        values, observed = without_gaps(self._values(batch, chunk.rows))
+        values, observed = chunk.values_of(batch.rows, step.parameters.means)
         if self._extents is not None:
             deviations = values - step.centre.unsqueeze(-1) * observed
             torch.maximum(self._extents, extents_of(deviations), out=self._extents)
@@ -94,5 +93,4 @@ class DependentGapStep(GroupedGapStep):
             # Shared by all components, like the sum to which they contribute.
             shares = shares.sum(-2, keepdim=True)
         weighted = covariances * shares[..., None, None, :]
-        places = places_of_blocks(chunk.missing, self._step.parameters.means.shape[-1])
-        add_last(self._spread[: len(places)], places, weighted.flatten(-3))
+        add_last(self._spread[: len(chunk.rows)], chunk.places, weighted.flatten(-3))

@@ -74,7 +74,7 @@ class _DependentChunk(_Chunk):
             component = torch.zeros_like(component)
         place = component[..., None, None, None].expand(-1, -1, 1, *covariances.shape[-2:])
         lower, _ = torch.linalg.cholesky_ex(covariances.gather(2, place).squeeze(2))
-        place = own.by_row(own.missing)
+        place = own.missing_by_row
         drawn = (lower @ noise.gather(1, place).mT.unsqueeze(-1)).squeeze(-1).mT
         return torch.zeros_like(noise).scatter_(1, place, drawn)
 
@@ -161,7 +161,7 @@ class GapInference(Inference):
         for numbers in split.incomplete.split(
             self._workspace.rows_per_chunk(4 * self._means.numel())
         ):
-            values = self._values(rows, numbers.unsqueeze(0))
+            values = rows.index_select(0, numbers).T.to(self._means).unsqueeze(0)
             completed = conditionals.complete(*without_gaps(values))
             yield _IndependentChunk(numbers, completed, deviations)
 
@@ -172,15 +172,11 @@ class GapInference(Inference):
             values_per_row = 4 * self._means.numel() + 2 * components * size * size
             size = self._workspace.rows_per_chunk(values_per_row, least=1)
             for chunk in chunks_of(group, size, self._workspace.num_lanes):
-                values, own = self._values(rows, chunk.rows), chunk.to(self._means.device)
+                values = chunk.values_of(rows, self._means)
+                own = chunk.to(self._means.device)
                 patterns = conditionals.of_patterns(own)
-                completed = conditionals.complete(*without_gaps(values), own, patterns)
+                completed = conditionals.complete(*values, own, patterns)
                 yield _DependentChunk(chunk.rows.flatten(), completed, own, patterns)
-
-    def _values(self, rows: Tensor, numbers: Tensor) -> Tensor:
-        """The rows of these ``numbers [T, n]``, ``[T, D, n]``, on the device of the mixture."""
-        own = rows.index_select(0, numbers.flatten()).unflatten(0, numbers.shape)
-        return own.mT.to(self._means)
 
     @cached_property
     def _of_independent(self) -> IndependentConditionals:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.e_step import EStep
@@ -33,11 +32,6 @@ class GapBatch(NamedTuple):
     labels: Tensor | None = None
     """``[N]``"""
 
-    def values(self, numbers: Tensor, dtype: torch.dtype) -> Tensor:
-        """The rows of these ``numbers [T, n]`` by feature, ``[T, D, n]``."""
-        own = self.rows.index_select(0, numbers.flatten()).unflatten(0, numbers.shape)
-        return own.mT.to(dtype).contiguous()
-
 
 class GapStep(ABC):
     """Adds rows with gaps to the moments of an E-step, about its centre."""
@@ -48,10 +42,6 @@ class GapStep(ABC):
     @abstractmethod
     def add(self, batch: GapBatch) -> None:
         """Add the moments of the incomplete rows of a batch."""
-
-    def _values(self, batch: GapBatch, numbers: Tensor) -> Tensor:
-        """The rows of these ``numbers [T, n]``, ``[T, D, n]``, in the type of the arithmetic."""
-        return batch.values(numbers, self._step.parameters.means.dtype)
 
     @property
     def _extents(self) -> Tensor | None:

@@ -7,8 +7,9 @@ so that their small matrices have one size, whatever the number of patterns.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,8 +65,14 @@ class GapGroup:
     pattern: Tensor
     """The pattern ``[n]`` of each row, ascending."""
 
+    num_features: int
+    """D, with those that are observed."""
+
     padding: Tensor | None = None
     """Bool ``[c, p]``: features in ``missing`` that the pattern does not lack, after the others."""
+
+    chunks: dict[Hashable, list[Any]] = field(default_factory=dict)
+    """The chunks of a group of few rows, which are found once, for each way to divide it."""
 
 
 class RowSplit:
@@ -124,7 +131,7 @@ def _groups(numbers: Tensor, mask: Tensor) -> Iterator[GapGroup]:
         # The gaps first, then as many other features as there is room for.
         missing = patterns.byte().sort(dim=1, descending=True, stable=True).indices[:, :last]
         padding = None if first == last else ~patterns.gather(1, missing).T
-        yield GapGroup(numbers[own[order]], missing.T.contiguous(), pattern, padding)
+        yield GapGroup(numbers[own[order]], missing.T.contiguous(), pattern, mask.shape[1], padding)
 
 
 def _ranges(counts: Tensor, num_features: int) -> Iterator[tuple[int, int]]:

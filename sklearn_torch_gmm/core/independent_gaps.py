@@ -39,7 +39,8 @@ class IndependentGapStep(GapStep):
         step, moments = self._step, self._step.moments
         features = step.parameters.means.shape[-1]
         # In a single lane.
-        values, observed = without_gaps(self._values(batch, numbers.unsqueeze(0)))
+        own = batch.rows.index_select(0, numbers).T.to(step.parameters.means)
+        values, observed = without_gaps(own.contiguous().unsqueeze(0))
         logits, residuals = self._conditionals.complete(values, observed)
         weights, labels = batch.sample_weight, batch.labels
         step.weigh(

@@ -24,10 +24,8 @@ from sklearn_torch_gmm.core.gap_chunks import (
     add_last,
     among,
     gather_last,
-    places_of_blocks,
 )
 from sklearn_torch_gmm.core.gap_step import GapBatch
-from sklearn_torch_gmm.core.gaps import without_gaps
 from sklearn_torch_gmm.core.rounding import extents_of
 
 
@@ -48,13 +46,14 @@ class SharedGapStep(GroupedGapStep):
 
     def _add_chunk(self, chunk: GapChunk, batch: GapBatch) -> None:
         step, features = self._step, self._step.parameters.means.shape[-1]
-        x, _ = without_gaps(self._values(batch, chunk.rows) - step.centre.unsqueeze(-1))
+        values, observed = chunk.values_of(batch.rows, step.parameters.means)
+        x = torch.addcmul(values, step.centre.unsqueeze(-1), observed, value=-1.0)
         if self._extents is not None:
             torch.maximum(self._extents, extents_of(x), out=self._extents)
         patterns = self._conditionals.of_patterns(chunk)
         own = _Shifts(self._linear, patterns, chunk)
         covariances = chunk.by_row(patterns.covariances).squeeze(-4)
-        place = among(chunk.by_row(chunk.missing), 1)
+        place = among(chunk.missing_by_row, 1)
         place = place.expand(-1, covariances.shape[1], -1, -1)
 
         x = among(x, 1)
@@ -86,7 +85,7 @@ class _Shifts:
 
     def __init__(self, linear: Tensor, patterns: Patterns, chunk: GapChunk) -> None:
         lanes, size, width = chunk.missing.shape
-        self._missing = chunk.missing
+        self._chunk = chunk
         self._covariances = patterns.covariances
         own = gather_last(linear.expand(lanes, *linear.shape), chunk.missing.flatten(1))
         own = own.unflatten(-1, (size, width))
@@ -96,15 +95,14 @@ class _Shifts:
     def add_first(self, first: Tensor, shares: Tensor) -> None:
         """Add Σ r w to ``first [T, R, K, D]``, for ``shares [T, R, K, p]`` of the patterns."""
         weighted = self._values * shares.unsqueeze(-2)
-        add_last(first, self._missing.flatten(1), weighted.flatten(-2))
+        add_last(first, self._chunk.missing.flatten(1), weighted.flatten(-2))
 
     def add_scatter(self, scatter: Tensor, shares: Tensor) -> None:
         """Add Σ r (w wᵀ + W) to ``scatter [T, R, D, D]``."""
         weighted = self._values * shares.unsqueeze(-2)
         blocks = (weighted.unsqueeze(-3) * self._values.unsqueeze(-2)).sum(-4)
         blocks += self._covariances.squeeze(-4) * shares.sum(-2)[..., None, None, :]
-        places = places_of_blocks(self._missing, scatter.shape[-1])
-        add_last(scatter.flatten(-2), places, blocks.flatten(-3))
+        add_last(scatter.flatten(-2), self._chunk.places, blocks.flatten(-3))
 
 
 def _times(matrices: Tensor, vectors: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class GroupedGapStep(GapStep):
         for group in batch.split.groups:
             values_per_row = self._values_per_row(group.missing.shape[0])
             size = workspace.rows_per_chunk(values_per_row, least=1)
-            for chunk in chunks_of(group, size, workspace.num_lanes):
+            for chunk in chunks_of(group, size, workspace.num_lanes, batch.split.may_copy):
                 self._add_chunk(chunk, batch)
 
     def _weigh(self, logits: Tensor, batch: GapBatch, chunk: GapChunk) -> None:

@@ -6,7 +6,8 @@ patterns of their own, so that the small matrices of a lane stay with its thread
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -23,6 +24,8 @@ themselves.
 They take about 2 MiB. For few rows, finding them takes a fifth of the time that they do in an
 iteration; with twice as many values that would be hardly any.
 """
+
+BYTES_OF_FLOAT64 = 8
 
 
 @dataclass(frozen=True)
@@ -125,16 +128,30 @@ class GapChunk:
         return weights
 
 
-def chunks_of(group: GapGroup, size: int, num_lanes: int = 1) -> Iterator[GapChunk]:
-    """The rows of a group in chunks of about ``size`` rows, with up to ``num_lanes`` lanes each."""
-    size_of_gap = group.missing.shape[0]
-    if len(group.rows) * max(group.num_features, size_of_gap * size_of_gap) > KEPT_VALUES:
-        yield from _divided(group, size, num_lanes)
+def chunks_of(
+    group: GapGroup,
+    size: int,
+    num_lanes: int = 1,
+    may_copy: Callable[[int], bool] = lambda num_bytes: False,
+) -> Iterator[GapChunk]:
+    """The rows of a group in chunks of about ``size`` rows, with up to ``num_lanes`` lanes each.
+
+    ``may_copy(num_bytes)`` tells whether copies of many rows may be kept for the next time.
+    """
+    num_rows, size_of_gap = len(group.rows), group.missing.shape[0]
+    way = min(size, num_rows), num_lanes
+    if num_rows * max(group.num_features, size_of_gap * size_of_gap) <= KEPT_VALUES:
+        if way not in group.kept:
+            found = [replace(chunk, kept={}) for chunk in _divided(group, *way)]
+            group.kept[way] = dict(enumerate(found))
+        yield from group.kept[way].values()
         return
-    if (size, num_lanes) not in group.chunks:
-        found = _divided(group, size, num_lanes)
-        group.chunks[size, num_lanes] = [replace(chunk, kept={}) for chunk in found]
-    yield from group.chunks[size, num_lanes]
+    if way not in group.kept:
+        has_room = may_copy(2 * BYTES_OF_FLOAT64 * num_rows * group.num_features)
+        group.kept[way] = defaultdict(dict) if has_room else None
+    values = group.kept[way]
+    for number, chunk in enumerate(_divided(group, *way)):
+        yield chunk if values is None else replace(chunk, kept=values[number])
 
 
 def _divided(group: GapGroup, size: int, num_lanes: int) -> Iterator[GapChunk]:

@@ -16,7 +16,10 @@ from sklearn_torch_gmm.core.splits import Splits
 
 
 def gap_step_for(step: EStep, resident_rows: int | None = None) -> GapStep:
-    """Return the way to add rows with gaps to an E-step, for its structure and its kind."""
+    """Return the way to add rows with gaps to an E-step, for its structure and its kind.
+
+    ``resident_rows`` is a bound on their number if each pass reads the same ones.
+    """
     structure = step.structure
     if structure.has_independent_features:
         if isinstance(step, FastEStep):
@@ -70,7 +73,11 @@ class GapPass:
             for one in self._passes:
                 one.add(complete, weights, known)
         if self._gap_steps is None:
-            self._gap_steps = [gap_step_for(step, self._resident_rows) for step in self._steps]
+            incomplete = self._resident_rows
+            if incomplete == len(rows):
+                # There is no other batch.
+                incomplete = len(split.numbers.incomplete)
+            self._gap_steps = [gap_step_for(step, incomplete) for step in self._steps]
         batch = GapBatch(rows, split, sample_weight, labels)
         for gap_step in self._gap_steps:
             gap_step.add(batch)

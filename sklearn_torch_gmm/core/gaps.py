@@ -71,8 +71,8 @@ class GapGroup:
     padding: Tensor | None = None
     """Bool ``[c, p]``: features in ``missing`` that the pattern does not lack, after the others."""
 
-    chunks: dict[Hashable, list[Any]] = field(default_factory=dict)
-    """The chunks of a group of few rows, which are found once, for each way to divide it."""
+    kept: dict[Hashable, Any] = field(default_factory=dict)
+    """What is found once for each way to divide the group into chunks."""
 
 
 class RowSplit:

@@ -73,9 +73,10 @@ class SharedGapStep(GroupedGapStep):
         own.add_first(first, shares)
         moments.first(features).add_(first.sum(0))
         mean_shift = _times(covariances, (self._linear.mT @ logits).gather(-2, place))
-        cross = torch.zeros_like(h).scatter_(-2, place, mean_shift) @ h.mT
-        scatter = cross + cross.mT
-        scatter += (h * logits.sum(-2, keepdim=True)) @ h.mT
+        # h hᵀ and twice h ω̄ᵀ in one product, of which the symmetric part is taken.
+        weighted = (h * logits.sum(-2, keepdim=True)).scatter_add_(-2, place, 2.0 * mean_shift)
+        scatter = weighted @ h.mT
+        scatter = 0.5 * (scatter + scatter.mT)
         own.add_scatter(scatter, shares)
         self._add_second(scatter.sum(0))
 

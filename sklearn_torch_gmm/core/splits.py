@@ -9,9 +9,10 @@ from torch import Tensor
 from sklearn_torch_gmm.core.gaps import GapGroup, RowSplit, blocks_of, split_rows
 
 COPIED_BYTES = 2**26
-"""Memory for copies of the rows of a kind, so that a pass need not collect them between the others.
+"""Memory for copies of rows of one kind, so that a pass need not collect them between the others.
 
-Beyond it, each pass collects them block by block: 3 to 5 % of an iteration for [100k, 16] → 8.
+Beyond it, each pass collects them block by block: 3 to 5 % of an iteration for [100k, 16] → 8 if
+rows are complete, and 10 % with tied covariances if they are not.
 Twice the value would take twice the memory for data of that size.
 """
 
@@ -57,12 +58,12 @@ def _never(num_bytes: int) -> bool:
 class Split:
     """The numbers of the complete and of the incomplete rows of a batch, and copies of them.
 
-    ``may_copy(num_bytes)`` is asked once for the rows of each kind.
+    ``may_copy(num_bytes)`` tells whether a copy may be kept, and reserves the memory.
     """
 
     def __init__(self, numbers: RowSplit, may_copy: Callable[[int], bool]) -> None:
         self.numbers = numbers
-        self._may_copy = may_copy
+        self.may_copy = may_copy
         self._copies: dict[str, Tensor | None] = {}
 
     @property
@@ -80,7 +81,7 @@ class Split:
 
     def _blocks(self, kind: str, numbers: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         if kind not in self._copies:
-            may_copy = self._may_copy(len(numbers) * rows.shape[1] * rows.itemsize)
+            may_copy = self.may_copy(len(numbers) * rows.shape[1] * rows.itemsize)
             # By feature, as a pass reads them.
             copy = rows.index_select(0, numbers).T.contiguous().T if may_copy else None
             self._copies[kind] = copy

@@ -16,6 +16,7 @@ and Jordan, Supervised learning from incomplete data via an EM approach (1994).
 
 from __future__ import annotations
 
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -149,9 +150,19 @@ class Conditionals:
         filled = (covariances * pulled.unsqueeze(-3)).sum(-2).neg_()
         # Residuals are zero at the gaps.
         residuals.scatter_add_(-2, place, filled)
-        distances = (self._factors.mT @ residuals).square_().sum(-2)
+        distances = self.squared_distances(residuals)
         logits = chunk.by_row(patterns.log_constants) - 0.5 * distances
         return Completed(logits, residuals)
+
+    def squared_distances(self, residuals: Tensor) -> Tensor:
+        """Squared Mahalanobis distances ``[T, ..., K, n]`` of completed rows from the means."""
+        return (self._factors.mT @ residuals).square_().sum(-2)
+
+    def scaled(self, scale: float) -> Conditionals:
+        """The same with other means, for rows that are multiplied by ``scale``."""
+        other = copy(self)
+        other.means = scale * self.means
+        return other
 
     def _among(self, values: Tensor) -> Tensor:
         """``values [T, ...]`` of rows for all mixtures and components."""
@@ -191,7 +202,17 @@ class IndependentConditionals:
     def complete(self, values: Tensor, observed: Tensor) -> Completed:
         """Complete rows, given as in :meth:`Conditionals.complete`."""
         residuals = residuals_of(values, observed, self.means)
-        distances = (residuals * self._factors.unsqueeze(-1)).square_().sum(-2)
+        distances = self.squared_distances(residuals)
         scales = self.log_scales @ among(observed, self.means.ndim - 2)
         constants = self._log_weights.unsqueeze(-1) + scales
         return Completed(constants - 0.5 * distances, residuals)
+
+    def squared_distances(self, residuals: Tensor) -> Tensor:
+        """The same as :meth:`Conditionals.squared_distances`."""
+        return (residuals * self._factors.unsqueeze(-1)).square_().sum(-2)
+
+    def scaled(self, scale: float) -> IndependentConditionals:
+        """The same as :meth:`Conditionals.scaled`."""
+        other = copy(self)
+        other.means = scale * self.means
+        return other

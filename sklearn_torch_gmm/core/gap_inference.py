@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,19 +27,40 @@ from sklearn_torch_gmm.core.gaps import (
     split_rows,
     without_gaps,
 )
-from sklearn_torch_gmm.core.inference import Inference
+from sklearn_torch_gmm.core.inference import Inference, scale_of_squares
 
 Noise = Callable[[int, int], tuple[Tensor, Tensor]]
 """``noise(n, D)`` returns uniform numbers ``[n]`` in [0, 1) and normal ones ``[n, D]``."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Chunk(ABC):
-    """Rows with gaps, completed by each component, in T lanes."""
+    """Rows with gaps, in T lanes."""
 
     numbers: Tensor
     """``[T n]``"""
-    completed: Completed
+    conditionals: Any
+    values: Tensor
+    """The rows ``[T, D, n]`` with zeros for gaps."""
+    observed: Tensor
+    """1 for each value, 0 for each gap, ``[T, D, n]``."""
+
+    @cached_property
+    def completed(self) -> Completed:
+        """The rows, completed by each component."""
+        return self._complete(self.conditionals, self.values)
+
+    def completed_far_out(self) -> Completed:
+        """The same if squares overflow, with −d² in place of logits, in units of one's choice."""
+        scale, largest = scale_of_squares(self.values.dtype), torch.finfo(self.values.dtype).max
+        conditionals = self.conditionals.scaled(scale)
+        residuals = self._complete(conditionals, scale * self.values).residuals
+        distances = conditionals.squared_distances(residuals)
+        return Completed(distances.neg_(), (residuals / scale).clamp_(-largest, largest))
+
+    @abstractmethod
+    def _complete(self, conditionals: Any, values: Tensor) -> Completed:
+        """Complete rows by conditional distributions for the same gaps."""
 
     @abstractmethod
     def scatter(self, component: Tensor, noise: Tensor) -> Tensor:
@@ -48,19 +70,29 @@ class _Chunk(ABC):
         """
 
 
-@dataclass(frozen=True)
+@dataclass
 class _IndependentChunk(_Chunk):
-    deviations: Tensor
-    """Standard deviations ``[K, D]``."""
+    def _complete(self, conditionals: Any, values: Tensor) -> Completed:
+        completed: Completed = conditionals.complete(values, self.observed)
+        return completed
 
     def scatter(self, component: Tensor, noise: Tensor) -> Tensor:
-        return self.deviations[component].mT * noise
+        deviations: Tensor = self.conditionals.variances.sqrt()
+        return deviations[component].mT * noise
 
 
-@dataclass(frozen=True)
+@dataclass
 class _DependentChunk(_Chunk):
     own: GapChunk
-    patterns: Patterns
+
+    @cached_property
+    def patterns(self) -> Patterns:
+        patterns: Patterns = self.conditionals.of_patterns(self.own)
+        return patterns
+
+    def _complete(self, conditionals: Any, values: Tensor) -> Completed:
+        completed: Completed = conditionals.complete(values, self.observed, self.own, self.patterns)
+        return completed
 
     def scatter(self, component: Tensor, noise: Tensor) -> Tensor:
         # By pattern and row: [T, K or 1, c, c, n], then [T, n, c, c] of the components.
@@ -142,41 +174,58 @@ class GapInference(Inference):
             )
             for numbers, joint in found:
                 yield place.start + complete[numbers], joint.to(rows.device)
-            for chunk in self._gaps(part, split):
+            for chunk in self._gaps(part, split, decides=not with_common_term):
                 joint = chunk.completed.logits
-                # NaN comes from distances that are sums of infinities of both signs.
-                joint = joint.nan_to_num(nan=-math.inf, neginf=-math.inf)
                 yield place.start + chunk.numbers, joint.to(rows.device)
 
-    def _gaps(self, rows: Tensor, split: RowSplit | None) -> Iterator[_Chunk]:
-        """The rows with gaps, chunk by chunk, on the device of the mixture."""
+    def _gaps(
+        self, rows: Tensor, split: RowSplit | None, *, decides: bool = True
+    ) -> Iterator[_Chunk]:
+        """The rows with gaps, chunk by chunk, on the device of the mixture.
+
+        If it ``decides``, each row without any density belongs to its nearest component.
+        """
         if split is None:
             return
         independent = self._structure.has_independent_features
-        yield from (self._independent if independent else self._dependent)(rows, split)
+        for chunk in (self._independent if independent else self._dependent)(rows, split):
+            logits = chunk.completed.logits
+            # If the sum is finite, then so are all of its terms.
+            if not math.isfinite(logits.sum().item()):
+                # NaN comes from distances that are sums of infinities of both signs.
+                logits.nan_to_num_(nan=-math.inf, neginf=-math.inf)
+                if decides:
+                    self._complete_far_rows_(chunk)
+            yield chunk
+
+    def _complete_far_rows_(self, chunk: _Chunk) -> None:
+        """Assign each row without any density to its nearest component, which completes it."""
+        logits, residuals = chunk.completed
+        is_far = (logits.amax(1) == -math.inf).unsqueeze(1)
+        if is_far.any():
+            closeness, completed = chunk.completed_far_out()
+            closeness[:, self._log_weights == -math.inf] = -math.inf
+            is_nearest = closeness == closeness.amax(1, keepdim=True)
+            decided = torch.where(is_nearest, 0.0, -math.inf).to(logits.dtype)
+            logits.copy_(torch.where(is_far, decided, logits))
+            residuals.copy_(torch.where(is_far.unsqueeze(1), completed, residuals))
 
     def _independent(self, rows: Tensor, split: RowSplit) -> Iterator[_Chunk]:
-        conditionals = self._of_independent
-        deviations = conditionals.variances.sqrt()
         for numbers in split.incomplete.split(
             self._workspace.rows_per_chunk(4 * self._means.numel())
         ):
             values = rows.index_select(0, numbers).T.to(self._means).unsqueeze(0)
-            completed = conditionals.complete(*without_gaps(values))
-            yield _IndependentChunk(numbers, completed, deviations)
+            yield _IndependentChunk(numbers, self._of_independent, *without_gaps(values))
 
     def _dependent(self, rows: Tensor, split: RowSplit) -> Iterator[_Chunk]:
-        conditionals, components = self._of_dependent, len(self._log_weights)
         for group in split.groups:
             size = group.missing.shape[0]
-            values_per_row = 4 * self._means.numel() + 2 * components * size * size
+            values_per_row = 4 * self._means.numel() + 2 * len(self._log_weights) * size * size
             size = self._workspace.rows_per_chunk(values_per_row, least=1)
             for chunk in chunks_of(group, size, self._workspace.num_lanes):
-                values = chunk.values_of(rows, self._means)
+                numbers, values = chunk.rows.flatten(), chunk.values_of(rows, self._means)
                 own = chunk.to(self._means.device)
-                patterns = conditionals.of_patterns(own)
-                completed = conditionals.complete(*values, own, patterns)
-                yield _DependentChunk(chunk.rows.flatten(), completed, own, patterns)
+                yield _DependentChunk(numbers, self._of_dependent, *values, own)
 
     @cached_property
     def _of_independent(self) -> IndependentConditionals:

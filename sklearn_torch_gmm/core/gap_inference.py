@@ -117,6 +117,10 @@ class GapInference(Inference):
     A row without any value has the log-density 0, and the weights as responsibilities.
     """
 
+    def have_values(self, rows: Tensor) -> Tensor:
+        """Whether a row has any value: bool ``[N]``."""
+        return torch.cat([~rows[place].isnan().all(1) for place in blocks_of(rows)])
+
     def completed(self, rows: Tensor) -> Tensor:
         """A copy of ``rows [N, D]`` with the expected values in place of the missing ones."""
         result = rows.clone()

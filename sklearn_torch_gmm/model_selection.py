@@ -150,6 +150,7 @@ default='kmeans'
     - stability is the mean adjusted Rand index between the labels of all samples from two
       initializations of the same mixture. Of all mixtures of two or more components whose stability
       is within 0.01 of the largest, ``criterion='stability'`` chooses that with the smallest BIC.
+      Samples without any value do not count.
 
     References
     ----------

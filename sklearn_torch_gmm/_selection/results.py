@@ -19,6 +19,8 @@ from torch import Tensor
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.fit_data import FitData
 from sklearn_torch_gmm._estimator.fitted_state import set_parameters
+from sklearn_torch_gmm._estimator.inference import have_values
+from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.outcome import level_of_caller
 from sklearn_torch_gmm._estimator.progress_bars import ProgressBars
 from sklearn_torch_gmm._estimator.vocabulary import settings_of
@@ -111,16 +113,23 @@ def mean_agreement(
     data: FitData,
     bars: ProgressBars | None = None,
 ) -> list[float]:
-    """Return each candidate's mean adjusted Rand index between restarts; NaN for fewer than two."""
+    """Return each candidate's mean adjusted Rand index between restarts; NaN for fewer than two.
+
+    Samples without any value do not count: all of them have the label of the largest weight.
+    """
     means = []
+    counts: Any = slice(None)
     if bars is not None:
         bars.stage("stability", len(candidates), "mixture")
     for candidate, restarts in zip(candidates, fits, strict=True):
-        labels = [
-            _labels(with_parameters(candidate, restart, data.dtype), data.X)
+        mixtures = [
+            with_parameters(candidate, restart, data.dtype)
             for restart in restarts
             if restart.error is None
         ]
+        if mixtures and takes_gaps(candidate) and isinstance(counts, slice):
+            counts = _on_host(have_values(mixtures[0], data.X))
+        labels = [_on_host(mixture.predict(data.X))[counts] for mixture in mixtures]
         indices = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
         means.append(float(np.mean(indices)) if indices else math.nan)
         if bars is not None:
@@ -128,9 +137,8 @@ def mean_agreement(
     return means
 
 
-def _labels(mixture: BaseGaussianMixture, X: Any) -> npt.NDArray[np.int64]:
-    labels = mixture.predict(X)
-    return np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
+def _on_host(values: Any) -> npt.NDArray[Any]:
+    return np.asarray(values.cpu() if isinstance(values, Tensor) else values)
 
 
 def warn_of_failures(results: Mapping[str, npt.NDArray[Any]]) -> None:

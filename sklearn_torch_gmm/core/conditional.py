@@ -16,6 +16,7 @@ and Jordan, Supervised learning from incomplete data via an EM approach (1994).
 
 from __future__ import annotations
 
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
 from sklearn_torch_gmm.core.covariance.linalg import invert_triangular
-from sklearn_torch_gmm.core.gaps import GapGroup, gather_last, places_of_blocks
+from sklearn_torch_gmm.core.gap_chunks import GapChunk, among, gather_last
 
 MOST_BY_ELEMENTS = 16
 """Largest matrices that are inverted element by element, for all patterns at once. Beyond, one call
@@ -34,8 +35,10 @@ of LAPACK for each of them takes less time: twice the value would cost up to twi
 def invert_definite(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Inverses and log-determinants ``[..., p]`` of positive definite ``matrices [..., c, c, p]``.
 
-    Gauss–Jordan elimination, which needs no pivoting for such matrices; the p of them lie along the
-    last axis, so that each step is one operation on all of them.
+    The sweep operator, which needs no pivoting for such matrices; the p of them lie along the last
+    axis, so that each step is one operation on all of them.
+
+    Source: Goodnight, A tutorial on the SWEEP operator (1979).
     """
     size = matrices.shape[-2]
     if size > MOST_BY_ELEMENTS:
@@ -44,38 +47,39 @@ def invert_definite(matrices: Tensor) -> tuple[Tensor, Tensor]:
         return torch.cholesky_inverse(lower).movedim(-3, -1), log_determinants
     if size == 1:
         return matrices.reciprocal(), matrices[..., 0, 0, :].log()
-    inverse = matrices.clone()
-    log_determinants = torch.zeros_like(matrices[..., 0, 0, :])
+    swept = matrices.clone()
+    pivots = torch.empty_like(matrices[..., 0, :])
     for j in range(size):
-        pivot = inverse[..., j, j, :].clone()
-        log_determinants += pivot.log()
-        column = inverse[..., :, j, :] / pivot.unsqueeze(-2)
-        row = inverse[..., j, :, :].clone()
-        inverse.addcmul_(column.unsqueeze(-2), row.unsqueeze(-3), value=-1.0)
-        inverse[..., j, :, :] = row / pivot.unsqueeze(-2)
-        inverse[..., :, j, :] = -column
-        inverse[..., j, j, :] = pivot.reciprocal()
-    return inverse, log_determinants
+        column, pivot = swept.select(-2, j).clone(), pivots.select(-2, j)
+        own = column.select(-2, j)
+        pivot.copy_(own)
+        # The pivot itself becomes −1/pivot, like the rest of its row and column.
+        own.fill_(-1.0)
+        scaled = column / pivot.unsqueeze(-2)
+        swept.addcmul_(column.unsqueeze(-2), scaled.unsqueeze(-3), value=-1.0)
+        swept.select(-2, j).copy_(scaled)
+        swept.select(-3, j).copy_(scaled)
+    return swept.neg_(), pivots.log_().sum(-2)
 
 
 class Patterns(NamedTuple):
     """What the conditional distributions of a group's patterns have in common."""
 
     covariances: Tensor
-    """W ``[..., K or 1, c, c, p]``: the 1 stands for components that share one covariance."""
+    """W ``[T, ..., K or 1, c, c, p]``: the 1 stands for components that share one covariance."""
 
     log_constants: Tensor
-    """What a log-density adds to −½ d̂ᵀ Λ d̂: ``[..., K, p]``, weights included."""
+    """What a log-density adds to −½ d̂ᵀ Λ d̂: ``[T, ..., K, p]``, weights included."""
 
 
 class Completed(NamedTuple):
-    """Rows of a group, completed by the conditional means of each component."""
+    """Rows, completed by the conditional means of each component."""
 
     logits: Tensor
-    """Joint log-densities of the observed values ``[..., K, n]``, in nats."""
+    """Joint log-densities of the observed values ``[T, ..., K, n]``, in nats."""
 
     residuals: Tensor
-    """x̂ − μ ``[..., K, D, n]``, with the conditional means in place of missing values."""
+    """x̂ − μ ``[T, ..., K, D, n]``, with the conditional means in place of missing values."""
 
 
 class Conditionals:
@@ -101,53 +105,74 @@ class Conditionals:
             self._factors = self._factors[..., :1, :, :]
         self.precisions = self._factors @ self._factors.mT
 
-    def of_patterns(self, group: GapGroup) -> Patterns:
-        """Conditional covariances for the patterns of a group, zero for features it does not lack.
+    def of_patterns(self, chunk: GapChunk) -> Patterns:
+        """Conditional covariances for the patterns of a chunk, zero for features it does not lack.
 
         Thus nothing that is computed with them changes at these features.
         """
-        missing, padding = group.missing, group.padding
-        size, num_features = missing.shape[0], self.means.shape[-1]
-        if size == num_features and padding is None:
+        (lanes, size, width), num_features = chunk.missing.shape, chunk.num_features
+        if size == num_features and chunk.padding is None:
             # Nothing is given: the covariances themselves keep all their digits.
             # There is one such pattern.
             inverse = invert_triangular(self._factors, upper=True)
-            return Patterns((inverse.mT @ inverse).unsqueeze(-1), self._log_weights.unsqueeze(-1))
-        places = places_of_blocks(missing, num_features)
-        block = gather_last(self.precisions.flatten(-2), places)
-        block = block.unflatten(-1, (size, size, missing.shape[1]))
-        if padding is not None:
+            covariances = (inverse.mT @ inverse).unsqueeze(-1)
+            found = Patterns(covariances, self._log_weights.unsqueeze(-1))
+            return Patterns(*(values.expand(lanes, *values.shape) for values in found))
+        precisions = self.precisions.flatten(-2)
+        block = gather_last(precisions.expand(lanes, *precisions.shape), chunk.places)
+        block = block.unflatten(-1, (size, size, width))
+        is_outside = None if chunk.is_outside is None else self._among(chunk.is_outside)
+        if is_outside is not None:
             # An identity block has no part in the inverse or the determinant.
-            is_outside = padding.unsqueeze(0) | padding.unsqueeze(1)
             identity = torch.eye(size, dtype=block.dtype, device=block.device).unsqueeze(-1)
             block = torch.where(is_outside, identity, block)
         covariances, log_determinants = invert_definite(block)
-        if padding is not None:
+        if is_outside is not None:
             covariances = covariances.masked_fill(is_outside, 0.0)
         # Integers times a number of Python's would be float32.
-        observed = (num_features - group.counts).to(log_determinants)
+        observed = self._among((num_features - chunk.counts).to(log_determinants))
         scales = -0.5 * (observed * LOG_2PI + log_determinants)
         return Patterns(covariances, (self._log_weights + self._log_scales).unsqueeze(-1) + scales)
 
     def complete(
-        self, values: Tensor, observed: Tensor, group: GapGroup, patterns: Patterns
+        self, values: Tensor, observed: Tensor, chunk: GapChunk, patterns: Patterns
     ) -> Completed:
-        """Complete the rows of a group.
+        """Complete the rows ``[T, D, n]`` of a chunk.
 
         They are given as :func:`~sklearn_torch_gmm.core.gaps.without_gaps` returns them.
         """
-        residuals = torch.addcmul(values, self.means.unsqueeze(-1), observed, value=-1.0)
+        residuals = residuals_of(values, observed, self.means)
         # The same rows for each component.
-        place = group.by_row(group.missing)
-        place = place.expand(*residuals.shape[:-2], *place.shape)
+        place = self._among(chunk.missing_by_row)
+        place = place.expand(*residuals.shape[:-2], *place.shape[-2:])
         pulled = (self.precisions @ residuals).gather(-2, place)
-        covariances = group.by_row(patterns.covariances)
+        covariances = chunk.by_row(patterns.covariances)
         filled = (covariances * pulled.unsqueeze(-3)).sum(-2).neg_()
         # Residuals are zero at the gaps.
         residuals.scatter_add_(-2, place, filled)
-        distances = (self._factors.mT @ residuals).square_().sum(-2)
-        logits = group.by_row(patterns.log_constants) - 0.5 * distances
+        distances = self.squared_distances(residuals)
+        logits = chunk.by_row(patterns.log_constants) - 0.5 * distances
         return Completed(logits, residuals)
+
+    def squared_distances(self, residuals: Tensor) -> Tensor:
+        """Squared Mahalanobis distances ``[T, ..., K, n]`` of completed rows from the means."""
+        return (self._factors.mT @ residuals).square_().sum(-2)
+
+    def scaled(self, scale: float) -> Conditionals:
+        """The same with other means, for rows that are multiplied by ``scale``."""
+        other = copy(self)
+        other.means = scale * self.means
+        return other
+
+    def _among(self, values: Tensor) -> Tensor:
+        """``values [T, ...]`` of rows for all mixtures and components."""
+        return among(values, self.means.ndim - 1)
+
+
+def residuals_of(values: Tensor, observed: Tensor, means: Tensor) -> Tensor:
+    """x − μ ``[T, ..., K, D, n]`` of rows ``[T, D, n]``, zero for gaps."""
+    values, observed = (among(own, means.ndim - 1) for own in (values, observed))
+    return torch.addcmul(values, means.unsqueeze(-1), observed, value=-1.0)
 
 
 class IndependentConditionals:
@@ -176,7 +201,18 @@ class IndependentConditionals:
 
     def complete(self, values: Tensor, observed: Tensor) -> Completed:
         """Complete rows, given as in :meth:`Conditionals.complete`."""
-        residuals = torch.addcmul(values, self.means.unsqueeze(-1), observed, value=-1.0)
-        distances = (residuals * self._factors.unsqueeze(-1)).square_().sum(-2)
-        constants = self._log_weights.unsqueeze(-1) + self.log_scales @ observed
+        residuals = residuals_of(values, observed, self.means)
+        distances = self.squared_distances(residuals)
+        scales = self.log_scales @ among(observed, self.means.ndim - 2)
+        constants = self._log_weights.unsqueeze(-1) + scales
         return Completed(constants - 0.5 * distances, residuals)
+
+    def squared_distances(self, residuals: Tensor) -> Tensor:
+        """The same as :meth:`Conditionals.squared_distances`."""
+        return (residuals * self._factors.unsqueeze(-1)).square_().sum(-2)
+
+    def scaled(self, scale: float) -> IndependentConditionals:
+        """The same as :meth:`Conditionals.scaled`."""
+        other = copy(self)
+        other.means = scale * self.means
+        return other

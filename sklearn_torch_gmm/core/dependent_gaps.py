@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.conditional import Conditionals, Patterns
 from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.gap_chunks import GapChunk, add_last, chunks_of
 from sklearn_torch_gmm.core.gap_step import GapBatch, GapStep
-from sklearn_torch_gmm.core.gaps import GapGroup, places_of_blocks, without_gaps
 from sklearn_torch_gmm.core.rounding import extents_of
 
 
-class DependentGapStep(GapStep):
-    """For features that depend on each other: rows in groups that lack as many values.
-
-    It works with residuals throughout, whatever the E-step of the complete rows does.
-    """
+class GroupedGapStep(GapStep):
+    """Rows in groups that lack as many values, in chunks with a lane for each thread."""
 
     def __init__(self, step: EStep) -> None:
         super().__init__(step)
@@ -25,42 +24,73 @@ class DependentGapStep(GapStep):
             own.log_weights, own.means, own.precisions_cholesky, step.structure
         )
 
-    def add(self, batch: GapBatch) -> None:
-        step, means = self._step, self._step.parameters.means
-        restarts, components, features = means.shape
-        # Sums of conditional covariances, as matrices.
-        spread = means.new_zeros(restarts, components, features * features)
-        for group in batch.split.groups:
-            size = group.missing.shape[0]
-            values_per_row = 4 * means.numel() + 2 * restarts * components * size * size
-            for chunk in group.chunks(step.workspace.rows_per_chunk(values_per_row, least=1)):
-                self._add_chunk(chunk, batch, spread)
-        spread = spread.unflatten(-1, (features, features))
-        self._add_second(step.structure.second_moments_of_scatter(spread))
+    @abstractmethod
+    def _values_per_row(self, num_missing: int) -> int:
+        """Number of values that a row takes in a chunk."""
 
-    def _add_chunk(self, chunk: GapGroup, batch: GapBatch, spread: Tensor) -> None:
+    @abstractmethod
+    def _add_chunk(self, chunk: GapChunk, batch: GapBatch) -> None:
+        """Add the moments of some rows."""
+
+    def add(self, batch: GapBatch) -> None:
+        workspace = self._step.workspace
+        for group in batch.split.groups:
+            values_per_row = self._values_per_row(group.missing.shape[0])
+            size = workspace.rows_per_chunk(values_per_row, least=1)
+            for chunk in chunks_of(group, size, workspace.num_lanes, batch.split.may_copy):
+                self._add_chunk(chunk, batch)
+
+    def _weigh(self, logits: Tensor, batch: GapBatch, chunk: GapChunk) -> None:
+        """Turn ``logits [T, R, K, n]`` of a chunk into weighted responsibilities."""
+        labels = None if batch.labels is None else batch.labels[chunk.rows]
+        self._step.weigh(logits, chunk.weights(batch.sample_weight, logits.dtype), labels)
+
+
+class DependentGapStep(GroupedGapStep):
+    """For features that depend on each other.
+
+    It works with residuals throughout, whatever the E-step of the complete rows does.
+    """
+
+    def __init__(self, step: EStep) -> None:
+        super().__init__(step)
+        own, means = self._conditionals.precisions, step.parameters.means
+        # Sums of conditional covariances, as matrices.
+        self._spread = means.new_zeros(step.workspace.num_lanes, *own.flatten(-2).shape)
+
+    def add(self, batch: GapBatch) -> None:
+        step, features = self._step, self._step.parameters.means.shape[-1]
+        super().add(batch)
+        spread = self._spread.sum(0).unflatten(-1, (features, features))
+        self._add_second(step.structure.second_moments_of_scatter(spread))
+        self._spread.zero_()
+
+    def _values_per_row(self, num_missing: int) -> int:
+        means = self._step.parameters.means
+        restarts, components, _ = means.shape
+        return 4 * means.numel() + 2 * restarts * components * num_missing * num_missing
+
+    def _add_chunk(self, chunk: GapChunk, batch: GapBatch) -> None:
         step, moments = self._step, self._step.moments
         features = step.parameters.means.shape[-1]
-        values, observed = without_gaps(self._values(batch, chunk.rows))
+        values, observed = chunk.values_of(batch.rows, step.parameters.means)
         if self._extents is not None:
             deviations = values - step.centre.unsqueeze(-1) * observed
-            torch.maximum(self._extents, extents_of(deviations[None]), out=self._extents)
+            torch.maximum(self._extents, extents_of(deviations), out=self._extents)
         patterns = self._conditionals.of_patterns(chunk)
         logits, residuals = self._conditionals.complete(values, observed, chunk, patterns)
-        self._weigh(logits, batch, chunk.rows)
+        self._weigh(logits, batch, chunk)
         residuals += (step.parameters.means - step.centre).unsqueeze(-1)
-        moments.counts.add_(logits.sum(-1))
-        moments.first(features).add_((residuals @ logits.unsqueeze(-1)).squeeze(-1))
-        self._add_second(step.structure.centred_second_moments(residuals, logits))
-        places = places_of_blocks(chunk.missing, features)
-        _add_covariances(spread, patterns, chunk.by_pattern(logits), places)
+        moments.counts.add_(logits.sum((0, -1)))
+        moments.first(features).add_((residuals @ logits.unsqueeze(-1)).squeeze(-1).sum(0))
+        self._add_second(step.structure.centred_second_moments(residuals, logits).sum(0))
+        self._add_covariances(chunk, patterns, chunk.by_pattern(logits))
 
-
-def _add_covariances(spread: Tensor, patterns: Patterns, shares: Tensor, places: Tensor) -> None:
-    """Add Σ r W to ``spread [R, K, D²]``, with ``shares [R, K, p]`` and ``places [c² p]``."""
-    covariances = patterns.covariances
-    if covariances.shape[-4] == 1:
-        # Shared by all components, like the sum to which they contribute.
-        spread, shares = spread[..., :1, :], shares.sum(-2, keepdim=True)
-    weighted = covariances * shares[..., None, None, :]
-    spread.index_add_(-1, places, weighted.flatten(-3))
+    def _add_covariances(self, chunk: GapChunk, patterns: Patterns, shares: Tensor) -> None:
+        """Add Σ r W, with ``shares [T, R, K, p]`` of the patterns."""
+        covariances = patterns.covariances
+        if covariances.shape[-4] == 1:
+            # Shared by all components, like the sum to which they contribute.
+            shares = shares.sum(-2, keepdim=True)
+        weighted = covariances * shares[..., None, None, :]
+        add_last(self._spread[: len(chunk.rows)], chunk.places, weighted.flatten(-3))

@@ -80,6 +80,17 @@ class FastEStep(EStep):
     ) -> None:
         FastPass([self]).add(rows, sample_weight, labels)
 
+    @property
+    def moments_name(self) -> str:
+        """What T(x) is, for the workspace that may keep it."""
+        return self.structure.name
+
+    def write_moments(self, rows: Tensor, out: Tensor) -> None:
+        """Write (1, T(x)) of ``rows [T, n, D]`` into ``out [T, 1 + P, n]``."""
+        num_features = rows.shape[-1]
+        subtract_transposed(rows, self.centre.unsqueeze(-1), out=out[:, 1 : num_features + 1])
+        self.structure.complete_moments(out, num_features)
+
     def log_likelihood(self, moments: Moments) -> Tensor:
         if moments.scatter is None:
             return moments.log_likelihood
@@ -163,7 +174,8 @@ class FastPass:
             else:
                 features = _lanes_of(kept, place, lanes)
             if not is_known:
-                self._write(rows[place].unflatten(0, (lanes, size)), features)
+                own = rows[place].unflatten(0, (lanes, size))
+                self._first.write_moments(own, features[:, : self._length])
             weights = None if sample_weight is None else sample_weight[place].view(lanes, size)
             known = None if labels is None else labels[place].view(lanes, size)
             sums: Tensor | None = None
@@ -184,10 +196,10 @@ class FastPass:
         self._num_batches += 1
         if self._resident_rows is None:
             return rows, None, False
-        structure = self._first.structure.name
+        name = self._first.moments_name
         size = self._resident_rows * self._height * workspace.dtype.itemsize
-        if workspace.has_room(structure, size):
-            return rows, *workspace.keep((structure, number), self._height, rows.shape[0])
+        if workspace.has_room(name, size):
+            return rows, *workspace.keep((name, number), self._height, rows.shape[0])
         return workspace.by_feature(number, rows, self._resident_rows), None, False
 
     def _chunks(self, num_rows: int) -> Iterator[tuple[slice, int]]:
@@ -198,13 +210,6 @@ class FastPass:
             most = 1
         fewest, multiple = self._rows_of_large_product, workspace.lane_multiple
         return in_lanes(num_rows, self.rows_per_chunk, most, fewest, multiple)
-
-    def _write(self, rows: Tensor, features: Tensor) -> None:
-        """Write (1, T(x)) of ``rows [T, n, D]`` into ``features [T, H, n]``."""
-        first, num_features = self._first, rows.shape[-1]
-        shift = first.centre.unsqueeze(-1)
-        subtract_transposed(rows, shift, out=features[:, 1 : num_features + 1])
-        first.structure.complete_moments(features[:, : self._length], num_features)
 
     def _add_chunk(
         self,

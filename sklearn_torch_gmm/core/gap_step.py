@@ -14,12 +14,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
-from sklearn_torch_gmm.core.gaps import RowSplit
+from sklearn_torch_gmm.core.splits import Split
 
 
 class GapBatch(NamedTuple):
@@ -27,15 +26,11 @@ class GapBatch(NamedTuple):
 
     rows: Tensor
     """``[N, D]``, with NaN for gaps."""
-    split: RowSplit
+    split: Split
     sample_weight: Tensor | None = None
     """``[N]``"""
     labels: Tensor | None = None
     """``[N]``"""
-
-    def values(self, numbers: Tensor, dtype: torch.dtype) -> Tensor:
-        """The rows of these ``numbers [n]`` by feature, ``[D, n]``."""
-        return self.rows.index_select(0, numbers).T.to(dtype).contiguous()
 
 
 class GapStep(ABC):
@@ -47,20 +42,6 @@ class GapStep(ABC):
     @abstractmethod
     def add(self, batch: GapBatch) -> None:
         """Add the moments of the incomplete rows of a batch."""
-
-    def _values(self, batch: GapBatch, numbers: Tensor) -> Tensor:
-        """The rows of these ``numbers [n]``, ``[D, n]``, in the type of the arithmetic."""
-        return batch.values(numbers, self._step.parameters.means.dtype)
-
-    def _weigh(self, logits: Tensor, batch: GapBatch, numbers: Tensor) -> None:
-        """Turn ``logits [R, K, n]`` of the rows ``numbers [n]`` into weighted responsibilities."""
-        weights, labels = batch.sample_weight, batch.labels
-        self._step.weigh(
-            # The leading dimension stands for a single lane.
-            logits[None],
-            None if weights is None else weights[numbers][None],
-            None if labels is None else labels[numbers][None],
-        )
 
     @property
     def _extents(self) -> Tensor | None:

@@ -7,8 +7,9 @@ so that their small matrices have one size, whatever the number of patterns.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,16 +49,6 @@ def without_gaps(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.nan_to_num(0.0, math.inf, -math.inf), observed
 
 
-def gather_last(values: Tensor, index: Tensor) -> Tensor:
-    """``values[..., index]``, in a third of the time that ``index_select`` takes."""
-    return values.gather(-1, index.expand(*values.shape[:-1], -1))
-
-
-def places_of_blocks(missing: Tensor, num_features: int) -> Tensor:
-    """Places ``[c² p]`` of the blocks of features ``missing [c, p]`` in matrices ``[D²]``."""
-    return (missing.unsqueeze(1) * num_features + missing.unsqueeze(0)).flatten()
-
-
 @dataclass(frozen=True)
 class GapGroup:
     """Rows that lack the same number c of values, in the order of their patterns.
@@ -74,48 +65,14 @@ class GapGroup:
     pattern: Tensor
     """The pattern ``[n]`` of each row, ascending."""
 
+    num_features: int
+    """D, with those that are observed."""
+
     padding: Tensor | None = None
     """Bool ``[c, p]``: features in ``missing`` that the pattern does not lack, after the others."""
 
-    @property
-    def counts(self) -> Tensor:
-        """The number of values that each pattern lacks, ``[p]``, or ``[1]`` if it is the same."""
-        if self.padding is None:
-            return self.pattern.new_tensor([self.missing.shape[0]])
-        return self.padding.logical_not().sum(0)
-
-    def chunks(self, size: int) -> Iterator[GapGroup]:
-        """The group in parts of at most ``size`` rows, each with its own patterns only."""
-        for start in range(0, len(self.rows), size):
-            pattern = self.pattern[start : start + size]
-            first, last = int(pattern[0]), int(pattern[-1])
-            own = slice(first, last + 1)
-            yield GapGroup(
-                self.rows[start : start + size],
-                self.missing[:, own],
-                pattern - first,
-                None if self.padding is None else self.padding[:, own],
-            )
-
-    def to(self, device: torch.device) -> GapGroup:
-        """The same on another device."""
-        padding = None if self.padding is None else self.padding.to(device)
-        return GapGroup(
-            self.rows.to(device), self.missing.to(device), self.pattern.to(device), padding
-        )
-
-    def by_row(self, values: Tensor) -> Tensor:
-        """Repeat ``values [..., p]`` of the patterns for their rows: ``[..., n]``."""
-        if values.shape[-1] == len(self.pattern):
-            return values
-        return gather_last(values, self.pattern)
-
-    def by_pattern(self, values: Tensor) -> Tensor:
-        """Sum ``values [..., n]`` of the rows over each pattern: ``[..., p]``."""
-        if self.missing.shape[1] == len(self.pattern):
-            return values
-        sums = values.new_zeros(*values.shape[:-1], self.missing.shape[1])
-        return sums.index_add_(-1, self.pattern, values)
+    kept: dict[Hashable, Any] = field(default_factory=dict)
+    """What is found once for each way to divide the group into chunks."""
 
 
 class RowSplit:
@@ -174,7 +131,7 @@ def _groups(numbers: Tensor, mask: Tensor) -> Iterator[GapGroup]:
         # The gaps first, then as many other features as there is room for.
         missing = patterns.byte().sort(dim=1, descending=True, stable=True).indices[:, :last]
         padding = None if first == last else ~patterns.gather(1, missing).T
-        yield GapGroup(numbers[own[order]], missing.T.contiguous(), pattern, padding)
+        yield GapGroup(numbers[own[order]], missing.T.contiguous(), pattern, mask.shape[1], padding)
 
 
 def _ranges(counts: Tensor, num_features: int) -> Iterator[tuple[int, int]]:

@@ -224,8 +224,7 @@ class Inference:
         """Assign each of the rows ``x [D, n]`` without any density to its nearest component."""
         is_far = joint.amax(0) == -math.inf
         if is_far.any():
-            # Small enough that no square overflows; a power of two scales without rounding.
-            scale = torch.finfo(x.dtype).tiny * 2.0**22
+            scale = scale_of_squares(x.dtype)
             distances = self._structure.squared_distances(
                 scale * x[:, is_far], scale * self._means, self._factors
             )
@@ -255,6 +254,14 @@ def _read_at_once(values: list[tuple[slice, Tensor]]) -> Iterator[tuple[slice, f
     if values:
         places, numbers = zip(*values, strict=True)
         yield from zip(places, torch.stack(numbers).tolist(), strict=True)
+
+
+def scale_of_squares(dtype: torch.dtype) -> float:
+    """A factor for rows that is so small that no square overflows.
+
+    As a power of two it scales without rounding.
+    """
+    return float(torch.finfo(dtype).tiny) * 2.0**22
 
 
 def _put(result: Tensor, place: slice | Tensor, values: Tensor) -> None:

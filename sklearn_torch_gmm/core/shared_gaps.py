@@ -16,91 +16,94 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.conditional import Conditionals, Patterns
+from sklearn_torch_gmm.core.conditional import Patterns
+from sklearn_torch_gmm.core.dependent_gaps import GroupedGapStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
-from sklearn_torch_gmm.core.gap_step import GapBatch, GapStep
-from sklearn_torch_gmm.core.gaps import GapGroup, gather_last, places_of_blocks, without_gaps
+from sklearn_torch_gmm.core.gap_chunks import (
+    GapChunk,
+    add_last,
+    among,
+    gather_last,
+)
+from sklearn_torch_gmm.core.gap_step import GapBatch
 from sklearn_torch_gmm.core.rounding import extents_of
 
 
-class SharedGapStep(GapStep):
+class SharedGapStep(GroupedGapStep):
     """Adds rows with gaps to a fast E-step of components that share one covariance matrix."""
 
     def __init__(self, step: FastEStep) -> None:
         super().__init__(step)
-        own = step.parameters
-        self._conditionals = Conditionals(
-            own.log_weights, own.means, own.precisions_cholesky, step.structure
-        )
-        features = own.means.shape[-1]
-        self._linear = step.natural[..., 1 : features + 1]
-        self._offsets = -0.5 * ((own.means - step.centre) * self._linear).sum(-1)
+        means = step.parameters.means
+        self._linear = step.natural[..., 1 : means.shape[-1] + 1]
+        self._offsets = -0.5 * ((means - step.centre) * self._linear).sum(-1)
+        self._precisions = self._conditionals.precisions.squeeze(-3)
 
-    def add(self, batch: GapBatch) -> None:
-        means = self._step.parameters.means
-        restarts, components, features = means.shape
-        scatter = means.new_zeros(restarts, features, features)
-        for group in batch.split.groups:
-            size = group.missing.shape[0]
-            values = 6 * restarts * features + 3 * restarts * components * (1 + size * size)
-            for chunk in group.chunks(self._step.workspace.rows_per_chunk(values, least=1)):
-                self._add_chunk(chunk, batch, scatter)
-        self._add_second(scatter)
+    def _values_per_row(self, num_missing: int) -> int:
+        restarts, components, features = self._step.parameters.means.shape
+        size = 1 + num_missing * num_missing
+        return 6 * restarts * features + 3 * restarts * components * size
 
-    def _add_chunk(self, chunk: GapGroup, batch: GapBatch, scatter: Tensor) -> None:
-        step, conditionals = self._step, self._conditionals
-        features, centre = step.parameters.means.shape[-1], step.centre.unsqueeze(-1)
-        x, _ = without_gaps(self._values(batch, chunk.rows) - centre)
+    def _add_chunk(self, chunk: GapChunk, batch: GapBatch) -> None:
+        step, features = self._step, self._step.parameters.means.shape[-1]
+        values, observed = chunk.values_of(batch.rows, step.parameters.means)
+        x = torch.addcmul(values, step.centre.unsqueeze(-1), observed, value=-1.0)
         if self._extents is not None:
-            torch.maximum(self._extents, extents_of(x[None]), out=self._extents)
-        patterns = conditionals.of_patterns(chunk)
+            torch.maximum(self._extents, extents_of(x), out=self._extents)
+        patterns = self._conditionals.of_patterns(chunk)
         own = _Shifts(self._linear, patterns, chunk)
         covariances = chunk.by_row(patterns.covariances).squeeze(-4)
-        place = chunk.by_row(chunk.missing).expand(len(covariances), -1, -1)
+        place = among(chunk.missing_by_row, 1)
+        place = place.expand(-1, covariances.shape[1], -1, -1)
 
-        pulled = conditionals.precisions.squeeze(-3) @ x
+        x = among(x, 1)
+        pulled = self._precisions @ x
         missing = pulled.gather(-2, place)
         filled = _times(covariances, missing)
         h = x.expand_as(pulled).scatter_add(-2, place, -filled)
         common = (pulled * x).sum(-2).sub_((missing * filled).sum(-2))
         constants = patterns.log_constants + self._offsets.unsqueeze(-1) + own.constants
-        logits = torch.baddbmm(chunk.by_row(constants), self._linear, h)
+        logits = chunk.by_row(constants) + self._linear @ h
         logits.sub_(common.unsqueeze(-2), alpha=0.5)
-        self._weigh(logits, batch, chunk.rows)
+        self._weigh(logits, batch, chunk)
 
         moments, shares = step.moments, chunk.by_pattern(logits)
-        moments.counts.add_(logits.sum(-1))
-        moments.first(features).add_(logits @ h.mT)
-        own.add_first(moments.first(features), shares)
-        own.add_scatter(scatter, shares)
+        moments.counts.add_(logits.sum((0, -1)))
+        first = logits @ h.mT
+        own.add_first(first, shares)
+        moments.first(features).add_(first.sum(0))
         mean_shift = _times(covariances, (self._linear.mT @ logits).gather(-2, place))
-        cross = torch.zeros_like(h).scatter_(-2, place, mean_shift) @ h.mT
-        scatter += cross + cross.mT
-        scatter += (h * logits.sum(-2, keepdim=True)) @ h.mT
+        # h hᵀ and twice h ω̄ᵀ in one product, of which the symmetric part is taken.
+        weighted = (h * logits.sum(-2, keepdim=True)).scatter_add_(-2, place, 2.0 * mean_shift)
+        scatter = weighted @ h.mT
+        scatter = 0.5 * (scatter + scatter.mT)
+        own.add_scatter(scatter, shares)
+        self._add_second(scatter.sum(0))
 
 
 class _Shifts:
-    """w_k ``[R, K, c, p]``, by which the means of the components shift the patterns' rows."""
+    """w_k ``[T, R, K, c, p]``, by which the means of the components shift the patterns' rows."""
 
-    def __init__(self, linear: Tensor, patterns: Patterns, chunk: GapGroup) -> None:
-        self._missing = chunk.missing
+    def __init__(self, linear: Tensor, patterns: Patterns, chunk: GapChunk) -> None:
+        lanes, size, width = chunk.missing.shape
+        self._chunk = chunk
         self._covariances = patterns.covariances
-        own = gather_last(linear, chunk.missing.flatten()).unflatten(-1, chunk.missing.shape)
+        own = gather_last(linear.expand(lanes, *linear.shape), chunk.missing.flatten(1))
+        own = own.unflatten(-1, (size, width))
         self._values = _times(patterns.covariances, own)
         self.constants = 0.5 * (own * self._values).sum(-2)
 
     def add_first(self, first: Tensor, shares: Tensor) -> None:
-        """Add Σ r w ``[R, K, D]``, for ``shares [R, K, p]`` of the patterns."""
+        """Add Σ r w to ``first [T, R, K, D]``, for ``shares [T, R, K, p]`` of the patterns."""
         weighted = self._values * shares.unsqueeze(-2)
-        first.index_add_(-1, self._missing.flatten(), weighted.flatten(-2))
+        add_last(first, self._chunk.missing.flatten(1), weighted.flatten(-2))
 
     def add_scatter(self, scatter: Tensor, shares: Tensor) -> None:
-        """Add Σ r (w wᵀ + W) ``[R, D, D]``."""
+        """Add Σ r (w wᵀ + W) to ``scatter [T, R, D, D]``."""
         weighted = self._values * shares.unsqueeze(-2)
         blocks = (weighted.unsqueeze(-3) * self._values.unsqueeze(-2)).sum(-4)
-        blocks += self._covariances.squeeze(-4) * shares.sum(-2)[:, None, None]
-        places = places_of_blocks(self._missing, scatter.shape[-1])
-        scatter.flatten(-2).index_add_(-1, places, blocks.flatten(-3))
+        blocks += self._covariances.squeeze(-4) * shares.sum(-2)[..., None, None, :]
+        add_last(scatter.flatten(-2), self._chunk.places, blocks.flatten(-3))
 
 
 def _times(matrices: Tensor, vectors: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fixed import FixedParts, keep_parts
-from sklearn_torch_gmm.core.gap_pass import GapPass, Splits
+from sklearn_torch_gmm.core.gap_pass import GapPass
 from sklearn_torch_gmm.core.m_step import MStepResult, m_step
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.splits import Splits
 from sklearn_torch_gmm.core.workspace import Workspace
 
 
@@ -60,7 +61,7 @@ def stepwise_update(
     splits = Splits()
 
     def added(step: ExactEStep) -> ExactEStep:
-        one = GapPass([step], [step], splits, is_resident=True) if missing else step
+        one = GapPass([step], [step], splits, resident_rows=len(rows)) if missing else step
         one.add(rows, sample_weight)
         return step
 

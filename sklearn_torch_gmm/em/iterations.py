@@ -16,8 +16,9 @@ from sklearn_torch_gmm.core.device import arithmetic_dtype, moved
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
-from sklearn_torch_gmm.core.gap_pass import GapPass, Splits
+from sklearn_torch_gmm.core.gap_pass import GapPass
 from sklearn_torch_gmm.core.moments import Moments
+from sklearn_torch_gmm.core.splits import Splits
 from sklearn_torch_gmm.core.workspace import Workspace
 from sklearn_torch_gmm.em.fit import Fit, Outcome
 from sklearn_torch_gmm.em.known_data import KnownData
@@ -108,8 +109,7 @@ class Iterations:
         steps = [step for _, step in self._in_pass]
         self._passes = _share(steps, resident_rows)
         if self._splits is not None:
-            is_resident = resident_rows is not None
-            self._passes = [GapPass(steps, self._passes, self._splits, is_resident=is_resident)]
+            self._passes = [GapPass(steps, self._passes, self._splits, resident_rows=resident_rows)]
 
     def add(
         self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None

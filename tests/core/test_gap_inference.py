@@ -115,3 +115,34 @@ def test_rows_far_from_all_components_keep_a_log_density(name):
     found = inference_of(name, mixture).log_densities(rows)
     assert found[0] == -torch.inf
     assert found[1].isfinite()
+
+
+@pytest.mark.parametrize("size", [1e160, -1e300, 1.7e308])
+def test_rows_without_any_density_belong_to_the_nearest_component(rng, name, size):
+    mixture = mixture_of(rng, name, 3, 3)
+    # In units of such a size all means are zero, and squares do not overflow.
+    unit = size / 4.0
+    gappy = np.array(
+        [[4.0, np.nan, 0.0], [np.nan, np.nan, 4.0], [4.0, 1.0, np.nan], [1.0, 2.0, 4.0]]
+    )
+    near = mixture._replace(means=np.zeros((3, 3)))
+    distances = [
+        [row[~np.isnan(row)] @ np.linalg.solve(own, row[~np.isnan(row)]) for own in matrices]
+        for row, matrices in (
+            (row, mixture.matrices[:, ~np.isnan(row)][:, :, ~np.isnan(row)]) for row in gappy
+        )
+    ]
+    nearest = np.isclose(distances, np.min(distances, axis=1, keepdims=True), rtol=1e-12)
+    rows, inference = tensor(unit * gappy), inference_of(name, mixture)
+    # Those of the same distance share the row.
+    expected = nearest / nearest.sum(1, keepdims=True)
+    np.testing.assert_allclose(inference.responsibilities(rows), expected)
+    assert (inference.log_densities(rows) == -np.inf).all()
+    # The nearest component completes the row: with equal shares, the mean of several.
+    means = [[one.mean for one in row] for row in gap_oracle.expected(near, gappy).components]
+    filled = np.einsum("nk,nkf->nf", expected, means)
+    found = inference.completed(rows).numpy() / unit
+    np.testing.assert_allclose(found, filled, rtol=1e-9, atol=1e-9)
+    generator = np.random.default_rng(0)
+    noise = lambda n, d: (torch.zeros(n), tensor(generator.standard_normal((n, d))))  # noqa: E731
+    assert inference.drawn(rows, noise).isfinite().all()

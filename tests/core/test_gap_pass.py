@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_torch_gmm.core import gap_pass, gaps
+from sklearn_torch_gmm.core import gap_chunks, gaps
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
 from sklearn_torch_gmm.core.fast_step import FastPass
-from sklearn_torch_gmm.core.gap_pass import GapPass, Splits
+from sklearn_torch_gmm.core.gap_pass import GapPass
 from sklearn_torch_gmm.core.m_step import m_step
+from sklearn_torch_gmm.core.splits import Splits
 from tests.core import gap_oracle
 from tests.core.oracle import draw_rows
 from tests.core.steps import E_STEPS, as_parameters, assert_same_mixtures, make_e_step, tensor
@@ -26,18 +27,24 @@ def gap_pass_of(step, splits, **options):
     return GapPass([step], [shared], splits, **options)
 
 
-def iterate(kind, parameters, rows, name, weights=None, *, splits=None, edges=(), chunk_bytes=None):
+def iterate(
+    kind, parameters, rows, name, weights=None, *, splits=None, edges=(), labels=None, **options
+):
     """One iteration about zero; returns the parameters and the log-likelihoods [R] before it."""
     structure = get_structure(name)
     centre = parameters.means.new_zeros(rows.shape[1])
-    step = make_e_step(
-        kind, parameters, centre, structure, extents=centre.clone(), chunk_bytes=chunk_bytes
+    step = make_e_step(kind, parameters, centre, structure, extents=centre.clone(), **options)
+    whole = gap_pass_of(
+        step, splits or Splits(), resident_rows=None if splits is None else len(rows)
     )
-    whole = gap_pass_of(step, splits or Splits(), is_resident=splits is not None)
     bounds = [0, *edges, len(rows)]
     for start, stop in itertools.pairwise(bounds):
         part = slice(start, stop)
-        whole.add(tensor(rows[part]), None if weights is None else tensor(weights[part]))
+        whole.add(
+            tensor(rows[part]),
+            None if weights is None else tensor(weights[part]),
+            None if labels is None else labels[part],
+        )
     found = m_step(step.moments, step.centre, parameters.means, structure, 1e-6)
     return found.parameters, step.log_likelihood(step.moments)
 
@@ -84,7 +91,7 @@ def test_batches_blocks_and_chunks_change_nothing(rng, monkeypatch, name, kind):
     parameters = as_parameters(name, mixture)
     expected, bound = iterate(kind, parameters, rows, name)
     monkeypatch.setattr(gaps, "BLOCK_BYTES", 7 * 40)
-    monkeypatch.setattr(gap_pass, "COPIED_BYTES", 0)
+    monkeypatch.setattr("sklearn_torch_gmm.core.splits.COPIED_BYTES", 0)
     splits = Splits()
     for _ in range(2):
         actual, same = iterate(
@@ -92,6 +99,31 @@ def test_batches_blocks_and_chunks_change_nothing(rng, monkeypatch, name, kind):
         )
         assert_same_mixtures(actual, expected, **ROUNDING)
         torch.testing.assert_close(same, bound, **ROUNDING)
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("kind", E_STEPS)
+@pytest.mark.parametrize("num_lanes", [2, 3, 7])
+@pytest.mark.parametrize("least_rows", [1, 64])
+@pytest.mark.parametrize("known", [False, True])
+def test_lanes_change_nothing(rng, monkeypatch, name, kind, num_lanes, least_rows, known):
+    monkeypatch.setattr(gap_chunks, "LEAST_ROWS", least_rows)
+    mixture = random_mixture(rng, name, 3, 4)
+    rows = gap_oracle.with_gaps(rng, draw_rows(rng, mixture, 611))
+    # As many patterns as rows in all lanes of a group, or in some.
+    weights = rng.uniform(0.5, 2.0, 611) if known else None
+    labels = torch.from_numpy(rng.integers(-1, 3, 611)) if known else None
+    parameters, found = as_parameters(name, mixture), []
+    for lanes in (1, num_lanes):
+        options = {"classes": torch.arange(3)} if known else {}
+        found.append(
+            iterate(
+                kind, parameters, rows, name, weights, labels=labels, num_lanes=lanes, **options
+            )
+        )
+    (expected, bound), (actual, same) = found
+    assert_same_mixtures(actual, expected, **ROUNDING)
+    torch.testing.assert_close(same, bound, **ROUNDING)
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -18,7 +18,8 @@ def patterns_of(group):
         return patterns
     for features in patterns:
         assert len(set(features)) == len(features)
-    return [row[:count] for row, count in zip(patterns, group.counts.tolist(), strict=True)]
+    counts = (~group.padding).sum(0).tolist()
+    return [row[:count] for row, count in zip(patterns, counts, strict=True)]
 
 
 def test_complete_rows_are_not_split(rng):
@@ -53,21 +54,6 @@ def test_each_incomplete_row_is_in_one_group_with_its_pattern(
         seen.append(group.rows)
     assert torch.cat(seen).sort().values.tolist() == list(range(60))
     assert torch.equal(split.incomplete, torch.cat(seen[1:]).sort().values)
-
-
-@pytest.mark.parametrize("few_rows", [0, 1000])
-def test_chunks_hold_their_own_patterns(rng, monkeypatch, few_rows):
-    monkeypatch.setattr(gaps, "FEW_ROWS_OF_A_GROUP", few_rows)
-    rows = gappy_rows(rng, 100, 4)
-    for group in split_rows(rows).groups:
-        chunks = list(group.chunks(7))
-        assert torch.equal(torch.cat([chunk.rows for chunk in chunks]), group.rows)
-        for chunk in chunks:
-            missing = [patterns_of(chunk)[pattern] for pattern in chunk.pattern.tolist()]
-            found = rows[chunk.rows].isnan().nonzero()[:, 1].tolist()
-            assert found == [feature for features in missing for feature in features]
-            ones = torch.ones(2, len(chunk.rows))
-            assert chunk.by_pattern(ones).sum() == 2 * len(chunk.rows)
 
 
 def test_gaps_become_zeros_and_infinities_stay():

@@ -12,11 +12,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from sklearn_torch_gmm import GaussianMixtureIC
+from sklearn_torch_gmm._estimator.fit_data import FitData
+from sklearn_torch_gmm._selection.results import mean_agreement
+from sklearn_torch_gmm.em.restarts import Restart
 from sklearn_torch_gmm.mixture import BayesianGaussianMixture
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 from tests.core import gap_oracle
 from tests.core.oracle import Mixture, draw_rows
-from tests.core.steps import mixture_of
+from tests.core.steps import as_parameters, mixture_of
 from tests.estimators import (
     MIXTURE_CLASSES,
     TYPES,
@@ -38,6 +41,10 @@ class Stream(IterableDataset):
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return iter(self.rows)
+
+
+def as_dataset(rows: np.ndarray) -> TensorDataset:
+    return TensorDataset(torch.tensor(rows))
 
 
 @pytest.fixture(params=TYPES)
@@ -194,6 +201,21 @@ def test_a_search_fits_what_single_fits_find(X):
     assert search.score(X) == pytest.approx(single.score(X), rel=1e-10)
     held_out = GaussianMixtureIC(1, 2, criterion="cv", cv=3, **options).fit(X)
     assert np.isfinite(held_out.results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, torch.tensor, as_dataset])
+def test_samples_without_values_do_not_agree(rng, wrap):
+    mixtures = [mixture_of(rng, "diag", 4, 2) for _ in range(3)]
+    restarts = [Restart(as_parameters("diag", mixture)) for mixture in mixtures]
+    candidate = make(MIXTURE_CLASSES[0], 4, covariance_type="diag", missing="em")
+    X = rng.uniform(-2.0, 2.0, size=(100, 2))
+    X[:40, 1] = np.nan
+    empty = np.full((1000, 2), np.nan)
+    found = [
+        mean_agreement([candidate], [restarts], FitData(wrap(rows), None, None, np.dtype(float)))
+        for rows in (X, np.vstack([empty, X]))
+    ]
+    assert found[0] == found[1]
 
 
 def test_saved_mixtures_take_gaps(tmp_path, X):

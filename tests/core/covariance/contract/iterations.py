@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from sklearn_torch_gmm.core.fast_step import FastPass
-from sklearn_torch_gmm.core.gap_pass import GapPass, Splits
+from sklearn_torch_gmm.core.gap_pass import GapPass
 from sklearn_torch_gmm.core.m_step import m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.splits import Splits
 from tests.core import gap_oracle, oracle
 from tests.core.covariance.contract.builders import NUM_ROWS, ROUNDING, Builders
 from tests.core.oracle import Mixture

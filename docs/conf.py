@@ -89,7 +89,7 @@ intersphinx_mapping = {
 # -- plots and examples ----------------------------------------------------------------------------
 
 # Each block of a Markdown page counts its plots from one: with several, each names its file
-# (`:filename-prefix:`).
+# (`:filename-prefix:`). A plot that two pages show has its code in docs/plots.
 plot_formats = [("png", 120)]
 plot_html_show_formats = False
 plot_html_show_source_link = False

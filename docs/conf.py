@@ -16,6 +16,7 @@ version = release = sklearn_torch_gmm.__version__
 
 extensions = [
     "mathml",
+    "inherited_sources",
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "numpydoc",

@@ -10,4 +10,5 @@ X[:100] += [4.0, 2.0, 0.0]
 X[100:160] += [0.0, 3.0, 3.0]
 search = GaussianMixtureIC(1, 6, n_init=5, stability=True, random_state=0)
 search.fit(X)
-search.plot(criteria=["bic", "icl", "stability"])
+display = search.plot(criteria=["bic", "icl", "stability"])
+display.figure_.set_size_inches(9, 3.2)

@@ -110,7 +110,7 @@ def main() -> None:
             best = max(v.mean() for v in values.values())
             cells = []
             for v in values.values():
-                cell = f"{v.mean():.1f} ± {v.std(ddof=1):.1f}"
+                cell = f"{v.mean():.1f}±{v.std(ddof=1):.1f}"
                 cells.append(f"**{cell}**" if v.mean() == best else cell)
             print(f"| {name} | {share:.0%} | {runs[0][1]} |", " | ".join(cells), "|", flush=True)
 

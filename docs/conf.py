@@ -16,6 +16,7 @@ version = release = sklearn_torch_gmm.__version__
 
 extensions = [
     "mathml",
+    "inherited_sources",
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "numpydoc",
@@ -89,7 +90,7 @@ intersphinx_mapping = {
 # -- plots and examples ----------------------------------------------------------------------------
 
 # Each block of a Markdown page counts its plots from one: with several, each names its file
-# (`:filename-prefix:`).
+# (`:filename-prefix:`). A plot that two pages show has its code in docs/plots.
 plot_formats = [("png", 120)]
 plot_html_show_formats = False
 plot_html_show_source_link = False

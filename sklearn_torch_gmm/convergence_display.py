@@ -153,7 +153,7 @@ class ConvergenceDisplay:
         Examples
         --------
         >>> from sklearn_torch_gmm import ConvergenceDisplay
-        >>> display = ConvergenceDisplay(lower_bounds=[-3.0, -2.5, -2.4], converged=True)
+        >>> display = ConvergenceDisplay(lower_bounds=[-3, -2.5, -2.4], converged=True)
         >>> display.plot().line_.get_xdata().tolist()
         [1, 2, 3]
         """

@@ -57,8 +57,9 @@ class CriterionDisplay:
     >>> from sklearn.datasets import load_iris
     >>> from sklearn_torch_gmm import CriterionDisplay, GaussianMixtureIC
     >>> X = load_iris().data
-    >>> search = GaussianMixtureIC(1, 6, n_init=3, stability=True, random_state=0).fit(X)
-    >>> display = CriterionDisplay.from_estimator(search, criteria=["bic", "stability"])
+    >>> search = GaussianMixtureIC(1, 6, n_init=3, stability=True, random_state=0)
+    >>> criteria = ["bic", "stability"]
+    >>> display = CriterionDisplay.from_estimator(search.fit(X), criteria=criteria)
     >>> [line.get_label() for line in display.lines_[0]]
     ['full', 'tied', 'diag', 'spherical']
     >>> [ax.get_ylabel() for ax in display.axes_]

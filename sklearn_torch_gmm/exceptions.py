@@ -55,7 +55,8 @@ class EmptyComponentWarning(UserWarning):
     >>> from sklearn_torch_gmm import GaussianMixture
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
-    ...     mixture = GaussianMixture(2, init_means=[[0.0], [1e6]]).fit(np.eye(5)[:, :1])
+    ...     mixture = GaussianMixture(2, init_means=[[0.0], [1e6]])
+    ...     _ = mixture.fit(np.eye(5)[:, :1])
     >>> caught[0].category.__name__
     'EmptyComponentWarning'
     """

@@ -171,7 +171,7 @@ class GaussianMixture(BaseGaussianMixture):
     >>> import numpy as np
     >>> import torch
     >>> from sklearn_torch_gmm import GaussianMixture
-    >>> X = np.array([[1.0, 2.0], [1.0, 4.0], [1.0, 0.0], [10.0, 2.0], [10.0, 4.0], [10.0, 0.0]])
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0.0]])
     >>> mixture = GaussianMixture(num_components=2, random_state=0).fit(X)
     >>> mixture.means_.round(3)
     array([[10.,  2.],
@@ -351,7 +351,9 @@ class GaussianMixture(BaseGaussianMixture):
         Examples
         --------
         >>> from sklearn_torch_gmm import GaussianMixture
-        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> mixture = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0], [4]], [[[1]], [[1]]]
+        ... )
         >>> mixture.sample(3).shape
         (3, 1)
         """

@@ -43,7 +43,7 @@ _MIXTURE_PARAMETERS = (
 class GaussianMixtureImputer(
     PackageEstimatorMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
 ):
-    """Imputer of missing values by their conditional means under a Gaussian mixture.
+    """Impute missing values from a Gaussian mixture, given the observed values of each sample.
 
     EM estimates the mixture from the observed values, without imputing any. Values are
     assumed to be missing at random: whether they are missing may depend on the observed values of a
@@ -117,7 +117,7 @@ default='kmeans'
     --------
     >>> import numpy as np
     >>> from sklearn_torch_gmm.impute import GaussianMixtureImputer
-    >>> X = np.array([[1.0, 2.0], [2.0, 4.1], [3.0, 5.9], [4.0, np.nan], [np.nan, 2.0]])
+    >>> X = np.array([[1, 2], [2, 4.1], [3, 5.9], [4, np.nan], [np.nan, 2]])
     >>> imputer = GaussianMixtureImputer(tol=1e-6).fit(X)
     >>> imputer.transform(X).round(1)
     array([[1. , 2. ],

@@ -164,14 +164,16 @@ default='kmeans'
     >>> from sklearn_torch_gmm import GaussianMixtureIC
     >>> X = load_iris().data
     >>> search = GaussianMixtureIC(1, 6, n_init=3, random_state=0).fit(X)
-    >>> search.n_components_, search.covariance_type_, search.n_iter_, search.converged_
-    (2, 'full', 4, True)
+    >>> search.n_components_, search.covariance_type_, search.converged_
+    (2, 'full', True)
     >>> print(search.results_["bic"].argmin(), search.labels_.shape)
     3 (150,)
     >>> print(f"{search.bic(X):.1f} {search.aic(X):.1f} {search.score(X):.3f}")
     574.0 486.7 -1.429
-    >>> search.predict(X[:1]), search.predict_proba(X[:1]).shape, search.score_samples(X).shape
-    (array([0]), (1, 2), (150,))
+    >>> search.predict(X[:1]), search.predict_proba(X[:1]).shape
+    (array([0]), (1, 2))
+    >>> search.score_samples(X).shape, search.n_iter_
+    ((150,), 4)
     >>> search.sample(5)[0].shape, search.fit_predict(X).shape
     ((5, 4), (150,))
     >>> list(search.plot(criteria=["bic", "icl"]).values)

@@ -163,9 +163,8 @@ class MixtureDisplay:
         >>> from sklearn_torch_gmm import MixtureDisplay
         >>> X = load_iris(as_frame=True).data
         >>> mixture = GaussianMixture(3, random_state=0).fit(X)
-        >>> display = MixtureDisplay.from_estimator(
-        ...     mixture, X, features=("petal length (cm)", "petal width (cm)"), density=True
-        ... )
+        >>> petals = ("petal length (cm)", "petal width (cm)")
+        >>> display = MixtureDisplay.from_estimator(mixture, X, features=petals)
         >>> display.ax_.get_xlabel()
         'petal length (cm)'
         """

@@ -11,14 +11,22 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
-# The name of a function needs a space on both sides, which the converter leaves out.
-_FUNCTIONS = re.compile(r"(<m[io]>(?:det|log|max|tr)</m[io]>)")
+# The name of a function, with its subscript, needs a space on both sides, which the converter leaves
+# out; before a parenthesis it needs none.
+_NAME = r"<m[io](?: [^>]*)?>(?:ARI|det|log|max|tr)</m[io]>"
+_FUNCTIONS = re.compile(
+    rf"(<msub>{_NAME}<m[in]>\w+</m[in]></msub>|(?<!<msub>){_NAME})(<mo [^>]*>&#x00028;)?"
+)
+
+
+def with_spaces(match: re.Match[str]) -> str:
+    name, parenthesis = match.groups()
+    space = '<mspace width="0.17em"/>'
+    return space + name + (parenthesis or space)
 
 
 def to_mathml(formula: str, display: str = "inline") -> str:
-    space = '<mspace width="0.17em"/>'
-    mathml = convert(formula, display=display)
-    return _FUNCTIONS.sub(rf"{space}\1{space}", mathml)
+    return _FUNCTIONS.sub(with_spaces, convert(formula, display=display))
 
 
 def write_inline(translator: Any, node: nodes.math) -> None:

@@ -32,7 +32,8 @@ search = GridSearchCV(
     },
     cv=KFold(5, shuffle=True, random_state=0),
 ).fit(X)
-print(search.best_params_)
+for name, value in search.best_params_.items():
+    print(f"{name}: {value}")
 
 # %%
 # The samples of ``wine`` are ordered by cultivar, hence the shuffled folds. The search does not

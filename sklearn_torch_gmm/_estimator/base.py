@@ -273,7 +273,9 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         Examples
         --------
         >>> from sklearn_torch_gmm import GaussianMixture
-        >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+        >>> mixture = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0], [4]], [[[1]], [[1]]]
+        ... )
         >>> mixture.cluster_centers_
         array([[0.],
                [4.]])

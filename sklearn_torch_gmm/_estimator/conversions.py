@@ -167,7 +167,8 @@ def from_sklearn(cls: type[Self], mixture: BaseEstimator) -> Self:
     --------
     >>> import sklearn.mixture
     >>> from sklearn_torch_gmm import GaussianMixture
-    >>> theirs = sklearn.mixture.GaussianMixture(2, random_state=0).fit([[0.0], [1.0], [8.0]])
+    >>> theirs = sklearn.mixture.GaussianMixture(2, random_state=0)
+    >>> _ = theirs.fit([[0.0], [1.0], [8.0]])
     >>> ours = GaussianMixture.from_sklearn(theirs)
     >>> bool((ours.means_ == theirs.means_).all())
     True
@@ -206,7 +207,9 @@ def to_sklearn(self) -> BaseEstimator:
     Examples
     --------
     >>> from sklearn_torch_gmm import GaussianMixture
-    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> mixture = GaussianMixture.from_parameters(
+    ...     [0.5, 0.5], [[0], [4]], [[[1]], [[1]]]
+    ... )
     >>> mixture.to_sklearn().predict([[0.5], [3.0]])
     array([0, 1])
     """

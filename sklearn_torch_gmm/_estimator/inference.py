@@ -47,7 +47,9 @@ def predict(self, X: Any) -> Any:
     Examples
     --------
     >>> from sklearn_torch_gmm import GaussianMixture
-    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> mixture = GaussianMixture.from_parameters(
+    ...     [0.5, 0.5], [[0], [4]], [[[1]], [[1]]]
+    ... )
     >>> mixture.predict([[0.5], [3.0]])
     array([0, 1])
     """
@@ -69,7 +71,9 @@ def predict_proba(self, X: Any) -> Any:
     Examples
     --------
     >>> from sklearn_torch_gmm import GaussianMixture
-    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> mixture = GaussianMixture.from_parameters(
+    ...     [0.5, 0.5], [[0], [4]], [[[1]], [[1]]]
+    ... )
     >>> mixture.predict_proba([[2.0], [3.0]]).round(3)
     array([[0.5  , 0.5  ],
            [0.018, 0.982]])
@@ -93,7 +97,9 @@ def score_samples(self, X: Any) -> Any:
     Examples
     --------
     >>> from sklearn_torch_gmm import GaussianMixture
-    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> mixture = GaussianMixture.from_parameters(
+    ...     [0.5, 0.5], [[0], [4]], [[[1]], [[1]]]
+    ... )
     >>> mixture.score_samples([[0.0], [2.0]]).round(3)
     array([-1.612, -2.919])
     """
@@ -118,7 +124,9 @@ def component_log_densities(self, X: Any) -> Any:
     Examples
     --------
     >>> from sklearn_torch_gmm import GaussianMixture
-    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> mixture = GaussianMixture.from_parameters(
+    ...     [0.5, 0.5], [[0], [4]], [[[1]], [[1]]]
+    ... )
     >>> mixture.component_log_densities([[0.0], [100.0]]).round().tolist()
     [[-1.0, -9.0], [-5001.0, -4609.0]]
     """
@@ -146,7 +154,9 @@ def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
     Examples
     --------
     >>> from sklearn_torch_gmm import GaussianMixture
-    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> mixture = GaussianMixture.from_parameters(
+    ...     [0.5, 0.5], [[0], [4]], [[[1]], [[1]]]
+    ... )
     >>> round(mixture.score([[0.0], [2.0]]), 3)
     -2.265
     """
@@ -174,7 +184,9 @@ def bic(self, X: Any, sample_weight: Any = None) -> float:
     Examples
     --------
     >>> from sklearn_torch_gmm import GaussianMixture
-    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> mixture = GaussianMixture.from_parameters(
+    ...     [0.5, 0.5], [[0], [4]], [[[1]], [[1]]]
+    ... )
     >>> round(mixture.bic([[0.0], [2.0], [4.0]]), 3)
     17.778
     """
@@ -202,7 +214,9 @@ def aic(self, X: Any, sample_weight: Any = None) -> float:
     Examples
     --------
     >>> from sklearn_torch_gmm import GaussianMixture
-    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> mixture = GaussianMixture.from_parameters(
+    ...     [0.5, 0.5], [[0], [4]], [[[1]], [[1]]]
+    ... )
     >>> round(mixture.aic([[0.0], [2.0], [4.0]]), 3)
     22.285
     """

@@ -37,7 +37,9 @@ def sample(self, n_samples: int = 1) -> tuple[npt.NDArray[np.float64], npt.NDArr
     Examples
     --------
     >>> from sklearn_torch_gmm.mixture import GaussianMixture
-    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> mixture = GaussianMixture.from_parameters(
+    ...     [0.5, 0.5], [[0], [4]], [[[1]], [[1]]]
+    ... )
     >>> X, y = mixture.sample(3)
     >>> X.shape, y.shape
     ((3, 1), (3,))

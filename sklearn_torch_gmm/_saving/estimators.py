@@ -95,7 +95,9 @@ def save(self, path: PathLike) -> None:
     Examples
     --------
     >>> from sklearn_torch_gmm import GaussianMixture
-    >>> mixture = GaussianMixture.from_parameters([0.5, 0.5], [[0], [4]], [[[1]], [[1]]])
+    >>> mixture = GaussianMixture.from_parameters(
+    ...     [0.5, 0.5], [[0], [4]], [[[1]], [[1]]]
+    ... )
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     mixture.save(folder)

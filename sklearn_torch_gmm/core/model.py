@@ -40,8 +40,9 @@ class GaussianMixtureModelConfig:
     Examples
     --------
     >>> from sklearn_torch_gmm import GaussianMixtureModelConfig
-    >>> GaussianMixtureModelConfig(num_components=3, num_features=2)
-    GaussianMixtureModelConfig(num_components=3, num_features=2, covariance_type='diag')
+    >>> config = GaussianMixtureModelConfig(num_components=3, num_features=2)
+    >>> config.covariance_type
+    'diag'
     """
 
     num_components: int
@@ -82,12 +83,14 @@ class GaussianMixtureModel(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_torch_gmm import GaussianMixtureModel, GaussianMixtureModelConfig
-    >>> model = GaussianMixtureModel(GaussianMixtureModelConfig(2, 1))
+    >>> import sklearn_torch_gmm as gmm
+    >>> config = gmm.GaussianMixtureModelConfig(2, 1)
+    >>> model = gmm.GaussianMixtureModel(config)
     >>> model.means.copy_(torch.tensor([[-2.0], [2.0]]))
     tensor([[-2.],
             [ 2.]], dtype=torch.float64)
-    >>> log_responsibilities, log_prob = model(torch.tensor([[2.0]], dtype=torch.float64))
+    >>> X = torch.tensor([[2.0]], dtype=torch.float64)
+    >>> log_responsibilities, log_prob = model(X)
     >>> log_responsibilities.argmax(1)
     tensor([1])
     >>> model.forward(torch.zeros(3, 1))[1].shape
@@ -305,11 +308,12 @@ class GaussianMixtureModel(nn.Module):
         Examples
         --------
         >>> import tempfile
-        >>> from sklearn_torch_gmm import GaussianMixtureModel, GaussianMixtureModelConfig
+        >>> import sklearn_torch_gmm as gmm
+        >>> config = gmm.GaussianMixtureModelConfig(2, 1)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = f"{folder}/mixture.safetensors"
-        ...     GaussianMixtureModel(GaussianMixtureModelConfig(2, 1)).save(path)
-        ...     GaussianMixtureModel.load(path).means.shape
+        ...     gmm.GaussianMixtureModel(config).save(path)
+        ...     gmm.GaussianMixtureModel.load(path).means.shape
         torch.Size([2, 1])
         """
         path = Path(path)

@@ -1,0 +1,17 @@
+"""The plot of ``docs/plotting.md`` and of the page of ``MixtureDisplay``."""
+
+import numpy as np
+
+from sklearn_torch_gmm import GaussianMixture, MixtureDisplay
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(300, 3)) * [1.0, 0.5, 2.0]
+X[:100] += [4.0, 2.0, 0.0]
+X[100:160] += [0.0, 3.0, 3.0]
+mixture = GaussianMixture(3, covariance_type="full", random_state=0)
+mixture.fit(X)
+display = MixtureDisplay.from_estimator(
+    mixture, X, features=(0, 1), density=True
+)
+display.ax_.set_title("the first two features")
+display.figure_.set_size_inches(5.5, 3.8)

@@ -52,7 +52,11 @@ def checked_labels(y: Any, num_rows: int) -> npt.NDArray[Any]:
     if len(checked) != num_rows:
         msg = f"X and y must have the same number of samples, got {num_rows} and {len(checked)}."
         raise ValueError(msg)
-    assert_all_finite(checked, input_name="y")
+    try:
+        assert_all_finite(checked, input_name="y")
+    except ValueError as error:
+        msg = f"{error} The label of unlabelled samples is -1."
+        raise ValueError(msg) from error
     return np.asarray(checked)
 
 
@@ -101,7 +105,7 @@ def _comparable(known: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return known
     if any(are_strings):
         number = known[are_strings.index(False)]
-        msg = f"y has strings and {number!r}: beside strings only -1, for unlabelled, is a number."
+        msg = f"y has strings and {number!r}: beside strings only -1, for unlabelled, is allowed."
         raise ValueError(msg)
     return np.array(known.tolist())
 

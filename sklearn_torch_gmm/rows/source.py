@@ -100,6 +100,8 @@ class Batches(ABC):
                         f"Input X contains {kind}: row {row} of batch {index}, which is "
                         f"row {before + row} of those read."
                     )
+                    if rows[row].isnan().any() and not allow_missing:
+                        msg += " NaN that marks values that were not observed needs missing='em'."
                     raise ValueError(msg)
             before += rows.shape[0]
             yield (rows, *others)

@@ -317,7 +317,7 @@ def test_a_single_class():
         ([-1] * 30, "All labels in y are -1, for unlabelled"),
         ([-1, 1] * 15, "only the class 1 beside -1, .* give it another number"),
         ([0.5, 1.5] * 15, "Unknown label type"),
-        ([0, np.nan] * 15, "Input y contains NaN"),
+        ([0, np.nan] * 15, r"Input y contains NaN\. .*unlabelled samples is -1"),
         (np.array(["a", 2] * 15, dtype=object), "y has strings and 2: beside strings only -1"),
         ([0] * 29 + [1], "Class 1 has 1 labelled samples .* n_components_per_class=2"),
         (np.ones((30, 2)), "y should be a 1d array"),

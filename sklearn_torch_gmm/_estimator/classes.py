@@ -105,7 +105,7 @@ def _comparable(known: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return known
     if any(are_strings):
         number = known[are_strings.index(False)]
-        msg = f"y has strings and {number!r}: beside strings only -1, for unlabelled, is allowed."
+        msg = f"y has strings and {number!r}: beside strings only -1, for unlabelled, is a number."
         raise ValueError(msg)
     return np.array(known.tolist())
 

@@ -17,10 +17,3 @@ ALLOWED = StrOptions(set(get_args(Missing)))
 def takes_gaps(estimator: BaseEstimator) -> bool:
     """Whether NaN marks a missing value; not every estimator has the parameter."""
     return getattr(estimator, "missing", "error") == "em"
-
-
-def advice_on_gaps(estimator: BaseEstimator) -> str:
-    """What to do about NaN, as a line that is added to an error."""
-    if hasattr(estimator, "missing"):
-        return "\nIf NaN marks values that were not observed, pass missing='em'."
-    return "\nsklearn_torch_gmm.impute.GaussianMixtureImputer replaces missing values."

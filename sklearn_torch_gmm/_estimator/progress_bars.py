@@ -58,7 +58,7 @@ class ProgressBars:
     def starts(self, number: int) -> None:
         """Show the search for the starts."""
         # A run of K-means reports nothing until it is done.
-        self.stage("initialization", number, "start", ticks=True)
+        self.stage("initialization", number, "run", ticks=True)
 
     def start_found(self) -> None:
         """Count a start."""

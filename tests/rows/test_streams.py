@@ -257,6 +257,11 @@ def test_annotated_data_are_told_from_a_store(X, start):
         fit(X, start).predict(AnnData(X))
 
 
+def test_what_to_do_about_nan_is_said(X):
+    with pytest.raises(ValueError, match=r"NaN or inf.* 2 of batch 0.* needs missing='em'"):
+        GaussianMixture(2).fit(Stream(np.where(np.arange(len(X))[:, None] == 2, np.nan, X)))
+
+
 def test_a_sparse_store_is_refused(X):
     class Sparse(Store):
         """As the matrix of a backed AnnData: slices of it are sparse arrays."""

@@ -110,6 +110,8 @@ def _positions(
                 f"There is no feature {feature}: the mixture has {num_features}. "
                 "A plot needs two or more, counted from 0."
             )
+            if num_features == 1:
+                msg += " For one, draw np.exp(mixture.score_samples(grid[:, None])) over a grid."
             raise ValueError(msg)
     if len(set(positions)) < len(positions):
         msg = f"features must be different features, got {features!r}."

@@ -32,8 +32,11 @@ MOST_INCHES = 16.0
 """Maximum side of a figure of pairs, the width of a screen."""
 
 
-def axes(ax: Axes | None) -> Axes:
-    """Return the given axes, or the axes of a new figure."""
+def axes(ax: Any) -> Axes:
+    """Return the given axes, or the axes of a new figure; TypeError for anything but an Axes."""
+    if ax is not None and not isinstance(ax, mpl.axes.Axes):
+        msg = f"ax must be an Axes of matplotlib, got a {type(ax).__name__}."
+        raise TypeError(msg)
     return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 

@@ -51,7 +51,11 @@ def checked_labels(y: Any, num_rows: int) -> npt.NDArray[Any]:
     if len(checked) != num_rows:
         msg = f"X and y must have the same number of samples, got {num_rows} and {len(checked)}."
         raise ValueError(msg)
-    assert_all_finite(checked, input_name="y")
+    try:
+        assert_all_finite(checked, input_name="y")
+    except ValueError as error:
+        msg = f"{error} The label of unlabelled samples is -1."
+        raise ValueError(msg) from error
     return np.asarray(checked)
 
 

@@ -58,7 +58,7 @@ class ProgressBars:
     def starts(self, number: int) -> None:
         """Show the progress of the initializations."""
         # A run of K-means reports nothing until it is done.
-        self.stage("initialization", number, "start", ticks=True)
+        self.stage("initialization", number, "run", ticks=True)
 
     def start_found(self) -> None:
         """Count an initialization."""

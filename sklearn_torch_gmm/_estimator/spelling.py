@@ -24,6 +24,9 @@ _OTHER_NAMES = {
     "max_epochs": "max_iter",
 }
 
+_SYNONYMS = {"n_clusters": ("n_components", "num_components")}
+"""Parameters of other clusterers, and what they may be called here."""
+
 _ADVICE = {
     "max_iter": "pass trainer_params={'max_epochs': ...}",
     "max_epochs": "pass trainer_params={'max_epochs': ...}",
@@ -48,6 +51,9 @@ def check_names(cls: type, arguments: Mapping[str, Any]) -> None:
 def _hint(name: str, names: list[str]) -> str:
     if _OTHER_NAMES.get(name) in names:
         return f"it is {_OTHER_NAMES[name]} in this class"
+    for synonym in _SYNONYMS.get(name, ()):
+        if synonym in names:
+            return f"it is {synonym} in this class"
     return _ADVICE.get(name) or did_you_mean(name, names)
 
 
@@ -55,7 +61,7 @@ def did_you_mean(name: str, names: list[str]) -> str:
     """Return a hint with the names that are similar to ``name``, or with all names."""
     near = get_close_matches(name, names, n=2)
     if near:
-        return f"did you mean {' or '.join(near)}"
+        return f"did you mean {' or '.join(near)}?"
     return f"it takes {', '.join(names)}"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sklearn_torch_gmm._private_parts import InvalidParameterError
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.rows.checks import FloatArray, check_floats
 from sklearn_torch_gmm.rows.tensors import as_tensor
@@ -96,7 +97,11 @@ def check_strategy(strategy: Any, num_components: int, name: str) -> Any:
     """
     if isinstance(strategy, str) or callable(strategy):
         return strategy
-    checked = check_floats(strategy, name, allow_nd=True)
+    try:
+        checked = check_floats(strategy, name, allow_nd=True)
+    except InvalidParameterError as error:
+        msg = f"{error}. np.unique(labels, return_inverse=True)[1] numbers labels that are names."
+        raise InvalidParameterError(msg) from error
     if checked.ndim == 1:
         return check_labels(checked, num_components)
     if checked.shape[1:] != (num_components,):

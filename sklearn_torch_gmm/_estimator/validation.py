@@ -15,6 +15,7 @@ from torch import Tensor
 from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary
 from sklearn_torch_gmm.rows.checks import FLOAT_TYPES, needs_no_check
+from sklearn_torch_gmm.rows.not_tables import refuse_what_is_not_a_table
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 PART_VALUES = 2**20
@@ -84,6 +85,7 @@ def _validate_array(
         has_names = hasattr(estimator, "feature_names_in_")
         if vars(estimator).get("n_features_in_") == X.shape[1] and not has_names:
             return X
+    refuse_what_is_not_a_table(X)
     try:
         return validate_data(
             estimator,

@@ -201,7 +201,14 @@ class StoreRows(RowSource):
         return StartingRows(np.concatenate(parts), weights)
 
     def _read(self, place: slice) -> npt.NDArray[Any]:
-        rows = np.asarray(self.store[place])
+        part = self.store[place]
+        if hasattr(part, "tocsr"):
+            msg = (
+                "Sparse data was passed for X, but dense data is required. Pass a dense embedding "
+                "of the samples, such as their principal components."
+            )
+            raise TypeError(msg)
+        rows = np.asarray(part)
         if rows.shape != (place.stop - place.start, self.num_features):
             msg = (
                 f"Samples {place.start} to {place.stop - 1} have the shape {rows.shape}, although "

@@ -100,6 +100,8 @@ class Batches(ABC):
                         f"Input X contains {kind}: sample {row} of batch {index}, which is "
                         f"sample {before + row} in total."
                     )
+                    if rows[row].isnan().any() and not allow_missing:
+                        msg += " NaN that marks values that were not observed needs missing='em'."
                     raise ValueError(msg)
             before += rows.shape[0]
             yield (rows, *others)

@@ -419,7 +419,7 @@ def of_shape(*shape):
         (np.tile([2.0, -1.0, 0.0], (80, 1)), "must not be negative"),
         (np.full((80, 3), np.nan), r"Input init_\w+ contains NaN"),
         (np.zeros((80, 3, 1)), r"got shape \(80, 3, 1\)"),
-        (["a"] * 80, "could not convert string to float"),
+        (["a"] * 80, r"could not convert string to float: .*np\.unique\(labels, return_inverse"),
         ([], "0 sample"),
         ("kmedoids", "parameter of GaussianMixture must be"),
         (None, "parameter of GaussianMixture must be"),

@@ -397,6 +397,20 @@ def test_public_names_are_completed_and_suggested():
     assert caught.value.obj is sklearn_torch_gmm
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("BayesianGaussianMixture", "sklearn_torch_gmm.mixture"),
+        ("GaussianMixtureImputer", "sklearn_torch_gmm.impute"),
+        ("KMeans", "sklearn.cluster.KMeans"),
+        ("set_logging_level", "leave it out"),
+    ],
+)
+def test_an_import_of_a_name_that_is_elsewhere_says_where(name, advice):
+    with pytest.raises(ImportError, match=rf"has no attribute '{name}': .*{advice}"):
+        exec(f"from sklearn_torch_gmm import {name}")
+
+
 def test_import_is_light_silent_and_changes_nothing():
     finished = subprocess.run(
         [sys.executable, "-W", "error", "-c", IMPORT_IN_A_FRESH_PROCESS],

@@ -550,3 +550,9 @@ def test_predictions_refuse_datasets_as_fits_do(method):
 def test_a_parameter_of_the_mixture_gets_a_hint():
     with pytest.raises(TypeError, match="did you mean n_components_per_class"):
         GaussianMixtureClassifier(n_components=2)
+
+
+def test_what_marks_unlabelled_samples_is_said_where_nan_does():
+    X, y = draw(30)
+    with pytest.raises(ValueError, match=r"Input y contains NaN\. .*unlabelled samples is -1"):
+        GaussianMixtureClassifier().fit(X, np.where(np.arange(30) < 10, y, np.nan))

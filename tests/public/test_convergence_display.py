@@ -65,3 +65,10 @@ def test_a_mixture_without_iterations():
     ):
         with pytest.raises(ValueError, match="has no iterations in lower_bounds_"):
             ConvergenceDisplay.from_estimator(mixture)
+
+
+def test_what_is_not_axes_is_refused():
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    mixture = GaussianMixture(2, random_state=0).fit(X)
+    with pytest.raises(TypeError, match="ax must be an Axes of matplotlib, got a ndarray"):
+        ConvergenceDisplay.from_estimator(mixture, X)

@@ -328,3 +328,9 @@ def test_narrow_types_of_torch_can_be_drawn(ax):
     rows = torch.tensor(X).bfloat16()
     display = MixtureDisplay.from_estimator(mixture, rows, ax=ax)
     assert (rows[:, :2].double().numpy() == display.X).all()
+
+
+def test_a_histogram_is_suggested_for_a_single_feature():
+    mixture = sklearn.mixture.GaussianMixture(2, random_state=0).fit(X[:, :1])
+    with pytest.raises(ValueError, match=r"A plot needs two .* draw np\.exp"):
+        MixtureDisplay.from_estimator(mixture)

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from torch.utils.data import (
     DataLoader,
@@ -254,6 +255,22 @@ def test_annotated_data_are_told_from_a_store(X, start):
         GaussianMixture(2).fit(AnnData(X))
     with pytest.raises(TypeError, match=r"An AnnData is not .*pass adata\.X"):
         fit(X, start).predict(AnnData(X))
+
+
+def test_what_to_do_about_nan_is_said(X):
+    with pytest.raises(ValueError, match=r"NaN or inf.* 2 of batch 0.* needs missing='em'"):
+        GaussianMixture(2).fit(Stream(np.where(np.arange(len(X))[:, None] == 2, np.nan, X)))
+
+
+def test_a_sparse_store_is_refused(X):
+    class Sparse(Store):
+        """As the matrix of a backed AnnData: slices of it are sparse arrays."""
+
+        def __getitem__(self, place):
+            return sparse.csr_matrix(super().__getitem__(place))
+
+    with pytest.raises(TypeError, match=r"Sparse data .* dense embedding"):
+        GaussianMixture(2).fit(Sparse(X))
 
 
 def test_a_row_that_turns_bad_later_is_named(X, start):

@@ -415,7 +415,7 @@ def of_shape(*shape):
         (np.zeros(79), "initialization has values for 79 samples, .* 80 samples"),
         (np.full((79, 3), 1 / 3), "initialization has values for 79 samples, .* 80 samples"),
         (np.ones((80, 2)) / 2, r"\(N, K\) with K = 3, got shape \(80, 2\)"),
-        (np.ones((80, 3)), "each row must sum to one"),
+        (np.ones((80, 3)), "must sum to one for each sample"),
         (np.tile([2.0, -1.0, 0.0], (80, 1)), "must not be negative"),
         (np.full((80, 3), np.nan), r"Input init_\w+ contains NaN"),
         (np.zeros((80, 3, 1)), r"got shape \(80, 3, 1\)"),

@@ -164,7 +164,8 @@ def _divided(group: GapGroup, size: int, num_lanes: int) -> Iterator[GapChunk]:
                 torch.cat([values, values[-1:].expand(surplus)]) for values in (rows, pattern)
             )
         rows, pattern = rows.view(lanes, -1), pattern.view(lanes, -1)
-        bounds = pattern[:, [0, -1]].tolist()
+        # Not `pattern[:, [0, -1]]`, whose index would be sent to a device first.
+        bounds = torch.stack([pattern[:, 0], pattern[:, -1]], dim=1).tolist()
         widths = [last - first + 1 for first, last in bounds]
         width = max(widths)
         # All lanes have as many patterns, some of them perhaps patterns of no row.

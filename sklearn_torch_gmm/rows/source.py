@@ -101,7 +101,7 @@ class Batches(ABC):
                         f"sample {before + row} in total."
                     )
                     if rows[row].isnan().any() and not allow_missing:
-                        msg += " NaN that marks values that were not observed needs missing='em'."
+                        msg += " If NaN marks missing values, a mixture with missing='em' takes it."
                     raise ValueError(msg)
             before += rows.shape[0]
             yield (rows, *others)

@@ -83,7 +83,7 @@ def test_rows_are_checked_where_they_are():
     rows = ROWS.clone()
     rows[7, 1] = torch.nan
     batches = SentAhead(SlicedBatches(rows, batch_size=4), CUDA)
-    assert "row 3 of batch 1, which is row 7" in str(batches.nonfinite_error())
+    assert "sample 3 of batch 1, which is sample 7" in str(batches.nonfinite_error())
 
 
 def test_readers_are_closed():

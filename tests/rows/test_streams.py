@@ -258,7 +258,7 @@ def test_annotated_data_are_told_from_a_store(X, start):
 
 
 def test_what_to_do_about_nan_is_said(X):
-    with pytest.raises(ValueError, match=r"NaN or inf.* 2 of batch 0.* needs missing='em'"):
+    with pytest.raises(ValueError, match=r"NaN or inf.* 2 of batch 0.* missing='em'"):
         GaussianMixture(2).fit(Stream(np.where(np.arange(len(X))[:, None] == 2, np.nan, X)))
 
 

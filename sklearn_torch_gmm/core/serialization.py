@@ -179,7 +179,7 @@ def _raise_damaged(origin: str, reason: str) -> NoReturn:
 def _raise_foreign(origin: str, error: Exception) -> NoReturn:
     msg = (
         f"{origin} is damaged, or was not written by sklearn_torch_gmm: {error}. If it is a model "
-        "of this package, remove it and save again. torch.load reads the files of torch.save, and ckpt_path "
-        "of fit takes Lightning's checkpoints."
+        "of this package, remove it and save again. torch.load reads the files of torch.save, and "
+        "ckpt_path of fit takes Lightning's checkpoints."
     )
     raise ValueError(msg) from error

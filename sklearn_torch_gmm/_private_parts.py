@@ -62,7 +62,7 @@ def validate_parameters(estimator: BaseEstimator) -> None:
 
 
 def _plain_values(estimator: BaseEstimator) -> tuple[Any, ...] | None:
-    """Return the class and its parameters, arrays by type; None if the result may change later."""
+    """Return the class and its parameters, containers by type; None if the result may change later."""
     is_usual = type(estimator)._validate_params is BaseEstimator._validate_params
     if not is_usual or "_parameter_constraints" in vars(estimator):
         return None
@@ -70,8 +70,8 @@ def _plain_values(estimator: BaseEstimator) -> tuple[Any, ...] | None:
     for name in _names_of(cast(Hashable, type(estimator))):
         value = getattr(estimator, name)
         kind = type(value)
-        if kind is np.ndarray and value.ndim > 0:
-            # No constraint looks into an array.
+        if kind in (list, dict) or (kind is np.ndarray and value.ndim > 0):
+            # No constraint looks into a container.
             value = None
         elif kind not in _PLAIN_TYPES and not (kind is tuple and len(value) == 0):
             return None

@@ -62,7 +62,7 @@ def validate_parameters(estimator: BaseEstimator) -> None:
 
 
 def _plain_values(estimator: BaseEstimator) -> tuple[Any, ...] | None:
-    """Return the class and its parameters, containers by type; None if the result may change later."""
+    """Return the class and its parameters, containers by type; None if the answer may change."""
     is_usual = type(estimator)._validate_params is BaseEstimator._validate_params
     if not is_usual or "_parameter_constraints" in vars(estimator):
         return None

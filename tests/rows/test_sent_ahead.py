@@ -1,4 +1,4 @@
-"""Copies on a stream of their own, on a device that is pretended."""
+"""Copies on a stream of their own, on a device that is simulated."""
 
 import weakref
 from collections import Counter
@@ -8,7 +8,7 @@ import torch
 
 from sklearn_torch_gmm.rows.in_memory import SlicedBatches
 from sklearn_torch_gmm.rows.sent_ahead import SentAhead, sent_ahead
-from tests.pretended_device import OnDevice, pretended_device
+from tests.simulated_device import OnDevice, simulated_device
 
 CUDA = torch.device("cuda", 0)
 ROWS = torch.arange(40.0).view(20, 2)
@@ -29,7 +29,7 @@ class Logged(SlicedBatches):
 
 def test_the_next_batch_is_on_its_way_before_one_is_worked_on():
     log, found = [], []
-    with pretended_device() as device:
+    with simulated_device() as device:
         for index, (rows, weights) in enumerate(SentAhead(Logged(log), CUDA)):
             assert isinstance(weights, OnDevice)
             assert device.count("send") == 2 * min(index + 2, 5)
@@ -43,7 +43,7 @@ def test_the_next_batch_is_on_its_way_before_one_is_worked_on():
 
 def test_three_batches_are_on_the_device_and_it_never_waits_for_the_host():
     alive, most = weakref.WeakSet(), []
-    with pretended_device() as device:
+    with simulated_device() as device:
         for rows, _ in SentAhead(Logged([]), CUDA):
             alive.add(rows)
             most.append(len(alive))
@@ -56,8 +56,8 @@ def test_three_batches_are_on_the_device_and_it_never_waits_for_the_host():
 
 
 def test_a_pass_that_is_not_waited_for_is_noticed():
-    """By the pretended device, on which the other tests rely."""
-    with pretended_device() as device:
+    """By the simulated device, on which the other tests rely."""
+    with simulated_device() as device:
         side = torch.cuda.Stream(CUDA)
         with torch.cuda.stream(side):
             rows = ROWS.to(CUDA)

@@ -40,7 +40,7 @@ class Transfer(NamedTuple):
 class Stream:
     """Operations in order; ``known`` is how many of each other stream it has waited for."""
 
-    def __init__(self, device: PretendedDevice) -> None:
+    def __init__(self, device: SimulatedDevice) -> None:
         self.device = device
         self.num_operations = 0
         self.known: dict[Stream, int] = {}
@@ -98,7 +98,7 @@ class OnDevice(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
-        raise RuntimeError(f"{function} outside of the pretended device")
+        raise RuntimeError(f"{function} outside of the simulated device")
 
     def record_stream(self, stream: Stream) -> None:
         self.users.add(stream)
@@ -132,7 +132,7 @@ def _mapped(change: Callable[[Tensor], Any], values: Any) -> Any:
     return values
 
 
-class PretendedDevice(TorchDispatchMode):
+class SimulatedDevice(TorchDispatchMode):
     """Runs the operations, on host memory, and records the transfers."""
 
     def __init__(self, device: torch.device) -> None:
@@ -174,7 +174,7 @@ class PretendedDevice(TorchDispatchMode):
     def _check_order(self, tensor: OnDevice) -> None:
         """Refuse what may not be there yet, or may be given to others while it is used."""
         maker, number = tensor.made_by or (self.stream, 0)
-        # What is cached was made by an earlier pretended device.
+        # What is cached was made by an earlier simulated device.
         if maker is not self.stream and maker.device is self:
             if self.stream.known.get(maker, 0) < number:
                 raise RuntimeError("one stream uses what another makes without waiting for it")
@@ -262,17 +262,17 @@ class PretendedDevice(TorchDispatchMode):
 
 
 @contextmanager
-def pretended_device(
+def simulated_device(
     kind: str = "cuda",
     *,
     index: int = 0,
     free_bytes: int = 2**33,
     capability: tuple[int, int] = (9, 0),
-) -> Iterator[PretendedDevice]:
+) -> Iterator[SimulatedDevice]:
     """Let torch have one device of this kind, in this thread."""
-    device = PretendedDevice(torch.device(kind, index))
+    device = SimulatedDevice(torch.device(kind, index))
     is_cuda = kind == "cuda"
-    properties = SimpleNamespace(name="pretended", multi_processor_count=132)
+    properties = SimpleNamespace(name="simulated", multi_processor_count=132)
 
     tensor_on_host, as_tensor_on_host = torch.tensor, torch.as_tensor
 

@@ -18,7 +18,7 @@ from sklearn_torch_gmm.impute import GaussianMixtureImputer
 from sklearn_torch_gmm.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn_torch_gmm.rows import source
 from tests.estimators import TYPES
-from tests.pretended_device import OnDevice, pretended_device
+from tests.simulated_device import OnDevice, simulated_device
 
 N, D, K, ITERATIONS = 600, 4, 3, 3
 DEVICES = ["cuda", "mps"]
@@ -119,7 +119,7 @@ def cases():
 @pytest.mark.parametrize(("kind", "way", "covariance_type"), list(cases()))
 def test_fits_give_what_the_cpu_gives(X, kind, way, covariance_type):
     on_cpu = WAYS[way]("cpu" if kind == "cuda" else "cpu32", covariance_type, X)
-    with pretended_device(kind) as device:
+    with simulated_device(kind) as device:
         on_device = WAYS[way](kind, covariance_type, X)
     tolerance = TOLERANCES[kind] * (10 if way == "far" else 1)
     for name in ("weights_", "means_", "covariances_", "lower_bound_"):
@@ -134,7 +134,7 @@ def test_fits_give_what_the_cpu_gives(X, kind, way, covariance_type):
 def test_a_fit_reads_one_vector_an_iteration(X, covariance_type):
     reads = []
     for iterations in (ITERATIONS, 2 * ITERATIONS):
-        with pretended_device() as device:
+        with simulated_device() as device:
             fit(mixture("cuda", covariance_type, max_iter=iterations), X)
         assert device.count("wait") == 0
         reads.append(device.count("read"))
@@ -144,7 +144,7 @@ def test_a_fit_reads_one_vector_an_iteration(X, covariance_type):
 @pytest.mark.parametrize("ways", [{}, {"n_init": 3, "verbose": 1}], ids=["one", "one by one"])
 @pytest.mark.parametrize("kind", DEVICES)
 def test_rows_are_sent_once_for_all_restarts_and_the_labels(X, kind, ways):
-    with pretended_device(kind) as device:
+    with simulated_device(kind) as device:
         fitted = fit(mixture(kind, **ways), X)
     assert device.count("send", of_at_least=N * D) == 1
     np.testing.assert_array_equal(fitted.labels_, fit(mixture("cpu", **ways), X).labels_)
@@ -154,7 +154,7 @@ def test_rows_are_sent_once_for_all_restarts_and_the_labels(X, kind, ways):
 @pytest.mark.parametrize("way", ["batches", "stream", "loader"])
 def test_rows_that_are_not_resident_are_copied_beside_the_computation(X, way):
     """Each batch on a stream of its own, which the computation waits for."""
-    with pretended_device(free_bytes=X.nbytes) as device:
+    with simulated_device(free_bytes=X.nbytes) as device:
         WAYS[way]("cuda", "full", X)
     sent = [transfer for transfer in device.transfers if transfer.num_values == 100 * D]
     assert len(sent) >= ITERATIONS * N // 100
@@ -172,7 +172,7 @@ def test_the_start_on_a_device_is_taken_from_a_sample(X, monkeypatch):
         "kmeans",
         lambda data, *more: sizes.append(len(data.rows)) or kmeans(data, *more),
     )
-    with pretended_device() as device:
+    with simulated_device() as device:
         fits = [fit(mixture("cuda"), X), fit(mixture("cuda"), device.tensor(X))]
     fit(mixture("cpu"), X)
     assert sizes == [100, 100, N]
@@ -182,7 +182,7 @@ def test_the_start_on_a_device_is_taken_from_a_sample(X, monkeypatch):
 def test_labels_of_weightless_rows_are_found_among_all_rows(X):
     weights = (np.arange(N) % 3 > 0).astype(float)
     on_cpu = fit(mixture("cpu"), X, sample_weight=weights)
-    with pretended_device():
+    with simulated_device():
         on_device = fit(mixture("cuda"), X, sample_weight=weights)
     np.testing.assert_array_equal(on_device.labels_, on_cpu.labels_)
 
@@ -192,7 +192,7 @@ def test_the_current_device_and_the_order_of_devices_stay(X, devices, monkeypatc
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     estimator = mixture("cuda")
     estimator.trainer_params["devices"] = devices
-    with pretended_device(index=0 if devices == 1 else 3) as device:
+    with simulated_device(index=0 if devices == 1 else 3) as device:
         device.current = 2
         fit(estimator, X)
         assert device.current == 2
@@ -205,7 +205,7 @@ def test_a_pass_that_repeats_reads_no_more(X, covariance_type):
     """Far from zero the exact E-step computes."""
     reads = []
     for iterations in (ITERATIONS, 2 * ITERATIONS):
-        with pretended_device(capability=(8, 6)) as device:
+        with simulated_device(capability=(8, 6)) as device:
             fit(mixture("cuda", covariance_type, max_iter=iterations, reg_covar=0.1), 1e3 + X)
         reads.append(device.count("read"))
     assert reads[1] - reads[0] == ITERATIONS
@@ -217,7 +217,7 @@ def test_predictions_give_what_the_cpu_gives(X, method, of_cpu, kind):
     expected = getattr(of_cpu, method)(X)
     fitted = copy(of_cpu)
     fitted.trainer_params = {"accelerator": kind}
-    with pretended_device(kind):
+    with simulated_device(kind):
         found = getattr(fitted, method)(X)
     # Σ log p of 600 samples.
     tolerance = TOLERANCES[kind] * (N if method == "bic" else 1)
@@ -226,7 +226,7 @@ def test_predictions_give_what_the_cpu_gives(X, method, of_cpu, kind):
 
 def test_tensors_are_answered_on_their_device(X, of_cpu):
     fitted, expected = of_cpu, of_cpu.predict_proba(X)
-    with pretended_device() as device:
+    with simulated_device() as device:
         rows = device.tensor(X)
         again = fit(mixture("cuda", of_cpu.covariance_type), rows)
         answers = [again.predict(rows), again.predict_proba(rows), again.score_samples(rows)]
@@ -252,7 +252,7 @@ def test_a_prediction_reads_once_for_all_chunks(X, of_cpu, method, change, monke
     fitted, rows = of_cpu, change(X)
     expected = getattr(fitted, method)(rows)
     reads = []
-    with pretended_device() as device:
+    with simulated_device() as device:
         on_device = device.tensor(rows)
         for chunk_bytes in (2**15, 2**14):
             monkeypatch.setattr(workspace, "ACCELERATOR_CHUNK_BYTES", chunk_bytes)
@@ -276,7 +276,7 @@ def test_stepwise_updates_give_what_the_cpu_gives(X, covariance_type):
         return estimator
 
     on_cpu = updated(mixture("cpu", covariance_type), np.array)
-    with pretended_device() as device:
+    with simulated_device() as device:
         on_device = updated(mixture("cuda", covariance_type), device.tensor)
         # One for the check of the rows, and one for the parameters.
         device.transfers.clear()
@@ -294,7 +294,7 @@ def test_a_classifier_gives_what_the_cpu_gives(X, kind):
     proba = []
     for own in ("cpu" if kind == "cuda" else "cpu32", kind):
         params = {"covariance_type": "full", "trainer_params": mixture(own).trainer_params}
-        with pretended_device(kind) if own == kind else nullcontext():
+        with simulated_device(kind) if own == kind else nullcontext():
             fitted = GaussianMixtureClassifier(random_state=0, **params).fit(X, y)
             proba.append(fitted.predict_proba(X))
     np.testing.assert_allclose(*proba, atol=TOLERANCES[kind])
@@ -308,13 +308,13 @@ def test_gaps_are_filled_with_what_the_cpu_gives(X, covariance_type):
         imputer = GaussianMixtureImputer(
             K, covariance_type=covariance_type, random_state=0, trainer_params=trainer_params
         )
-        with pretended_device() if own == "cuda" else nullcontext():
+        with simulated_device() if own == "cuda" else nullcontext():
             filled.append(imputer.fit_transform(with_gaps(X)))
     np.testing.assert_allclose(*filled, rtol=1e-9)
 
 
 def test_a_mixture_fitted_on_a_device_is_kept_without_it(X, of_cpu, tmp_path):
-    with pretended_device():
+    with simulated_device():
         fitted = fit(mixture("cuda", of_cpu.covariance_type), X)
         pickled = pickle.dumps(fitted)
         fitted.save(tmp_path)
@@ -325,7 +325,7 @@ def test_a_mixture_fitted_on_a_device_is_kept_without_it(X, of_cpu, tmp_path):
 def test_a_search_gives_what_the_cpu_gives(X):
     params = {"random_state": 0, "covariance_type": ["full", "diag", "tied"]}
     on_cpu = GaussianMixtureIC(2, 4, trainer_params={"accelerator": "cpu"}, **params).fit(X)
-    with pretended_device():
+    with simulated_device():
         on_device = GaussianMixtureIC(2, 4, trainer_params={"accelerator": "cuda"}, **params)
         on_device.fit(X)
     np.testing.assert_allclose(on_device.results_["bic"], on_cpu.results_["bic"], rtol=1e-9)
@@ -333,7 +333,7 @@ def test_a_search_gives_what_the_cpu_gives(X):
 
 def test_sampling_stays_on_the_device(X, of_cpu):
     model = deepcopy(of_cpu.model_)
-    with pretended_device() as device:
+    with simulated_device() as device:
         model.to("cuda:0")
         device.transfers.clear()
         samples = model.sample(20_000)

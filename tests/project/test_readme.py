@@ -11,6 +11,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +59,13 @@ BLOCKS = [block for path in PATHS for block in find_blocks(path)]
 @pytest.fixture(scope="module")
 def pages() -> dict[Path, Page]:
     return {path: Page({"__name__": path.stem}, deque(find_blocks(path))) for path in PATHS}
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_closed():
+    """In a random order, blocks run again and again, and pyplot warns of more than 20 figures."""
+    yield
+    plt.close("all")
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)

@@ -57,10 +57,9 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         if name in _LAZY_IMPORTS:
             return getattr(import_module(_LAZY_IMPORTS[name]), name)
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        if name in _ELSEWHERE:
-            # `from sklearn_torch_gmm import ...` would replace the text of an AttributeError.
-            raise ImportError(msg + _ELSEWHERE[name], name=__name__)
+        # Not an ImportError, which `from sklearn_torch_gmm import ...` would show whole: `hasattr`
+        # would raise it.
+        msg = f"module {__name__!r} has no attribute {name!r}{_ELSEWHERE.get(name, '')}"
         # Python needs both arguments to suggest a name with a similar spelling.
         raise AttributeError(msg, name=name, obj=sys.modules[__name__])
 

@@ -91,11 +91,9 @@ def cancellation_of_moments(
     other point c would avoid it.
     """
     away = structure.widths_away(parameters.means - centre, parameters.precisions_cholesky)
-    lost, least = (
-        rounding_of_sums(away),
-        rounding_of_sums(growth_of_rounding(parameters, structure)),
-    )
-    # Not `lost > least`: an error that is NaN is no small one.
+    growth = growth_of_rounding(parameters, structure)
+    lost, least = rounding_of_sums(away), rounding_of_sums(growth)
+    # Not `torch.where(lost > least, lost, 0.0)`, which would take NaN for no error at all.
     return lost.masked_fill_(lost <= least, 0.0).amax(-1)
 
 

@@ -57,18 +57,23 @@ class FewThreads(ExitStack):
     def before_pass(self, multiplications: int) -> None:
         """Choose the number of threads for a pass that takes so many multiplications."""
         # Setting it for each pass would take a twentieth of an iteration on few samples.
-        if multiplications < SMALL_PRODUCT and not self._is_limited:
+        if _is_small(multiplications) and not self._is_limited:
             self.enter_context(one_openmp_thread())
             self._is_limited = True
 
 
 def threads_for_iteration(multiplications: int) -> AbstractContextManager[None]:
-    """Limit OpenMP to one thread if a pass over the rows takes few multiplications.
+    """Limit OpenMP to one thread if a pass over the rows takes few multiplications."""
+    return one_openmp_thread() if _is_small(multiplications) else nullcontext()
+
+
+def _is_small(multiplications: int) -> bool:
+    """Whether a pass that takes so many multiplications is faster on one thread.
 
     LAPACK wakes threads even for the smallest matrix. While NumPy's BLAS threads are still
     spinning, each of its calls may then wait 5 ms.
     """
-    return one_openmp_thread() if multiplications < SMALL_PRODUCT else nullcontext()
+    return multiplications < SMALL_PRODUCT
 
 
 @contextmanager

@@ -123,7 +123,7 @@ class EStep(ABC):
         length = 1 + structure.num_moments(features)
         sums = workspace.new_sums(restarts * components, length)
         self.moments = Moments(
-            sums=sums.unflatten(0, (restarts, components)),
+            sums=sums.view(restarts, components, length),
             log_likelihood=parameters.means.new_zeros(restarts),
             certainty=parameters.means.new_zeros(restarts) if with_certainty else None,
             entropy=parameters.means.new_zeros(restarts) if with_entropy else None,

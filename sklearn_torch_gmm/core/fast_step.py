@@ -165,7 +165,7 @@ class FastPass:
         """Add the moments of ``rows [N, D]`` with weights and labels ``[N]`` to each step."""
         workspace = self._first.workspace
         rows, kept, is_known = self._kept(rows)
-        height = self._height if kept is None else len(kept)
+        height = self._height if kept is None else kept.shape[0]
         scratch: Tensor | None = None
         for place, lanes in self._chunks(rows.shape[0]):
             size = (place.stop - place.start) // lanes
@@ -181,7 +181,7 @@ class FastPass:
             sums: Tensor | None = None
             if lanes > 1 or (height > self._length and size >= self._rows_of_large_product):
                 if scratch is None:
-                    scratch = workspace.take_sums(lanes, len(self._sums), height)
+                    scratch = workspace.take_sums(lanes, self._sums.shape[0], height)
                 sums = scratch[:lanes]
             self._add_chunk(features, weights, known, sums)
         if scratch is not None:
@@ -204,7 +204,7 @@ class FastPass:
 
     def _chunks(self, num_rows: int) -> Iterator[tuple[slice, int]]:
         workspace = self._first.workspace
-        most = workspace.lanes_of_sums(len(self._sums), self._height)
+        most = workspace.lanes_of_sums(self._sums.shape[0], self._height)
         if not workspace.fits(2 * most * self._sums.numel()):
             # Separate sums for each lane would take more memory than the rows.
             most = 1
@@ -261,7 +261,7 @@ class FastPass:
         for part in group:
             own = logits[:, start : start + part.num_rows] if len(group) > 1 else logits
             start += part.num_rows
-            by_mixture = own.unflatten(1, (part.num_restarts, part.num_components))
+            by_mixture = own.view(lanes, part.num_restarts, part.num_components, num_rows)
             if is_small:
                 each = moments.expand(part.num_restarts, -1, -1)
                 only = by_mixture[0]

@@ -76,7 +76,7 @@ def m_step(
     _, components, num_features = previous_means.shape
     counts, negligible = moments.counts, negligible_weight(previous_means.dtype)
     empty = counts <= negligible
-    divisors = counts.clamp_min(negligible)
+    divisors = counts.clamp_min(negligible) if rare_cases else counts
     deviations = moments.first(num_features) / divisors.unsqueeze(-1)
     means = centre + deviations
     if rare_cases:

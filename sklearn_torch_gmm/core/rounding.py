@@ -44,12 +44,12 @@ def extents_of(x: Tensor) -> Tensor:
 
 
 def rounding_of_moments(extents: Tensor, structure: CovarianceStructure) -> Tensor:
-    """Eps · (1, T) ``[1 + P, 1]`` of maximum absolute deviations ``[D]``: a bound for all rows."""
+    """Eps · (1, T) ``[1 + P]`` of maximum absolute deviations ``[D]``: a bound for all rows."""
     num_features = extents.shape[0]
     moments = extents.new_empty(1 + structure.num_moments(num_features), 1)
     moments[1 : num_features + 1, 0] = extents
     structure.complete_moments(moments, num_features)
-    return moments.mul_(torch.finfo(moments.dtype).eps)
+    return moments.squeeze(-1).mul_(torch.finfo(moments.dtype).eps)
 
 
 def cancellation(natural: Tensor, rounding: Tensor) -> Tensor:
@@ -66,7 +66,9 @@ def cancellation(natural: Tensor, rounding: Tensor) -> Tensor:
     # A component of weight zero has the constant −∞, which carries no rounding error. That of a
     # factor that overflows is infinite, too, but so are its other coefficients.
     coefficients[..., 0].nan_to_num_(nan=math.nan, posinf=0.0)
-    return (coefficients @ rounding).amax((-2, -1))
+    # One product of two axes, for which `@` would take three operations more.
+    errors = torch.mv(coefficients.flatten(0, -2), rounding)
+    return errors.view(coefficients.shape[:-1]).amax(-1)
 
 
 def cancellation_of_scatter(precisions_cholesky: Tensor, extents: Tensor) -> Tensor:

@@ -76,6 +76,7 @@ class Fit:
     ) -> None:
         structure = settings.structure
         self.settings = settings
+        self._structure = structure
         tolerated = settings.estimation.tolerated_error[data.centre.dtype]
         self.accuracy = Accuracy(structure, data, components_in_pass, tolerated)
         self.mixtures = Mixtures(
@@ -117,7 +118,7 @@ class Fit:
     def _begin(
         self, *, exact: bool, with_certainty: bool = False, tolerated: float | None = None
     ) -> EStep:
-        data, mixtures, structure = self._data, self.mixtures, self.settings.structure
+        data, mixtures, structure = self._data, self.mixtures, self._structure
         with_entropy = self._estimation.needs_entropy
         classes = self.settings.classes
         if classes is not None:
@@ -168,19 +169,20 @@ class Fit:
             done.moments,
             done.e_step.centre,
             done.before,
-            settings.structure,
+            self._structure,
             settings.regularization,
             rare_cases=self._has_rare_cases,
         )
         self._result = result
-        bounds = estimation.bounds(done.e_step, done.moments, result.parameters, settings.structure)
+        bounds = estimation.bounds(done.e_step, done.moments, result.parameters, self._structure)
         self.mixtures.update(result.parameters)
         errors = self.accuracy.errors(self.mixtures)
         if done.errors is not None:
             errors = torch.maximum(errors, done.errors)
         drifts = self.accuracy.drifts(result.parameters, done.e_step.centre)
         drifts = errors if drifts is None else drifts
-        usable, fewest = result.usable.all(-1), done.moments.counts.amin(-1)
+        # Parts of one type are joined in a tenth of the time.
+        usable, fewest = result.usable.all(-1).to(errors), done.moments.counts.amin(-1)
         # In the order of StepReport.
         return torch.cat([bounds, errors, drifts, usable, fewest])
 

@@ -253,14 +253,11 @@ class CovarianceStructure(ABC):
         """Squared Mahalanobis distances ``[..., K, n]`` of ``x [D, n]``, free of cancellation."""
 
     @abstractmethod
-    def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        """Σ⁻¹ μ ``[..., K, D]``, the coefficients of x in the log-density."""
+    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        """Coefficients ``[..., K, 1 + P]`` of (1, x, T₂(x)) in −½ ‖Uᵀ(x − μ)‖².
 
-    @abstractmethod
-    def quadratic_coefficients(
-        self, precisions_cholesky: Tensor, num_components: int, num_features: int
-    ) -> Tensor:
-        """Coefficients ``[..., K, Q]`` of T₂(x) in the log-density."""
+        With a pooled scatter, those of the same without −½ ‖Uᵀ x‖².
+        """
 
     def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         """‖ |Uᵀ| |x| ‖ ``[..., K]`` for ``deviations [..., K, D]`` x: a bound on ‖Uᵀ x‖.
@@ -291,11 +288,10 @@ class CovarianceStructure(ABC):
         ``means`` are relative to the centre that is subtracted from the rows.
         """
         sizes = _, num_features = means.shape[-2:]
-        linear = self.linear_coefficients(means, precisions_cholesky)
+        natural = self.distance_coefficients(means, precisions_cholesky)
         constants = log_weights + self.log_determinants(precisions_cholesky, *sizes)
-        constants.sub_(0.5 * num_features * LOG_2PI).sub_((means * linear).sum(-1), alpha=0.5)
-        quadratic = self.quadratic_coefficients(precisions_cholesky, *sizes)
-        return torch.cat([constants.unsqueeze(-1), linear, quadratic], dim=-1)
+        natural[..., 0].add_(constants.sub_(0.5 * num_features * LOG_2PI))
+        return natural
 
     def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
         """Term ``[..., 1, n]`` for ``x [..., D, n]`` that :meth:`natural_parameters` leaves out."""

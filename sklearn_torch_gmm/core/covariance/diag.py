@@ -71,13 +71,11 @@ class DiagonalCovariance(VarianceCovariance):
         whitened = (x - means.unsqueeze(-1)) * precisions_cholesky.unsqueeze(-1)
         return whitened.square().sum(-2)
 
-    def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        return means * precisions_cholesky.square()
-
-    def quadratic_coefficients(
-        self, precisions_cholesky: Tensor, num_components: int, num_features: int
-    ) -> Tensor:
-        return -0.5 * precisions_cholesky.square()
+    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        precisions = precisions_cholesky.square()
+        linear = means * precisions
+        constants = (means * linear).sum(-1, keepdim=True).mul_(-0.5)
+        return torch.cat([constants, linear, precisions.mul_(-0.5)], dim=-1)
 
     def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         bound: Tensor = torch.linalg.vector_norm(deviations * precisions_cholesky, dim=-1)

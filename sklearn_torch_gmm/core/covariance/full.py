@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance.linalg import (
+    entries_of,
     in_blocks,
     inverse_cholesky,
     pack_symmetric,
+    symmetric_pairs,
     unpack_symmetric,
     write_products,
 )
@@ -85,20 +89,16 @@ class FullCovariance(MatrixCovariance):
         residuals = x - means.unsqueeze(-1)
         return (precisions_cholesky.mT @ residuals).square().sum(-2)
 
-    def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        whitened = precisions_cholesky.mT @ means.unsqueeze(-1)
-        return (precisions_cholesky @ whitened).squeeze(-1)
-
-    def quadratic_coefficients(
-        self, precisions_cholesky: Tensor, num_components: int, num_features: int
-    ) -> Tensor:
-        factors = precisions_cholesky.flatten(0, -3)
-        packed = [pack_symmetric(self.precisions(factors[part])) for part in in_blocks(factors)]
-        together = packed[0] if len(packed) == 1 else torch.cat(packed)
-        coefficients = together.view(*precisions_cholesky.shape[:-2], -1).neg_()
-        # The squares come first; each other product x_i x_j stands for two entries of the matrix.
-        coefficients[..., :num_features].mul_(0.5)
-        return coefficients
+    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        factors, rows = precisions_cholesky.flatten(0, -3), means.flatten(0, -2).unsqueeze(1)
+        blocks = list(in_blocks(factors))
+        if len(blocks) == 1:
+            coefficients = _distance_coefficients(rows, factors)
+        else:
+            coefficients = torch.cat(
+                [_distance_coefficients(rows[block], factors[block]) for block in blocks]
+            )
+        return coefficients.view(*means.shape[:-1], -1)
 
     def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         whitened = precisions_cholesky.abs().mT @ deviations.abs().unsqueeze(-1)
@@ -114,3 +114,26 @@ class FullCovariance(MatrixCovariance):
         parts = noise[order].tensor_split(ends[:-1])
         scaled = [part @ factor.mT for part, factor in zip(parts, lower, strict=True)]
         return torch.empty_like(noise).index_copy_(0, order, torch.cat(scaled))
+
+
+def _distance_coefficients(means: Tensor, factors: Tensor) -> Tensor:
+    """The coefficients ``[n, 1 + P]`` for ``means [n, 1, D]`` and ``factors [n, D, D]``."""
+    # With (Uᵀμ, U) as rows, one product has μᵀΣ⁻¹μ, Σ⁻¹μ and Σ⁻¹ as its blocks.
+    rows = torch.cat([torch.bmm(means, factors), factors], dim=1)
+    products = torch.bmm(rows, rows.mT).flatten(1)
+    places, shares = _layout(means.shape[-1], means.dtype, means.device)
+    return entries_of(products, places).mul_(shares)
+
+
+@lru_cache(maxsize=64)
+def _layout(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The entries of the product that the coefficients are, and their factors: ``[1 + P]``."""
+    first, second = symmetric_pairs(size, device)
+    with torch.inference_mode(mode=False):
+        places = torch.arange(1 + size + len(first), device=device)
+        places[1 + size :] = (first + 1) * (size + 1) + second + 1
+        shares = torch.full(places.shape, -0.5, dtype=dtype, device=device)
+        shares[1 : 1 + size] = 1.0
+        # The squares come first; each other product x_i x_j stands for two entries of the matrix.
+        shares[1 + 2 * size :] = -1.0
+        return places, shares

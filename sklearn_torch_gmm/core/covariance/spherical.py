@@ -71,13 +71,11 @@ class SphericalCovariance(VarianceCovariance):
         distances = (x - means.unsqueeze(-1)).square().sum(-2)
         return distances * precisions_cholesky.square().unsqueeze(-1)
 
-    def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        return means * precisions_cholesky.square().unsqueeze(-1)
-
-    def quadratic_coefficients(
-        self, precisions_cholesky: Tensor, num_components: int, num_features: int
-    ) -> Tensor:
-        return -0.5 * precisions_cholesky.square().unsqueeze(-1)
+    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        precisions = precisions_cholesky.square().unsqueeze(-1)
+        linear = means * precisions
+        constants = (means * linear).sum(-1, keepdim=True).mul_(-0.5)
+        return torch.cat([constants, linear, precisions.mul_(-0.5)], dim=-1)
 
     def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         lengths: Tensor = torch.linalg.vector_norm(deviations, dim=-1)

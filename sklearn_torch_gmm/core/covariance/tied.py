@@ -92,13 +92,10 @@ class TiedCovariance(MatrixCovariance):
         residuals = x - means.unsqueeze(-1)
         return (precisions_cholesky.mT.unsqueeze(-3) @ residuals).square().sum(-2)
 
-    def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        return (means @ precisions_cholesky) @ precisions_cholesky.mT
-
-    def quadratic_coefficients(
-        self, precisions_cholesky: Tensor, num_components: int, num_features: int
-    ) -> Tensor:
-        return precisions_cholesky.new_empty(*precisions_cholesky.shape[:-2], num_components, 0)
+    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        whitened = means @ precisions_cholesky
+        constants = whitened.square().sum(-1, keepdim=True).mul_(-0.5)
+        return torch.cat([constants, whitened @ precisions_cholesky.mT], dim=-1)
 
     def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
         return -0.5 * (precisions_cholesky.mT @ x).square_().sum(-2, keepdim=True)

@@ -80,13 +80,11 @@ class SharedDiagonalCovariance(VarianceCovariance):
         whitened = (x - means.unsqueeze(-1)) * precisions_cholesky[..., None, :, None]
         return whitened.square().sum(-2)
 
-    def linear_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        return means * precisions_cholesky.square().unsqueeze(-2)
-
-    def quadratic_coefficients(
-        self, precisions_cholesky: Tensor, num_components: int, num_features: int
-    ) -> Tensor:
-        return _for_each(-0.5 * precisions_cholesky.square(), num_components)
+    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+        precisions = _for_each(precisions_cholesky.square(), means.shape[-2])
+        linear = means * precisions
+        constants = -0.5 * (means * linear).sum(-1, keepdim=True)
+        return torch.cat([constants, linear, -0.5 * precisions], dim=-1)
 
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
         return noise * covariances.sqrt()

@@ -26,6 +26,9 @@ METHODS_WITH_LEADING_DIMENSIONS: dict[str, Method] = {
         else p.weights
     ),
     "covariances": lambda s, p, _: s.covariances(p.precisions_cholesky),
+    "distance_coefficients": lambda s, p, _: s.distance_coefficients(
+        p.means, p.precisions_cholesky
+    ),
     "estimate": lambda s, p, x: s.estimate(
         p.weights,
         0.1 * p.means,
@@ -38,7 +41,6 @@ METHODS_WITH_LEADING_DIMENSIONS: dict[str, Method] = {
     "joint_log_densities": lambda s, p, x: s.joint_log_densities(
         x, p.log_weights, p.means, p.precisions_cholesky
     ),
-    "linear_coefficients": lambda s, p, _: s.linear_coefficients(p.means, p.precisions_cholesky),
     "log_determinants": lambda s, p, _: s.log_determinants(
         p.precisions_cholesky, *p.means.shape[-2:]
     ),
@@ -200,21 +202,17 @@ class AlgebraContract(Builders):
         assert actual.shape == (1, sizes[0])
         np.testing.assert_allclose(actual[0], expected, **ROUNDING)
 
-    def test_quadratic_coefficients_are_those_of_each_component(self, structure, parameters, sizes):
-        coefficients = structure.quadratic_coefficients(parameters.precisions_cholesky, *sizes)
-        length = structure.num_second_moments(sizes[1])
-        assert coefficients.shape == (1, sizes[0], length)
-        # About zero, the logarithm of the density at x is that at zero and these.
+    def test_distance_coefficients_are_those_of_each_component(self, structure, parameters, sizes):
+        found = structure.distance_coefficients(parameters.means, parameters.precisions_cholesky)
+        assert found.shape == (1, sizes[0], 1 + structure.num_moments(sizes[1]))
         x = torch.linspace(0.5, 1.5, sizes[1], dtype=torch.float64).unsqueeze(-1)
-        moments = x.new_empty(length, 1)
-        structure.write_second_moments(x, moments)
-        distances = structure.squared_distances(
-            x, torch.zeros_like(parameters.means), parameters.precisions_cholesky
-        )
-        expected = -0.5 * distances - structure.common_log_densities(
-            x, parameters.precisions_cholesky
-        )
-        torch.testing.assert_close(coefficients @ moments, expected, **ROUNDING)
+        moments = x.new_empty(found.shape[-1], 1)
+        moments[1 : sizes[1] + 1] = x
+        structure.complete_moments(moments, sizes[1])
+        factors = parameters.precisions_cholesky
+        distances = structure.squared_distances(x, parameters.means, factors)
+        expected = -0.5 * distances - structure.common_log_densities(x, factors)
+        torch.testing.assert_close(found @ moments, expected, **ROUNDING)
 
     def test_facts_agree_with_the_shapes(self, structure, sizes):
         components, features = sizes

@@ -11,6 +11,7 @@ from sklearn_torch_gmm.core.conditional import Conditionals, Patterns
 from sklearn_torch_gmm.core.e_step import EStep
 from sklearn_torch_gmm.core.gap_chunks import GapChunk, add_last, chunks_of
 from sklearn_torch_gmm.core.gap_step import GapBatch, GapStep
+from sklearn_torch_gmm.core.gaps import GapGroup
 from sklearn_torch_gmm.core.rounding import extents_of
 
 
@@ -25,8 +26,8 @@ class GroupedGapStep(GapStep):
         )
 
     @abstractmethod
-    def _values_per_row(self, num_missing: int) -> int:
-        """Number of values that a row takes in a chunk."""
+    def _values_per_row(self, group: GapGroup) -> int:
+        """Number of values that a row of a group takes in a chunk."""
 
     @abstractmethod
     def _add_chunk(self, chunk: GapChunk, batch: GapBatch) -> None:
@@ -35,15 +36,19 @@ class GroupedGapStep(GapStep):
     def add(self, batch: GapBatch) -> None:
         workspace = self._step.workspace
         for group in batch.split.groups:
-            values_per_row = self._values_per_row(group.missing.shape[0])
-            size = workspace.rows_per_chunk(values_per_row, least=1)
+            size = workspace.rows_per_chunk(self._values_per_row(group), least=1)
             for chunk in chunks_of(group, size, workspace.num_lanes, batch.split.may_copy):
                 self._add_chunk(chunk, batch)
 
-    def _weigh(self, logits: Tensor, batch: GapBatch, chunk: GapChunk) -> None:
-        """Turn ``logits [T, R, K, n]`` of a chunk into weighted responsibilities."""
+    def _weigh(self, logits: Tensor, batch: GapBatch, chunk: GapChunk) -> Tensor | None:
+        """Turn ``logits [T, R, K, n]`` of a chunk into weighted responsibilities.
+
+        Returns the weights ``[T, n]`` of the rows, if they have any.
+        """
         labels = None if batch.labels is None else batch.labels[chunk.rows]
-        self._step.weigh(logits, chunk.weights(batch.sample_weight, logits.dtype), labels)
+        weights = chunk.weights(batch.sample_weight, logits.dtype)
+        self._step.weigh(logits, weights, labels)
+        return weights
 
 
 class DependentGapStep(GroupedGapStep):
@@ -65,8 +70,8 @@ class DependentGapStep(GroupedGapStep):
         self._add_second(step.structure.second_moments_of_scatter(spread))
         self._spread.zero_()
 
-    def _values_per_row(self, num_missing: int) -> int:
-        means = self._step.parameters.means
+    def _values_per_row(self, group: GapGroup) -> int:
+        means, num_missing = self._step.parameters.means, group.missing.shape[0]
         restarts, components, _ = means.shape
         return 4 * means.numel() + 2 * restarts * components * num_missing * num_missing
 

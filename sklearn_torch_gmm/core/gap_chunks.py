@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,8 +54,8 @@ class GapChunk:
     has_own_patterns: bool
     """Whether the n rows of each lane have n patterns."""
 
-    kept: dict[torch.dtype, tuple[Tensor, Tensor]] | None = None
-    """The values of the rows, if there is memory to keep them."""
+    kept: dict[Any, Any] | None = None
+    """The values of the rows as they were asked for last, if there is memory to keep them."""
 
     def values_of(self, rows: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Those of ``rows [N, D]`` by feature, ``[T, D, n]``, and what is observed.
@@ -63,12 +64,32 @@ class GapChunk:
         device of another tensor.
         """
         if self.kept is not None and like.dtype in self.kept:
-            return self.kept[like.dtype]
+            known: tuple[Tensor, Tensor] = self.kept[like.dtype]
+            return known
         own = rows.index_select(0, self.rows.flatten()).unflatten(0, self.rows.shape)
         found = without_gaps(own.mT.to(like).contiguous())
-        if self.kept is not None:
-            self.kept[like.dtype] = found
+        self._keep(like.dtype, found)
         return found
+
+    def deviations_of(self, rows: Tensor, centre: Tensor) -> Tensor:
+        """The rows by feature about a ``centre [D]``, zero for gaps: ``[T, D, n]``.
+
+        The centre is the same in all passes that share the chunks.
+        """
+        key = "deviations", centre.dtype
+        if self.kept is not None and key in self.kept:
+            known: Tensor = self.kept[key]
+            return known
+        values, observed = self.values_of(rows, centre)
+        found = torch.addcmul(values, centre.unsqueeze(-1), observed, value=-1.0)
+        self._keep(key, found)
+        return found
+
+    def _keep(self, key: Any, found: Any) -> None:
+        if self.kept is not None:
+            # In place of the others: there is room for one of them.
+            self.kept.clear()
+            self.kept[key] = found
 
     @cached_property
     def missing_by_row(self) -> Tensor:

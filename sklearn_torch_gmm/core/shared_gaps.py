@@ -4,7 +4,7 @@ Let x be a row about the centre, with zeros for gaps, and η_k = Λ (μ_k − c)
 at the missing features u, which no component enters, the conditional means are x̂_k = h + w_k,
 where w_k = W η_ku depends on the component and on the pattern of the gaps. So
 
-    log p_k(x_o)    =  η_k · h  +  a constant of the pattern and the component  +  a term of the row
+    log p_k(x_o)    =  η_k · h  +  a constant of the pattern and the component  −  ½ hᵀ Λ x
     Σ_k r x̂_k x̂_kᵀ  =  h hᵀ + h ω̄ᵀ + ω̄ hᵀ + Σ_k r w_k w_kᵀ,  with ω̄ = Σ_k r w_k = W (Σ_k r η_k)_u
 
 and the sums over w_k are taken pattern by pattern. Expanding the square costs digits where the
@@ -12,6 +12,8 @@ spread is large relative to the standard deviations, as in the fast E-step, whos
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -26,6 +28,7 @@ from sklearn_torch_gmm.core.gap_chunks import (
     gather_last,
 )
 from sklearn_torch_gmm.core.gap_step import GapBatch
+from sklearn_torch_gmm.core.gaps import GapGroup
 from sklearn_torch_gmm.core.rounding import extents_of
 
 
@@ -39,15 +42,16 @@ class SharedGapStep(GroupedGapStep):
         self._offsets = -0.5 * ((means - step.centre) * self._linear).sum(-1)
         self._precisions = self._conditionals.precisions.squeeze(-3)
 
-    def _values_per_row(self, num_missing: int) -> int:
+    def _values_per_row(self, group: GapGroup) -> int:
         restarts, components, features = self._step.parameters.means.shape
-        size = 1 + num_missing * num_missing
-        return 6 * restarts * features + 3 * restarts * components * size
+        size, patterns = group.missing.shape
+        values = 4 * features + 3 * components + size * size
+        of_pattern = components * size * (3 + size)
+        return restarts * (values + math.ceil(of_pattern * patterns / len(group.rows)))
 
     def _add_chunk(self, chunk: GapChunk, batch: GapBatch) -> None:
         step, features = self._step, self._step.parameters.means.shape[-1]
-        values, observed = chunk.values_of(batch.rows, step.parameters.means)
-        x = torch.addcmul(values, step.centre.unsqueeze(-1), observed, value=-1.0)
+        x = chunk.deviations_of(batch.rows, step.centre)
         if self._extents is not None:
             torch.maximum(self._extents, extents_of(x), out=self._extents)
         patterns = self._conditionals.of_patterns(chunk)
@@ -58,14 +62,13 @@ class SharedGapStep(GroupedGapStep):
 
         x = among(x, 1)
         pulled = self._precisions @ x
-        missing = pulled.gather(-2, place)
-        filled = _times(covariances, missing)
-        h = x.expand_as(pulled).scatter_add(-2, place, -filled)
-        common = (pulled * x).sum(-2).sub_((missing * filled).sum(-2))
+        filled = _times(covariances, pulled.gather(-2, place))
+        h = x.expand_as(pulled).scatter_add(-2, place, filled.neg_())
         constants = patterns.log_constants + self._offsets.unsqueeze(-1) + own.constants
-        logits = chunk.by_row(constants) + self._linear @ h
-        logits.sub_(common.unsqueeze(-2), alpha=0.5)
-        self._weigh(logits, batch, chunk)
+        logits = (self._linear @ h).add_(chunk.by_row(constants))
+        weights = self._weigh(logits, batch, chunk)
+        weighted = h if weights is None else h * among(weights, 2)
+        step.moments.log_likelihood.sub_(_dot(pulled, weighted), alpha=0.5)
 
         moments, shares = step.moments, chunk.by_pattern(logits)
         moments.counts.add_(logits.sum((0, -1)))
@@ -74,8 +77,7 @@ class SharedGapStep(GroupedGapStep):
         moments.first(features).add_(first.sum(0))
         mean_shift = _times(covariances, (self._linear.mT @ logits).gather(-2, place))
         # h hᵀ and twice h ω̄ᵀ in one product, of which the symmetric part is taken.
-        weighted = (h * logits.sum(-2, keepdim=True)).scatter_add_(-2, place, 2.0 * mean_shift)
-        scatter = weighted @ h.mT
+        scatter = weighted.scatter_add(-2, place, mean_shift.mul_(2.0)) @ h.mT
         scatter = 0.5 * (scatter + scatter.mT)
         own.add_scatter(scatter, shares)
         self._add_second(scatter.sum(0))
@@ -101,11 +103,22 @@ class _Shifts:
     def add_scatter(self, scatter: Tensor, shares: Tensor) -> None:
         """Add Σ r (w wᵀ + W) to ``scatter [T, R, D, D]``."""
         weighted = self._values * shares.unsqueeze(-2)
-        blocks = (weighted.unsqueeze(-3) * self._values.unsqueeze(-2)).sum(-4)
-        blocks += self._covariances.squeeze(-4) * shares.sum(-2)[..., None, None, :]
+        blocks = self._covariances.squeeze(-4) * shares.sum(-2)[..., None, None, :]
+        for row, own in zip(blocks.unbind(-3), weighted.unbind(-2), strict=True):
+            row += (own.unsqueeze(-2) * self._values).sum(-3)
         add_last(scatter.flatten(-2), self._chunk.places, blocks.flatten(-3))
 
 
 def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
-    """Products ``[..., c, n]`` of ``matrices [..., c, c, n]`` and ``vectors [..., c, n]``."""
-    return (matrices * vectors.unsqueeze(-3)).sum(-2)
+    """Products of symmetric ``matrices [..., c, c, n]`` and ``vectors [..., c, n]``."""
+    # By column: all products at once would not stay in a cache.
+    products = matrices.select(-3, 0) * vectors[..., :1, :]
+    for j in range(1, matrices.shape[-3]):
+        products.addcmul_(matrices.select(-3, j), vectors[..., j : j + 1, :])
+    return products
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    """Sums ``[R]`` of the products of two tensors ``[T, R, D, n]``, without a copy of either."""
+    products = torch.matmul(first.flatten(-2).unsqueeze(-2), second.flatten(-2).unsqueeze(-1))
+    return products.sum(0).view(first.shape[1])

@@ -76,7 +76,6 @@ class Fit:
     ) -> None:
         structure = settings.structure
         self.settings = settings
-        self._structure = structure
         tolerated = settings.estimation.tolerated_error[data.centre.dtype]
         self.accuracy = Accuracy(structure, data, components_in_pass, tolerated)
         self.mixtures = Mixtures(
@@ -118,7 +117,7 @@ class Fit:
     def _begin(
         self, *, exact: bool, with_certainty: bool = False, tolerated: float | None = None
     ) -> EStep:
-        data, mixtures, structure = self._data, self.mixtures, self._structure
+        data, mixtures, structure = self._data, self.mixtures, self.settings.structure
         with_entropy = self._estimation.needs_entropy
         classes = self.settings.classes
         if classes is not None:
@@ -169,12 +168,14 @@ class Fit:
             done.moments,
             done.e_step.centre,
             done.before,
-            self._structure,
+            self.settings.structure,
             settings.regularization,
             rare_cases=self._has_rare_cases,
         )
         self._result = result
-        bounds = estimation.bounds(done.e_step, done.moments, result.parameters, self._structure)
+        bounds = estimation.bounds(
+            done.e_step, done.moments, result.parameters, self.settings.structure
+        )
         self.mixtures.update(result.parameters)
         errors = self.accuracy.errors(self.mixtures)
         if done.errors is not None:

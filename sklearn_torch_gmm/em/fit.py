@@ -168,14 +168,12 @@ class Fit:
             done.moments,
             done.e_step.centre,
             done.before,
-            self.settings.structure,
+            settings.structure,
             settings.regularization,
             rare_cases=self._has_rare_cases,
         )
         self._result = result
-        bounds = estimation.bounds(
-            done.e_step, done.moments, result.parameters, self.settings.structure
-        )
+        bounds = estimation.bounds(done.e_step, done.moments, result.parameters, settings.structure)
         self.mixtures.update(result.parameters)
         errors = self.accuracy.errors(self.mixtures)
         if done.errors is not None:

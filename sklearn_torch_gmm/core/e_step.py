@@ -49,24 +49,29 @@ def _drop_vanishing_(relative: Tensor) -> Tensor:
     return torch.threshold_(relative, least, -math.inf)
 
 
-def normalize_with_entropy_(
-    logits: Tensor, scratch: Tensor, *, many_vanish: bool = False
+def normalize_for_entropy_(
+    logits: Tensor, relative: Tensor, *, many_vanish: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The same, with the entropy −Σ r log r ``[..., n]`` of each row's responsibilities, in nats.
+    """The same, with the terms of the entropy −Σ r log r of the responsibilities r, in nats.
 
-    The terms are summed as they are: Σ log p − ⟨η, S⟩, which takes no operation on a row, loses
-    digits far from the centre. ``scratch`` has the shape of the logits.
+    Writes log(r_k / max r) into ``relative [..., K, n]``, and returns the log-densities and −log
+    max r, both ``[..., n]``: the entropy of a row is the latter minus Σ r relative. All terms are
+    positive. Σ log p − ⟨η, S⟩, which takes no operation on a row, loses digits far from the centre.
     """
     largest = logits.amax(dim=-2, keepdim=True)
-    relative = torch.clamp(logits.sub_(largest), min=FAR_BELOW, out=scratch)
+    torch.clamp(logits.sub_(largest), min=FAR_BELOW, out=relative)
     if many_vanish:
         _drop_vanishing_(logits)
     total = logits.exp_().sum(dim=-2, keepdim=True)
     logits.mul_(total.reciprocal())
     log_total = total.log_()
-    expected = relative.mul_(logits).sum(dim=-2)
-    entropies = log_total.squeeze(-2) - expected
-    return largest.add_(log_total).squeeze(-2), entropies
+    return largest.add_(log_total).squeeze(-2), log_total.squeeze(-2)
+
+
+def sum_of_products(first: Tensor, second: Tensor) -> Tensor:
+    """Sums ``[R]`` of the products of ``[T, R, ..., n]`` and ``[T, R, ..., n]``, without a copy."""
+    rows, columns = first.flatten(2).unsqueeze(-2), second.flatten(2).unsqueeze(-1)
+    return torch.matmul(rows, columns).sum(0).view(first.shape[1])
 
 
 def exclude_other_classes_(logits: Tensor, labels: Tensor, classes: Tensor) -> None:
@@ -156,16 +161,14 @@ class EStep(ABC):
             exclude_other_classes_(logits, labels, self.classes)
         certainty, entropy = self.moments.certainty, self.moments.entropy
         largest = None if certainty is None else logits.amax(-2)
+        relative: Tensor | None = None
         if entropy is None:
             log_densities = normalize_(logits, many_vanish=self.many_vanish)
         else:
-            scratch = self.workspace.take("relative", *logits.shape)
-            log_densities, entropies = normalize_with_entropy_(
-                logits, scratch, many_vanish=self.many_vanish
+            relative = self.workspace.take("relative", *logits.shape)
+            log_densities, uncertainty = normalize_for_entropy_(
+                logits, relative, many_vanish=self.many_vanish
             )
-            if sample_weight is not None:
-                entropies.mul_(sample_weight.to(logits.dtype).unsqueeze(1))
-            part_of(entropy, restarts).add_(entropies.sum((0, -1)))
         # The largest responsibility is the largest term of the density divided by the density.
         log_shares = None if largest is None else largest.sub_(log_densities)
         if sample_weight is not None:
@@ -174,6 +177,11 @@ class EStep(ABC):
             log_densities.mul_(by_mixture)
             if log_shares is not None:
                 log_shares.mul_(by_mixture)
+            if relative is not None:
+                uncertainty.mul_(by_mixture)
         part_of(self.moments.log_likelihood, restarts).add_(log_densities.sum((0, -1)))
+        if entropy is not None and relative is not None:
+            own = uncertainty.sum((0, -1)) - sum_of_products(relative, logits)
+            part_of(entropy, restarts).add_(own)
         if certainty is not None and log_shares is not None:
             part_of(certainty, restarts).add_(log_shares.sum((0, -1)))

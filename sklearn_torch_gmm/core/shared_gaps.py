@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.conditional import Patterns
 from sklearn_torch_gmm.core.dependent_gaps import GroupedGapStep
+from sklearn_torch_gmm.core.e_step import sum_of_products
 from sklearn_torch_gmm.core.fast_step import FastEStep
 from sklearn_torch_gmm.core.gap_chunks import (
     GapChunk,
@@ -68,7 +69,7 @@ class SharedGapStep(GroupedGapStep):
         logits = (self._linear @ h).add_(chunk.by_row(constants))
         weights = self._weigh(logits, batch, chunk)
         weighted = h if weights is None else h * among(weights, 2)
-        step.moments.log_likelihood.sub_(_dot(pulled, weighted), alpha=0.5)
+        step.moments.log_likelihood.sub_(sum_of_products(pulled, weighted), alpha=0.5)
 
         moments, shares = step.moments, chunk.by_pattern(logits)
         moments.counts.add_(logits.sum((0, -1)))
@@ -116,9 +117,3 @@ def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
     for j in range(1, matrices.shape[-3]):
         products.addcmul_(matrices.select(-3, j), vectors[..., j : j + 1, :])
     return products
-
-
-def _dot(first: Tensor, second: Tensor) -> Tensor:
-    """Sums ``[R]`` of the products of two tensors ``[T, R, D, n]``, without a copy of either."""
-    products = torch.matmul(first.flatten(-2).unsqueeze(-2), second.flatten(-2).unsqueeze(-1))
-    return products.sum(0).view(first.shape[1])

@@ -264,7 +264,7 @@ class Fit:
             for place, bound in enumerate(report.bounds)
             if not math.isfinite(bound)
         }
-        # What has failed first is the reason for what fails after it.
+        # The first failure is the reason for the failures after it.
         excluded = () if self._estimation.bound_follows_step else tuple(failures)
         negligible = negligible_weight(self._data.centre.dtype)
         if not all(report.usable) or any(count <= negligible for count in report.fewest):

@@ -229,7 +229,7 @@ class FastPass:
             self._collect(features[:, 1 : first.centre.shape[0] + 1], sample_weight)
 
     def _collect(self, x: Tensor, sample_weight: Tensor | None) -> None:
-        """Collect the scatter and the maximum deviations, as far as unknown, from rows ``x [T, D, n]``."""
+        """Collect the unknown ones of scatter and maximum deviations from rows ``x [T, D, n]``."""
         first = self._first
         if first.collects_scatter:
             assert first.moments.scatter is not None

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 BLOCK_BYTES = 2**23
-"""Bytes of rows that are looked at, or copied, together: their mask and their copy are small compared with
-the rows. Twice as many take twice that memory."""
+"""Bytes of rows that are looked at, or copied, together: their mask and their copy are small
+compared with the rows. Twice as many take twice that memory."""
 
 FEW_ROWS_OF_A_GROUP = 128
 """Rows up to which groups that lack different numbers of values are joined: the operations on a

@@ -54,8 +54,8 @@ def check_file(path: str | PathLike[str]) -> None:
         raise ValueError(msg)
     if found.get("sha256") != _checksum(content):
         msg = (
-            f"{path} is damaged: its checksum does not hold. Continue from an earlier checkpoint, or "
-            "fit without ckpt_path."
+            f"{path} is damaged: its checksum does not hold. Continue from an earlier "
+            "checkpoint, or fit without ckpt_path."
         )
         raise ValueError(msg)
     if "optimizer_states" not in content:

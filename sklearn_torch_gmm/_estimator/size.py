@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sklearn_torch_gmm._estimator.outcome import level_of_caller
+from sklearn_torch_gmm.core.caller import level_of_caller
 from sklearn_torch_gmm.em.settings import FitSettings
 
 LEAST_BYTES = 2**30

@@ -21,10 +21,10 @@ from sklearn_torch_gmm._estimator.fit_data import FitData
 from sklearn_torch_gmm._estimator.fitted_state import set_parameters
 from sklearn_torch_gmm._estimator.inference import have_values
 from sklearn_torch_gmm._estimator.missing import takes_gaps
-from sklearn_torch_gmm._estimator.outcome import level_of_caller
 from sklearn_torch_gmm._estimator.progress_bars import ProgressBars
 from sklearn_torch_gmm._estimator.vocabulary import settings_of
 from sklearn_torch_gmm._selection.criteria import information_criteria
+from sklearn_torch_gmm.core.caller import level_of_caller
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.fixed import num_free_parameters
 from sklearn_torch_gmm.em.restarts import Restart

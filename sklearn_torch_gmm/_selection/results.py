@@ -42,7 +42,7 @@ def settings_of_all(
     random_state = check_random_state(candidates[0].random_state)
     settings = [settings_of(candidate, num_features, random_state) for candidate in candidates]
     return [
-        replace(one, goes_on_without=True, components_name="max_components") for one in settings
+        replace(one, records_failures=True, components_name="max_components") for one in settings
     ]
 
 

@@ -272,7 +272,7 @@ class Fit:
                 for place, component in result.empty.nonzero().tolist():
                     self.mixtures.restarts[self.mixtures.active[place]].empty.add(component)
             failures = {**failures, **find_unusable(result, self.settings, excluded)}
-        if failures and not self.settings.goes_on_without:
+        if failures and not self.settings.records_failures:
             raise failures[min(failures)]
         return failures
 
@@ -286,7 +286,7 @@ class Fit:
         restarts = self.mixtures.active_restarts
         failures = {place: error for place, error in found.items() if not restarts[place].error}
         for place, error in failures.items():
-            if not self.settings.goes_on_without:
+            if not self.settings.records_failures:
                 raise error
             restarts[place].error = error
 

@@ -262,7 +262,7 @@ class CovarianceStructure(ABC):
     ) -> Tensor:
         """Coefficients ``[..., K, Q]`` of T₂(x) in the log-density."""
 
-    def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
+    def distance_bounds(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         """‖ |Uᵀ| |x| ‖ ``[..., K]`` for ``deviations [..., K, D]`` x: a bound on ‖Uᵀ x‖.
 
         Infinity if a structure does not tell; components are then computed from residuals.

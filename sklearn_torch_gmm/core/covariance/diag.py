@@ -79,7 +79,7 @@ class DiagonalCovariance(VarianceCovariance):
     ) -> Tensor:
         return -0.5 * precisions_cholesky.square()
 
-    def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
+    def distance_bounds(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         bound: Tensor = torch.linalg.vector_norm(deviations * precisions_cholesky, dim=-1)
         return bound
 

@@ -79,7 +79,7 @@ class SphericalCovariance(VarianceCovariance):
     ) -> Tensor:
         return -0.5 * precisions_cholesky.square().unsqueeze(-1)
 
-    def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
+    def distance_bounds(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         lengths: Tensor = torch.linalg.vector_norm(deviations, dim=-1)
         return lengths * precisions_cholesky
 

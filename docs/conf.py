@@ -95,7 +95,7 @@ plot_formats = [("png", 120)]
 plot_html_show_formats = False
 plot_html_show_source_link = False
 plot_include_source = False
-plot_rcparams = {"figure.constrained_layout.use": True, "font.size": 9}
+plot_rcparams = {"figure.constrained_layout.use": True, "font.size": 10}
 plot_apply_rcparams = True
 
 sphinx_gallery_conf = {

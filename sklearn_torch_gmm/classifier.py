@@ -26,6 +26,7 @@ from sklearn_torch_gmm._estimator.fitted_state import keep_result
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.progress_bars import progress_bars
+from sklearn_torch_gmm._estimator.size import check_size
 from sklearn_torch_gmm._estimator.validation import numpy_dtype, validate_rows
 from sklearn_torch_gmm._estimator.vocabulary import settings_of
 from sklearn_torch_gmm._private_parts import validate_parameters
@@ -218,6 +219,7 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
                 settings_of(mixture, self.n_features_in_, random_state),
                 classes=torch.from_numpy(numbers),
             )
+            check_size([settings], data.rows.num_rows, self.n_features_in_)
             with data.rows:
                 with progress_bars(self.verbose) as monitor:
                     result = fit_mixture(data.rows, settings, monitor=monitor)

@@ -17,6 +17,7 @@ from sklearn_torch_gmm._estimator.missing import Missing
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.progress_bars import ProgressBars, progress_bars
+from sklearn_torch_gmm._estimator.size import check_size
 from sklearn_torch_gmm._estimator.validation import given
 from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
 from sklearn_torch_gmm._selection import results as sweep
@@ -279,6 +280,7 @@ default='kmeans'
         self._check_data(data)
         num_features = data.rows.num_features
         settings = sweep.settings_of_all(candidates, num_features)
+        check_size(settings, data.rows.num_rows, num_features)
         held_out = None
         if self.criterion == _CROSS_VALIDATION:
             held_out = cross_validate(candidates, data, self.cv, bars)

@@ -1,5 +1,6 @@
 """The plot of ``docs/plotting.md`` and of the page of ``CriterionDisplay``."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from sklearn_torch_gmm import GaussianMixtureIC
@@ -10,5 +11,7 @@ X[:100] += [4.0, 2.0, 0.0]
 X[100:160] += [0.0, 3.0, 3.0]
 search = GaussianMixtureIC(1, 6, n_init=5, stability=True, random_state=0)
 search.fit(X)
-display = search.plot(criteria=["bic", "icl", "stability"])
-display.figure_.set_size_inches(9, 3.2)
+figure, axes = plt.subplots(3, 1, figsize=(5.5, 7.5), sharex=True)
+search.plot(axes, criteria=["bic", "icl", "stability"])
+for ax in axes:
+    ax.label_outer()

@@ -10,4 +10,5 @@ X[:100] += [4.0, 2.0, 0.0]
 X[100:160] += [0.0, 3.0, 3.0]
 mixture = GaussianMixture(3, covariance_type="full", random_state=0)
 mixture.fit(X)
-PairDisplay.from_estimator(mixture, X)
+display = PairDisplay.from_estimator(mixture, X)
+display.figure_.set_size_inches(5.5, 5.5)

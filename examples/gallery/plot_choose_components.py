@@ -32,11 +32,11 @@ print("number of components with the smallest BIC:", search.n_components_)
 print("covariance type:", search.covariance_type_)
 
 # %%
-# On the left is the criterion, on the right the mixture that it selected.
+# At the top is the criterion, at the bottom the mixture that it selected.
 
-figure, (left, right) = plt.subplots(
-    1, 2, figsize=(10, 3.8), layout="constrained"
+figure, (top, bottom) = plt.subplots(
+    2, 1, figsize=(5.5, 7), layout="constrained"
 )
-search.plot(left)
-MixtureDisplay.from_estimator(search.best_estimator_, X, ax=right)
+search.plot(top)
+MixtureDisplay.from_estimator(search.best_estimator_, X, ax=bottom)
 plt.show()

@@ -20,7 +20,7 @@ wine = load_wine(as_frame=True).data
 X = wine[["flavanoids", "color_intensity"]]
 
 figure, axes = plt.subplots(
-    1, 3, figsize=(11, 3.6), layout="constrained", sharey=True
+    3, 1, figsize=(5.5, 8.5), layout="constrained", sharex=True, sharey=True
 )
 for ax, num_components in zip(axes, [1, 3, 12], strict=True):
     mixture = GaussianMixture(

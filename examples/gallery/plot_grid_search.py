@@ -51,7 +51,7 @@ scores = results["mean_test_score"].reshape(len(kinds), len(numbers))
 errors = results["std_test_score"].reshape(scores.shape) / np.sqrt(
     search.n_splits_
 )
-figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
 for kind, score, error in zip(kinds, scores, errors, strict=True):
     ax.errorbar(numbers, score, error, marker="o", capsize=3, label=kind)
 ax.set(

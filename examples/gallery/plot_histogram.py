@@ -72,7 +72,7 @@ for name, mixture, correction in [
 x = np.linspace(45, 165, 500)[:, None]
 expected = counts.sum() * np.diff(edges)[0]
 density = np.exp(fitted.score_samples(x))
-figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+figure, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
 ax.stairs(counts, edges, fill=True, alpha=0.4, label="counts")
 ax.plot(x, expected * density, color="black", label="mixture")
 for k, share in enumerate(fitted.predict_proba(x).T):

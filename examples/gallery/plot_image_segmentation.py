@@ -41,7 +41,7 @@ print(f"{mixture.n_iter_} iterations, converged: {mixture.converged_}")
 means = np.stack([X[labels == k, :3].mean(axis=0) for k in range(8)])
 certainty = pipeline.predict_proba(X).max(axis=1)
 
-figure, axes = plt.subplots(1, 3, figsize=(11, 2.9), layout="constrained")
+figure, axes = plt.subplots(3, 1, figsize=(5.5, 10), layout="constrained")
 for ax, title, image in zip(
     axes,
     ["photograph", "regions", "probability of the region"],

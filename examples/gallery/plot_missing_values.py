@@ -74,10 +74,10 @@ panels = {
     "mixture, drawn": drawn,
 }
 figure, axes = plt.subplots(
-    1, 4, figsize=(12, 3.4), layout="constrained", sharex=True, sharey=True
+    2, 2, figsize=(5.5, 5.5), layout="constrained", sharex=True, sharey=True
 )
 has_gap = is_missing[:, :2].any(axis=1)
-for ax, (name, values) in zip(axes, panels.items(), strict=True):
+for ax, (name, values) in zip(axes.flat, panels.items(), strict=True):
     ax.scatter(*values[~has_gap, :2].T, s=2, color="0.75")
     ax.scatter(
         *values[has_gap, :2].T, s=3, c=clusters[has_gap], cmap="tab10", vmax=9

@@ -53,21 +53,21 @@ for name, score in scores.items():
 # %%
 # The ROC curve shows all thresholds.
 
-figure, (left, right) = plt.subplots(
-    1, 2, figsize=(10, 3.6), layout="constrained"
+figure, (top, bottom) = plt.subplots(
+    2, 1, figsize=(5.5, 8), layout="constrained"
 )
 bins = np.linspace(-60, 0, 50)
 for name, score in scores.items():
-    left.hist(score.clip(bins[0]), bins, density=True, alpha=0.6, label=name)
-left.axvline(threshold, color="black", linestyle="--", label="threshold")
-left.set(
+    top.hist(score.clip(bins[0]), bins, density=True, alpha=0.6, label=name)
+top.axvline(threshold, color="black", linestyle="--", label="threshold")
+top.set(
     xlabel="log-density in nats; values below -60 at the left", ylabel="share"
 )
-left.legend(loc="upper left")
+top.legend(loc="upper left")
 RocCurveDisplay.from_predictions(
     np.repeat([0, 1], [len(unseen), len(malignant)]),
     -np.concatenate(list(scores.values())),
     name="low density",
-    ax=right,
+    ax=bottom,
 )
 plt.show()

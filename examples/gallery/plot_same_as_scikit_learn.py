@@ -71,7 +71,7 @@ for kind in ["full", "tied", "diag", "spherical"]:
 # :class:`~sklearn_torch_gmm.MixtureDisplay` plots both.
 
 figure, axes = plt.subplots(
-    1, 2, figsize=(9, 3.8), layout="constrained", sharey=True
+    2, 1, figsize=(5.5, 7), layout="constrained", sharex=True
 )
 for ax, library in zip(axes, ("sklearn", "sklearn_torch_gmm"), strict=True):
     MixtureDisplay.from_estimator(fitted[library, "full"][0], X[::50], ax=ax)

@@ -30,6 +30,7 @@ from sklearn_torch_gmm._estimator.missing import ALLOWED, Missing
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
+from sklearn_torch_gmm._estimator.size import check_size
 from sklearn_torch_gmm._estimator.validation import like_input
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, settings_of, starts_from_array
 from sklearn_torch_gmm._private_parts import StrOptions, parameter_names, validate_parameters
@@ -188,6 +189,8 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         ValueError
             If a parameter or the data are not usable, or if a component's covariance is not
             positive definite (:class:`~sklearn_torch_gmm.exceptions.IllDefinedCovarianceError`).
+        MemoryError
+            If the covariances of so many features need more memory than the machine has.
         TypeError
             If the data are sparse or not numeric, or if `trainer_params` contain a parameter that
             the trainer does not have or declares with another type.
@@ -228,6 +231,7 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
                 check_number_of_rows(rows.num_rows, self.n_clusters, self._vocabulary.components)
             random_state = check_random_state(self.random_state)
             settings = settings_of(self, rows.num_features, random_state)
+            check_size([settings], rows.num_rows, rows.num_features)
             with rows:
                 with self._progress() as monitor:
                     result = fit_mixture(rows, settings, ckpt_path, monitor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from sklearn_torch_gmm.core.caller import level_of_caller
 from sklearn_torch_gmm.core.fixed import FixedParts
 from sklearn_torch_gmm.em.failures import power_of_ten
 from sklearn_torch_gmm.em.results import FitResult
@@ -63,15 +63,6 @@ def warn_of_empty(components: list[int], fixed: FixedParts) -> None:
             EmptyComponentWarning,
             stacklevel=level_of_caller(),
         )
-
-
-def level_of_caller() -> int:
-    """The `stacklevel` at which a function that calls this warns the caller of the package."""
-    package, level = __name__.partition(".")[0], 0
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def check_representable(variances: Tensor, dtype: Any) -> None:

@@ -16,6 +16,7 @@ from sklearn_torch_gmm._estimator.fitted_state import (
     set_parameters,
 )
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_empty
+from sklearn_torch_gmm._estimator.size import check_size
 from sklearn_torch_gmm._estimator.validation import numpy_dtype, validate_rows
 from sklearn_torch_gmm._estimator.vocabulary import settings_of, starts_from_array
 from sklearn_torch_gmm._private_parts import validate_parameters
@@ -57,6 +58,7 @@ def update_with_batch(
                 "Set them back, or call fit to start again.",
             )
         settings = settings_of(mixture, rows.num_features, check_random_state(mixture.random_state))
+        check_size([settings], None, rows.num_features)
         weight = float(len(X)) if sample_weight is None else sum_of_weights(sample_weight)
         # A mixture made from given parameters has not seen samples: it is only an initialization.
         seen = 0.0 if is_first else getattr(mixture, "n_samples_seen_", 0.0)

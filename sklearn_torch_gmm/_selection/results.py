@@ -21,10 +21,10 @@ from sklearn_torch_gmm._estimator.fit_data import FitData
 from sklearn_torch_gmm._estimator.fitted_state import set_parameters
 from sklearn_torch_gmm._estimator.inference import have_values
 from sklearn_torch_gmm._estimator.missing import takes_gaps
-from sklearn_torch_gmm._estimator.outcome import level_of_caller
 from sklearn_torch_gmm._estimator.progress_bars import ProgressBars
 from sklearn_torch_gmm._estimator.vocabulary import settings_of
 from sklearn_torch_gmm._selection.criteria import information_criteria
+from sklearn_torch_gmm.core.caller import level_of_caller
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.fixed import num_free_parameters
 from sklearn_torch_gmm.em.restarts import Restart
@@ -42,7 +42,7 @@ def settings_of_all(
     random_state = check_random_state(candidates[0].random_state)
     settings = [settings_of(candidate, num_features, random_state) for candidate in candidates]
     return [
-        replace(one, goes_on_without=True, components_name="max_components") for one in settings
+        replace(one, records_failures=True, components_name="max_components") for one in settings
     ]
 
 

@@ -8,7 +8,7 @@ with W = Λ_uu⁻¹ and d_o = x_o − μ_o,
     d_oᵀ Σ_oo⁻¹ d_o  =  d̂ᵀ Λ d̂,  where d̂ is d_o completed by the conditional means,
 
 so that only a matrix of the size of the gap is inverted, and nothing cancels: d̂ holds residuals.
-W depends on the pattern of the gaps alone, and is computed once for all rows that share it.
+W depends only on the pattern of the gaps, and is computed once for all rows that share it.
 
 Source: Little and Rubin, Statistical Analysis with Missing Data (2019), section 11.2; Ghahramani
 and Jordan, Supervised learning from incomplete data via an EM approach (1994).
@@ -63,13 +63,13 @@ def invert_definite(matrices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Patterns(NamedTuple):
-    """What the conditional distributions of a group's patterns have in common."""
+    """Common parts of the conditional distributions of a group's patterns."""
 
     covariances: Tensor
     """W ``[T, ..., K or 1, c, c, p]``: the 1 stands for components that share one covariance."""
 
     log_constants: Tensor
-    """What a log-density adds to −½ d̂ᵀ Λ d̂: ``[T, ..., K, p]``, weights included."""
+    """Terms of a log-density in addition to −½ d̂ᵀ Λ d̂: ``[T, ..., K, p]``, weights included."""
 
 
 class Completed(NamedTuple):
@@ -112,7 +112,7 @@ class Conditionals:
         """
         (lanes, size, width), num_features = chunk.missing.shape, chunk.num_features
         if size == num_features and chunk.padding is None:
-            # Nothing is given: the covariances themselves keep all their digits.
+            # Nothing is given: the covariances themselves keep their full precision.
             # There is one such pattern.
             inverse = invert_triangular(self._factors, upper=True)
             covariances = (inverse.mT @ inverse).unsqueeze(-1)
@@ -181,7 +181,7 @@ class IndependentConditionals:
     Attributes
     ----------
     log_scales : Tensor [..., K, D]
-        What each observed value adds to a log-density, apart from its squared distance.
+        Term of each observed value in a log-density, apart from its squared distance.
     variances : Tensor [..., K, D]
     """
 

@@ -105,7 +105,9 @@ class ExactEStep(EStep):
             yield Residuals(parameters, self.centre, structure, chosen, self.moments)
         # The last one, since it compares its components with all others.
         if ways.sifted:
-            away = structure.widths_away(parameters.means - centre, parameters.precisions_cholesky)
+            away = structure.distance_bounds(
+                parameters.means - centre, parameters.precisions_cholesky
+            )
             chosen = select(ways.sifted)
             yield Sifted(parameters, away, self.centre, structure, chosen)
 

@@ -82,7 +82,7 @@ class FastEStep(EStep):
 
     @property
     def moments_name(self) -> str:
-        """What T(x) is, for the workspace that may keep it."""
+        """The name of T(x), for the workspace that may keep it."""
         return self.structure.name
 
     def write_moments(self, rows: Tensor, out: Tensor) -> None:
@@ -126,8 +126,8 @@ class FastPass:
     Parameters
     ----------
     steps : sequence of FastEStep
-        Steps of one structure, about one centre, with one workspace, and with the same extents and
-        scatter. Their moments become parts of one matrix.
+        Steps of one structure, about one centre, with one workspace, and with the same scatter and
+        maximum deviations. Their moments become parts of one matrix.
     resident_rows : int, optional
         Total number of rows, if the n-th call of :meth:`add` gets the same rows in each pass that
         sets this. The workspace then keeps their T(x), if there is room, for the following passes.
@@ -229,7 +229,7 @@ class FastPass:
             self._collect(features[:, 1 : first.centre.shape[0] + 1], sample_weight)
 
     def _collect(self, x: Tensor, sample_weight: Tensor | None) -> None:
-        """Collect the scatter and the extents, as far as unknown, from rows ``x [T, D, n]``."""
+        """Collect the unknown ones of scatter and maximum deviations from rows ``x [T, D, n]``."""
         first = self._first
         if first.collects_scatter:
             assert first.moments.scatter is not None

@@ -58,7 +58,7 @@ class GapChunk:
     """The values of the rows as they were asked for last, if there is memory to keep them."""
 
     def values_of(self, rows: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of ``rows [N, D]`` by feature, ``[T, D, n]``, and what is observed.
+        """Observed values of ``rows [N, D]`` by feature, ``[T, D, n]``, and what is observed.
 
         As :func:`~sklearn_torch_gmm.core.gaps.without_gaps` returns them, in the type and on the
         device of another tensor.

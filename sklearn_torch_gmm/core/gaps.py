@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 BLOCK_BYTES = 2**23
-"""Bytes of rows that are looked at, or copied, together: their mask and their copy are small beside
-the rows. Twice as many take twice that memory."""
+"""Bytes of rows that are looked at, or copied, together: their mask and their copy are small
+compared with the rows. Twice as many take twice that memory."""
 
 FEW_ROWS_OF_A_GROUP = 128
 """Rows up to which groups that lack different numbers of values are joined: the operations on a
@@ -44,7 +44,7 @@ def blocks_of(rows: Tensor) -> Iterator[slice]:
 
 def without_gaps(x: Tensor) -> tuple[Tensor, Tensor]:
     """``x`` with zeros in place of NaN, and what is observed: 1 for each value, 0 for each gap."""
-    # NaN alone differs from itself.
+    # Only NaN differs from itself.
     observed = torch.eq(x, x, out=torch.empty_like(x))
     return x.nan_to_num(0.0, math.inf, -math.inf), observed
 
@@ -72,7 +72,7 @@ class GapGroup:
     """Bool ``[c, p]``: features in ``missing`` that the pattern does not lack, after the others."""
 
     kept: dict[Hashable, Any] = field(default_factory=dict)
-    """What is found once for each way to divide the group into chunks."""
+    """Values found once for each way to divide the group into chunks."""
 
 
 class RowSplit:

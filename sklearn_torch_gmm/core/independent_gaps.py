@@ -103,7 +103,7 @@ class _MaskedStep(FastEStep):
         own = step.parameters
         features = own.means.shape[-1]
         linear = step.natural[..., 1 : features + 1]
-        # What complete rows have in the constant, each value adds by itself.
+        # The constant of complete rows is the sum of what each value adds here.
         scales = log_scales - 0.5 * (own.means - step.centre) * linear
         constants = own.log_weights.unsqueeze(-1)
         natural = torch.cat([constants, step.natural[..., 1:], scales], dim=-1)
@@ -127,7 +127,7 @@ class _MaskedStep(FastEStep):
         num_features = rows.shape[-1]
         x, observed = out[:, 1 : num_features + 1], out[:, -num_features:]
         subtract_transposed(rows, self.centre.unsqueeze(-1), out=x)
-        # NaN alone differs from itself.
+        # Only NaN differs from itself.
         torch.eq(x, x, out=observed)
         x.nan_to_num_(0.0, math.inf, -math.inf)
         self.structure.complete_moments(out[:, :-num_features], num_features)

@@ -114,7 +114,7 @@ class Inference:
         """Log p(x | component), in nats, without the weights: ``[N, K]``."""
         components = self._log_weights.shape[0]
         result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
-        # From residuals: far from all components the product with T(x) would lose digits.
+        # From residuals: far from all components the product with T(x) would lose precision.
         alike = type(self)(
             torch.zeros_like(self._log_weights), self._means, self._factors, self._structure
         )

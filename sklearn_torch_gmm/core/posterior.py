@@ -35,7 +35,7 @@ from sklearn_torch_gmm.core.weight_priors import WeightPrior, prior_of
 class PosteriorParameters(MixtureParameters):
     """Posteriors of R mixtures, with the priors that they started from.
 
-    Weights, means and covariances are those of the Gaussians in the E-step.
+    Weights, means and covariances belong to the Gaussians in the E-step.
     """
 
     concentrations: Tensor

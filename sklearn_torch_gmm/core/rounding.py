@@ -92,7 +92,7 @@ def cancellation_of_moments(
     An error below that of the covariance itself, whose entries are rounded, too, counts as zero: no
     other point c would avoid it.
     """
-    away = structure.widths_away(parameters.means - centre, parameters.precisions_cholesky)
+    away = structure.distance_bounds(parameters.means - centre, parameters.precisions_cholesky)
     growth = growth_of_rounding(parameters, structure)
     lost, least = rounding_of_sums(away), rounding_of_sums(growth)
     # Not `torch.where(lost > least, lost, 0.0)`, which would take NaN for no error at all.
@@ -161,7 +161,7 @@ def growth_of_rounding(parameters: MixtureParameters, structure: CovarianceStruc
     if structure.has_independent_features:
         return torch.ones_like(parameters.weights)
     variances = structure.variances(parameters.covariances, *parameters.means.shape[-2:])
-    return structure.widths_away(variances.sqrt(), parameters.precisions_cholesky)
+    return structure.distance_bounds(variances.sqrt(), parameters.precisions_cholesky)
 
 
 def are_reliable(parameters: MixtureParameters, structure: CovarianceStructure) -> Tensor:

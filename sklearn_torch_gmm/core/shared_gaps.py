@@ -7,7 +7,7 @@ where w_k = W η_ku depends on the component and on the pattern of the gaps. So
     log p_k(x_o)    =  η_k · h  +  a constant of the pattern and the component  −  ½ hᵀ Λ x
     Σ_k r x̂_k x̂_kᵀ  =  h hᵀ + h ω̄ᵀ + ω̄ hᵀ + Σ_k r w_k w_kᵀ,  with ω̄ = Σ_k r w_k = W (Σ_k r η_k)_u
 
-and the sums over w_k are taken pattern by pattern. Expanding the square costs digits where the
+and the sums over w_k are taken pattern by pattern. Expanding the square costs precision where the
 spread is large relative to the standard deviations, as in the fast E-step, whose bound decides.
 """
 

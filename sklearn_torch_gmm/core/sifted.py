@@ -56,7 +56,7 @@ class _Bounds:
     def find_relevant(self, logits: Tensor, scratch: Tensor) -> Tensor:
         """Bools ``[k, n]``: whether a component may have a responsibility for a row.
 
-        ``logits [R K, n]`` are those by products, or better ones for components not chosen.
+        ``logits [R K, n]`` come from products, or better ones for components not chosen.
         """
         lower, upper = scratch.tensor_split([len(logits)])
         torch.addcmul(self._offsets, logits, self._scales, out=lower)

@@ -1,6 +1,6 @@
 """SQUAREM: fewer passes over the data where EM converges slowly.
 
-Near its limit, EM's steps are those of a linear map whose largest eigenvalue is close to one: they
+Near its limit, EM's steps follow a linear map whose largest eigenvalue is close to one: they
 point in nearly one direction, and each is a little shorter than the one before. From the points θ₀,
 θ₁ and θ₂ of two successive steps, with r = θ₁ − θ₀ and v = (θ₂ − θ₁) − r, the scheme S3 of SQUAREM
 takes the point

@@ -151,7 +151,7 @@ class Accuracy:
         structure, centre = self._structure, self._data.centre
         found = parameters if self.about is None else self.about
         away, away_of_found = (
-            structure.widths_away(own.means - centre, own.precisions_cholesky)
+            structure.distance_bounds(own.means - centre, own.precisions_cholesky)
             for own in (parameters, found)
         )
         growth = growth_of_rounding(parameters, structure)

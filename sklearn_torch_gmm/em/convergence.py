@@ -82,7 +82,7 @@ class Convergence:
     ) -> None:
         """Keep parameters before the M-step and its counts ``[R, K]``, which explain later falls.
 
-        Only the mixtures that continue, given by their R places, are kept. Those that are rejected
+        Only the mixtures that continue, given by their R places, are kept. The rejected ones
         continue from an earlier M-step.
         """
         if rejected:

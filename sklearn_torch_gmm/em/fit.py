@@ -265,7 +265,7 @@ class Fit:
             for place, bound in enumerate(report.bounds)
             if not math.isfinite(bound)
         }
-        # What has failed first is the reason for what fails after it.
+        # The first failure is the reason for the failures after it.
         excluded = () if self._estimation.bound_follows_step else tuple(failures)
         negligible = negligible_weight(self._data.centre.dtype)
         if not all(report.usable) or any(count <= negligible for count in report.fewest):
@@ -273,7 +273,7 @@ class Fit:
                 for place, component in result.empty.nonzero().tolist():
                     self.mixtures.restarts[self.mixtures.active[place]].empty.add(component)
             failures = {**failures, **find_unusable(result, self.settings, excluded)}
-        if failures and not self.settings.goes_on_without:
+        if failures and not self.settings.records_failures:
             raise failures[min(failures)]
         return failures
 
@@ -287,7 +287,7 @@ class Fit:
         restarts = self.mixtures.active_restarts
         failures = {place: error for place, error in found.items() if not restarts[place].error}
         for place, error in failures.items():
-            if not self.settings.goes_on_without:
+            if not self.settings.records_failures:
                 raise error
             restarts[place].error = error
 

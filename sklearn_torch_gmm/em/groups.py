@@ -32,7 +32,7 @@ class Group:
 
     @property
     def is_one_of_many(self) -> bool:
-        """Whether the rows are those of one component among others."""
+        """Whether the rows belong to one component among others."""
         return self.labels is None
 
     @property

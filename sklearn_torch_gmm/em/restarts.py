@@ -191,7 +191,7 @@ def _restarts(
         return
     for result, settings in zip(found, alike, strict=True):
         failure = find_unusable(result, settings).get(0)
-        if failure is not None and not settings.goes_on_without:
+        if failure is not None and not settings.records_failures:
             raise failure
         yield Restart(result.parameters, error=failure)
 

@@ -11,7 +11,7 @@ from sklearn_torch_gmm.em.restarts import Restart
 
 @dataclass(frozen=True)
 class FitResult:
-    """The result of the best restart; the fields are those of :class:`Restart`."""
+    """The result of the best restart; the fields come from :class:`Restart`."""
 
     parameters: MixtureParameters
     """One mixture, ``[1, ...]``, in float64 on the CPU."""

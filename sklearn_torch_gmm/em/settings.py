@@ -139,7 +139,7 @@ class FitSettings:
     """The name of the number of components in the estimator's class, for messages."""
     progress: Progress | None = None
     """Receives the progress of the fit; the restarts then run one after another."""
-    goes_on_without: bool = False
+    records_failures: bool = False
     """Whether the failure of a restart is recorded while the others continue."""
 
     def __post_init__(self) -> None:

@@ -151,7 +151,7 @@ def _assigned_start(
     try:
         return _estimate(_assign(data, alike[0]), sample, alike)
     except ValueError as failure:
-        if alike[0].goes_on_without:
+        if alike[0].records_failures:
             return failure
         raise
 

@@ -1,4 +1,4 @@
-"""Checkpoints: sealed when they are saved, and checked before a fit goes on from one."""
+"""Checkpoints: sealed when they are saved, and checked before a fit continues from one."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def check_file(path: str | PathLike[str]) -> None:
         raise ValueError(msg)
     if found.get("sha256") != _checksum(content):
         msg = (
-            f"{path} is damaged: its checksum does not hold. Go on from an earlier checkpoint, or "
-            "fit without ckpt_path."
+            f"{path} is damaged: its checksum does not hold. Continue from an earlier "
+            "checkpoint, or fit without ckpt_path."
         )
         raise ValueError(msg)
     if "optimizer_states" not in content:
@@ -104,7 +104,7 @@ def check_state(
 def _facts_of_fit(
     fit: Mapping[str, Any], settings: FitSettings, num_features: int
 ) -> dict[str, tuple[Any, Any]]:
-    """What a checkpoint and a fit have to agree on: the values of each, by name."""
+    """Values on which a checkpoint and a fit have to agree, by name."""
     components, restarts = settings.num_components, fit["restarts"]
     covariance_shape = settings.structure.covariance_shape(components, num_features)
     _, means, covariances, *_ = restarts[0]["parameters"]

@@ -34,8 +34,8 @@ def _run(job: Job, ckpt_path: str | PathLike[str] | None) -> list[list[Restart]]
     if trainer.world_size > 1:
         job.rows.check_shared()
     starts = None
-    # A checkpoint replaces the starts. Of several processes that already exist, the first finds
-    # the starts later; processes that are yet to be started receive them from this one.
+    # A checkpoint replaces the initial values. Of several processes that already exist, the first
+    # finds the values later; processes that are yet to be started receive them from this one.
     if ckpt_path is not None:
         ckpt_path = find_checkpoint(trainer, ckpt_path)
     if ckpt_path is not None:

@@ -76,7 +76,7 @@ class EMModule(pl.LightningModule):
         self._batches: Batches | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return an optimizer without effect; Lightning warns if there is none."""
+        """Return an optimizer without effect; Lightning warns without one."""
         return torch.optim.SGD([self._anchor], lr=0.0)
 
     def train_dataloader(self) -> Any:
@@ -109,7 +109,7 @@ class EMModule(pl.LightningModule):
             torch.set_num_threads(1)
 
     def on_fit_start(self) -> None:
-        """Move the starts, or the state of a checkpoint, to the device."""
+        """Move the initial values, or the state of a checkpoint, to the device."""
         if self.trainer.world_size > 1:
             communicate_between_epochs_only(self.trainer)
         settings = self._job.fits[0].loop
@@ -291,7 +291,7 @@ class EMModule(pl.LightningModule):
     # -- several processes ------------------------------------------------------------------------
 
     def _agreed_starts(self) -> Starts:
-        """Return, in every process, the starts that the first process found.
+        """Return, in every process, the initial values that the first process found.
 
         The size of the data and the random state, which that process has also changed, go with
         them.

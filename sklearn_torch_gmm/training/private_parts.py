@@ -1,7 +1,7 @@
 """The uses of private parts of Lightning, except those of launchers of processes.
 
 Each has a test in ``tests/training/test_private_parts.py`` that fails when a version of Lightning
-no longer has it. Those of other libraries are in :mod:`sklearn_torch_gmm._private_parts`.
+no longer has it. The uses of other libraries' are in :mod:`sklearn_torch_gmm._private_parts`.
 """
 
 from __future__ import annotations

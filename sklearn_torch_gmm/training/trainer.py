@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from joblib import cpu_count
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from sklearn_torch_gmm.core.caller import level_of_caller
 from sklearn_torch_gmm.core.device import automatic_accelerator
 from sklearn_torch_gmm.training.launchers import end_together
 from sklearn_torch_gmm.training.private_parts import QuietTrainer
@@ -29,6 +33,11 @@ QUIET_DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
 }
 """One device and no output by default: a fit inside a grid search must not start processes."""
+
+PROCESSES_PER_CORE = 4
+"""Processes for each core above which a fit on CPUs warns. Lightning starts any number: 64 would
+import their modules for minutes on two cores. A few more than cores, as in a trial of a program for
+a cluster, cost little; with twice the value, 16 on two cores would start without a warning."""
 
 _IMPLIED_BY: dict[type[pl.Callback], str] = {
     Checkpoint: "enable_checkpointing",
@@ -63,7 +72,22 @@ def make_trainer(trainer_params: Mapping[str, Any], *, max_epochs: int | None) -
     # Lightning's sampler repeats rows so that all ranks have the same number; EM needs each once.
     params["use_distributed_sampler"] = False
     with refusals(trainer_params):
-        return _made(params)
+        trainer = _made(params)
+    warn_of_many_processes(trainer)
+    return trainer
+
+
+def warn_of_many_processes(trainer: pl.Trainer) -> None:
+    """Warn of many more processes than cores; Lightning counts only the devices of others."""
+    processes, cores = trainer.num_devices, cpu_count()
+    is_on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
+    # The processes that a script starts for a fit would repeat it.
+    if is_on_cpu and trainer.local_rank == 0 and processes > PROCESSES_PER_CORE * cores:
+        warnings.warn(
+            f"trainer_params asks for devices={processes} on the CPU: a fit starts as many "
+            f"processes, but this one may use {cores} cores. Set devices to at most {cores}.",
+            stacklevel=level_of_caller(),
+        )
 
 
 def _implied_by(callbacks: Sequence[pl.Callback]) -> dict[str, bool]:

@@ -29,7 +29,7 @@ def X():
 
 
 def settings_for(components, covariance_type, random_state, start="random_from_data", **options):
-    defaults = {"num_init": 3, "tolerance": 1e-4, "max_iter": 30, "goes_on_without": True}
+    defaults = {"num_init": 3, "tolerance": 1e-4, "max_iter": 30, "records_failures": True}
     return fit_settings(
         components, covariance_type, StartSettings(start), random_state, **defaults | options
     )
@@ -160,7 +160,7 @@ def test_a_likelihood_that_is_not_finite_is_the_error_of_its_fit(X):
                 precisions=np.ones((components, 3)),
             ),
             np.random.RandomState(0),
-            goes_on_without=True,
+            records_failures=True,
         )
         for components, mean in [(1, 1e200), (2, 0.0)]
     ]
@@ -214,7 +214,7 @@ def test_a_start_that_cannot_be_found_is_the_error_of_its_fits(X):
     assert errors == ["None", "None", "only two of them"] * 2
     with pytest.raises(ValueError, match="only two of them"):
         fit_sweep(ArrayRows(X), fits_for(sizes=[3, 4], start=rows_of_few))
-    own = settings_for(3, "full", np.random.RandomState(0), rows_of_few, goes_on_without=False)
+    own = settings_for(3, "full", np.random.RandomState(0), rows_of_few, records_failures=False)
     with pytest.raises(ValueError, match="only two of them"):
         fit_mixture(ArrayRows(X), own)
 

@@ -63,7 +63,7 @@ class Case:
     @property
     def away(self):
         parameters = self.parameters
-        return self.structure.widths_away(
+        return self.structure.distance_bounds(
             parameters.means - self.centre, parameters.precisions_cholesky
         )
 

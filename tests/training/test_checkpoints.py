@@ -1,4 +1,4 @@
-"""A fit that was interrupted goes on where it was."""
+"""A fit that was interrupted continues where it was."""
 
 import os
 import signal

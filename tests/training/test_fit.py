@@ -124,7 +124,7 @@ def test_both_loops_sweep_the_same_with_a_fit_that_fails(X, monkeypatch):
     def sweep():
         start = StartSettings("kmeans")
         random_state = np.random.RandomState(0)
-        options = {"goes_on_without": True, "regularization": 0.0, "num_init": 2}
+        options = {"records_failures": True, "regularization": 0.0, "num_init": 2}
         fits = [
             fit_settings(components, name, start, random_state, **options)
             for name in TYPES

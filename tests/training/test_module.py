@@ -77,10 +77,10 @@ def test_iterations_that_are_repeated_count_once(X, epochs):
 
 
 def test_an_epoch_of_a_sweep_is_an_iteration_of_all(X, epochs):
-    fits = [settings_for(name, goes_on_without=True) for name in TYPES]
+    fits = [settings_for(name, records_failures=True) for name in TYPES]
     alone = fit_sweep(ArrayRows(X), fits)
     assert len(epochs) == 0
-    fits = [settings_for(name, goes_on_without=True, trainer_params=watched()) for name in TYPES]
+    fits = [settings_for(name, records_failures=True, trainer_params=watched()) for name in TYPES]
     assert len(fit_sweep(ArrayRows(X), fits)) == len(alone)
     # The last one finds the scores.
     assert len(epochs) == ITERATIONS + 1

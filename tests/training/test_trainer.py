@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator
 from pytorch_lightning.callbacks import (
     EarlyStopping,
     ModelCheckpoint,
@@ -21,7 +23,7 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins import HalfPrecision
 
 from sklearn_torch_gmm import GaussianMixture
-from sklearn_torch_gmm.training.trainer import QUIET_DEFAULTS, make_trainer
+from sklearn_torch_gmm.training.trainer import QUIET_DEFAULTS, make_trainer, warn_of_many_processes
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -55,6 +57,38 @@ class Recorder(pl.Callback):
 
 def test_defaults_are_parameters_of_the_trainer():
     assert set(QUIET_DEFAULTS) <= set(inspect.signature(pl.Trainer.__init__).parameters)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
+def test_many_more_processes_than_cores_are_warned_of(strategy, monkeypatch, recwarn):
+    monkeypatch.setattr("sklearn_torch_gmm.training.trainer.cpu_count", lambda: 2)
+    params = {"accelerator": "cpu", "strategy": strategy}
+    make_trainer(params | {"devices": 8}, max_epochs=1)
+    assert len(recwarn) == 0
+    make_trainer(params | {"devices": 9}, max_epochs=1)
+    (warning,) = recwarn
+    assert "devices=9 on the CPU" in str(warning.message)
+    assert "Set devices to at most 2." in str(warning.message)
+    assert warning.filename == __file__
+
+
+def test_only_the_first_process_of_a_script_warns(monkeypatch, recwarn):
+    monkeypatch.setattr("sklearn_torch_gmm.training.trainer.cpu_count", lambda: 1)
+    # A trainer of a second process would make this process one, for Lightning's messages.
+    for rank in (1, 0):
+        assert len(recwarn) == 0
+        warn_of_many_processes(
+            SimpleNamespace(accelerator=CPUAccelerator(), local_rank=rank, num_devices=9)
+        )
+    assert len(recwarn) == 1
+
+
+def test_accelerators_check_their_devices_themselves(recwarn):
+    accelerator = CUDAAccelerator()
+    warn_of_many_processes(
+        SimpleNamespace(accelerator=accelerator, local_rank=0, num_devices=10**6)
+    )
+    assert len(recwarn) == 0
 
 
 def test_unknown_parameter_is_named():

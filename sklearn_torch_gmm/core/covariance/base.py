@@ -259,7 +259,7 @@ class CovarianceStructure(ABC):
         With a pooled scatter, those of the same without −½ ‖Uᵀ x‖².
         """
 
-    def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
+    def distance_bounds(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         """‖ |Uᵀ| |x| ‖ ``[..., K]`` for ``deviations [..., K, D]`` x: a bound on ‖Uᵀ x‖.
 
         Infinity if a structure does not tell; components are then computed from residuals.

@@ -100,7 +100,7 @@ class FullCovariance(MatrixCovariance):
             )
         return coefficients.view(*means.shape[:-1], -1)
 
-    def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
+    def distance_bounds(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         whitened = precisions_cholesky.abs().mT @ deviations.abs().unsqueeze(-1)
         bound: Tensor = torch.linalg.vector_norm(whitened.squeeze(-1), dim=-1)
         return bound

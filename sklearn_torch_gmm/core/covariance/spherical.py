@@ -77,7 +77,7 @@ class SphericalCovariance(VarianceCovariance):
         constants = (means * linear).sum(-1, keepdim=True).mul_(-0.5)
         return torch.cat([constants, linear, precisions.mul_(-0.5)], dim=-1)
 
-    def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
+    def distance_bounds(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         lengths: Tensor = torch.linalg.vector_norm(deviations, dim=-1)
         return lengths * precisions_cholesky
 

@@ -100,7 +100,7 @@ class TiedCovariance(MatrixCovariance):
     def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
         return -0.5 * (precisions_cholesky.mT @ x).square_().sum(-2, keepdim=True)
 
-    def widths_away(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
+    def distance_bounds(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         whitened = deviations.abs() @ precisions_cholesky.abs()
         bound: Tensor = torch.linalg.vector_norm(whitened, dim=-1)
         return bound

@@ -1,40 +1,32 @@
 """The same data and the same initial parameters for all libraries, from a seed and NumPy only."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from sklearn import datasets
+from sklearn.decomposition import PCA
 
 from benchmarks.cases import Case
+from benchmarks.settings import Settings
 
 _BLOCK = 100_000
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Samples, and initial parameters; all arrays of one dtype.
-
-    Attributes
-    ----------
-    X : ndarray [N, D]
-    weights : ndarray [K]
-    means : ndarray [K, D]
-    covariances, precisions : ndarray, in scikit-learn's shape for the covariance type
-    """
+    """Samples [N, D], and initial parameters of the same dtype."""
 
     case: Case
-    covariance: str
     X: np.ndarray
-    weights: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
-    precisions: np.ndarray
+    start: Settings
 
     @property
     def head(self) -> np.ndarray:
         """Rows to warm up with: enough of them that every covariance can be estimated."""
         return self.X[: max(5_000, 100 * self.case.components)]
+
+    def fit_of(self, iterations: int) -> Settings:
+        return replace(self.start, iterations=iterations)
 
 
 def make_problem(case: Case, covariance: str, dtype: str, rows: int | None = None) -> Problem:
@@ -43,20 +35,27 @@ def make_problem(case: Case, covariance: str, dtype: str, rows: int | None = Non
     `rows` replaces the case's number of rows.
     """
     if case.is_real:
-        return _real(case, covariance, dtype)
+        X, start = _real(case, covariance)
+    else:
+        X, start = _drawn(case, covariance, dtype, rows or case.rows)
+    names = ("weights", "means", "covariances", "precisions")
+    parameters = {name: getattr(start, name).astype(dtype) for name in names}
+    return Problem(case, X.astype(dtype, copy=False), replace(start, **parameters))
+
+
+def _drawn(case: Case, covariance: str, dtype: str, rows: int) -> tuple[np.ndarray, Settings]:
     rng = np.random.default_rng(20)
     components, features = case.components, case.features
     # Three widths apart: the components overlap, and EM is not done after a few iterations.
     means = rng.normal(scale=3 / np.sqrt(2 * features), size=(components, features))
     factors = np.stack([_factor(rng, features, case.condition) for _ in range(components)])
-    X = _draw(rng, means, factors, rows or case.rows, dtype)
+    X = _draw(rng, means, factors, rows, dtype)
     # A step of a third of a component's width, in its own metric: nothing collapses.
     noise = rng.normal(size=(components, features, 1)) / 3
     start = means + (factors @ noise)[..., 0]
     matrices = factors @ factors.transpose(0, 2, 1)
     weights = np.full(components, 1 / components)
-    parameters = (weights, start, *_covariances(matrices, covariance))
-    return Problem(case, covariance, X, *(array.astype(dtype) for array in parameters))
+    return X, _settings(covariance, weights, start, matrices)
 
 
 def _factor(rng: np.random.Generator, features: int, condition: float) -> np.ndarray:
@@ -80,41 +79,44 @@ def _draw(
     return X
 
 
-def _real(case: Case, covariance: str, dtype: str) -> Problem:
+def _real(case: Case, covariance: str) -> tuple[np.ndarray, Settings]:
     """Real data, from their classes, each mean moved a little."""
-    from sklearn import datasets
-
-    name, _, width = case.name.rpartition("-") if case.name[-1].isdigit() else (case.name, "", "")
-    X, labels = getattr(datasets, f"load_{name.replace('-', '_')}")(return_X_y=True)
-    if width:
-        from sklearn.decomposition import PCA
-
-        X = PCA(int(width), random_state=0).fit_transform(X)
-    weights, means, covariances, precisions = assigned_start(X, labels, covariance)
-    start = (weights, means + 0.1, covariances, precisions)
-    return Problem(case, covariance, *(array.astype(dtype) for array in (X, *start)))
+    name = case.name.removesuffix(f"-{case.features}").replace("-", "_")
+    X, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
+    if case.features < X.shape[1]:
+        X = PCA(case.features, random_state=0).fit_transform(X)
+    start = assigned_start(X, labels, covariance)
+    return X, replace(start, means=start.means + 0.1)
 
 
-def assigned_start(X: np.ndarray, labels: np.ndarray, covariance: str) -> tuple[np.ndarray, ...]:
-    """Weights, means, covariances and precisions of samples with labels from 0 on."""
+def assigned_start(X: np.ndarray, labels: np.ndarray, covariance: str) -> Settings:
+    """The parameters of samples with labels from 0 on."""
     parts = [X[labels == k] for k in range(labels.max() + 1)]
     weights = np.array([len(part) for part in parts]) / len(X)
     means = np.stack([part.mean(0) for part in parts])
     # Some clusters have one row.
     matrices = [np.cov(part.T, bias=True) + 1e-3 * np.eye(X.shape[1]) for part in parts]
-    return weights, means, *_covariances(np.stack(matrices), covariance)
+    return _settings(covariance, weights, means, np.stack(matrices))
 
 
-def _covariances(matrices: np.ndarray, covariance: str) -> tuple[np.ndarray, np.ndarray]:
-    """Covariances and precisions in scikit-learn's shapes, from a matrix for each component."""
-    diagonals = matrices.diagonal(axis1=1, axis2=2)
-    covariances = {
+def _settings(
+    covariance: str, weights: np.ndarray, means: np.ndarray, matrices: np.ndarray
+) -> Settings:
+    covariances = in_shape(covariance, weights, matrices)
+    if covariance in ("full", "tied"):
+        precisions = np.linalg.inv(covariances)
+        precisions = (precisions + np.swapaxes(precisions, -1, -2)) / 2
+    else:
+        precisions = 1 / covariances
+    return Settings(len(weights), covariance, weights, means, covariances, precisions)
+
+
+def in_shape(covariance: str, weights: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Covariances of a type, in scikit-learn's shape, from a matrix for each component."""
+    variances = matrices.diagonal(axis1=1, axis2=2)
+    return {
         "full": lambda: matrices,
-        "tied": lambda: matrices.mean(0),
-        "diag": lambda: diagonals.copy(),
-        "spherical": lambda: diagonals.mean(1),
+        "tied": lambda: np.einsum("k,kij->ij", weights, matrices),
+        "diag": lambda: variances.copy(),
+        "spherical": lambda: variances.mean(1),
     }[covariance]()
-    if covariance not in ("full", "tied"):
-        return covariances, 1 / covariances
-    precisions = np.linalg.inv(covariances)
-    return covariances, (precisions + np.swapaxes(precisions, -1, -2)) / 2

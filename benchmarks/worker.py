@@ -1,23 +1,22 @@
 """One measurement of one library in this process: a request comes in, an answer goes out."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
 from typing import Any
 
-from benchmarks.process import limit_memory, without_paths
+from benchmarks.environment import loaded_libraries, without_paths
+from benchmarks.memory import limit_memory, physical_memory
+from benchmarks.peers.base import NotOffered
+from benchmarks.request import Request
 
 
 def main() -> None:
-    request = json.loads(sys.argv[1])
+    request = Request(**json.loads(sys.argv[1]))
     # Libraries print; the answer alone goes to standard output.
     answers = os.dup(1)
     os.dup2(2, 1)
-    if request["device"] == "cpu":
-        from benchmarks.environment import physical_memory
-
+    if request.device == "cpu":
         # A library that takes more memory than there is fails, not the machine.
         limit_memory(int(0.9 * physical_memory()))
     answer = _answer(request)
@@ -28,21 +27,20 @@ def main() -> None:
     os._exit(0)
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    if request["task"] == "robustness":
-        from benchmarks.robustness.attempt import attempt as task
-    else:
-        from benchmarks.tasks import TASKS
-
-        task = TASKS[request["task"]]
+def _answer(request: Request) -> dict[str, Any]:
     try:
-        values = task(request)
-    except BaseException as error:
-        if type(error).__name__ == "NotOffered":
-            return {"not_offered": str(error)}
-        return {"error": plain(error)}
-    from benchmarks.environment import loaded_libraries
+        if request.task == "robustness":
+            from benchmarks.robustness.attempt import attempt
 
+            values = attempt(request)
+        else:
+            from benchmarks.tasks import TASKS
+
+            values = TASKS[request.task].measure(request)
+    except NotOffered as error:
+        return {"not_offered": str(error)}
+    except BaseException as error:
+        return {"error": plain(error)}
     return {"values": values, "libraries": loaded_libraries()}
 
 

@@ -1,0 +1,69 @@
+"""Passes over the data with and without acceleration, for docs/acceleration.md."""
+
+import time
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn import datasets
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import scale
+
+from benchmarks.cases import COVARIANCES
+from benchmarks.environment import ROOT
+from benchmarks.markdown import markdown
+from benchmarks.timing import once
+from sklearn_torch_gmm.mixture import GaussianMixture
+
+
+def overlapping(rows, features, components):
+    rng = np.random.default_rng(0)
+    means = rng.normal(scale=3 / np.sqrt(2 * features), size=(components, features))
+    return means[rng.integers(components, size=rows)] + rng.normal(size=(rows, features))
+
+
+def problems():
+    """Samples and a number of components, by name."""
+    faithful = np.loadtxt(ROOT / "tests" / "data" / "faithful.csv", delimiter=",", skiprows=7)
+    digits = PCA(20, random_state=0).fit_transform(datasets.load_digits().data)
+    heavy = np.random.default_rng(0).standard_t(3, size=(1500, 4))
+    return {
+        "Old Faithful": (faithful, 3),
+        "iris": (datasets.load_iris().data, 3),
+        "wine, standardized": (scale(datasets.load_wine().data), 3),
+        "breast cancer, standardized": (scale(datasets.load_breast_cancer().data), 4),
+        "diabetes, standardized": (scale(datasets.load_diabetes().data), 4),
+        "digits, 20 principal components": (digits, 10),
+        "8 overlapping clusters, [4000, 8]": (overlapping(4000, 8, 8), 8),
+        "Student's t, 3 degrees of freedom, [1500, 4]": (heavy, 4),
+    }
+
+
+def compare(X, components, covariance, seed, tolerance):
+    options = {"covariance_type": covariance, "tol": tolerance, "random_state": seed}
+    plain = GaussianMixture(components, max_iter=20_000, **options)
+    fast = clone(plain).set_params(acceleration="squarem")
+    seconds = [once(lambda m=m: m.fit(X), clock=time.process_time) for m in (plain, fast)]
+    change = fast.lower_bound_ - plain.lower_bound_
+    is_lower, is_higher = change < -tolerance, change > 100 * tolerance
+    return [plain.n_iter_, fast.n_iter_, *seconds, is_lower, is_higher]
+
+
+def table(tolerance=1e-6):
+    """Eight data sets, each with four covariance types and three initializations."""
+    torch.set_num_threads(1)
+    columns = ["data", "before", "after", "seconds", "fewer", "ends lower", "ends higher"]
+    fits = [
+        [name, *compare(*problem, covariance, seed, tolerance)]
+        for name, problem in problems().items()
+        for covariance, seed in product(COVARIANCES, range(3))
+    ]
+    sums = pd.DataFrame(fits, columns=columns).groupby("data", sort=False).sum()
+    sums.loc["all"] = sums.sum()
+    counts = sums.drop(columns=["seconds", "fewer"]).astype(int)
+    counts["passes"] = counts["before"].astype(str) + " → " + counts["after"].astype(str)
+    counts["process time"] = (sums["fewer"] / sums["seconds"]).map("{:.2f}".format)
+    shown = ["passes", "process time", "ends lower", "ends higher"]
+    return markdown(counts[shown].reset_index(), labels=1)

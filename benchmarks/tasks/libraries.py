@@ -1,0 +1,114 @@
+"""Fits, predictions and samples of every library, from the same parameters."""
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.memory import extra_bytes
+from benchmarks.peers.base import Peer
+from benchmarks.problems import Problem
+from benchmarks.request import Numbers, Request
+from benchmarks.timing import once, timed
+
+_PRODUCT_SIZE = 2_048
+
+
+def _prepared(request: Request, times: int = 1) -> tuple[Peer, Problem, Any, Any]:
+    """The samples as the library wants them, and a model of some of them.
+
+    Whatever is imported or set up at the first call is not what is measured.
+    """
+    peer, problem = request.peer, request.problem(times)
+    model = peer.fit(peer.prepare(problem.head), problem.fit_of(1))
+    return peer, problem, peer.prepare(problem.X), model
+
+
+def fit(request: Request) -> Numbers:
+    """Fits from given initial parameters, of two lengths."""
+    peer, problem, X, _ = _prepared(request)
+    settings = map(problem.fit_of, problem.case.iterations)
+    short, long = (
+        timed(lambda given=given: peer.fit(X, given), synchronize=peer.synchronize)
+        for given in settings
+    )
+    # What was done, not what was asked for: some libraries stop where nothing changes any more.
+    few, many = peer.iterations(short.result), peer.iterations(long.result)
+    return {
+        "per_iteration": (long.median - short.median) / (many - few) if many > few else 0.0,
+        "whole_per_iteration": long.median / many,
+        "seconds": long.median,
+        "iterations": many,
+        "log_likelihood": peer.log_likelihood(long.result),
+    }
+
+
+def fit_default(request: Request) -> Numbers:
+    """A fit with the default initialization, until it converges."""
+    peer, problem = request.peer, request.problem()
+    estimator = peer.unfitted(problem.start)
+    estimator.fit(peer.prepare(problem.head))
+    X = peer.prepare(problem.X)
+    whole = timed(lambda: estimator.fit(X), synchronize=peer.synchronize)
+    return {
+        "seconds": whole.median,
+        "iterations": peer.iterations(whole.result),
+        "log_likelihood": peer.log_likelihood(whole.result),
+    }
+
+
+def inference(request: Request) -> Numbers:
+    """The method that has the name of the task."""
+    peer, problem, X, model = _prepared(request)
+    call = peer.method(model, request.task)
+    samples = request.task == "sample"
+    call(10 if samples else peer.prepare(problem.head))
+    argument = len(problem.X) if samples else X
+    return {"seconds": timed(lambda: call(argument), synchronize=peer.synchronize).median}
+
+
+def restarts(request: Request, *, default: bool) -> Numbers:
+    """Ten initializations in one fit, and ten fits that draw the same random numbers."""
+    peer, problem = request.peer, request.problem()
+    fixed = {"init_params": "random_from_data", "tol": 0.0, "max_iter": problem.case.iterations[1]}
+    options = {} if default else fixed
+    head, X = peer.prepare(problem.head), peer.prepare(problem.X)
+    peer.unfitted(problem.start, n_init=2, **options).fit(head)
+
+    def seconds(number: int, seed: np.random.RandomState) -> float:
+        estimator = peer.unfitted(problem.start, n_init=number, random_state=seed, **options)
+        return once(lambda: estimator.fit(X), synchronize=peer.synchronize)
+
+    together = seconds(10, np.random.RandomState(0))
+    seed = np.random.RandomState(0)
+    single = sum(seconds(1, seed) for _ in range(10)) / 10
+    return {"seconds": together, "single": single, "single_fits": together / single}
+
+
+def memory_of_fit(request: Request, *, times: int) -> Numbers:
+    """Extra memory of two iterations, for so many times as many samples."""
+    peer, problem, X, _ = _prepared(request, times)
+    extra, _ = extra_bytes(lambda: peer.fit(X, problem.fit_of(2)))
+    return {"bytes": extra}
+
+
+def memory_of_predict_proba(request: Request) -> Numbers:
+    """Extra memory above that of the result."""
+    peer, problem, X, model = _prepared(request)
+    call = peer.method(model, "predict_proba")
+    call(peer.prepare(problem.head))
+    extra, result = extra_bytes(lambda: call(X))
+    return {"bytes": max(0, extra - result.nbytes)}
+
+
+def product(request: Request) -> Numbers:
+    """The rate of a large product of matrices, by NumPy or torch."""
+    size = _PRODUCT_SIZE
+    matrix: Any = np.random.default_rng(0).normal(size=(size, size)).astype(request.dtype)
+    options: dict[str, Any] = {"budget": 1.5, "warm": True}
+    if request.library == "torch":
+        import torch
+
+        matrix = torch.from_numpy(matrix).to(request.device)
+        if request.device != "cpu":
+            options["synchronize"] = torch.cuda.synchronize
+    return {"flops_per_second": 2 * size**3 / timed(lambda: matrix @ matrix, **options).median}

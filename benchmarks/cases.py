@@ -28,13 +28,13 @@ class Case:
     is_real: bool = False
 
     @property
-    def title(self) -> str:
+    def title(self):
         if self.is_real:
             return self.name.replace("-", " ")
         size = f"[{_short(self.rows)}, {self.features}] → {self.components}"
         return size if self.condition <= 10 else f"{size}, condition {self.condition:.0e}"
 
-    def flops(self, covariance: str) -> float:
+    def flops(self, covariance):
         """Arithmetic of the two matrix products that an EM iteration consists of."""
         features = self.features
         squares = features * (features + 1) // 2
@@ -67,7 +67,7 @@ CASES = {
 }
 
 
-def _short(number: int) -> str:
+def _short(number):
     for size, letter in ((1_000_000, "M"), (1_000, "k")):
         if number >= size and number % size == 0:
             return f"{number // size}{letter}"

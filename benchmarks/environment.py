@@ -7,7 +7,6 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import joblib
 from threadpoolctl import threadpool_info
@@ -16,52 +15,42 @@ from benchmarks.memory import physical_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BLAS_SWITCHES = (
-    "BLIS_ARCH_TYPE",
-    "MKL_CBWR",
-    "MKL_DEBUG_CPU_TYPE",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "NVPL_BLAS_DEBUG_CPU_TYPE",
-    "OPENBLAS_CORETYPE",
-    "OPENBLAS_L2_SIZE",
-)
-"""Environment variables that select BLAS kernels: they are unset in the workers."""
-
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SELECTS_KERNELS = re.compile(r"(BLIS|MKL|NVPL|OPENBLAS)_(?!.*NUM_THREADS)")
+"""Environment variables that select kernels of a BLAS: they are unset in the workers."""
 
 
-def machine() -> dict[str, Any]:
+def machine():
+    cpuinfo = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
     return {
-        "processor": _processor(),
+        "processor": named[1] if named else platform.processor() or platform.machine(),
         "cores": joblib.cpu_count(),
         "memory_gb": round(physical_memory() / 2**30),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "thread_variables": {name: os.environ[name] for name in _THREADS if name in os.environ},
+        "thread_variables": {k: v for k, v in os.environ.items() if k.endswith("_NUM_THREADS")},
     }
 
 
-def commit() -> str:
+def commit():
     """The commit that is checked out, with a mark if the package was changed since."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.check_output(["git", "-C", str(ROOT), *arguments], text=True).strip()
-
+    git = ["git", "-C", str(ROOT)]
     try:
-        changed = git("status", "--porcelain", "--", "sklearn_torch_gmm")
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changed else "")
+        name = subprocess.check_output([*git, "rev-parse", "--short=12", "HEAD"], text=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    is_clean = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "sklearn_torch_gmm"])
+    return name.strip() + ("+changes" if is_clean.returncode else "")
 
 
-def version(distribution: str) -> str | None:
+def version(distribution):
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
 
 
-def loaded_libraries() -> dict[str, Any]:
+def loaded_libraries():
     """What a worker computed with: versions, BLAS, threads, GPU."""
     names = ("numpy", "scipy", "scikit-learn", "torch", "pytorch-lightning")
     pools = sorted(
@@ -69,7 +58,7 @@ def loaded_libraries() -> dict[str, Any]:
         + f", {pool['num_threads']} threads"
         for pool in threadpool_info()
     )
-    found: dict[str, Any] = {"versions": {name: version(name) for name in names}, "blas": pools}
+    found = {"versions": {name: version(name) for name in names}, "blas": pools}
     torch = sys.modules.get("torch")
     if torch is not None:
         # The library that torch multiplies with: "mkl" in "…, BLAS_INFO=mkl, …".
@@ -80,16 +69,6 @@ def loaded_libraries() -> dict[str, Any]:
     return found
 
 
-def without_paths(text: str) -> str:
+def without_paths(text):
     """A message that tells nothing of the folders of the machine."""
     return re.sub(r"(?<![:/\w])(?:/[^\s/:'\"]+)+/", "", text)
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -1,14 +1,11 @@
 """From records to figures: medians over the repeats, ratios to this package."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from benchmarks.cases import CASES
 from benchmarks.peers import BASELINE, OURS, PEERS
-from benchmarks.results import KEY, Record
+from benchmarks.results import KEY
 from benchmarks.tasks import TASKS
 
 ROW = list(KEY)
@@ -19,8 +16,8 @@ _TOLD = {"error": "first", "version": "last", "environment": "last"}
 _SAME_LIKELIHOOD = 1e-3
 
 
-def figures_of(records: Iterable[Record]) -> pd.DataFrame:
-    """What each library reached in each row of the tables, the libraries of a row together.
+def figures_of(records):
+    """What each library reached in each row of the tables, row by row.
 
     The columns are those of a record, with the medians of its numbers over the repeats, and
 
@@ -34,29 +31,26 @@ def figures_of(records: Iterable[Record]) -> pd.DataFrame:
     frame[numbers] = frame[numbers].astype(float)
     groups = frame.groupby([*ROW, "library"], sort=False)
     figures = groups.agg({**dict.fromkeys(numbers, "median"), **_TOLD}).reset_index()
-    order = figures.groupby(ROW, sort=False).ngroup().sort_values(kind="stable")
-    figures = figures.loc[order.index].reset_index(drop=True)
-    figures["title"] = _each(figures, _title)
-    figures["compared"] = _each(figures, _compared)
+    figures["row"] = figures.groupby(ROW, sort=False).ngroup()
+    figures["place"] = figures["library"].map(libraries_in(figures).index)
+    figures = figures.sort_values(["row", "place"], ignore_index=True)
+    figures["title"] = figures.apply(_title, axis=1)
+    figures["compared"] = figures.apply(_compared, axis=1)
     ours = figures[figures["library"] == OURS].set_index(ROW).add_suffix("_of_ours")
     figures = figures.join(ours, on=ROW)
     reference = figures["compared_of_ours"]
     figures["ratio"] = figures["compared"] / reference.where(reference > 0)
-    figures["note"] = figures["error"].fillna(_each(figures, _difference))
+    figures["note"] = figures["error"].fillna(figures.apply(_difference, axis=1))
     return figures
 
 
-def _flat(record: Record) -> Record:
+def _flat(record):
     """A record without its nesting; the environment of one that failed says nothing."""
     flat = {name: record.get(name) for name in (*ROW, "library", *_TOLD)}
     return {**flat, **record["values"]} if "values" in record else {**flat, "environment": None}
 
 
-def _each(figures: pd.DataFrame, function: Callable[[Any], Any]) -> pd.Series:
-    return pd.Series([function(figure) for _, figure in figures.iterrows()], figures.index)
-
-
-def _title(figure: Any) -> str:
+def _title(figure):
     task, case, covariance, dtype, device = figure[ROW]
     if task == "product":
         return f"{dtype}, {device}"
@@ -67,14 +61,14 @@ def _title(figure: Any) -> str:
     return ", ".join([CASES[case].title, *(part for part, default in parts if part != default)])
 
 
-def _compared(figure: Any) -> float:
+def _compared(figure):
     value = figure.get(TASKS[figure["task"]].compared, np.nan)
     # The difference of two fits may be lost in the noise: what is left is the mean.
     is_lost = figure["task"] == "fit" and value <= 0
     return figure["whole_per_iteration"] if is_lost else value
 
 
-def _difference(figure: Any) -> str | None:
+def _difference(figure):
     """What a fit did in another way than asked for, or than ours."""
     if figure["task"] != "fit":
         return None
@@ -89,7 +83,7 @@ def _difference(figure: Any) -> str | None:
     return "; ".join(said) or None
 
 
-def losses(figures: pd.DataFrame) -> pd.DataFrame:
+def losses(figures):
     """Where another library takes less, the widest margin first."""
     # Imports are compared with those that every user of torch and scikit-learn has anyway.
     is_compared = ~figures["task"].isin(["product", "import"])
@@ -97,7 +91,7 @@ def losses(figures: pd.DataFrame) -> pd.DataFrame:
     return figures[is_compared & is_other & (figures["ratio"] < 1)].sort_values("ratio")
 
 
-def product_fraction(figure: Any, figures: pd.DataFrame) -> float:
+def product_fraction(figure, figures):
     """The share of the rate of a large float64 product that an EM iteration reaches.
 
     What counts as its work are its two products of matrices alone. float64 whatever the data's
@@ -109,7 +103,7 @@ def product_fraction(figure: Any, figures: pd.DataFrame) -> float:
     return flops / figure["compared"] / rates.max()
 
 
-def libraries_in(figures: pd.DataFrame) -> list[str]:
+def libraries_in(figures):
     """Names of the libraries, in the order in which they are listed."""
     found, known = set(figures["library"]), [BASELINE, *PEERS]
     return [name for name in known if name in found] + sorted(found - set(known))

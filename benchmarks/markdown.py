@@ -1,15 +1,12 @@
 """Tables in Markdown, and the place for them in a page."""
 
-from pathlib import Path
-
-import pandas as pd
 from tabulate import DataRow, TableFormat
 
 START = "<!-- written by python -m benchmarks -->"
 END = "<!-- end of what was written -->"
 
 
-def markdown(table: pd.DataFrame, labels: int | None = None) -> str:
+def markdown(table, labels=None):
     """The columns of a table, those behind the first `labels` of them aligned to the right.
 
     Cells have no padding: a cell that grows changes its own line of a page, not all of them.
@@ -21,12 +18,12 @@ def markdown(table: pd.DataFrame, labels: int | None = None) -> str:
     return table.to_markdown(index=False, tablefmt=plain, disable_numparse=True, stralign=None)
 
 
-def bold(cells: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+def bold(cells, chosen):
     """The cells, in bold type where a table of the same shape says so."""
     return cells.mask(chosen, "**" + cells + "**")
 
 
-def fill(page: Path, text: str) -> None:
+def fill(page, text):
     """Put a text between the two marks of a page, in the place of the last one."""
     before, start, rest = page.read_text().partition(START)
     _, end, after = rest.partition(END)

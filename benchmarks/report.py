@@ -1,16 +1,11 @@
 """Tables and plots of files of results; each file begins with the cases that this package loses."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 import pandas as pd
 
-from benchmarks.cases import CASES
 from benchmarks.figures import figures_of, libraries_in, losses, product_fraction
 from benchmarks.markdown import markdown
 from benchmarks.peers import BASELINE, OURS
-from benchmarks.plot import plot
+from benchmarks.plots import plot_ratios
 from benchmarks.results import load
 from benchmarks.tasks import TASKS
 
@@ -20,57 +15,49 @@ HEADINGS = {"cpu": "On an Intel Xeon", "cpu-amd": "On an AMD EPYC", "gpu": "On a
 """Of the published files of results, in their order."""
 
 
-def sections(paths: Sequence[Path], images: Path, link: str = "") -> str:
-    """A section for each file, with a plot if there are fits in it."""
-    parts = []
-    for path in paths:
-        content = load(path)
-        figures = figures_of(content["records"])
-        parts.append(_introduction(path.stem, content, figures))
-        fits = figures[figures["task"] == "fit"]
-        if len(fits):
-            image = images / f"benchmarks-{path.stem}.png"
-            plot(fits, image)
-            # The page shows the first plot above, where a newcomer sees it.
-            if path.stem != next(iter(HEADINGS)):
-                alt = "Time of an EM iteration, relative to this package"
-                parts.append(f"![{alt}]({link}{image.name})\n")
-        parts += [_table(task, figures) for task in TASKS if task in set(figures["task"])]
+def section(path, images, link=""):
+    """The text for a file of results, with a plot if there are fits in it."""
+    content = load(path)
+    figures = figures_of(content["records"])
+    versions = figures.dropna(subset="version").groupby("library", sort=False)["version"].last()
+    listed = ", ".join(f"{library} {versions[library]}" for library in versions.index)
+    heading = [f"## {HEADINGS.get(path.stem, path.stem)}\n", *describe_environments(content)]
+    parts = [*heading, f"\nLibraries: {listed}.\n", *_losses(figures), ""]
+    fits = figures[figures["task"] == "fit"]
+    if len(fits):
+        image = images / f"benchmarks-{path.stem}.png"
+        plot_ratios(fits, image)
+        # The page shows the first plot above, where a newcomer sees it.
+        if path.stem != next(iter(HEADINGS)):
+            alt = "Time of an EM iteration, relative to this package"
+            parts.append(f"![{alt}]({link}{image.name})\n")
+    parts += [_table(task, figures) for task in TASKS if task in set(figures["task"])]
     return "\n".join(parts)
 
 
-def ratios(paths: Sequence[Path]) -> str:
-    """The README's ratios of an EM iteration, a table for each machine."""
-    case = CASES[README_CASE].title
-    lines = [f"An iteration of EM at {case} in float64; others' time divided by ours.", ""]
-    for content in map(load, paths):
-        figures = figures_of(content["records"])
-        is_shown = (figures["task"] == "fit") & (figures["case"] == README_CASE)
-        rows = figures[is_shown & (figures["dtype"] == "float64")]
-        used = rows.loc[rows["library"] == OURS, "environment"].unique()
-        machines = {_machine(content["environments"][name]) for name in used}
-        lines += ["; ".join(sorted(machines)) + ":", "", markdown(_ratios(rows)), ""]
-    return "\n".join(lines)
-
-
-def _ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    cells = rows.assign(ratio=rows["ratio"].map(times, na_action="ignore"))
-    table = cells.pivot(index="covariance", columns="library", values="ratio").fillna("")
+def ratios(path):
+    """A machine, and a table of an EM iteration's ratios there, for the README."""
+    content = load(path)
+    figures = figures_of(content["records"])
+    is_shown = (figures["task"] == "fit") & (figures["case"] == README_CASE)
+    rows = figures[is_shown & (figures["dtype"] == "float64")]
+    used = rows.loc[rows["library"] == OURS, "environment"].unique()
+    machines = {_machine(content["environments"][name]) for name in used}
     versions = rows.groupby("library")["version"].last()
     names = {name: f"{name} {versions[name]}" for name in libraries_in(rows) if name != OURS}
-    table = table.loc[rows["covariance"].unique(), list(names)].rename(columns=names)
-    return table.reset_index(names="covariances")
+    cells = rows["ratio"].map(times, na_action="ignore")
+    table = _pivot(rows, "covariance", cells)[list(names)].rename(columns=names)
+    table = markdown(table.reset_index(names="covariances"))
+    return "\n".join(["; ".join(sorted(machines)) + ":", "", table, ""])
 
 
-def _introduction(name: str, content: dict[str, Any], figures: pd.DataFrame) -> str:
-    versions = figures.dropna(subset="version").groupby("library", sort=False)["version"].last()
-    listed = ", ".join(f"{library} {version}" for library, version in versions.items())
-    heading = [f"## {HEADINGS.get(name, name)}\n", *describe_environments(content)]
-    return "\n".join([*heading, f"\nLibraries: {listed}.\n", *lost(figures), ""])
+def _pivot(rows, index, cells):
+    """A row for each value of the index, a column for each library, in the order of the rows."""
+    table = rows.assign(cell=cells).pivot(index=index, columns="library", values="cell")
+    return table.fillna("").loc[rows[index].unique(), libraries_in(rows)]
 
 
-def lost(figures: pd.DataFrame) -> list[str]:
-    """Lines that tell where this package loses."""
+def _losses(figures):
     lines = [
         f"- {TASKS[loss['task']].title}, {loss['title']}: {loss['library']}, {loss['ratio']:.2g}×"
         for _, loss in losses(figures).iterrows()
@@ -81,9 +68,9 @@ def lost(figures: pd.DataFrame) -> list[str]:
     ]
 
 
-def describe_environments(content: dict[str, Any]) -> list[str]:
+def describe_environments(content):
     """Lines for each machine: its commits, and what was used there."""
-    machines: dict[str, list[dict[str, Any]]] = {}
+    machines = {}
     for found in content["environments"].values():
         machines.setdefault(_machine(found), []).append(found)
     lines = []
@@ -97,38 +84,32 @@ def describe_environments(content: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _machine(found: dict[str, Any]) -> str:
+def _machine(found):
     gpu = f"{found['gpu']}; " if "gpu" in found else ""
     return gpu + "{processor}, {cores} cores, {memory_gb} GB, {system}".format(**found)
 
 
-def _used(found: dict[str, Any]) -> tuple[set[str], set[str], set[str]]:
+def _used(found):
     """Python, libraries, threads."""
-    versions = {
-        f"{name} {version}" for name, version in found.get("versions", {}).items() if version
-    }
+    versions = found.get("versions", {}).items()
     threads = {name.replace(" None", "") for name in found.get("blas", [])}
     if "torch_threads" in found:
         threads.add(f"torch with {found['torch_threads']} threads, {found.get('torch_blas')}")
-    return {f"Python {found['python']}"}, versions, threads
+    libraries = {f"{name} {version}" for name, version in versions if version}
+    return {f"Python {found['python']}"}, libraries, threads
 
 
-def _table(task: str, figures: pd.DataFrame) -> str:
+def _table(task, figures):
     """The rows of a task, a column for each library, and numbered notes."""
-    rows = figures[figures["task"] == task].copy()
-    names = libraries_in(rows)
-    rows["title"] = pd.Categorical(rows["title"], rows["title"].unique())
-    rows["library"] = pd.Categorical(rows["library"], names)
-    rows = rows.sort_values(["title", "library"])
+    rows = figures[figures["task"] == task]
     notes = {note: number for number, note in enumerate(rows["note"].dropna().unique(), 1)}
-    rows["cell"] = [_cell(figure, figures, notes) for _, figure in rows.iterrows()]
-    table = rows.pivot(index="title", columns="library", values="cell").fillna("")
-    table.columns = names
-    lines = [f"### {TASKS[task].title}\n", markdown(table.reset_index(names="case")), ""]
-    return "\n".join([*lines, *(f"{number}. {note}" for note, number in notes.items()), ""])
+    cells = [_cell(figure, figures, notes) for _, figure in rows.iterrows()]
+    table = markdown(_pivot(rows, "title", cells).reset_index(names="case"))
+    numbered = [f"{number}. {note}" for note, number in notes.items()]
+    return "\n".join([f"### {TASKS[task].title}\n", table, "", *numbered, ""])
 
 
-def _cell(figure: Any, figures: pd.DataFrame, notes: dict[str, int]) -> str:
+def _cell(figure, figures, notes):
     task, library = figure["task"], figure["library"]
     mark = f" ({notes[figure['note']]})" if figure["note"] in notes else ""
     if pd.isna(figure["compared"]):
@@ -147,11 +128,11 @@ def _cell(figure: Any, figures: pd.DataFrame, notes: dict[str, int]) -> str:
     return text + mark
 
 
-def times(quotient: float) -> str:
+def times(quotient):
     return f"{quotient:.2g}×" if quotient < 100 else f"{quotient:.0f}×"
 
 
-def with_unit(task: str, value: float) -> str:
+def with_unit(task, value):
     kind = TASKS[task].compared
     if kind == "flops_per_second":
         return f"{value / 1e9:.3g} GFLOP/s"

@@ -7,11 +7,8 @@ from functools import cached_property
 from benchmarks.cases import CASES, COVARIANCES
 from benchmarks.forms import Measurement
 from benchmarks.peers import PEERS
-from benchmarks.peers.base import NotOffered, Peer
-from benchmarks.problems import Problem, make_problem
-
-Numbers = dict[str, float | None]
-"""What a task answers."""
+from benchmarks.peers.base import NotOffered
+from benchmarks.problems import make_problem
 
 
 @dataclass(frozen=True)
@@ -20,7 +17,7 @@ class Request(Measurement):
     device: str = "cpu"
 
     @cached_property
-    def peer(self) -> Peer:
+    def peer(self):
         # Fits of so many iterations don't converge, and scikit-learn says so.
         warnings.simplefilter("ignore")
         peer = PEERS[self.library].load()(self.device)
@@ -28,7 +25,7 @@ class Request(Measurement):
             raise NotOffered(f"no {self.covariance} covariances")
         return peer
 
-    def problem(self, times: int = 1) -> Problem:
+    def problem(self, times=1):
         """The case, with so many times as many samples."""
         case = CASES[self.case]
         covariance = self.covariance if self.covariance in COVARIANCES else "full"

@@ -1,7 +1,6 @@
 """The time of a call, repeated or not, by one clock or another."""
 
 import statistics
-from collections.abc import Callable
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -13,40 +12,32 @@ class Timing(NamedTuple):
     result: Any
 
     @property
-    def median(self) -> float:
+    def median(self):
         return statistics.median(self.times)
 
 
-def timed(
-    call: Callable[[], Any],
-    *,
-    budget: float = 0.5,
-    most: int = 300,
-    warm: bool = False,
-    synchronize: Callable[[], Any] = lambda: None,
-    clock: Callable[[], float] = perf_counter,
-) -> Timing:
+def timed(call, *args, budget=0.5, most=300, warm=False, clock=perf_counter, wait=lambda: None):
     """As many calls as fit into `budget` seconds, one at least.
 
     Parameters
     ----------
     warm : bool
         Whether a first call, which imports and sets up things, is left out.
-    synchronize : callable
+    wait : callable
         Waits until the device has done what it was told.
     """
     if warm:
-        call()
-    times: list[float] = []
+        call(*args)
+    times = []
     while not times or (sum(times) < budget and len(times) < most):
-        synchronize()
+        wait()
         begin = clock()
-        result = call()
-        synchronize()
+        result = call(*args)
+        wait()
         times.append(clock() - begin)
     return Timing(times, result)
 
 
-def once(call: Callable[[], Any], **options: Any) -> float:
+def once(call, *args, **options):
     """Seconds of a single call."""
-    return timed(call, budget=0.0, **options).median
+    return timed(call, *args, budget=0.0, **options).median

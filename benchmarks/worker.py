@@ -3,15 +3,16 @@
 import json
 import os
 import sys
-from typing import Any
 
 from benchmarks.environment import loaded_libraries, without_paths
 from benchmarks.memory import limit_memory, physical_memory
 from benchmarks.peers.base import NotOffered
 from benchmarks.request import Request
+from benchmarks.robustness.attempt import attempt
+from benchmarks.tasks import TASKS
 
 
-def main() -> None:
+def main():
     request = Request(**json.loads(sys.argv[1]))
     # Libraries print; the answer alone goes to standard output.
     answers = os.dup(1)
@@ -27,16 +28,10 @@ def main() -> None:
     os._exit(0)
 
 
-def _answer(request: Request) -> dict[str, Any]:
+def _answer(request):
+    measure = attempt if request.task == "robustness" else TASKS[request.task].measure
     try:
-        if request.task == "robustness":
-            from benchmarks.robustness.attempt import attempt
-
-            values = attempt(request)
-        else:
-            from benchmarks.tasks import TASKS
-
-            values = TASKS[request.task].measure(request)
+        values = measure(request)
     except NotOffered as error:
         return {"not_offered": str(error)}
     except BaseException as error:
@@ -44,7 +39,7 @@ def _answer(request: Request) -> dict[str, Any]:
     return {"values": values, "libraries": loaded_libraries()}
 
 
-def plain(error: BaseException) -> str:
+def plain(error):
     """The first line of an error, without the paths of the machine that it happened on."""
     if isinstance(error, ModuleNotFoundError):
         return f"not installed: {error}"

@@ -1,7 +1,7 @@
 """The libraries by name, one file each; a library is imported when it is asked for."""
 
 from pkgutil import resolve_name
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Entry(NamedTuple):
@@ -16,7 +16,7 @@ class Entry(NamedTuple):
 
     environment: dict[str, str] = {}  # noqa: RUF012
 
-    def load(self) -> Any:
+    def load(self):
         return resolve_name(f"benchmarks.peers.{self.place}")
 
 

@@ -1,12 +1,10 @@
 """What the worker asks of a library."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from benchmarks.cases import COVARIANCES
-from benchmarks.settings import Settings
 
 
 class Fitted(NamedTuple):
@@ -34,46 +32,46 @@ class Peer:
     needs_means: ClassVar[bool] = False
     """Whether the means of difficult data are given to it, to help its initialization."""
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device="cpu"):
         self.device = device
         if device != "cpu" and not self.runs_on_gpu:
             raise NotOffered(f"does not run on {device}")
 
-    def synchronize(self) -> None:
+    def synchronize(self):
         """Wait until the device has done what it was told."""
         if self.device != "cpu":
             import torch
 
             torch.cuda.synchronize()
 
-    def prepare(self, X: np.ndarray) -> Any:
+    def prepare(self, X):
         return X
 
-    def given(self, **options: Any) -> dict[str, Any]:
+    def given(self, **options):
         """The options that are not None, arrays as the library takes them."""
         given = {name: value for name, value in options.items() if value is not None}
         return {k: self.prepare(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
 
-    def fit(self, X: Any, settings: Settings) -> Any:
+    def fit(self, X, settings):
         """A fitted model."""
         raise NotImplementedError
 
-    def unfitted(self, settings: Settings, **options: Any) -> Any:
+    def unfitted(self, settings, **options):
         """An estimator with scikit-learn's methods and parameters."""
         raise NotOffered("not compared")
 
-    def fitted(self, model: Any) -> Fitted:
+    def fitted(self, model):
         parameters = (model.weights_, model.means_, model.covariances_)
         return Fitted(*map(np.asarray, parameters), bool(model.converged_))
 
-    def iterations(self, model: Any) -> int:
+    def iterations(self, model):
         return int(model.n_iter_)
 
-    def log_likelihood(self, model: Any) -> float | None:
+    def log_likelihood(self, model):
         """Mean log-likelihood in nats per row before the last M-step, None if it isn't told."""
         return float(model.lower_bound_)
 
-    def method(self, model: Any, name: str) -> Callable[[Any], Any]:
+    def method(self, model, name):
         """A method of a fitted model, by the name that scikit-learn has for it."""
         return getattr(model, name)
 
@@ -83,7 +81,7 @@ class TensorPeer(Peer):
 
     runs_on_gpu = True
 
-    def prepare(self, X: np.ndarray) -> Any:
+    def prepare(self, X):
         import torch
 
         return torch.from_numpy(X).to(self.device)

@@ -2,40 +2,33 @@
 
 import json
 import warnings
-from typing import Any
 
 from benchmarks.environment import without_paths
 from benchmarks.memory import limit_memory
 from benchmarks.peers.base import NotOffered
-from benchmarks.request import Request
+from benchmarks.problems import Settings
 from benchmarks.robustness.examine import examine
 from benchmarks.robustness.inputs import INPUTS
-from benchmarks.settings import Settings
 
 MEMORY = 8 * 2**30
 _REGULARIZATION = 1e-6
 """The default of all the libraries that have one."""
 
 _LONGEST = 1_500
-
-_FOR_DEVELOPERS = (
-    DeprecationWarning,
-    PendingDeprecationWarning,
-    FutureWarning,
-    ResourceWarning,
-)
+_FOR_DEVELOPERS = DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning
 
 
-def attempt(request: Request) -> dict[str, Any]:
+def attempt(request):
     peer, difficult = request.peer, INPUTS[request.case]
     limit_memory(MEMORY)
     data = difficult.data()
     X = data.X if difficult.is_raw else peer.prepare(data.X)
+    added = difficult.regularization
     settings = Settings(
         difficult.components,
         request.covariance,
         means=data.means if difficult.needs_means or peer.needs_means else None,
-        regularization=difficult.regularization,
+        regularization=added,
         batch_size=difficult.batch_size,
     )
     with warnings.catch_warnings(record=True) as caught:
@@ -45,17 +38,16 @@ def attempt(request: Request) -> dict[str, Any]:
         except NotOffered:
             raise
         except Exception as error:
-            found: dict[str, Any] = {"raised": _told(error)}
+            found = {"raised": _told(error)}
         else:
-            added = difficult.regularization
             added = _REGULARIZATION if added is None else added
             found = examine(fitted, data, request.covariance, added)
     messages = (w.message for w in caught if not issubclass(w.category, _FOR_DEVELOPERS))
-    told = dict.fromkeys(_told(message) for message in messages)
+    told = dict.fromkeys(map(_told, messages))
     # Numbers that JSON has no name for are kept as words.
     return json.loads(json.dumps({**found, "warnings": list(told)[:5]}), parse_constant=str)
 
 
-def _told(error: BaseException | str) -> str:
+def _told(error):
     text = " ".join(without_paths(str(error)).split())
     return f"{type(error).__name__}: {text}"[:_LONGEST]

@@ -1,8 +1,7 @@
 """The outcomes of fits, and the rules that classify them: the first that holds applies."""
 
 import re
-from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 TOLERANCE = 0.1
 """Of a standard deviation, a covariance in its own metric, or a weight: more is grossly wrong."""
@@ -41,7 +40,7 @@ class Ending(NamedTuple):
     warning: str = ""
 
 
-def wrong(answer: dict[str, Any]) -> str:
+def wrong(answer):
     """Return the error of a model that was returned as if it were good, or an empty string."""
     if not answer["finite"]:
         return "NaN or infinity" + (", converged_ is True" if answer.get("converged") else "")
@@ -59,7 +58,7 @@ def wrong(answer: dict[str, Any]) -> str:
     return ""
 
 
-def ending(record: dict[str, Any], place: str, usual: Collection[str] = ()) -> Ending:
+def ending(record, place, usual=()):
     """Return the outcome of a fit; `usual` warnings are also given for ordinary data."""
     answer = record.get("values", {})
     message = str(answer.get("raised") or record.get("error") or "")
@@ -78,5 +77,5 @@ def ending(record: dict[str, Any], place: str, usual: Collection[str] = ()) -> E
     return Ending("good, warns", first) if warnings else Ending("good")
 
 
-def _says(pattern: str, text: str) -> bool:
+def _says(pattern, text):
     return re.search(pattern, text, re.IGNORECASE) is not None

@@ -4,64 +4,46 @@ Distances are in standard deviations: `whole_*` between the samples and the mixt
 others between the groups and the components.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from benchmarks.peers.base import Fitted
 from benchmarks.problems import in_shape
-from benchmarks.robustness.inputs import Data
-
-Facts = dict[str, float | bool | None]
 
 
-@dataclass(frozen=True)
-class Mixture:
-    """What was fitted, in float64: weights [K], means [K, D] and covariances [K, D, D].
-
-    `covariance` is their type, `added` the regularization that is in them.
-    """
-
-    weights: np.ndarray
-    means: np.ndarray
-    matrices: np.ndarray
-    covariance: str
-    added: float
-
-
-def examine(fitted: Fitted, data: Data, covariance: str, regularization: float) -> Facts:
-    """What the rules of the endings decide by."""
+def examine(fitted, data, covariance, regularization):
+    """What the rules of the endings decide by: numbers by name."""
     weights, means, covariances = (np.asarray(v, dtype=np.float64) for v in fitted[:3])
-    dense = _dense(covariances, covariance, (*means.shape, means.shape[1]))
-    is_finite = all(np.isfinite(values).all() for values in (weights, means, dense))
-    facts: Facts = {"converged": fitted.converged, "finite": bool(is_finite)}
+    matrices = _dense(covariances, covariance, (*means.shape, means.shape[1]))
+    is_finite = all(np.isfinite(values).all() for values in (weights, means, matrices))
+    facts = {"converged": fitted.converged, "finite": bool(is_finite)}
     if not is_finite:
         return facts
     facts["weights_sum"] = float(weights.sum())
-    if dense.shape[1] <= 100:
-        facts["smallest_eigenvalue"] = float(np.linalg.eigvalsh(dense).min())
-    mixture = Mixture(weights, means, dense, covariance, regularization)
+    if matrices.shape[1] <= 100:
+        facts["smallest_eigenvalue"] = float(np.linalg.eigvalsh(matrices).min())
     with np.errstate(all="ignore"):
         X = np.asarray(data.X, dtype=np.longdouble)
-        facts |= _whole(mixture, X)
+        is_spherical = covariance == "spherical"
+        facts |= _whole(weights, means, matrices, X, regularization, is_spherical)
         if data.groups is not None:
-            facts |= _groups(mixture, X, data.groups)
+            members = [X[data.groups == group] for group in range(data.groups.max() + 1)]
+            shares = np.array([len(rows) for rows in members]) / len(X)
+            expected = _covariances(members, shares, covariance, regularization)
+            centers = np.stack([rows.mean(0) for rows in members])
+            facts |= _groups(weights, means, matrices, shares, centers, expected)
     return facts
 
 
-def _whole(mixture: Mixture, X: np.ndarray) -> Facts:
+def _whole(weights, means, matrices, X, regularization, is_spherical):
     """The distance of the mean and the variances of the mixture from those of the samples."""
-    center = X.mean(0)
-    expected = X.var(0) + mixture.added
-    shares = mixture.weights.astype(np.longdouble) / mixture.weights.sum()
-    means = mixture.means - center
+    expected = X.var(0) + regularization
+    shares = weights.astype(np.longdouble) / weights.sum()
+    means = means - X.mean(0)
     offset = shares @ means
-    variances = np.einsum("kii->ki", mixture.matrices)
-    actual = shares @ (variances + means**2) - offset**2
-    # Rows without any spread, and nothing added, leave rounding as the only measure.
+    actual = shares @ (np.einsum("kii->ki", matrices) + means**2) - offset**2
+    # Samples without any spread, and nothing added, leave rounding as the only measure.
     unit = np.sqrt(np.maximum(expected, (1e-10 * np.abs(X).max()) ** 2))
-    if mixture.covariance == "spherical":
+    if is_spherical:
         # One variance for all features: only their sum is known.
         spread = np.abs(actual.sum() - expected.sum()) / (unit**2).sum()
     else:
@@ -72,44 +54,37 @@ def _whole(mixture: Mixture, X: np.ndarray) -> Facts:
     }
 
 
-def _groups(mixture: Mixture, X: np.ndarray, groups: np.ndarray) -> Facts:
+def _groups(weights, means, matrices, shares, centers, expected):
     """The largest distance of a component from the group that it stands for."""
-    shares = np.bincount(groups) / len(groups)
-    members = [X[groups == k] for k in range(len(shares))]
-    centers = np.stack([rows.mean(0) for rows in members])
-    expected = _expected_covariances(members, shares, mixture)
     try:
         factors = np.linalg.cholesky(expected)
     except np.linalg.LinAlgError:
         # Without regularization there is no such mixture.
         return {}
-    distances = (np.abs(mixture.means[:, np.newaxis] - centers) ** 2).sum(-1)
+    distances = (np.abs(means[:, np.newaxis] - centers) ** 2).sum(-1)
     component, group = linear_sum_assignment(distances.astype(np.float64))
     factors = factors[group]
-    offset = (mixture.means[component] - centers[group]).astype(np.float64)
+    offset = (means[component] - centers[group]).astype(np.float64)
     step = np.linalg.solve(factors, offset[..., np.newaxis])
-    half = np.linalg.solve(factors, mixture.matrices[component] - expected[group])
+    half = np.linalg.solve(factors, matrices[component] - expected[group])
     ratio = np.linalg.solve(factors, half.swapaxes(1, 2))
     return {
-        "group_weight": float(np.abs(mixture.weights[component] - shares[group]).max()),
+        "group_weight": float(np.abs(weights[component] - shares[group]).max()),
         "group_mean": float(np.abs(step).max()),
         "group_covariance": float(np.abs(ratio).max()),
     }
 
 
-def _expected_covariances(
-    members: list[np.ndarray], shares: np.ndarray, mixture: Mixture
-) -> np.ndarray:
-    """The covariances of groups that a mixture of this type has, regularization included."""
-    # Centred in extended precision; the products of centred rows need no more than float64.
+def _covariances(members, shares, covariance, regularization):
+    """The matrices of groups in a mixture of this type, regularization included."""
+    # Centred in extended precision; the products of centred samples need no more than float64.
     centred = [(rows - rows.mean(0)).astype(np.float64) for rows in members]
     matrices = np.stack([rows.T @ rows / len(rows) for rows in centred])
-    covariances = in_shape(mixture.covariance, shares, matrices)
-    dense = _dense(covariances, mixture.covariance, matrices.shape)
-    return dense + mixture.added * np.eye(matrices.shape[1])
+    dense = _dense(in_shape(covariance, shares, matrices), covariance, matrices.shape)
+    return dense + regularization * np.eye(matrices.shape[1])
 
 
-def _dense(covariances: np.ndarray, covariance: str, shape: tuple[int, ...]) -> np.ndarray:
+def _dense(covariances, covariance, shape):
     """Every component's covariance as a matrix, of a shape [K, D, D]."""
     if covariance not in ("full", "tied"):
         # Variances [K] or [K, D], with as many axes as the matrices.

@@ -26,13 +26,10 @@ class Data:
     means: np.ndarray | None = None
 
 
-Make = Callable[[np.random.Generator], Data]
-
-
 @dataclass(frozen=True)
 class Input:
     title: str
-    make: Make
+    make: Callable[[np.random.Generator], Data]
     components: int = 2
     covariances: tuple[str, ...] = ("full", "diag")
     dtype: str = "float64"
@@ -44,7 +41,7 @@ class Input:
     place: str = "data"
     """What a clear error points at: a component or a row of the data, or the argument."""
 
-    def data(self) -> Data:
+    def data(self):
         with np.errstate(over="ignore"):
             data = self.make(np.random.default_rng(0))
         if self.is_raw:
@@ -54,39 +51,35 @@ class Input:
         return replace(data, X=X, means=None if means is None else means.astype(self.dtype))
 
 
-def _means_near(X: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def _means_near(X, groups):
     """Initial means, a tenth of a standard deviation away from those of the groups."""
     X = X.astype(np.longdouble)
     members = [X[groups == group] for group in range(groups.max() + 1)]
     return np.stack([rows.mean(0) + 0.1 * rows.std(0) for rows in members])
 
 
-def two_groups(rng: np.random.Generator, features: int = 3) -> Data:
+def two_groups(rng, features=3):
     """Samples of unit variance, twelve standard deviations apart in each feature."""
     groups = (np.arange(300) >= 100).astype(int)
     return Data(rng.normal(size=(300, features)) + 12.0 * groups[:, np.newaxis], groups)
 
 
-def changed(change: Callable[[np.ndarray], np.ndarray]) -> Make:
+def changed(change):
     """Two groups, after a change of their features."""
 
-    def make(rng: np.random.Generator) -> Data:
+    def make(rng):
         data = two_groups(rng)
         return replace(data, X=change(data.X))
 
     return make
 
 
+spreads = changed(lambda X: np.vstack([X[:100], 1e6 * X[100:]]))
 constant_column = changed(lambda X: np.column_stack([X, np.full(len(X), 7.0)]))
 collinear = changed(lambda X: np.column_stack([X, X @ [1.0, 2.0, 3.0]]))
 
 
-def spreads(rng: np.random.Generator) -> Data:
-    data = two_groups(rng)
-    return replace(data, X=np.where(data.groups[:, np.newaxis] == 0, data.X, 1e6 * data.X))
-
-
-def ill_conditioned(rng: np.random.Generator) -> Data:
+def ill_conditioned(rng):
     """Variances from 1 to 1e-10 along axes that are not those of the features."""
     groups = (np.arange(300) >= 100).astype(int)
     axes, _ = np.linalg.qr(rng.normal(size=(3, 3)))
@@ -94,38 +87,38 @@ def ill_conditioned(rng: np.random.Generator) -> Data:
     return Data(X + 12.0 * groups[:, np.newaxis], groups)
 
 
-def duplicated(rng: np.random.Generator) -> Data:
+def duplicated(rng):
     data = two_groups(rng)
     return Data(np.repeat(data.X, 5, axis=0), np.repeat(data.groups, 5))
 
 
-def thousands(rng: np.random.Generator) -> Data:
+def thousands(rng):
     groups = (np.arange(5_000) >= 2_500).astype(int)
     X = rng.normal(size=(5_000, 2_000))
     X[:, :50] += 12.0 * groups[:, np.newaxis]
     return Data(X, groups)
 
 
-def rectified(rng: np.random.Generator) -> Data:
+def rectified(rng):
     data = thousands(rng)
     # Units that never fire.
     data.X[:, 100:200] -= 12.0
     return replace(data, X=np.maximum(data.X, 0.0))
 
 
-def crowd(rng: np.random.Generator) -> Data:
+def crowd(rng):
     X = rng.normal(size=(600, 3))
     return Data(X, means=X[:200])
 
 
-def far_start(rng: np.random.Generator) -> Data:
+def far_start(rng):
     return Data(rng.normal(size=(300, 3)), means=np.array([[0.0] * 3, [1e8] * 3]))
 
 
-def with_value(value: float) -> Make:
+def with_value(value):
     """Samples of which one has this value, and means from before it had."""
 
-    def make(rng: np.random.Generator) -> Data:
+    def make(rng):
         X, groups, _ = vars(two_groups(rng)).values()
         means = _means_near(X, groups)
         X[17, 1] = value

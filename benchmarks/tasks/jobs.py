@@ -3,10 +3,8 @@
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from itertools import product
-from typing import Any
 
 import joblib
 import numpy as np
@@ -20,7 +18,6 @@ from benchmarks.cases import CASES, COVARIANCES
 from benchmarks.peers import OURS
 from benchmarks.peers.base import NotOffered
 from benchmarks.problems import assigned_start
-from benchmarks.request import Numbers, Request
 from benchmarks.timing import once, timed
 
 SWEEP = range(1, 11), COVARIANCES, 1
@@ -30,32 +27,26 @@ SWEEPS = {"30k-8-8": (range(2, 13), ("full",), 3)}
 BAYESIAN_ITERATIONS = 2, 12
 
 
-def _mixture(request: Request) -> Any:
-    return request.peer.module.GaussianMixture
-
-
-def search(request: Request, *, n_jobs: int) -> Numbers:
+def search(request, *, n_jobs):
     """Cross-validation over numbers of components and covariance types."""
     X = request.problem().X
-    grid = {
-        "gaussianmixture__n_components": range(1, 7),
-        "gaussianmixture__covariance_type": COVARIANCES,
-    }
-    pipeline = make_pipeline(StandardScaler(), _mixture(request)(random_state=0))
-    one = GridSearchCV(pipeline, grid, n_jobs=n_jobs)
-    took = timed(lambda: one.fit(X), warm=True).median
+    grid = {"n_components": range(1, 7), "covariance_type": COVARIANCES}
+    grid = {f"gaussianmixture__{name}": values for name, values in grid.items()}
+    mixture = request.peer.module.GaussianMixture(random_state=0)
+    one = GridSearchCV(make_pipeline(StandardScaler(), mixture), grid, n_jobs=n_jobs)
+    took = timed(one.fit, X, warm=True).median
     if n_jobs > 1:
         # Its processes would keep the pipe of this one open for minutes.
         get_reusable_executor().shutdown()
     return {"seconds": took}
 
 
-def choice(request: Request) -> Numbers:
+def choice(request):
     """The best BIC: one search here, a loop over fits there."""
-    X, mixture = request.problem().X, _mixture(request)
+    X, mixture = request.problem().X, request.peer.module.GaussianMixture
     sizes, types, starts = SWEEPS.get(request.case, SWEEP)
 
-    def loop() -> float:
+    def loop():
         fits = (
             mixture(k, covariance_type=name, n_init=starts, random_state=0).fit(X)
             for name, k in product(types, sizes)
@@ -70,71 +61,59 @@ def choice(request: Request) -> Numbers:
     chooser = GaussianMixtureIC(
         sizes[0], sizes[-1], covariance_type=list(types), n_init=starts, random_state=0
     )
-    took = timed(lambda: chooser.fit(X), warm=True).median
+    took = timed(chooser.fit, X, warm=True).median
     best = float(np.nanmin(chooser.results_["bic"]))
     number = len(sizes) * len(types)
     return {"seconds": took, "single_fits": number * took / by_loop.median, "bic": best}
 
 
-def given_sweep(request: Request) -> Numbers:
+def given_sweep(request):
     """Fits from the parameters of agglomerative clusters, as graspologic's AutoGMMCluster does."""
-    X, covariance, mixture = request.problem().X, request.covariance, _mixture(request)
-    estimators = []
+    X, peer, estimators = request.problem().X, request.peer, []
     for k in range(1, 11):
         labels = AgglomerativeClustering(k).fit_predict(X) if k > 1 else np.zeros(len(X), int)
-        start = request.peer.options(assigned_start(X, labels, covariance))
-        estimators.append(mixture(k, covariance_type=covariance, **start))
+        start = assigned_start(X, labels, request.covariance)
+        estimators.append(peer.unfitted(start, **peer.options(start)))
     took = timed(lambda: [estimator.fit(X) for estimator in estimators], warm=True)
     return {"seconds": took.median}
 
 
-@contextmanager
-def busy_neighbours() -> Iterator[None]:
-    """Processes that keep every core busy."""
-    command = [sys.executable, "-c", "while True: pass"]
-    neighbours = [subprocess.Popen(command) for _ in range(joblib.cpu_count())]
-    try:
-        yield
-    finally:
-        for one in neighbours:
-            one.kill()
-            one.wait()
-
-
-def few_rows(request: Request, *, size: int, busy: bool = False) -> Numbers:
+def few_rows(request, *, size, busy=False):
     """Predictions and scores of a few samples: the median, or when busy the slowest of 100."""
     problem = request.problem()
-    mixture = _mixture(request)(
-        problem.case.components, covariance_type=request.covariance, random_state=0
-    ).fit(problem.X)
+    mixture = request.peer.unfitted(problem.start).fit(problem.X)
     rows = np.resize(problem.X, (size, problem.X.shape[1]))
 
-    def call() -> None:
+    def call():
         for name in ("predict", "predict_proba", "score_samples", "score"):
             getattr(mixture, name)(rows)
 
     if not busy:
         return {"seconds": timed(call, warm=True).median}
-    with busy_neighbours():
+    with ExitStack() as neighbours:
+        # Processes that keep every core busy.
+        for _ in range(joblib.cpu_count()):
+            command = [sys.executable, "-c", "while True: pass"]
+            process = neighbours.enter_context(subprocess.Popen(command))
+            neighbours.callback(process.kill)
         timing = timed(call, warm=True, budget=5.0, most=2_000)
     return {"seconds": float(np.quantile(timing.times, 0.99)), "median": timing.median}
 
 
-def bayesian(request: Request) -> Numbers:
+def bayesian(request):
     """An iteration of variational Bayes."""
     problem, kind = request.problem(), request.peer.module.BayesianGaussianMixture
     options = {"covariance_type": request.covariance, "init_params": "random_from_data"}
     options |= {"n_components": problem.case.components, "tol": 0.0, "random_state": 0}
-
-    def seconds_of(iterations: int) -> float:
-        one = kind(**options, max_iter=iterations)
-        return timed(lambda: one.fit(problem.X), warm=True).median
-
     few, many = BAYESIAN_ITERATIONS
-    return {"seconds": (seconds_of(many) - seconds_of(few)) / (many - few)}
+    short, long = (
+        timed(kind(**options, max_iter=number).fit, problem.X, warm=True).median
+        for number in (few, many)
+    )
+    return {"seconds": (long - short) / (many - few)}
 
 
-def column(request: Request) -> Numbers:
+def column(request):
     """A Bayesian mixture of one column of a table, as generators of synthetic tables fit it."""
     rng = np.random.default_rng(0)
     rows = CASES[request.case].rows
@@ -143,10 +122,10 @@ def column(request: Request) -> Numbers:
     one = request.peer.module.BayesianGaussianMixture(
         n_components=10, weight_concentration_prior=0.001, random_state=0
     )
-    return {"seconds": once(lambda: one.fit(values))}
+    return {"seconds": once(one.fit, values)}
 
 
-def two_processes(request: Request) -> Numbers:
+def two_processes(request):
     """An iteration by two processes of one thread each, and by one."""
     if request.library != OURS:
         raise NotOffered("one process")
@@ -159,7 +138,7 @@ def two_processes(request: Request) -> Numbers:
     problem = request.problem()
     few, many = problem.case.iterations
 
-    def seconds_of(iterations: int, processes: int) -> float:
+    def seconds_of(iterations, processes):
         params = {"accelerator": "cpu", "devices": processes, "max_epochs": iterations}
         one = GaussianMixture(
             problem.case.components,
@@ -168,7 +147,7 @@ def two_processes(request: Request) -> Numbers:
             convergence_tolerance=0.0,
             trainer_params=params | ({"strategy": "ddp_fork"} if processes > 1 else {}),
         )
-        return once(lambda: one.fit(problem.X))
+        return once(one.fit, problem.X)
 
     one, two = ((seconds_of(many, n) - seconds_of(few, n)) / (many - few) for n in (1, 2))
     return {"seconds": two, "single": one, "single_fits": two / one}

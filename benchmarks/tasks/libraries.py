@@ -1,19 +1,14 @@
 """Fits, predictions and samples of every library, from the same parameters."""
 
-from typing import Any
-
 import numpy as np
 
 from benchmarks.memory import extra_bytes
-from benchmarks.peers.base import Peer
-from benchmarks.problems import Problem
-from benchmarks.request import Numbers, Request
 from benchmarks.timing import once, timed
 
 _PRODUCT_SIZE = 2_048
 
 
-def _prepared(request: Request, times: int = 1) -> tuple[Peer, Problem, Any, Any]:
+def _prepared(request, times=1):
     """The samples as the library wants them, and a model of some of them.
 
     Whatever is imported or set up at the first call is not what is measured.
@@ -23,50 +18,51 @@ def _prepared(request: Request, times: int = 1) -> tuple[Peer, Problem, Any, Any
     return peer, problem, peer.prepare(problem.X), model
 
 
-def fit(request: Request) -> Numbers:
+def fit(request):
     """Fits from given initial parameters, of two lengths."""
     peer, problem, X, _ = _prepared(request)
-    settings = map(problem.fit_of, problem.case.iterations)
     short, long = (
-        timed(lambda given=given: peer.fit(X, given), synchronize=peer.synchronize)
-        for given in settings
+        timed(peer.fit, X, problem.fit_of(number), wait=peer.synchronize)
+        for number in problem.case.iterations
     )
     # What was done, not what was asked for: some libraries stop where nothing changes any more.
     few, many = peer.iterations(short.result), peer.iterations(long.result)
     return {
         "per_iteration": (long.median - short.median) / (many - few) if many > few else 0.0,
         "whole_per_iteration": long.median / many,
-        "seconds": long.median,
-        "iterations": many,
-        "log_likelihood": peer.log_likelihood(long.result),
+        **_reached(peer, long),
     }
 
 
-def fit_default(request: Request) -> Numbers:
+def fit_default(request):
     """A fit with the default initialization, until it converges."""
     peer, problem = request.peer, request.problem()
     estimator = peer.unfitted(problem.start)
     estimator.fit(peer.prepare(problem.head))
     X = peer.prepare(problem.X)
-    whole = timed(lambda: estimator.fit(X), synchronize=peer.synchronize)
+    return _reached(peer, timed(estimator.fit, X, wait=peer.synchronize))
+
+
+def _reached(peer, timing):
     return {
-        "seconds": whole.median,
-        "iterations": peer.iterations(whole.result),
-        "log_likelihood": peer.log_likelihood(whole.result),
+        "seconds": timing.median,
+        "iterations": peer.iterations(timing.result),
+        "log_likelihood": peer.log_likelihood(timing.result),
     }
 
 
-def inference(request: Request) -> Numbers:
+def inference(request):
     """The method that has the name of the task."""
     peer, problem, X, model = _prepared(request)
     call = peer.method(model, request.task)
-    samples = request.task == "sample"
-    call(10 if samples else peer.prepare(problem.head))
-    argument = len(problem.X) if samples else X
-    return {"seconds": timed(lambda: call(argument), synchronize=peer.synchronize).median}
+    argument, first = X, peer.prepare(problem.head)
+    if request.task == "sample":
+        argument, first = len(problem.X), 10
+    call(first)
+    return {"seconds": timed(call, argument, wait=peer.synchronize).median}
 
 
-def restarts(request: Request, *, default: bool) -> Numbers:
+def restarts(request, *, default):
     """Ten initializations in one fit, and ten fits that draw the same random numbers."""
     peer, problem = request.peer, request.problem()
     fixed = {"init_params": "random_from_data", "tol": 0.0, "max_iter": problem.case.iterations[1]}
@@ -74,9 +70,9 @@ def restarts(request: Request, *, default: bool) -> Numbers:
     head, X = peer.prepare(problem.head), peer.prepare(problem.X)
     peer.unfitted(problem.start, n_init=2, **options).fit(head)
 
-    def seconds(number: int, seed: np.random.RandomState) -> float:
+    def seconds(number, seed):
         estimator = peer.unfitted(problem.start, n_init=number, random_state=seed, **options)
-        return once(lambda: estimator.fit(X), synchronize=peer.synchronize)
+        return once(estimator.fit, X, wait=peer.synchronize)
 
     together = seconds(10, np.random.RandomState(0))
     seed = np.random.RandomState(0)
@@ -84,31 +80,30 @@ def restarts(request: Request, *, default: bool) -> Numbers:
     return {"seconds": together, "single": single, "single_fits": together / single}
 
 
-def memory_of_fit(request: Request, *, times: int) -> Numbers:
+def memory_of_fit(request, times=1):
     """Extra memory of two iterations, for so many times as many samples."""
     peer, problem, X, _ = _prepared(request, times)
-    extra, _ = extra_bytes(lambda: peer.fit(X, problem.fit_of(2)))
+    extra, _ = extra_bytes(peer.fit, X, problem.fit_of(2))
     return {"bytes": extra}
 
 
-def memory_of_predict_proba(request: Request) -> Numbers:
+def memory_of_predict_proba(request):
     """Extra memory above that of the result."""
     peer, problem, X, model = _prepared(request)
     call = peer.method(model, "predict_proba")
     call(peer.prepare(problem.head))
-    extra, result = extra_bytes(lambda: call(X))
+    extra, result = extra_bytes(call, X)
     return {"bytes": max(0, extra - result.nbytes)}
 
 
-def product(request: Request) -> Numbers:
+def product(request):
     """The rate of a large product of matrices, by NumPy or torch."""
-    size = _PRODUCT_SIZE
-    matrix: Any = np.random.default_rng(0).normal(size=(size, size)).astype(request.dtype)
-    options: dict[str, Any] = {"budget": 1.5, "warm": True}
+    size, options = _PRODUCT_SIZE, {"budget": 1.5, "warm": True}
+    matrix = np.random.default_rng(0).normal(size=(size, size)).astype(request.dtype)
     if request.library == "torch":
         import torch
 
         matrix = torch.from_numpy(matrix).to(request.device)
         if request.device != "cpu":
-            options["synchronize"] = torch.cuda.synchronize
+            options["wait"] = torch.cuda.synchronize
     return {"flops_per_second": 2 * size**3 / timed(lambda: matrix @ matrix, **options).median}

@@ -10,7 +10,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.peers import PEERS
-from benchmarks.request import Numbers, Request
 from benchmarks.timing import timed
 
 _TIMED = """
@@ -34,7 +33,7 @@ GaussianMixture(3, random_state=0).fit(load_iris().data)
 """
 
 
-def import_library(request: Request) -> Numbers:
+def import_library(request):
     """An import; the baseline is one of what users of torch and scikit-learn have anyway."""
     line = "import torch, sklearn"
     if request.library in PEERS:
@@ -44,7 +43,7 @@ def import_library(request: Request) -> Numbers:
     return {"seconds": _seconds_inside(line)}
 
 
-def first_prediction(request: Request) -> Numbers:
+def first_prediction(request):
     """Unpickle a pipeline and predict, imports included."""
     problem = request.problem()
     pipeline = make_pipeline(StandardScaler(), request.peer.unfitted(problem.start))
@@ -54,17 +53,17 @@ def first_prediction(request: Request) -> Numbers:
         return {"seconds": _seconds_inside(_FIRST_PREDICTION, str(path))}
 
 
-def first_fit(request: Request) -> Numbers:
+def first_fit(request):
     """Import the class and fit iris, the start and the end of the process included."""
     script = _FIRST_FIT.format(request.peer.module.__name__)
-    return {"seconds": timed(lambda: _run(script), warm=True).median}
+    return {"seconds": timed(_run, script, warm=True).median}
 
 
-def _seconds_inside(lines: str, *arguments: str) -> float:
+def _seconds_inside(lines, *arguments):
     """Seconds that lines of Python take after the interpreter has started."""
     return float(_run(_TIMED.format(lines), *arguments).split()[-1])
 
 
-def _run(script: str, *arguments: str) -> str:
+def _run(script, *arguments):
     command = [sys.executable, "-W", "ignore", "-c", script, *arguments]
     return subprocess.check_output(command, text=True)

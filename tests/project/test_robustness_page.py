@@ -10,13 +10,13 @@ from benchmarks.peers import OURS
 from benchmarks.peers.base import Fitted
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.scikit_learn import ScikitLearn
+from benchmarks.problems import Settings
 from benchmarks.request import Request
 from benchmarks.robustness.attempt import attempt
 from benchmarks.robustness.endings import Ending, ending, wrong
 from benchmarks.robustness.examine import examine
 from benchmarks.robustness.inputs import INPUTS
 from benchmarks.robustness.page import page_of, quote
-from benchmarks.settings import Settings
 from sklearn_torch_gmm import GaussianMixture
 
 GOOD = {"finite": True, "converged": True, "weights_sum": 1.0, "warnings": []}
@@ -153,7 +153,7 @@ def test_the_page_groups_types_quotes_words_and_shows_losses(tmp_path):
     ]
     results = tmp_path / "example.json"
     results.write_text(json.dumps({"environments": {}, "records": records}))
-    text = page_of(results)
+    text = page_of(results, tmp_path / "plot.png")
     assert "| input | scikit-learn 1.0 | sklearn_torch_gmm 1.0 |" in text
     row = next(
         line
@@ -176,10 +176,12 @@ def test_an_attempt_tells_what_was_raised_and_what_was_returned(monkeypatch):
     assert wrong(found) == ""
 
 
-def test_the_published_page_is_what_the_results_give():
+def test_the_published_page_is_what_the_results_give(tmp_path):
     results = ROOT / "benchmarks" / "results" / "robustness.json"
     page = (ROOT / "docs" / "robustness.md").read_text()
-    assert page_of(results) in page, "write it again: python -m benchmarks robustness --page"
+    assert page_of(results, tmp_path / "plot.png") in page, (
+        "write it again: python -m benchmarks robustness --page"
+    )
     records = json.loads(results.read_text())["records"]
     assert {record["case"] for record in records} == set(INPUTS)
     fits = {(record["case"], record["covariance"]) for record in records}

@@ -31,7 +31,8 @@ class Case:
     def title(self):
         if self.is_real:
             return self.name.replace("-", " ")
-        size = f"[{_short(self.rows)}, {self.features}] → {self.components}"
+        rows = f"{self.rows:,}".replace(",000", "k").replace("kk", "M")
+        size = f"[{rows}, {self.features}] → {self.components}"
         return size if self.condition <= 10 else f"{size}, condition {self.condition:.0e}"
 
     def flops(self, covariance):
@@ -65,10 +66,3 @@ CASES = {
         Case("60k-32-16", 60_000, 32, 16, (1, 11)),
     )
 }
-
-
-def _short(number):
-    for size, letter in ((1_000_000, "M"), (1_000, "k")):
-        if number >= size and number % size == 0:
-            return f"{number // size}{letter}"
-    return str(number)

@@ -1,6 +1,6 @@
 """What the worker asks of a library."""
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,9 +27,9 @@ class Peer:
     Processes of libraries that do not need torch do not load it.
     """
 
-    covariances: ClassVar[tuple[str, ...]] = COVARIANCES
-    runs_on_gpu: ClassVar[bool] = False
-    needs_means: ClassVar[bool] = False
+    covariances = COVARIANCES
+    runs_on_gpu = False
+    needs_means = False
     """Whether the means of difficult data are given to it, to help its initialization."""
 
     def __init__(self, device="cpu"):

@@ -127,15 +127,13 @@ def with_value(value):
     return make
 
 
+_SINGLE = {"dtype": "float32", "covariances": ALL}
 _ARGUMENT = {"covariances": ("full",), "place": "argument"}
 
 INPUTS = {
     "ordinary": Input("for comparison: ordinary data", two_groups, covariances=ALL),
     "offset-1e4": Input(
-        "unit variance at offset 1e4, float32",
-        changed(lambda X: X + 1e4),
-        dtype="float32",
-        covariances=ALL,
+        "unit variance at offset 1e4, float32", changed(lambda X: X + 1e4), **_SINGLE
     ),
     "offset-1e8": Input("unit variance at offset 1e8", changed(lambda X: X + 1e8), covariances=ALL),
     "scale-1e-12": Input(
@@ -180,11 +178,7 @@ INPUTS = {
         batch_size=16,
     ),
     "absent": Input(
-        "a component absent from the first batch, float32",
-        two_groups,
-        covariances=ALL,
-        dtype="float32",
-        batch_size=20,
+        "a component absent from the first batch, float32", two_groups, batch_size=20, **_SINGLE
     ),
     "far-start": Input("an initial mean at 1e8, data at 0", far_start, needs_means=True),
     "1e300": Input("values of 1e300", changed(lambda X: 1e300 * X)),

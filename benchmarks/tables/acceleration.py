@@ -76,30 +76,26 @@ def on_data_sets(tolerance):
     return counts[["passes", "process time", "ends lower", "ends higher"]].reset_index()
 
 
-def on_file(tolerance, rows, megabytes, chunk=500_000):
+def on_file(tolerance, rows, megabytes):
     # Its import takes memory of its own.
     lightning_loop()
-    sample, rng, fits = overlapping(chunk, 8, 8), np.random.default_rng(1), []
+    X = np.tile(overlapping(500_000, 8, 8), (rows // 500_000, 1))
+    X += np.random.default_rng(1).normal(scale=0.1, size=X.shape)
+    columns, fits = ["acceleration", "passes", "process time", "wall time", "log-likelihood"], []
     with tempfile.NamedTemporaryFile(suffix=".npy") as file:
-        X = np.lib.format.open_memmap(file.name, "w+", np.float64, (rows, 8))
-        for first in range(0, rows, chunk):
-            part = X[first : first + chunk]
-            part[:] = sample[: len(part)] + rng.normal(scale=0.1, size=part.shape)
-        X.flush()
+        np.save(file.name, X)
         X = np.load(file.name, mmap_mode="r")
         allowed = status("VmData") + megabytes * 2**20
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, resource.RLIM_INFINITY))
         for acceleration in (None, "squarem"):
             options = {"covariance_type": "diag", "convergence_tolerance": tolerance}
+            options |= {"acceleration": acceleration, "random_state": 0}
             params = {"max_epochs": -1, "accelerator": "cpu"}
-            mixture = TrainedMixture(
-                8, acceleration=acceleration, trainer_params=params, random_state=0, **options
-            )
+            mixture = TrainedMixture(8, trainer_params=params, **options)
             begin = time.process_time()
             wall = once(mixture.fit, X)
             seconds = time.process_time() - begin, wall
-            fits.append([acceleration, mixture.n_iter_, *seconds, mixture.lower_bound_])
-    columns = ["acceleration", "passes", "process time", "wall time", "mean log-likelihood"]
+            fits.append([str(acceleration), mixture.n_iter_, *seconds, mixture.lower_bound_])
     return pd.DataFrame(fits, columns=columns).round(6)
 
 

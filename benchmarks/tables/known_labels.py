@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn import datasets
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
@@ -22,10 +22,11 @@ from benchmarks.markdown import bold, markdown
 from sklearn_torch_gmm import GaussianMixtureClassifier
 
 SETS = {
-    "digits": (load_digits, PCA(20, random_state=0)),
-    "wine": (load_wine, StandardScaler()),
-    "breast cancer": (load_breast_cancer, StandardScaler()),
+    "digits": PCA(20, random_state=0),
+    "wine": StandardScaler(),
+    "breast cancer": StandardScaler(),
 }
+"""And what prepares their features."""
 
 HIDDEN = (0.9, 0.95, 0.98)
 
@@ -40,11 +41,10 @@ def contenders():
         "LDA": LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
         "LabelSpreading": LabelSpreading(kernel="knn"),
         "SelfTraining": SelfTrainingClassifier(LogisticRegression(max_iter=1000)),
-        **{
-            # On data of unit scale, a hundredth of a typical variance.
-            name: GaussianMixtureClassifier(covariance_type=name, reg_covar=0.01, max_iter=300)
-            for name in ("tied", "full", "diag", "spherical")
-        },
+    } | {
+        # On data of unit scale, a hundredth of a typical variance.
+        name: GaussianMixtureClassifier(covariance_type=name, reg_covar=0.01, max_iter=300)
+        for name in ("tied", "full", "diag", "spherical")
     }
 
 
@@ -60,10 +60,9 @@ def hide(y, share, rng):
 
 def accuracies(name, share, seed):
     """Percentages of the test samples, by contender."""
-    load, reduction = SETS[name]
-    X, y = load(return_X_y=True)
+    X, y = getattr(datasets, f"load_{name.replace(' ', '_')}")(return_X_y=True)
     X, test, y, truth = train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
-    X, test = reduction.fit_transform(X), reduction.transform(test)
+    X, test = SETS[name].fit_transform(X), SETS[name].transform(test)
     # By one number for all features: PCA keeps its proportions.
     scale = X.std()
     y = hide(y, share, np.random.default_rng(seed))

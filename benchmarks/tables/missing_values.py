@@ -13,7 +13,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
+from sklearn import datasets
 from sklearn.decomposition import PCA
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
@@ -35,21 +35,19 @@ def ring():
     return points + 0.05 * rng.standard_normal((600, 2)), (angles > np.pi).astype(int)
 
 
-def digits():
-    X, y = load_digits(return_X_y=True)
-    return PCA(10, random_state=0).fit_transform(X), y
+def load(name):
+    if name == "ring":
+        return ring()
+    X, y = getattr(datasets, f"load_{name.replace(' ', '_')}")(return_X_y=True)
+    return PCA(10, random_state=0).fit_transform(X) if name == "digits" else X, y
 
 
-SETS = {
-    "iris": lambda: load_iris(return_X_y=True),
-    "wine": lambda: load_wine(return_X_y=True),
-    "breast cancer": lambda: load_breast_cancer(return_X_y=True),
-    "digits": digits,
-    "ring": ring,
-}
+SETS = ("iris", "wine", "breast cancer", "digits", "ring")
 
 SHARES = {"20%": (0.2, False), "40%": (0.4, False), "20%, large ones": (0.2, True)}
 """The share of the values that is hidden, and whether larger values are hidden more often."""
+
+QUALITIES = ("error", "min", 2), ("agreement", "max", 2), ("accuracy", "max", 3)
 
 SETTINGS = {"reg_covar": 1e-3, "n_init": 3, "random_state": 0}
 """Of all mixtures: on data of unit scale, a thousandth of a typical variance."""
@@ -73,7 +71,7 @@ def hidden(X, share, depends, rng):
 
 def qualities(name, text, seed):
     """Rows of the data, the share hidden, the contender, and the three qualities."""
-    X, y = SETS[name]()
+    X, y = load(name)
     X, num_classes = StandardScaler().fit_transform(X), len(set(y))
     is_hidden = hidden(X, *SHARES[text], np.random.default_rng(seed))
     gappy = np.where(is_hidden, np.nan, X)
@@ -91,19 +89,13 @@ def table(seeds=10):
     # Few iterations of the imputers are enough, and some do not converge.
     warnings.simplefilter("ignore")
     which = ["data", "hidden", "contender"]
-    qualities_of_runs = [
-        row for run in product(SETS, SHARES, range(seeds)) for row in qualities(*run)
-    ]
-    runs = pd.DataFrame(qualities_of_runs, columns=[*which, "error", "agreement", "accuracy"])
+    rows = [row for run in product(SETS, SHARES, range(seeds)) for row in qualities(*run)]
+    runs = pd.DataFrame(rows, columns=[*which, "error", "agreement", "accuracy"])
     means = runs.groupby(which, sort=False).mean().unstack(sort=False)
     parts = []
-    for quality, best, form in (
-        ("error", "min", "{:.2f}"),
-        ("agreement", "max", "{:.2f}"),
-        ("accuracy", "max", "{:.3f}"),
-    ):
+    for quality, best, digits in QUALITIES:
         values = means[quality].dropna(axis=1)
         is_best = values.eq(values.agg(best, axis=1), axis=0)
-        cells = bold(values.map(form.format), is_best)
+        cells = bold(values.map(f"{{:.{digits}f}}".format), is_best)
         parts += [f"{quality}\n", markdown(cells.reset_index(), labels=2) + "\n"]
     return "\n".join(parts)

@@ -19,10 +19,6 @@ class Task:
     libraries: tuple[str, ...] = ALL
 
 
-def _memory(title, measure):
-    return Task(f"Extra memory of {title}", measure, "bytes")
-
-
 def _job(title, measure, **options):
     return Task(title, partial(measure, **options), libraries=BOTH)
 
@@ -31,6 +27,9 @@ _FIXED = "Ten initializations, a fixed number of iterations each"
 _CONVERGED = "Ten default initializations, each until it converges"
 _SEARCH = "GridSearchCV over a pipeline: K = 1..6, four covariance types, five folds"
 _BUSY = "The same of 100 samples on a busy machine: the slowest call in a hundred"
+_LARGER = "Extra memory of a fit to four times as many samples"
+_BEYOND = "Extra memory of predict_proba, beyond its result"
+_PRODUCT = "A large matrix product"
 _UNPICKLED = "First prediction of a pickled pipeline, in a fresh process"
 _IMPORTED = (BASELINE, *(name for name in ALL if name != "scikit-learn, torch"))
 
@@ -43,18 +42,12 @@ TASKS = {
     "sample": Task("sample, as many samples as the case has", libraries.inference),
     "restarts": Task(_FIXED, partial(libraries.restarts, default=False)),
     "restarts-default": Task(_CONVERGED, partial(libraries.restarts, default=True)),
-    "memory-fit": _memory("a fit", libraries.memory_of_fit),
-    "memory-fit-4n": _memory(
-        "a fit to four times as many samples", partial(libraries.memory_of_fit, times=4)
-    ),
-    "memory-predict_proba": _memory(
-        "predict_proba, beyond its result", libraries.memory_of_predict_proba
-    ),
+    "memory-fit": Task("Extra memory of a fit", libraries.memory_of_fit, "bytes"),
+    "memory-fit-4n": Task(_LARGER, partial(libraries.memory_of_fit, times=4), "bytes"),
+    "memory-predict_proba": Task(_BEYOND, libraries.memory_of_predict_proba, "bytes"),
     "import": Task("Import", processes.import_library, libraries=_IMPORTED),
     "first-prediction": Task(_UNPICKLED, processes.first_prediction),
-    "product": Task(
-        "A large matrix product", libraries.product, "flops_per_second", ("numpy", "torch")
-    ),
+    "product": Task(_PRODUCT, libraries.product, "flops_per_second", ("numpy", "torch")),
     "first-fit": _job("First fit of a process, imports included", processes.first_fit),
     "search": _job(_SEARCH, jobs.search, n_jobs=1),
     "search-2-jobs": _job("The same with n_jobs=2", jobs.search, n_jobs=2),

@@ -58,9 +58,8 @@ def choice(request):
         return {"seconds": by_loop.median, "bic": by_loop.result}
     from sklearn_torch_gmm import GaussianMixtureIC
 
-    chooser = GaussianMixtureIC(
-        sizes[0], sizes[-1], covariance_type=list(types), n_init=starts, random_state=0
-    )
+    options = {"covariance_type": list(types), "n_init": starts, "random_state": 0}
+    chooser = GaussianMixtureIC(sizes[0], sizes[-1], **options)
     took = timed(chooser.fit, X, warm=True).median
     best = float(np.nanmin(chooser.results_["bic"]))
     number = len(sizes) * len(types)
@@ -119,9 +118,8 @@ def column(request):
     rows = CASES[request.case].rows
     noise = rng.normal(size=(rows, 1))
     values = np.where(rng.random((rows, 1)) < 0.3, 0.5 * noise + 5, noise)
-    one = request.peer.module.BayesianGaussianMixture(
-        n_components=10, weight_concentration_prior=0.001, random_state=0
-    )
+    options = {"weight_concentration_prior": 0.001, "random_state": 0}
+    one = request.peer.module.BayesianGaussianMixture(n_components=10, **options)
     return {"seconds": once(one.fit, values)}
 
 
@@ -140,14 +138,10 @@ def two_processes(request):
 
     def seconds_of(iterations, processes):
         params = {"accelerator": "cpu", "devices": processes, "max_epochs": iterations}
-        one = GaussianMixture(
-            problem.case.components,
-            covariance_type=request.covariance,
-            init_means=problem.start.means,
-            convergence_tolerance=0.0,
-            trainer_params=params | ({"strategy": "ddp_fork"} if processes > 1 else {}),
-        )
-        return once(one.fit, problem.X)
+        params |= {"strategy": "ddp_fork"} if processes > 1 else {}
+        options = {"covariance_type": request.covariance, "init_means": problem.start.means}
+        options |= {"convergence_tolerance": 0.0, "trainer_params": params}
+        return once(GaussianMixture(problem.case.components, **options).fit, problem.X)
 
     one, two = ((seconds_of(many, n) - seconds_of(few, n)) / (many - few) for n in (1, 2))
     return {"seconds": two, "single": one, "single_fits": two / one}

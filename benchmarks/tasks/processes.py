@@ -3,8 +3,6 @@
 import pickle
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -21,8 +19,7 @@ print(perf_counter() - begin)
 
 _FIRST_PREDICTION = """
 import pickle, sys
-with open(sys.argv[1], "rb") as file:
-    pipeline, X = pickle.load(file)
+pipeline, X = pickle.load(sys.stdin.buffer)
 pipeline.predict(X)
 """
 
@@ -47,10 +44,8 @@ def first_prediction(request):
     """Unpickle a pipeline and predict, imports included."""
     problem = request.problem()
     pipeline = make_pipeline(StandardScaler(), request.peer.unfitted(problem.start))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pipeline.pickle"
-        path.write_bytes(pickle.dumps((pipeline.fit(problem.X), problem.X)))
-        return {"seconds": _seconds_inside(_FIRST_PREDICTION, str(path))}
+    pickled = pickle.dumps((pipeline.fit(problem.X), problem.X))
+    return {"seconds": _seconds_inside(_FIRST_PREDICTION, pickled)}
 
 
 def first_fit(request):
@@ -59,11 +54,10 @@ def first_fit(request):
     return {"seconds": timed(_run, script, warm=True).median}
 
 
-def _seconds_inside(lines, *arguments):
+def _seconds_inside(lines, given=b""):
     """Seconds that lines of Python take after the interpreter has started."""
-    return float(_run(_TIMED.format(lines), *arguments).split()[-1])
+    return float(_run(_TIMED.format(lines), given).split()[-1])
 
 
-def _run(script, *arguments):
-    command = [sys.executable, "-W", "ignore", "-c", script, *arguments]
-    return subprocess.check_output(command, text=True)
+def _run(script, given=b""):
+    return subprocess.check_output([sys.executable, "-W", "ignore", "-c", script], input=given)

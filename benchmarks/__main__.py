@@ -46,8 +46,7 @@ def robustness(options):
             for covariance in INPUTS[name].covariances
         ]
         take(plan, Results(options.output, options.device), options)
-    image = DOCS / "images" / "robustness.png"
-    fill(DOCS / "robustness.md", page_of(options.output, image))
+    fill(DOCS / "robustness.md", page_of(options.output, DOCS / "images" / "robustness.png"))
 
 
 def table(options):
@@ -66,13 +65,6 @@ def add_parser(commands, name, function):
     return parser
 
 
-def add_output(parser, output, seconds):
-    """The options of commands that measure."""
-    parser.add_argument("--output", type=Path, default=output, help="what else is in it stays")
-    parser.add_argument("--resume", action="store_true", help="leave out what the output holds")
-    parser.add_argument("--timeout", type=float, default=seconds, help="of a process, in seconds")
-
-
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -83,14 +75,19 @@ def main():
         measures.add_argument(f"--{name}", nargs="+", choices=list(values))
     measures.add_argument("--repeats", type=int, default=3)
     measures.add_argument("--device", default="cpu", help="cpu or cuda")
-    add_output(measures, RESULTS.parent / "output" / "short.json", 600.0)
     add_parser(commands, "report", write_report)
     difficult = add_parser(commands, "robustness", robustness)
     difficult.add_argument("--inputs", nargs="+", choices=list(INPUTS), default=list(INPUTS))
     difficult.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES)
     difficult.add_argument("--page", action="store_true", help="write the page, run nothing")
     difficult.set_defaults(repeats=1, device="cpu")
-    add_output(difficult, RESULTS / "robustness.json", 60.0)
+    for one, output, seconds in (
+        (measures, RESULTS.parent / "output" / "short.json", 600.0),
+        (difficult, RESULTS / "robustness.json", 60.0),
+    ):
+        one.add_argument("--output", type=Path, default=output, help="what else is in it stays")
+        one.add_argument("--resume", action="store_true", help="leave out what the output has")
+        one.add_argument("--timeout", type=float, default=seconds, help="seconds of a process")
     tabulates = add_parser(commands, "table", table)
     tabulates.add_argument("name", choices=[found.name for found in iter_modules(tables.__path__)])
     tabulates.add_argument("settings", nargs="*", metavar="NAME=NUMBER")

@@ -3,15 +3,15 @@
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
 import joblib
 from threadpoolctl import threadpool_info
-
-from benchmarks.memory import physical_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +30,17 @@ def machine():
         "python": platform.python_version(),
         "thread_variables": {k: v for k, v in os.environ.items() if k.endswith("_NUM_THREADS")},
     }
+
+
+def physical_memory():
+    """Bytes of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def limit_memory(limit):
+    """Bound what the process may allocate, where the system can, in bytes."""
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def commit():
@@ -69,6 +80,7 @@ def loaded_libraries():
     return found
 
 
-def without_paths(text):
-    """A message that tells nothing of the folders of the machine."""
-    return re.sub(r"(?<![:/\w])(?:/[^\s/:'\"]+)+/", "", text)
+def told(error, length):
+    """An error or a warning on one line, without the folders of the machine."""
+    text = re.sub(r"(?<![:/\w])(?:/[^\s/:'\"]+)+/", "", str(error))
+    return f"{type(error).__name__}: {' '.join(text.split())}"[:length]

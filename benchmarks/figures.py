@@ -5,10 +5,8 @@ import pandas as pd
 
 from benchmarks.cases import CASES
 from benchmarks.peers import BASELINE, OURS, PEERS
-from benchmarks.results import KEY
+from benchmarks.results import ROW
 from benchmarks.tasks import TASKS
-
-ROW = list(KEY)
 
 _TOLD = {"error": "first", "version": "last", "environment": "last"}
 """Of several records, which says so."""
@@ -35,7 +33,8 @@ def figures_of(records):
     figures["place"] = figures["library"].map(libraries_in(figures).index)
     figures = figures.sort_values(["row", "place"], ignore_index=True)
     figures["title"] = figures.apply(_title, axis=1)
-    figures["compared"] = figures.apply(_compared, axis=1)
+    rows = figures.to_dict("records")
+    figures["compared"] = [row.get(TASKS[row["task"]].compared, np.nan) for row in rows]
     ours = figures[figures["library"] == OURS].set_index(ROW).add_suffix("_of_ours")
     figures = figures.join(ours, on=ROW)
     reference = figures["compared_of_ours"]
@@ -59,13 +58,6 @@ def _title(figure):
     usual = ("all", "float64", "cpu")
     parts = zip((covariance, dtype, device), usual, strict=True)
     return ", ".join([CASES[case].title, *(part for part, default in parts if part != default)])
-
-
-def _compared(figure):
-    value = figure.get(TASKS[figure["task"]].compared, np.nan)
-    # The difference of two fits may be lost in the noise: what is left is the mean.
-    is_lost = figure["task"] == "fit" and value <= 0
-    return figure["whole_per_iteration"] if is_lost else value
 
 
 def _difference(figure):

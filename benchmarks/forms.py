@@ -41,7 +41,6 @@ class Block:
 
 
 INFERENCE = ("predict", "predict_proba", "score_samples")
-MEMORY = ("memory-fit", "memory-fit-4n", "memory-predict_proba")
 
 WHOLE = (
     Block(("product",), ("tiny",), FULL, DTYPES, ALL),
@@ -59,7 +58,7 @@ WHOLE = (
     Block(("predict",), ("iris",)),
     Block(("sample",), ("100k-32-16", "1m-2-10")),
     Block(("restarts", "restarts-default"), ("60k-32-16",), FULL + DIAG),
-    Block(MEMORY, ("100k-32-16",)),
+    Block(("memory-fit", "memory-fit-4n", "memory-predict_proba"), ("100k-32-16",)),
     Block(("first-fit",), ("iris",), FULL),
     Block(("search", "search-2-jobs"), (*REAL, "10k-8-4", "100k-8-4"), EACH),
     Block(("choice",), ("iris", "wine", "30k-8-8"), EACH),

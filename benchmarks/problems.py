@@ -116,10 +116,9 @@ def _start(covariance, weights, means, matrices, dtype="float64"):
 
 def in_shape(covariance, weights, matrices):
     """Covariances of a type, in scikit-learn's shape, from a matrix for each component."""
+    if covariance == "full":
+        return matrices
+    if covariance == "tied":
+        return np.einsum("k,kij->ij", weights, matrices)
     variances = matrices.diagonal(axis1=1, axis2=2)
-    return {
-        "full": lambda: matrices,
-        "tied": lambda: np.einsum("k,kij->ij", weights, matrices),
-        "diag": lambda: variances.copy(),
-        "spherical": lambda: variances.mean(1),
-    }[covariance]()
+    return variances.copy() if covariance == "diag" else variances.mean(1)

@@ -78,9 +78,8 @@ def describe_environments(content):
         commits = dict.fromkeys(found["commit"] for found in environments)
         plural = "s" if len(commits) > 1 else ""
         lines.append(f"- {machine}; commit{plural} {', '.join(commits)}")
-        for parts in zip(*map(_used, environments), strict=True):
-            told = ", ".join(sorted(set().union(*parts)))
-            lines += [f"  - {told}"] if told else []
+        parts = (set().union(*sets) for sets in zip(*map(_used, environments), strict=True))
+        lines += [f"  - {', '.join(sorted(part))}" for part in parts if part]
     return lines
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 from benchmarks import environment
 
-KEY = ("task", "case", "covariance", "dtype", "device")
+ROW = ["task", "case", "covariance", "dtype", "device"]
 """The names of a record that make up a row of a table."""
 
 
@@ -52,4 +52,4 @@ class Results:
 
 
 def _key(record):
-    return tuple(record[name] for name in (*KEY, "library"))
+    return tuple(record[name] for name in (*ROW, "library"))

@@ -4,8 +4,7 @@ import json
 import os
 import sys
 
-from benchmarks.environment import loaded_libraries, without_paths
-from benchmarks.memory import limit_memory, physical_memory
+from benchmarks.environment import limit_memory, loaded_libraries, physical_memory, told
 from benchmarks.peers.base import NotOffered
 from benchmarks.request import Request
 from benchmarks.robustness.attempt import attempt
@@ -31,20 +30,13 @@ def main():
 def _answer(request):
     measure = attempt if request.task == "robustness" else TASKS[request.task].measure
     try:
-        values = measure(request)
+        return {"values": measure(request), "libraries": loaded_libraries()}
     except NotOffered as error:
         return {"not_offered": str(error)}
+    except ModuleNotFoundError as error:
+        return {"error": f"not installed: {error}"}
     except BaseException as error:
-        return {"error": plain(error)}
-    return {"values": values, "libraries": loaded_libraries()}
-
-
-def plain(error):
-    """The first line of an error, without the paths of the machine that it happened on."""
-    if isinstance(error, ModuleNotFoundError):
-        return f"not installed: {error}"
-    text = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {without_paths(text)}"[:200]
+        return {"error": told(error, 200)}
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ class Peer:
 
     def log_likelihood(self, model):
         """Mean log-likelihood in nats per row before the last M-step, None if it isn't told."""
-        return float(model.lower_bound_)
+        bound = getattr(model, "lower_bound_", None)
+        return None if bound is None else float(bound)
 
     def method(self, model, name):
         """A method of a fitted model, by the name that scikit-learn has for it."""

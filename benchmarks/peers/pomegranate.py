@@ -14,7 +14,8 @@ class Pomegranate(TensorPeer):
 
     def fit(self, X, settings):
         model = self._model(settings).to(self.device)
-        model.iterations_asked_for = settings.iterations
+        # It tells no number of iterations: the tolerance is out of reach.
+        model.n_iter_ = settings.iterations
         if settings.batch_size is None:
             return model.fit(X)
         for _ in range(10):
@@ -40,12 +41,6 @@ class Pomegranate(TensorPeer):
         means = np.stack([part.means.detach().numpy() for part in parts])
         covariances = np.stack([part.covs.detach().numpy() for part in parts])
         return Fitted(model.priors.detach().numpy(), means, covariances, None)
-
-    def iterations(self, model):
-        return model.iterations_asked_for
-
-    def log_likelihood(self, model):
-        return None
 
     def method(self, model, name):
         return getattr(model, "log_probability" if name == "score_samples" else name)

@@ -3,14 +3,12 @@
 import json
 import warnings
 
-from benchmarks.environment import without_paths
-from benchmarks.memory import limit_memory
+from benchmarks.environment import limit_memory, told
 from benchmarks.peers.base import NotOffered
 from benchmarks.problems import Settings
 from benchmarks.robustness.examine import examine
 from benchmarks.robustness.inputs import INPUTS
 
-MEMORY = 8 * 2**30
 _REGULARIZATION = 1e-6
 """The default of all the libraries that have one."""
 
@@ -20,7 +18,7 @@ _FOR_DEVELOPERS = DeprecationWarning, PendingDeprecationWarning, FutureWarning, 
 
 def attempt(request):
     peer, difficult = request.peer, INPUTS[request.case]
-    limit_memory(MEMORY)
+    limit_memory(8 * 2**30)
     data = difficult.data()
     X = data.X if difficult.is_raw else peer.prepare(data.X)
     added = difficult.regularization
@@ -38,16 +36,11 @@ def attempt(request):
         except NotOffered:
             raise
         except Exception as error:
-            found = {"raised": _told(error)}
+            found = {"raised": told(error, _LONGEST)}
         else:
             added = _REGULARIZATION if added is None else added
             found = examine(fitted, data, request.covariance, added)
     messages = (w.message for w in caught if not issubclass(w.category, _FOR_DEVELOPERS))
-    told = dict.fromkeys(map(_told, messages))
+    warned = dict.fromkeys(told(message, _LONGEST) for message in messages)
     # Numbers that JSON has no name for are kept as words.
-    return json.loads(json.dumps({**found, "warnings": list(told)[:5]}), parse_constant=str)
-
-
-def _told(error):
-    text = " ".join(without_paths(str(error)).split())
-    return f"{type(error).__name__}: {text}"[:_LONGEST]
+    return json.loads(json.dumps({**found, "warnings": list(warned)[:5]}), parse_constant=str)

@@ -23,13 +23,7 @@ REMEDY = (
 )
 """Texts that an error must offer: a sufficient change, or the values that are allowed."""
 
-_DISTANCES = {
-    "whole_mean": "mean of the whole",
-    "whole_variance": "variance of the whole",
-    "group_weight": "group weight",
-    "group_mean": "group mean",
-    "group_covariance": "group covariance",
-}
+_DISTANCES = ("whole_mean", "whole_variance", "group_weight", "group_mean", "group_covariance")
 
 
 class Ending(NamedTuple):
@@ -51,10 +45,12 @@ def wrong(answer):
     eigenvalue = float(answer.get("smallest_eigenvalue", 1.0))
     if not eigenvalue > 0:
         return f"an eigenvalue of {eigenvalue:.1g}"
-    for name, words in _DISTANCES.items():
+    for name in _DISTANCES:
         distance = float(answer.get(name, 0.0))
         if not distance <= TOLERANCE:
-            return f"{words} off by {distance:.1g}"
+            of, what = name.split("_")
+            which = f"{what} of the whole" if of == "whole" else f"{of} {what}"
+            return f"{which} off by {distance:.1g}"
     return ""
 
 

@@ -23,8 +23,7 @@ def examine(fitted, data, covariance, regularization):
         facts["smallest_eigenvalue"] = float(np.linalg.eigvalsh(matrices).min())
     with np.errstate(all="ignore"):
         X = np.asarray(data.X, dtype=np.longdouble)
-        is_spherical = covariance == "spherical"
-        facts |= _whole(weights, means, matrices, X, regularization, is_spherical)
+        facts |= _whole(weights, means, matrices, X, regularization, covariance == "spherical")
         if data.groups is not None:
             members = [X[data.groups == group] for group in range(data.groups.max() + 1)]
             shares = np.array([len(rows) for rows in members]) / len(X)
@@ -48,10 +47,7 @@ def _whole(weights, means, matrices, X, regularization, is_spherical):
         spread = np.abs(actual.sum() - expected.sum()) / (unit**2).sum()
     else:
         spread = np.abs(actual - expected) / unit**2
-    return {
-        "whole_mean": float(np.abs(offset / unit).max()),
-        "whole_variance": float(spread.max()),
-    }
+    return {"whole_mean": float(np.abs(offset / unit).max()), "whole_variance": float(spread.max())}
 
 
 def _groups(weights, means, matrices, shares, centers, expected):

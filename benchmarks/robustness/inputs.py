@@ -106,6 +106,10 @@ def rectified(rng):
     return replace(data, X=np.maximum(data.X, 0.0))
 
 
+def normal(*shape):
+    return lambda rng: Data(rng.normal(size=shape))
+
+
 def crowd(rng):
     X = rng.normal(size=(600, 3))
     return Data(X, means=X[:200])
@@ -153,10 +157,10 @@ INPUTS = {
     "few-distinct": Input(
         "five components, two distinct samples",
         lambda rng: Data(np.repeat([[0.0, 1.0], [3.0, 5.0]], 10, axis=0)),
-        components=5,
+        5,
     ),
     "all-equal": Input(
-        "three components, all samples equal", lambda rng: Data(np.full((30, 2), 3.7)), components=3
+        "three components, all samples equal", lambda rng: Data(np.full((30, 2), 3.7)), 3
     ),
     "duplicated": Input("each sample five times", duplicated),
     "constant": Input("a constant column", constant_column),
@@ -164,18 +168,12 @@ INPUTS = {
         "a constant column, no regularization", constant_column, regularization=0.0
     ),
     "collinear": Input("collinear columns", collinear, covariances=("full", "tied")),
-    "k-n": Input(
-        "as many components as samples", lambda rng: Data(rng.normal(size=(20, 2))), components=20
-    ),
+    "k-n": Input("as many components as samples", normal(20, 2), 20),
     "one-feature": Input("one feature", lambda rng: two_groups(rng, features=1), covariances=ALL),
     "2000-features": Input("2,000 features, 5,000 samples, float32", thousands, dtype="float32"),
     "2000-relu": Input("the same after ReLU, 100 features always zero", rectified, dtype="float32"),
     "crowd": Input(
-        "200 components, batches of 16 samples, float32",
-        crowd,
-        components=200,
-        dtype="float32",
-        batch_size=16,
+        "200 components, batches of 16 samples, float32", crowd, 200, dtype="float32", batch_size=16
     ),
     "absent": Input(
         "a component absent from the first batch, float32", two_groups, batch_size=20, **_SINGLE
@@ -186,13 +184,8 @@ INPUTS = {
     "infinity": Input("an infinity", with_value(np.inf), covariances=("full",)),
     "numpy": Input("a float64 NumPy array as it is", two_groups, is_raw=True, **_ARGUMENT),
     "list": Input("a list of lists", changed(np.ndarray.tolist), is_raw=True, **_ARGUMENT),
-    "empty": Input("an empty array", lambda rng: Data(np.empty((0, 3))), **_ARGUMENT),
-    "few-rows": Input(
-        "three samples, five components",
-        lambda rng: Data(rng.normal(size=(3, 2))),
-        components=5,
-        **_ARGUMENT,
-    ),
+    "empty": Input("an empty array", normal(0, 3), **_ARGUMENT),
+    "few-rows": Input("three samples, five components", normal(3, 2), 5, **_ARGUMENT),
     "wrong-type": Input(
         'covariance type "diagonal"', two_groups, covariances=("diagonal",), place="argument"
     ),

@@ -24,8 +24,6 @@ SWEEP = range(1, 11), COVARIANCES, 1
 SWEEPS = {"30k-8-8": (range(2, 13), ("full",), 3)}
 """Numbers of components, covariance types and initializations, where they are not the default."""
 
-BAYESIAN_ITERATIONS = 2, 12
-
 
 def search(request, *, n_jobs):
     """Cross-validation over numbers of components and covariance types."""
@@ -61,9 +59,8 @@ def choice(request):
     options = {"covariance_type": list(types), "n_init": starts, "random_state": 0}
     chooser = GaussianMixtureIC(sizes[0], sizes[-1], **options)
     took = timed(chooser.fit, X, warm=True).median
-    best = float(np.nanmin(chooser.results_["bic"]))
-    number = len(sizes) * len(types)
-    return {"seconds": took, "single_fits": number * took / by_loop.median, "bic": best}
+    best, fits = float(np.nanmin(chooser.results_["bic"])), len(sizes) * len(types)
+    return {"seconds": took, "single_fits": fits * took / by_loop.median, "bic": best}
 
 
 def given_sweep(request):
@@ -104,7 +101,7 @@ def bayesian(request):
     problem, kind = request.problem(), request.peer.module.BayesianGaussianMixture
     options = {"covariance_type": request.covariance, "init_params": "random_from_data"}
     options |= {"n_components": problem.case.components, "tol": 0.0, "random_state": 0}
-    few, many = BAYESIAN_ITERATIONS
+    few, many = 2, 12
     short, long = (
         timed(kind(**options, max_iter=number).fit, problem.X, warm=True).median
         for number in (few, many)

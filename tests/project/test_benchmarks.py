@@ -5,13 +5,14 @@ import subprocess
 import sys
 import warnings
 from argparse import Namespace
+from pkgutil import iter_modules, resolve_name
 
 import numpy as np
 import pytest
 
-from benchmarks import figures, report, run
-from benchmarks.cases import CASES
-from benchmarks.environment import ROOT
+from benchmarks import figures, report, run, tables, worker
+from benchmarks.cases import CASES, COVARIANCES
+from benchmarks.environment import ROOT, told
 from benchmarks.forms import SHORT, WHOLE, Measurement
 from benchmarks.markdown import END, START, fill
 from benchmarks.peers import OURS, PEERS
@@ -20,9 +21,9 @@ from benchmarks.peers.scikit_learn import ScikitLearn
 from benchmarks.problems import make_problem
 from benchmarks.request import Request
 from benchmarks.results import Results
-from benchmarks.tasks import TASKS, jobs
+from benchmarks.tables.cost_of_the_bound import parts_of
+from benchmarks.tasks import TASKS, jobs, libraries
 from benchmarks.timing import Timing, timed
-from benchmarks.worker import plain
 
 MB = 2**20
 
@@ -104,11 +105,13 @@ def test_share_of_a_product_counts_the_arithmetic_of_two_products():
     assert figures.product_fraction(fits.loc[OURS], found) == pytest.approx(expected)
 
 
-def test_a_difference_lost_in_noise_is_replaced_by_the_mean():
-    noisy = record(OURS, 1.0, log_likelihood=-3.0)
-    noisy["values"]["per_iteration"] = -1e-6
-    (figure,) = figures.figures_of([noisy]).to_dict("records")
-    assert figure["compared"] == figure["whole_per_iteration"] == 1 / 6
+def test_a_difference_lost_in_noise_is_replaced_by_the_mean(monkeypatch):
+    seconds = iter([3.0, 3.0])
+    monkeypatch.setattr(
+        libraries, "timed", lambda fit, *args, wait: Timing([next(seconds)], fit(*args))
+    )
+    values = libraries.fit(Request("fit", "tiny", "diag", library="scikit-learn"))
+    assert values["per_iteration"] == values["whole_per_iteration"] == 1.0
 
 
 def test_report_shows_ratios_losses_and_failures(tmp_path):
@@ -256,10 +259,27 @@ def test_results_are_replaced_when_taken_again_and_kept_for_a_later_run(tmp_path
     assert not results.holds(Measurement("fit", "100k-32-16", "tied"), [OURS])
 
 
-def test_errors_are_shown_without_paths():
+def test_errors_are_told_on_a_line_without_paths():
     error = ValueError("cannot read /home/somebody/data/file.py:\nand more")
-    assert plain(error) == "ValueError: cannot read file.py:"
-    assert plain(ModuleNotFoundError("No module named 'x'")) == "not installed: No module named 'x'"
+    assert told(error, 100) == "ValueError: cannot read file.py: and more"
+    assert told(error, 23) == "ValueError: cannot read"
+
+
+def test_a_library_that_is_not_installed_is_no_failure_of_the_run(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tgmm", None)
+    answer = worker._answer(Request("import", "tiny", "full", library="tgmm"))
+    assert answer["error"].startswith("not installed: ")
+
+
+@pytest.mark.parametrize("name", [module.name for module in iter_modules(tables.__path__)])
+def test_each_table_finds_what_it_needs_of_the_package(name):
+    assert callable(resolve_name(f"benchmarks.tables.{name}:table"))
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_the_parts_of_an_iteration_can_be_taken(covariance):
+    for part in parts_of(CASES["tiny"], covariance).values():
+        part()
 
 
 def test_a_call_is_repeated_for_its_budget():

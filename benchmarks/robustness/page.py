@@ -68,7 +68,8 @@ def endings_of(records):
         place = INPUTS[record["case"]].place
         end = ending(record, place, usual[record["library"]])
         told = {"outcome": end.name, "words": end.words, "note": quote(end, place)}
-        found.append({**{name: record[name] for name in (*_FIT, "version")}, **told})
+        told["version"] = record["version"] or "not installed"
+        found.append({**{name: record[name] for name in _FIT}, **told})
     # Another dtype makes another record of the same fit: the last counts.
     endings = pd.DataFrame(found).drop_duplicates(_FIT, keep="last")
     order = {"case": list(INPUTS), "library": LIBRARIES, "outcome": list(_SIGNS)}

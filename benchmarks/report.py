@@ -62,10 +62,8 @@ def _losses(figures):
         f"- {TASKS[loss['task']].title}, {loss['title']}: {loss['library']}, {loss['ratio']:.2g}×"
         for _, loss in losses(figures).iterrows()
     ]
-    return [
-        "Where another library is ahead:\n" if lines else "No other library is ahead.\n",
-        *lines,
-    ]
+    heading = "Where another library is ahead:\n" if lines else "No other library is ahead.\n"
+    return [heading, *lines]
 
 
 def describe_environments(content):

@@ -20,5 +20,7 @@ class Ours(ScikitLearn):
         return options | self.given(batch_size=settings.batch_size)
 
     def unfitted(self, settings, **options):
-        params = {"accelerator": "cpu" if self.device == "cpu" else "cuda"}
-        return super().unfitted(settings, trainer_params=params, **options)
+        # A GPU would be used unasked.
+        if torch.cuda.is_available():
+            options["trainer_params"] = {"accelerator": self.device}
+        return super().unfitted(settings, **options)

@@ -43,16 +43,16 @@ package: .venv-tox/.tox ## Build source distribution and wheel, check them, try 
 
 .PHONY: bench
 bench: .venv-bench/.bench ## Time this package and other libraries: a short form, in three minutes
-	@.venv-bench/bin/python -m benchmarks --form short --output benchmarks/output/short.json
+	@.venv-bench/bin/python -m benchmarks run
 
 .PHONY: bench-all
 bench-all: .venv-bench/.bench ## Time every case, and write docs/benchmarks.md; takes hours
-	@.venv-bench/bin/python -m benchmarks --form whole --append --no-report --output benchmarks/results/cpu.json
-	@.venv-bench/bin/python -m benchmarks.report
+	@.venv-bench/bin/python -m benchmarks run --form whole --output benchmarks/results/cpu.json
+	@.venv-bench/bin/python -m benchmarks report
 
 .PHONY: robustness
 robustness: .venv-bench/.bench ## Fit difficult data with every library, and write docs/robustness.md
-	@.venv-bench/bin/python -m benchmarks.robustness
+	@.venv-bench/bin/python -m benchmarks robustness
 
 .PHONY: develop
 develop: .venv/.develop ## Put the package, in editable form, and every tool into .venv

@@ -1,27 +1,10 @@
 """What the worker asks of a library."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.problems import Problem
-
-
-@dataclass(frozen=True)
-class Question:
-    """A fit that leaves at the library's default what it doesn't name."""
-
-    components: int
-    covariance: str
-    means: np.ndarray | None = None
-    needs_means: bool = False
-    """Whether the means are what the question is about, not help."""
-
-    regularization: float | None = None
-    batch_size: int | None = None
+from benchmarks.cases import COVARIANCES
 
 
 class Fitted(NamedTuple):
@@ -41,71 +24,57 @@ class Peer:
     """A library, asked through its public interface.
 
     Data are prepared before the clock starts; results stay in the library's own kind of array.
+    Processes of libraries that do not need torch do not load it.
     """
 
-    distribution: ClassVar[str]
-    """What it is called on PyPI."""
+    covariances = COVARIANCES
+    runs_on_gpu = False
+    needs_means = False
+    """Whether the means of difficult data are given to it, to help its initialization."""
 
-    covariances: ClassVar[tuple[str, ...]] = ("full", "tied", "diag", "spherical")
-
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device="cpu"):
         self.device = device
         if device != "cpu" and not self.runs_on_gpu:
             raise NotOffered(f"does not run on {device}")
 
-    runs_on_gpu: ClassVar[bool] = False
-
-    def synchronize(self) -> None:
+    def synchronize(self):
         """Wait until the device has done what it was told."""
         if self.device != "cpu":
             import torch
 
             torch.cuda.synchronize()
 
-    def prepare(self, X: np.ndarray) -> Any:
+    def prepare(self, X):
         return X
 
-    def fit(self, X: Any, problem: Problem, iterations: int) -> Any:
-        """Exactly this many iterations from the initial parameters of the problem."""
-        raise NotOffered("no start can be given")
+    def given(self, **options):
+        """The options that are not None, arrays as the library takes them."""
+        given = {name: value for name, value in options.items() if value is not None}
+        return {k: self.prepare(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
 
-    def fit_default(self, X: Any, problem: Problem) -> Any:
+    def fit(self, X, settings):
+        """A fitted model."""
+        raise NotImplementedError
+
+    def unfitted(self, settings, **options):
+        """An estimator with scikit-learn's methods and parameters."""
         raise NotOffered("not compared")
 
-    def fit_restarts(self, X: Any, problem: Problem, starts: int, seed: Any, default: bool) -> Any:
-        raise NotOffered("not compared")
-
-    def answer(self, X: Any, question: Question) -> Any:
-        """Fit as a user would who has this data and these wishes."""
-        raise NotOffered("not compared")
-
-    def fitted(self, model: Any) -> Fitted:
-        converged = bool(model.converged_)
+    def fitted(self, model):
         parameters = (model.weights_, model.means_, model.covariances_)
-        return Fitted(*(np.asarray(values) for values in parameters), converged)
+        return Fitted(*map(np.asarray, parameters), bool(model.converged_))
 
-    def pipeline_step(self, components: int) -> Any:
-        """An unfitted estimator with the default initialization, for a pipeline."""
-        raise NotOffered("no estimator for a pipeline")
-
-    def iterations(self, model: Any) -> int:
+    def iterations(self, model):
         return int(model.n_iter_)
 
-    def log_likelihood(self, model: Any) -> float | None:
+    def log_likelihood(self, model):
         """Mean log-likelihood in nats per row before the last M-step, None if it isn't told."""
-        return float(model.lower_bound_)
+        bound = getattr(model, "lower_bound_", None)
+        return None if bound is None else float(bound)
 
-    def predict(self, model: Any, X: Any) -> Any:
-        return model.predict(X)
-
-    def predict_proba(self, model: Any, X: Any) -> Any:
-        return model.predict_proba(X)
-
-    def score_samples(self, model: Any, X: Any) -> Any:
-        return model.score_samples(X)
-
-    def sample(self, model: Any, rows: int) -> Any:
-        return model.sample(rows)
+    def method(self, model, name):
+        """A method of a fitted model, by the name that scikit-learn has for it."""
+        return getattr(model, name)
 
 
 class TensorPeer(Peer):
@@ -113,7 +82,7 @@ class TensorPeer(Peer):
 
     runs_on_gpu = True
 
-    def prepare(self, X: np.ndarray) -> Any:
+    def prepare(self, X):
         import torch
 
         return torch.from_numpy(X).to(self.device)

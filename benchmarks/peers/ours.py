@@ -1,32 +1,26 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import Any
 
-from benchmarks.peers.base import Question
+import torch
+
+import sklearn_torch_gmm.mixture
 from benchmarks.peers.scikit_learn import ScikitLearn
-from benchmarks.problems import Problem
-from sklearn_torch_gmm.mixture import GaussianMixture
 
 
 class Ours(ScikitLearn):
     """This package, by the class with scikit-learn's parameters; on a GPU, with tensors."""
 
-    distribution = "sklearn-torch-gmm"
-    estimator = GaussianMixture
+    module = sklearn_torch_gmm.mixture
     runs_on_gpu = True
 
-    def prepare(self, X: Any) -> Any:
-        if self.device == "cpu":
-            return X
-        import torch
+    def prepare(self, X):
+        return X if self.device == "cpu" else torch.from_numpy(X).to(self.device)
 
-        return torch.from_numpy(X).to(self.device)
+    def options(self, settings):
+        options = super().options(replace(settings, batch_size=None))
+        return options | self.given(batch_size=settings.batch_size)
 
-    def parameters(self, problem: Problem) -> dict[str, Any]:
-        params = {"accelerator": "cpu" if self.device == "cpu" else "cuda"}
-        return {**super().parameters(problem), "trainer_params": params}
-
-    def options(self, question: Question) -> dict[str, Any]:
-        options = super().options(replace(question, batch_size=None))
-        return {**options, "batch_size": question.batch_size}
+    def unfitted(self, settings, **options):
+        # A GPU would be used unasked.
+        if torch.cuda.is_available():
+            options["trainer_params"] = {"accelerator": self.device}
+        return super().unfitted(settings, **options)

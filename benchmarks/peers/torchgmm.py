@@ -1,12 +1,7 @@
-from __future__ import annotations
-
-from typing import Any
-
 import torch
 from torchgmm.bayes import GaussianMixture
 
-from benchmarks.peers.base import Fitted, Question, TensorPeer
-from benchmarks.problems import Problem
+from benchmarks.peers.base import Fitted, TensorPeer
 
 
 class TorchGMM(TensorPeer):
@@ -16,54 +11,36 @@ class TorchGMM(TensorPeer):
     number of EM iterations, each of which it does in two passes when the data are one batch.
     """
 
-    distribution = "torchgmm"
+    needs_means = True
 
-    def fit(self, X: Any, problem: Problem, iterations: int) -> Any:
-        return self._estimator(
-            X,
-            problem.case.components,
-            problem.covariance,
-            init_means=torch.from_numpy(problem.means).to(self.device),
-            convergence_tolerance=0,
-            max_epochs=iterations,
-        ).fit(X)
-
-    def answer(self, X: Any, question: Question) -> Any:
-        options: dict[str, Any] = {"batch_size": question.batch_size}
-        if question.means is not None:
-            options["init_means"] = torch.from_numpy(question.means)
-        if question.regularization is not None:
-            options["covariance_regularization"] = question.regularization
-        torch.manual_seed(0)
-        return self._estimator(X, question.components, question.covariance, 100, **options).fit(X)
-
-    def fitted(self, model: Any) -> Fitted:
-        module = model.model_
-        parameters = (module.component_probs, module.means, module.covariances)
-        return Fitted(*(values.detach().numpy() for values in parameters), bool(model.converged_))
-
-    def _estimator(
-        self, X: Any, components: int, covariance: str, max_epochs: int, **params: Any
-    ) -> Any:
+    def fit(self, X, settings):
         trainer_params = {
             "accelerator": "cpu" if self.device == "cpu" else "gpu",
             "devices": 1,
             "precision": 64 if getattr(X, "dtype", None) == torch.float64 else 32,
-            "max_epochs": max_epochs,
+            "max_epochs": settings.iterations or 100,
             "logger": False,
             "enable_progress_bar": False,
             "enable_checkpointing": False,
             "enable_model_summary": False,
         }
-        return GaussianMixture(
-            components,
-            covariance_type=covariance,
-            trainer_params=trainer_params,
-            **params,
+        options = self.given(
+            covariance_type=settings.covariance,
+            init_means=settings.means,
+            convergence_tolerance=None if settings.iterations is None else 0,
+            covariance_regularization=settings.regularization,
+            batch_size=settings.batch_size,
         )
+        torch.manual_seed(0)
+        return GaussianMixture(settings.components, trainer_params=trainer_params, **options).fit(X)
 
-    def iterations(self, model: Any) -> int:
+    def fitted(self, model):
+        module = model.model_
+        parameters = (module.component_probs, module.means, module.covariances)
+        return Fitted(*(values.detach().numpy() for values in parameters), bool(model.converged_))
+
+    def iterations(self, model):
         return int(model.num_iter_)
 
-    def log_likelihood(self, model: Any) -> float | None:
+    def log_likelihood(self, model):
         return -float(model.nll_)

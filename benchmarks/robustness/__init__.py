@@ -1,5 +1,1 @@
-"""How each library handles difficult data.
-
-python -m benchmarks.robustness            # benchmarks/results/robustness.json, docs/robustness.md
-python -m benchmarks.robustness --page     # only the page, from that file
-"""
+"""How each library handles difficult data: `python -m benchmarks robustness --help`."""

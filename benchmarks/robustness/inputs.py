@@ -1,20 +1,17 @@
 """The inputs by name: how each is made, what is asked of it, and what a good answer is.
 
 Groups of samples are so far apart that no sample belongs to two of them: the mixture that EM has to
-find is the moments of each group, which need no library. Where samples form no groups, `is_grouped`
-is false, and what any M-step leaves is checked: the mean and the variance of the whole.
+find is the moments of each group, which need no library. Where samples form no groups, what any
+M-step leaves is checked: the mean and the variance of the whole.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-ALL = ("full", "tied", "diag", "spherical")
-TWO = ("full", "diag")
+from benchmarks.cases import COVARIANCES as ALL
 
 
 @dataclass(frozen=True)
@@ -30,11 +27,11 @@ class Data:
 
 
 @dataclass(frozen=True)
-class DifficultInput:
+class Input:
     title: str
     make: Callable[[np.random.Generator], Data]
     components: int = 2
-    covariances: tuple[str, ...] = TWO
+    covariances: tuple[str, ...] = ("full", "diag")
     dtype: str = "float64"
     regularization: float | None = None
     batch_size: int | None = None
@@ -44,217 +41,152 @@ class DifficultInput:
     place: str = "data"
     """What a clear error points at: a component or a row of the data, or the argument."""
 
-    def data(self) -> Data:
+    def data(self):
         with np.errstate(over="ignore"):
-            return self.make(np.random.default_rng(0))
+            data = self.make(np.random.default_rng(0))
+        if self.is_raw:
+            return data
+        X = data.X.astype(self.dtype)
+        means = data.means if data.groups is None else _means_near(X, data.groups)
+        return replace(data, X=X, means=None if means is None else means.astype(self.dtype))
 
 
-def _grouped(X: np.ndarray, groups: np.ndarray, dtype: str = "float64") -> Data:
-    """Samples with initial means a tenth of a standard deviation away from those of the groups."""
-    X = X.astype(dtype)
-    wide = X.astype(np.longdouble)
-    members = [wide[groups == group] for group in range(groups.max() + 1)]
-    means = np.stack([rows.mean(0) + 0.1 * rows.std(0) for rows in members])
-    return Data(X, groups, means.astype(dtype))
+def _means_near(X, groups):
+    """Initial means, a tenth of a standard deviation away from those of the groups."""
+    X = X.astype(np.longdouble)
+    members = [X[groups == group] for group in range(groups.max() + 1)]
+    return np.stack([rows.mean(0) + 0.1 * rows.std(0) for rows in members])
 
 
-def _two(
-    rng: np.random.Generator, rows: int = 300, features: int = 3
-) -> tuple[np.ndarray, np.ndarray]:
-    """Samples of two groups of unit variance, twelve standard deviations apart in each feature."""
-    groups = (np.arange(rows) >= rows // 3).astype(int)
-    return rng.normal(size=(rows, features)) + 12.0 * groups[:, np.newaxis], groups
+def two_groups(rng, features=3):
+    """Samples of unit variance, twelve standard deviations apart in each feature."""
+    groups = (np.arange(300) >= 100).astype(int)
+    return Data(rng.normal(size=(300, features)) + 12.0 * groups[:, np.newaxis], groups)
 
 
-def ordinary(rng: np.random.Generator) -> Data:
-    return _grouped(*_two(rng))
+def changed(change):
+    """Two groups, after a change of their features."""
 
-
-def shifted(offset: float, dtype: str) -> Callable[[np.random.Generator], Data]:
-    def make(rng: np.random.Generator) -> Data:
-        X, groups = _two(rng)
-        return _grouped(X + offset, groups, dtype)
-
-    return make
-
-
-def scaled(scale: float) -> Callable[[np.random.Generator], Data]:
-    def make(rng: np.random.Generator) -> Data:
-        X, groups = _two(rng)
-        return _grouped(scale * X, groups)
+    def make(rng):
+        data = two_groups(rng)
+        return replace(data, X=change(data.X))
 
     return make
 
 
-def spreads(rng: np.random.Generator) -> Data:
-    X, groups = _two(rng)
-    return _grouped(np.where(groups[:, np.newaxis] == 0, X, 1e6 * X), groups)
+spreads = changed(lambda X: np.vstack([X[:100], 1e6 * X[100:]]))
+constant_column = changed(lambda X: np.column_stack([X, np.full(len(X), 7.0)]))
+collinear = changed(lambda X: np.column_stack([X, X @ [1.0, 2.0, 3.0]]))
 
 
-def ill_conditioned(rng: np.random.Generator) -> Data:
+def ill_conditioned(rng):
     """Variances from 1 to 1e-10 along axes that are not those of the features."""
     groups = (np.arange(300) >= 100).astype(int)
     axes, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     X = rng.normal(size=(300, 3)) * np.sqrt([1.0, 1e-5, 1e-10]) @ axes
-    return _grouped(X + 12.0 * groups[:, np.newaxis], groups)
+    return Data(X + 12.0 * groups[:, np.newaxis], groups)
 
 
-def few_distinct(rng: np.random.Generator) -> Data:
-    return Data(np.repeat([[0.0, 1.0], [3.0, 5.0]], 10, axis=0))
+def duplicated(rng):
+    data = two_groups(rng)
+    return Data(np.repeat(data.X, 5, axis=0), np.repeat(data.groups, 5))
 
 
-def all_equal(rng: np.random.Generator) -> Data:
-    return Data(np.full((30, 2), 3.7))
+def thousands(rng):
+    groups = (np.arange(5_000) >= 2_500).astype(int)
+    X = rng.normal(size=(5_000, 2_000))
+    X[:, :50] += 12.0 * groups[:, np.newaxis]
+    return Data(X, groups)
 
 
-def duplicated(rng: np.random.Generator) -> Data:
-    X, groups = _two(rng)
-    return _grouped(np.repeat(X, 5, axis=0), np.repeat(groups, 5))
+def rectified(rng):
+    data = thousands(rng)
+    # Units that never fire.
+    data.X[:, 100:200] -= 12.0
+    return replace(data, X=np.maximum(data.X, 0.0))
 
 
-def constant_column(rng: np.random.Generator) -> Data:
-    X, groups = _two(rng)
-    return _grouped(np.column_stack([X, np.full(len(X), 7.0)]), groups)
+def normal(*shape):
+    return lambda rng: Data(rng.normal(size=shape))
 
 
-def collinear(rng: np.random.Generator) -> Data:
-    X, groups = _two(rng)
-    return _grouped(np.column_stack([X, X @ [1.0, 2.0, 3.0]]), groups)
+def crowd(rng):
+    X = rng.normal(size=(600, 3))
+    return Data(X, means=X[:200])
 
 
-def as_many_components(rng: np.random.Generator) -> Data:
-    return Data(rng.normal(size=(20, 2)))
+def far_start(rng):
+    return Data(rng.normal(size=(300, 3)), means=np.array([[0.0] * 3, [1e8] * 3]))
 
 
-def one_feature(rng: np.random.Generator) -> Data:
-    return _grouped(*_two(rng, features=1))
+def with_value(value):
+    """Samples of which one has this value, and means from before it had."""
 
-
-def thousands(*, rectified: bool) -> Callable[[np.random.Generator], Data]:
-    def make(rng: np.random.Generator) -> Data:
-        groups = (np.arange(5_000) >= 2_500).astype(int)
-        X = rng.normal(size=(5_000, 2_000))
-        X[:, :50] += 12.0 * groups[:, np.newaxis]
-        if rectified:
-            # Units that never fire.
-            X[:, 100:200] -= 12.0
-            X = np.maximum(X, 0.0)
-        return _grouped(X, groups, "float32")
-
-    return make
-
-
-def crowd(rng: np.random.Generator) -> Data:
-    X = rng.normal(size=(600, 3)).astype(np.float32)
-    return Data(X, means=X[:200].copy())
-
-
-def far_start(rng: np.random.Generator) -> Data:
-    X = rng.normal(size=(300, 3))
-    return Data(X, means=np.array([[0.0] * 3, [1e8] * 3]))
-
-
-def with_value(value: float) -> Callable[[np.random.Generator], Data]:
-    def make(rng: np.random.Generator) -> Data:
-        X, groups = _two(rng)
-        data = _grouped(X, groups)
-        data.X[17, 1] = value
-        return Data(data.X, means=data.means)
+    def make(rng):
+        X, groups, _ = vars(two_groups(rng)).values()
+        means = _means_near(X, groups)
+        X[17, 1] = value
+        return Data(X, means=means)
 
     return make
 
 
-def as_list(rng: np.random.Generator) -> Data:
-    X, groups = _two(rng)
-    return Data(X.tolist(), groups)
-
-
-def as_it_is(rng: np.random.Generator) -> Data:
-    return Data(*_two(rng))
-
-
-_ARGUMENT = {"is_raw": True, "covariances": ("full",), "place": "argument"}
+_SINGLE = {"dtype": "float32", "covariances": ALL}
+_ARGUMENT = {"covariances": ("full",), "place": "argument"}
 
 INPUTS = {
-    "ordinary": DifficultInput("for comparison: ordinary data", ordinary, covariances=ALL),
-    "offset-1e4": DifficultInput(
-        "unit variance at offset 1e4, float32",
-        shifted(1e4, "float32"),
-        dtype="float32",
-        covariances=ALL,
+    "ordinary": Input("for comparison: ordinary data", two_groups, covariances=ALL),
+    "offset-1e4": Input(
+        "unit variance at offset 1e4, float32", changed(lambda X: X + 1e4), **_SINGLE
     ),
-    "offset-1e8": DifficultInput(
-        "unit variance at offset 1e8", shifted(1e8, "float64"), covariances=ALL
+    "offset-1e8": Input("unit variance at offset 1e8", changed(lambda X: X + 1e8), covariances=ALL),
+    "scale-1e-12": Input(
+        "scale 1e-12, regularization 1e-30", changed(lambda X: 1e-12 * X), regularization=1e-30
     ),
-    "scale-1e-12": DifficultInput(
-        "scale 1e-12, regularization 1e-30", scaled(1e-12), regularization=1e-30
-    ),
-    "scale-1e12": DifficultInput("scale 1e12", scaled(1e12)),
-    "spreads-1e6": DifficultInput("standard deviations that differ by 1e6", spreads),
-    "spreads-means": DifficultInput(
+    "scale-1e12": Input("scale 1e12", changed(lambda X: 1e12 * X)),
+    "spreads-1e6": Input("standard deviations that differ by 1e6", spreads),
+    "spreads-means": Input(
         "standard deviations that differ by 1e6, given means", spreads, needs_means=True
     ),
-    "condition-1e10": DifficultInput(
+    "condition-1e10": Input(
         "condition number 1e10, no regularization",
         ill_conditioned,
         covariances=("full", "tied"),
         regularization=0.0,
     ),
-    "few-distinct": DifficultInput(
-        "five components, two distinct samples", few_distinct, components=5
+    "few-distinct": Input(
+        "five components, two distinct samples",
+        lambda rng: Data(np.repeat([[0.0, 1.0], [3.0, 5.0]], 10, axis=0)),
+        5,
     ),
-    "all-equal": DifficultInput("three components, all samples equal", all_equal, components=3),
-    "duplicated": DifficultInput("each sample five times", duplicated),
-    "constant": DifficultInput("a constant column", constant_column),
-    "constant-0": DifficultInput(
+    "all-equal": Input(
+        "three components, all samples equal", lambda rng: Data(np.full((30, 2), 3.7)), 3
+    ),
+    "duplicated": Input("each sample five times", duplicated),
+    "constant": Input("a constant column", constant_column),
+    "constant-0": Input(
         "a constant column, no regularization", constant_column, regularization=0.0
     ),
-    "collinear": DifficultInput("collinear columns", collinear, covariances=("full", "tied")),
-    "k-n": DifficultInput("as many components as samples", as_many_components, components=20),
-    "one-feature": DifficultInput("one feature", one_feature, covariances=ALL),
-    "2000-features": DifficultInput(
-        "2,000 features, 5,000 samples, float32", thousands(rectified=False), dtype="float32"
+    "collinear": Input("collinear columns", collinear, covariances=("full", "tied")),
+    "k-n": Input("as many components as samples", normal(20, 2), 20),
+    "one-feature": Input("one feature", lambda rng: two_groups(rng, features=1), covariances=ALL),
+    "2000-features": Input("2,000 features, 5,000 samples, float32", thousands, dtype="float32"),
+    "2000-relu": Input("the same after ReLU, 100 features always zero", rectified, dtype="float32"),
+    "crowd": Input(
+        "200 components, batches of 16 samples, float32", crowd, 200, dtype="float32", batch_size=16
     ),
-    "2000-relu": DifficultInput(
-        "the same after ReLU, 100 features always zero", thousands(rectified=True), dtype="float32"
+    "absent": Input(
+        "a component absent from the first batch, float32", two_groups, batch_size=20, **_SINGLE
     ),
-    "crowd": DifficultInput(
-        "200 components, batches of 16 samples, float32",
-        crowd,
-        components=200,
-        dtype="float32",
-        batch_size=16,
-    ),
-    "absent": DifficultInput(
-        "a component absent from the first batch, float32",
-        shifted(0.0, "float32"),
-        covariances=ALL,
-        dtype="float32",
-        batch_size=20,
-    ),
-    "far-start": DifficultInput("an initial mean at 1e8, data at 0", far_start, needs_means=True),
-    "1e300": DifficultInput("values of 1e300", scaled(1e300)),
-    "nan": DifficultInput("a NaN", with_value(np.nan), covariances=("full",)),
-    "infinity": DifficultInput("an infinity", with_value(np.inf), covariances=("full",)),
-    "numpy": DifficultInput("a float64 NumPy array as it is", as_it_is, **_ARGUMENT),
-    "list": DifficultInput("a list of lists", as_list, **_ARGUMENT),
-    "empty": DifficultInput(
-        "an empty array",
-        lambda rng: Data(np.empty((0, 3))),
-        covariances=("full",),
-        place="argument",
-    ),
-    "few-rows": DifficultInput(
-        "three samples, five components",
-        lambda rng: Data(rng.normal(size=(3, 2))),
-        components=5,
-        covariances=("full",),
-        place="argument",
-    ),
-    "wrong-type": DifficultInput(
-        'covariance type "diagonal"',
-        ordinary,
-        covariances=("diagonal",),
-        place="argument",
+    "far-start": Input("an initial mean at 1e8, data at 0", far_start, needs_means=True),
+    "1e300": Input("values of 1e300", changed(lambda X: 1e300 * X)),
+    "nan": Input("a NaN", with_value(np.nan), covariances=("full",)),
+    "infinity": Input("an infinity", with_value(np.inf), covariances=("full",)),
+    "numpy": Input("a float64 NumPy array as it is", two_groups, is_raw=True, **_ARGUMENT),
+    "list": Input("a list of lists", changed(np.ndarray.tolist), is_raw=True, **_ARGUMENT),
+    "empty": Input("an empty array", normal(0, 3), **_ARGUMENT),
+    "few-rows": Input("three samples, five components", normal(3, 2), 5, **_ARGUMENT),
+    "wrong-type": Input(
+        'covariance type "diagonal"', two_groups, covariances=("diagonal",), place="argument"
     ),
 }

@@ -5,15 +5,18 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.environment import ROOT
 from benchmarks.peers import OURS
-from benchmarks.peers.base import Fitted, Question
+from benchmarks.peers.base import Fitted
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.scikit_learn import ScikitLearn
-from benchmarks.robustness.attempt import examine
+from benchmarks.problems import Settings
+from benchmarks.request import Request
+from benchmarks.robustness.attempt import attempt
 from benchmarks.robustness.endings import Ending, ending, wrong
+from benchmarks.robustness.examine import examine
 from benchmarks.robustness.inputs import INPUTS
-from benchmarks.robustness.page import quote, write_page
-from benchmarks.run import ROOT
+from benchmarks.robustness.page import page_of, quote
 from sklearn_torch_gmm import GaussianMixture
 
 GOOD = {"finite": True, "converged": True, "weights_sum": 1.0, "warnings": []}
@@ -102,9 +105,9 @@ def test_a_quotation_has_the_words_that_make_an_error_clear():
 def test_a_right_mixture_is_good_and_a_moved_one_is_not(covariance):
     difficult = INPUTS["ordinary"]
     data = difficult.data()
-    question = Question(difficult.components, covariance, data.means)
+    settings = Settings(difficult.components, covariance)
     for peer in (ScikitLearn(), Ours()):
-        fitted = peer.fitted(peer.answer(data.X, question))
+        fitted = peer.fitted(peer.fit(data.X, settings))
         facts = examine(fitted, data, covariance, 1e-6)
         assert facts["group_covariance"] < 1e-9
         assert wrong(facts) == ""
@@ -150,7 +153,7 @@ def test_the_page_groups_types_quotes_words_and_shows_losses(tmp_path):
     ]
     results = tmp_path / "example.json"
     results.write_text(json.dumps({"environments": {}, "records": records}))
-    text = write_page(results, tmp_path / "page.md").read_text()
+    text = page_of(results, tmp_path / "plot.png")
     assert "| input | scikit-learn 1.0 | sklearn_torch_gmm 1.0 |" in text
     row = next(
         line
@@ -164,11 +167,22 @@ def test_the_page_groups_types_quotes_words_and_shows_losses(tmp_path):
     assert "- standard deviations that differ by 1e6 (full): scikit-learn" in text
 
 
+def test_an_attempt_tells_what_was_raised_and_what_was_returned(monkeypatch):
+    # The limit is for a process of its own.
+    monkeypatch.setattr("benchmarks.robustness.attempt.limit_memory", lambda limit: None)
+    failed = attempt(Request("robustness", "nan", "full", library="scikit-learn"))
+    assert failed["raised"].startswith("ValueError: Input X contains NaN")
+    found = attempt(Request("robustness", "ordinary", "full", library=OURS))
+    assert wrong(found) == ""
+
+
 def test_the_published_page_is_what_the_results_give(tmp_path):
     results = ROOT / "benchmarks" / "results" / "robustness.json"
-    written = write_page(results, tmp_path / "page.md").read_text()
-    assert written == (ROOT / "docs" / "robustness.md").read_text(), (
-        "write it anew: python -m benchmarks.robustness --page"
+    page = (ROOT / "docs" / "robustness.md").read_text()
+    assert page_of(results, tmp_path / "plot.png") in page, (
+        "write it again: python -m benchmarks robustness --page"
     )
-    cases = {record["case"] for record in json.loads(results.read_text())["records"]}
-    assert cases == set(INPUTS)
+    records = json.loads(results.read_text())["records"]
+    assert {record["case"] for record in records} == set(INPUTS)
+    fits = {(record["case"], record["covariance"]) for record in records}
+    assert f"{len(INPUTS)} such inputs, in {len(fits)} fits each" in page

@@ -1,22 +1,23 @@
-"""Iterations on data that are not well-conditioned: their time, and the methods that they use.
+"""Iterations on data that are not well-conditioned, for docs/numerics.md.
 
-    python -m benchmarks.any_data 100000            # samples; see docs/numerics.md
-
-Both classes start from the same parameters. The time is that of the process, with one thread.
+Their time, scikit-learn's time divided by ours, and the methods that were used. Both classes start
+from the same parameters.
 """
 
-import statistics
-import sys
 import time
 import warnings
 from collections import Counter
 from itertools import product
+from unittest import mock
 
 import numpy as np
+import pandas as pd
+import sklearn.mixture
 import torch
-from sklearn.mixture import GaussianMixture as Peer
 
 from benchmarks.cases import COVARIANCES
+from benchmarks.markdown import markdown
+from benchmarks.timing import once
 from sklearn_torch_gmm.em.accuracy import Accuracy
 from sklearn_torch_gmm.mixture import GaussianMixture
 
@@ -52,38 +53,35 @@ DATA = {
 
 def milliseconds(kind, X, start):
     """Of an iteration: the difference between fits of six iterations and of one."""
-    times = [time.process_time()]
-    for max_iter in (1, 6):
-        kind(K, max_iter=max_iter, tol=0, **start).fit(X)
-        times.append(time.process_time())
-    return 200 * (times[2] - 2 * times[1] + times[0])
+    fits = (kind(K, max_iter=number, tol=0, **start).fit for number in (1, 6))
+    one, six = (once(fit, X, clock=time.process_time) for fit in fits)
+    return 200 * (six - one)
 
 
-def main():
+def measure(title, covariance, rows):
+    X = DATA[title](np.random.default_rng(20), rows)
+    some = GaussianMixture(K, covariance_type=covariance, random_state=0).fit(X[:20_000])
+    start = {"covariance_type": covariance, "weights_init": some.weights_}
+    start |= {"means_init": some.means_, "precisions_init": some.precisions_}
     taken, choose = Counter(), Accuracy.ways
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
 
-    def count(*args):
-        found = choose(*args)
+    def count(*arguments):
+        found = choose(*arguments)
         taken.update({name: len(places) for name, places in vars(found).items() if places})
         return found
 
-    Accuracy.ways = count
-    for title, covariance in product(DATA, COVARIANCES):
-        X = DATA[title](np.random.default_rng(20), int(sys.argv[1]))
-        some = GaussianMixture(K, covariance_type=covariance, random_state=0)
-        some.fit(X[:20_000])
-        start = {f"{name}_init": getattr(some, name + "_") for name in ("means", "precisions")}
-        start |= {"weights_init": some.weights_, "covariance_type": covariance}
-        taken.clear()
-        times = (
-            [milliseconds(kind, X, start) for _ in range(3)] for kind in (GaussianMixture, Peer)
+    with mock.patch.object(Accuracy, "ways", count):
+        ours, theirs = (
+            np.median([milliseconds(kind, X, start) for _ in range(3)])
+            for kind in (GaussianMixture, sklearn.mixture.GaussianMixture)
         )
-        ours, peers = map(statistics.median, times)
-        ways = ", ".join(f"{n / taken.total():.0%} {way}" for way, n in taken.items()) or "fast"
-        print(f"| {title} | {covariance} | {ours:.0f} | {peers / ours:.1f} | {ways} |", flush=True)
+    ways = ", ".join(f"{n / taken.total():.0%} {way}" for way, n in taken.items()) or "fast"
+    return [title, covariance, f"{ours:.0f}", f"{theirs / ours:.1f}", ways]
 
 
-if __name__ == "__main__":
-    main()
+def table(rows=100_000):
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    columns = ["data", "type", "ms", "scikit-learn / ours", "methods"]
+    fits = [measure(title, covariance, rows) for title, covariance in product(DATA, COVARIANCES)]
+    return markdown(pd.DataFrame(fits, columns=columns))

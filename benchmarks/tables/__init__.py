@@ -1,0 +1,1 @@
+"""Tables of single pages: each module has a function `table` that returns Markdown."""

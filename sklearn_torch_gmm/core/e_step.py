@@ -56,7 +56,8 @@ def normalize_for_entropy_(
 
     Writes log(r_k / max r) into ``relative [..., K, n]``, and returns the log-densities and −log
     max r, both ``[..., n]``: the entropy of a row is the latter minus Σ r relative. All terms are
-    positive. Σ log p − ⟨η, S⟩, which takes no operation on a row, loses digits far from the centre.
+    positive. Σ log p − ⟨η, S⟩, which takes no operation on a row, loses precision far from the
+    centre.
     """
     largest = logits.amax(dim=-2, keepdim=True)
     torch.clamp(logits.sub_(largest), min=FAR_BELOW, out=relative)

@@ -48,11 +48,7 @@ ax.legend()
 plt.show()
 
 # %%
-# The ellipses contain 90% of each component with a weight above 1%. The three that are left correspond
-# to the three cultivars, which the fit does not know.
-
-agreement = adjusted_rand_score(wine.target, mixture.predict(X))
-print(f"agreement with the cultivars (adjusted Rand index): {agreement:.2f}")
+# The ellipses contain 90% of each component with a weight above 1%.
 
 
 figure, axes = plt.subplots(
@@ -68,3 +64,9 @@ for ax, (name, mixture) in zip(axes, mixtures.items(), strict=True):
     ax.label_outer()
 axes[0].set(xlim=(0, 5.5), ylim=(0, 14))
 plt.show()
+
+# %%
+# The three components that are left correspond to the three cultivars, which the fit does not know.
+
+agreement = adjusted_rand_score(wine.target, mixture.predict(X))
+print(f"adjusted Rand index: {agreement:.2f}")

@@ -17,6 +17,7 @@ and Jordan, Supervised learning from incomplete data via an EM approach (1994).
 from __future__ import annotations
 
 from copy import copy
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
 from sklearn_torch_gmm.core.covariance.linalg import invert_triangular
-from sklearn_torch_gmm.core.gap_chunks import GapChunk, among, gather_last
+from sklearn_torch_gmm.core.gap_chunks import GapChunk, among
 
 MOST_BY_ELEMENTS = 16
 """Largest matrices that are inverted element by element, for all patterns at once. Beyond, one call
@@ -95,31 +96,48 @@ class Conditionals:
         precisions_cholesky: Tensor,
         structure: CovarianceStructure,
     ) -> None:
-        sizes = means.shape[-2:]
         self.means = means
         self._log_weights = log_weights
-        self._log_scales = structure.log_determinants(precisions_cholesky, *sizes)
         # The factors have the shape of the covariances.
-        self._factors = structure.matrices(precisions_cholesky, *sizes)
+        self._factors = structure.matrices(precisions_cholesky, *means.shape[-2:])
         if structure.is_shared:
             self._factors = self._factors[..., :1, :, :]
         self.precisions = self._factors @ self._factors.mT
 
-    def of_patterns(self, chunk: GapChunk) -> Patterns:
-        """Conditional covariances for the patterns of a chunk, zero for features it does not lack.
+    @cached_property
+    def _log_determinants(self) -> Tensor:
+        """½ log|Λ| ``[..., K or 1]``."""
+        return self._factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-        Thus nothing that is computed with them changes at these features.
+    def of_patterns(self, chunk: GapChunk) -> Patterns:
+        """The conditional distributions for the patterns of a chunk."""
+        covariances, log_determinants = self.covariances_of(chunk)
+        if chunk.lacks_all:
+            constants = self._log_weights.unsqueeze(-1)
+            return Patterns(covariances, constants.expand(len(covariances), *constants.shape))
+        # Integers times a number of Python's would be float32.
+        observed = self._among((chunk.num_features - chunk.counts).to(log_determinants))
+        scales = -0.5 * (observed * LOG_2PI + log_determinants)
+        constants = (self._log_weights + self._log_determinants).unsqueeze(-1)
+        return Patterns(covariances, constants + scales)
+
+    def covariances_of(self, chunk: GapChunk) -> tuple[Tensor, Tensor]:
+        """W ``[T, ..., K or 1, c, c, p]`` for the patterns of a chunk, and log|Λ_uu|.
+
+        The covariances are zero for features that a pattern does not lack, so that nothing that is
+        computed with them changes at these features. The logarithms have the shape ``[T, ..., K or
+        1, p]``.
         """
-        (lanes, size, width), num_features = chunk.missing.shape, chunk.num_features
-        if size == num_features and chunk.padding is None:
+        lanes, size, width = chunk.missing.shape
+        if chunk.lacks_all:
             # Nothing is given: the covariances themselves keep their full precision.
-            # There is one such pattern.
             inverse = invert_triangular(self._factors, upper=True)
             covariances = (inverse.mT @ inverse).unsqueeze(-1)
-            found = Patterns(covariances, self._log_weights.unsqueeze(-1))
-            return Patterns(*(values.expand(lanes, *values.shape) for values in found))
+            found = covariances, 2.0 * self._log_determinants.unsqueeze(-1)
+            covariances, logarithms = (values.expand(lanes, *values.shape) for values in found)
+            return covariances, logarithms
         precisions = self.precisions.flatten(-2)
-        block = gather_last(precisions.expand(lanes, *precisions.shape), chunk.places)
+        block = chunk.at_places(precisions.expand(lanes, *precisions.shape))
         block = block.unflatten(-1, (size, size, width))
         is_outside = None if chunk.is_outside is None else self._among(chunk.is_outside)
         if is_outside is not None:
@@ -129,10 +147,7 @@ class Conditionals:
         covariances, log_determinants = invert_definite(block)
         if is_outside is not None:
             covariances = covariances.masked_fill(is_outside, 0.0)
-        # Integers times a number of Python's would be float32.
-        observed = self._among((num_features - chunk.counts).to(log_determinants))
-        scales = -0.5 * (observed * LOG_2PI + log_determinants)
-        return Patterns(covariances, (self._log_weights + self._log_scales).unsqueeze(-1) + scales)
+        return covariances, log_determinants
 
     def complete(
         self, values: Tensor, observed: Tensor, chunk: GapChunk, patterns: Patterns

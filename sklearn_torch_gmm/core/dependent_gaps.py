@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.conditional import Conditionals, Patterns
 from sklearn_torch_gmm.core.e_step import EStep
-from sklearn_torch_gmm.core.gap_chunks import GapChunk, add_last, chunks_of
+from sklearn_torch_gmm.core.gap_chunks import GapChunk, chunks_of
 from sklearn_torch_gmm.core.gap_step import GapBatch, GapStep
 from sklearn_torch_gmm.core.gaps import GapGroup
 from sklearn_torch_gmm.core.rounding import extents_of
@@ -98,4 +98,4 @@ class DependentGapStep(GroupedGapStep):
             # Shared by all components, like the sum to which they contribute.
             shares = shares.sum(-2, keepdim=True)
         weighted = covariances * shares[..., None, None, :]
-        add_last(self._spread[: len(chunk.rows)], chunk.places, weighted.flatten(-3))
+        chunk.add_at_places(self._spread[: len(chunk.rows)], weighted)

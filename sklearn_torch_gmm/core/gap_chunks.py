@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.covariance.base import LOG_2PI
 from sklearn_torch_gmm.core.gaps import GapGroup, without_gaps
 from sklearn_torch_gmm.core.workspace import LEAST_ROWS
 
@@ -56,6 +57,9 @@ class GapChunk:
 
     kept: dict[Any, Any] | None = None
     """The values of the rows as they were asked for last, if there is memory to keep them."""
+
+    views: dict[Any, Tensor] = field(default_factory=dict)
+    """Indices in the shapes in which they were needed."""
 
     def values_of(self, rows: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Observed values of ``rows [N, D]`` by feature, ``[T, D, n]``, and what is observed.
@@ -123,19 +127,61 @@ class GapChunk:
             values.to(device) for values in (self.rows, self.missing, self.pattern)
         )
         padding = None if self.padding is None else self.padding.to(device)
-        return replace(self, rows=rows, missing=missing, pattern=pattern, padding=padding)
+        return replace(self, rows=rows, missing=missing, pattern=pattern, padding=padding, views={})
+
+    @property
+    def lacks_all(self) -> bool:
+        """Whether the rows have no value at all; there is one such pattern."""
+        return self.missing.shape[1] == self.num_features and self.padding is None
 
     def by_row(self, values: Tensor) -> Tensor:
         """Repeat ``values [T, ..., p]`` of the patterns for their rows: ``[T, ..., n]``."""
-        return values if self.has_own_patterns else gather_last(values, self.pattern)
+        if self.has_own_patterns:
+            return values
+        return values.gather(-1, self._index("pattern", self.pattern, values))
 
     def by_pattern(self, values: Tensor) -> Tensor:
         """Sum ``values [T, ..., n]`` of the rows over each pattern: ``[T, ..., p]``."""
         if self.has_own_patterns:
             return values
         sums = values.new_zeros(*values.shape[:-1], self.missing.shape[-1])
-        add_last(sums, self.pattern, values)
-        return sums
+        return sums.scatter_add_(-1, self._index("pattern", self.pattern, values), values)
+
+    def at_missing(self, values: Tensor) -> Tensor:
+        """``values [T, ..., D]`` at the missing features, ``[T, ..., c, p]``."""
+        _, *sizes = self.missing.shape
+        index = self._index("missing", self.missing.flatten(1), values)
+        return values.gather(-1, index).view(*values.shape[:-1], *sizes)
+
+    def add_at_missing(self, sums: Tensor, values: Tensor) -> None:
+        """Add ``values [T, ..., c, p]`` to ``sums [T, ..., D]`` at the missing features."""
+        index = self._index("missing", self.missing.flatten(1), sums)
+        sums.scatter_add_(-1, index, values.flatten(-2))
+
+    def at_places(self, values: Tensor) -> Tensor:
+        """``values [T, ..., D²]`` at the blocks of missing features, ``[T, ..., c² p]``."""
+        return values.gather(-1, self._index("places", self.places, values))
+
+    def add_at_places(self, sums: Tensor, values: Tensor) -> None:
+        """Add ``values [T, ..., c, c, p]`` to ``sums [T, ..., D²]`` at the blocks."""
+        sums.scatter_add_(-1, self._index("places", self.places, sums), values.flatten(-3))
+
+    def _index(self, name: str, index: Tensor, values: Tensor) -> Tensor:
+        """The same ``index [T, n]`` for all axes of ``values [T, ..., p]`` between.
+
+        A gather along them takes a third of the time of ``index_select``.
+        """
+        key = name, values.shape[:-1]
+        if key not in self.views:
+            expanded = among(index, values.ndim - 2).expand(*values.shape[:-1], -1)
+            self.views[key] = expanded
+        return self.views[key]
+
+    def log_volumes(self, like: Tensor) -> Tensor | float:
+        """c log 2π for each pattern, ``[T, 1, 1, p]``, or a number if it is the same for all."""
+        if self.padding is None:
+            return self.missing.shape[1] * LOG_2PI
+        return among(self.counts.to(like) * LOG_2PI, 2)
 
     def weights(self, sample_weight: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """Weights ``[T, n]`` of the rows, zero for copies, from those of all rows."""
@@ -211,21 +257,3 @@ def _stacked(values: Tensor, firsts: list[int], width: int) -> Tensor:
 def among(values: Tensor, num_axes: int) -> Tensor:
     """``values [T, ...]`` with so many more axes after the first, for mixtures and components."""
     return values.view(values.shape[0], *[1] * num_axes, *values.shape[1:])
-
-
-def gather_last(values: Tensor, index: Tensor) -> Tensor:
-    """``values [T, ..., p]`` at the places ``index [T, n]``, ``[T, ..., n]``.
-
-    It takes a third of the time of ``index_select``.
-    """
-    return values.gather(-1, _expanded(index, values))
-
-
-def add_last(sums: Tensor, index: Tensor, values: Tensor) -> None:
-    """Add ``values [T, ..., n]`` to ``sums [T, ..., p]`` at the places ``index [T, n]``."""
-    sums.scatter_add_(-1, _expanded(index, values), values)
-
-
-def _expanded(index: Tensor, values: Tensor) -> Tensor:
-    """The same ``index [T, n]`` for all axes of ``values [T, ..., p]`` between: ``[T, ..., n]``."""
-    return among(index, values.ndim - 2).expand(*values.shape[:-1], -1)

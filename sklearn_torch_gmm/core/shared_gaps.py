@@ -18,19 +18,21 @@ import math
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.conditional import Patterns
+from sklearn_torch_gmm.core.conditional import Conditionals
 from sklearn_torch_gmm.core.dependent_gaps import GroupedGapStep
 from sklearn_torch_gmm.core.e_step import sum_of_products
 from sklearn_torch_gmm.core.fast_step import FastEStep
-from sklearn_torch_gmm.core.gap_chunks import (
-    GapChunk,
-    add_last,
-    among,
-    gather_last,
-)
+from sklearn_torch_gmm.core.gap_chunks import GapChunk, among
 from sklearn_torch_gmm.core.gap_step import GapBatch
 from sklearn_torch_gmm.core.gaps import GapGroup
 from sklearn_torch_gmm.core.rounding import extents_of
+
+CACHED_VALUES = 2**16
+"""Number of products up to which all products of small matrices are found at once, and then summed.
+
+They take half a MiB. With twice the value an iteration takes no less time; with more, they leave
+the cache of a core, and it takes more.
+"""
 
 
 class SharedGapStep(GroupedGapStep):
@@ -38,9 +40,8 @@ class SharedGapStep(GroupedGapStep):
 
     def __init__(self, step: FastEStep) -> None:
         super().__init__(step)
-        means = step.parameters.means
-        self._linear = step.natural[..., 1 : means.shape[-1] + 1]
-        self._offsets = -0.5 * ((means - step.centre) * self._linear).sum(-1)
+        # The constants of complete rows, and the coefficients η.
+        self._constants, self._linear = step.natural[..., :1], step.natural[..., 1:]
         self._precisions = self._conditionals.precisions.squeeze(-3)
 
     def _values_per_row(self, group: GapGroup) -> int:
@@ -55,9 +56,8 @@ class SharedGapStep(GroupedGapStep):
         x = chunk.deviations_of(batch.rows, step.centre)
         if self._extents is not None:
             torch.maximum(self._extents, extents_of(x), out=self._extents)
-        patterns = self._conditionals.of_patterns(chunk)
-        own = _Shifts(self._linear, patterns, chunk)
-        covariances = chunk.by_row(patterns.covariances).squeeze(-4)
+        patterns = _Patterns(self._constants, self._linear, self._conditionals, chunk)
+        covariances = chunk.by_row(patterns.covariances)
         place = among(chunk.missing_by_row, 1)
         place = place.expand(-1, covariances.shape[1], -1, -1)
 
@@ -65,8 +65,7 @@ class SharedGapStep(GroupedGapStep):
         pulled = self._precisions @ x
         filled = _times(covariances, pulled.gather(-2, place))
         h = x.expand_as(pulled).scatter_add(-2, place, filled.neg_())
-        constants = patterns.log_constants + self._offsets.unsqueeze(-1) + own.constants
-        logits = (self._linear @ h).add_(chunk.by_row(constants))
+        logits = (self._linear @ h).add_(chunk.by_row(patterns.constants))
         weights = self._weigh(logits, batch, chunk)
         weighted = h if weights is None else h * among(weights, 2)
         step.moments.log_likelihood.sub_(sum_of_products(pulled, weighted), alpha=0.5)
@@ -74,46 +73,55 @@ class SharedGapStep(GroupedGapStep):
         moments, shares = step.moments, chunk.by_pattern(logits)
         moments.counts.add_(logits.sum((0, -1)))
         first = logits @ h.mT
-        own.add_first(first, shares)
+        patterns.add_first(first, shares)
         moments.first(features).add_(first.sum(0))
         mean_shift = _times(covariances, (self._linear.mT @ logits).gather(-2, place))
-        # h hᵀ and twice h ω̄ᵀ in one product, of which the symmetric part is taken.
+        # h hᵀ and twice h ω̄ᵀ in one product. The estimate takes the symmetric part of a scatter.
         scatter = weighted.scatter_add(-2, place, mean_shift.mul_(2.0)) @ h.mT
-        scatter = 0.5 * (scatter + scatter.mT)
-        own.add_scatter(scatter, shares)
+        patterns.add_scatter(scatter, shares)
         self._add_second(scatter.sum(0))
 
 
-class _Shifts:
-    """w_k ``[T, R, K, c, p]``, by which the means of the components shift the patterns' rows."""
+class _Patterns:
+    """The patterns of a chunk: their W ``[T, R, c, c, p]`` and their w_k ``[T, R, K, c, p]``."""
 
-    def __init__(self, linear: Tensor, patterns: Patterns, chunk: GapChunk) -> None:
-        lanes, size, width = chunk.missing.shape
+    def __init__(
+        self, constants: Tensor, linear: Tensor, conditionals: Conditionals, chunk: GapChunk
+    ) -> None:
         self._chunk = chunk
-        self._covariances = patterns.covariances
-        own = gather_last(linear.expand(lanes, *linear.shape), chunk.missing.flatten(1))
-        own = own.unflatten(-1, (size, width))
-        self._values = _times(patterns.covariances, own)
-        self.constants = 0.5 * (own * self._values).sum(-2)
+        covariances, log_determinants = conditionals.covariances_of(chunk)
+        self.covariances = covariances.squeeze(-4)
+        own = chunk.at_missing(linear.expand(len(chunk.missing), *linear.shape))
+        self._shifts = _times(covariances, own)
+        # Constants [T, R, K, p] of the log-densities: ½ η_u · w more than those of complete rows,
+        # and the normalization of the values that there are.
+        more = (own * self._shifts).sum(-2).sub_(log_determinants).add_(chunk.log_volumes(linear))
+        self.constants = torch.add(constants, more, alpha=0.5)
 
     def add_first(self, first: Tensor, shares: Tensor) -> None:
         """Add Σ r w to ``first [T, R, K, D]``, for ``shares [T, R, K, p]`` of the patterns."""
-        weighted = self._values * shares.unsqueeze(-2)
-        add_last(first, self._chunk.missing.flatten(1), weighted.flatten(-2))
+        self._chunk.add_at_missing(first, self._shifts * shares.unsqueeze(-2))
 
     def add_scatter(self, scatter: Tensor, shares: Tensor) -> None:
         """Add Σ r (w wᵀ + W) to ``scatter [T, R, D, D]``."""
-        weighted = self._values * shares.unsqueeze(-2)
-        blocks = self._covariances.squeeze(-4) * shares.sum(-2)[..., None, None, :]
-        for row, own in zip(blocks.unbind(-3), weighted.unbind(-2), strict=True):
-            row += (own.unsqueeze(-2) * self._values).sum(-3)
-        add_last(scatter.flatten(-2), self._chunk.places, blocks.flatten(-3))
+        weighted = self._shifts * shares.unsqueeze(-2)
+        blocks = self.covariances * shares.sum(-2)[..., None, None, :]
+        # Some rows at a time: all products at once would not stay in a cache.
+        most = max(1, CACHED_VALUES // weighted.numel())
+        for rows, own in zip(blocks.split(most, -3), weighted.split(most, -2), strict=True):
+            rows += (own.unsqueeze(-2) * self._shifts.unsqueeze(-3)).sum(-4)
+        self._chunk.add_at_places(scatter.flatten(-2), blocks)
 
 
 def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
     """Products of symmetric ``matrices [..., c, c, n]`` and ``vectors [..., c, n]``."""
+    size = matrices.shape[-3]
+    if size == 1:
+        return matrices.squeeze(-3) * vectors
+    if size * vectors.numel() <= CACHED_VALUES:
+        return (matrices * vectors.unsqueeze(-3)).sum(-2)
     # By column: all products at once would not stay in a cache.
     products = matrices.select(-3, 0) * vectors[..., :1, :]
-    for j in range(1, matrices.shape[-3]):
+    for j in range(1, size):
         products.addcmul_(matrices.select(-3, j), vectors[..., j : j + 1, :])
     return products

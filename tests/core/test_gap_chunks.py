@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sklearn_torch_gmm.core import gap_chunks, gaps
-from sklearn_torch_gmm.core.gap_chunks import chunks_of, gather_last
+from sklearn_torch_gmm.core.gap_chunks import GapChunk, chunks_of
 from sklearn_torch_gmm.core.gaps import split_rows
 from tests.core.test_gaps import gappy_rows
 
@@ -64,7 +64,29 @@ def test_sums_over_patterns_leave_out_copies(rng, monkeypatch, num_lanes):
             torch.testing.assert_close(total, torch.as_tensor(expected, dtype=torch.float64))
 
 
-def test_lanes_gather_at_places_of_their_own():
+def test_lanes_have_patterns_of_their_own():
+    # In the first lane a pattern of the features 0 and 2, in the second one of 1 and 2.
+    missing = torch.tensor([[[0], [2]], [[1], [2]]])
+    chunk = GapChunk(
+        torch.arange(4).view(2, 2), missing, torch.zeros(2, 2).long(), None, 3, 0, False
+    )
+    values = torch.arange(6.0).view(2, 1, 3)
+    assert chunk.at_missing(values).tolist() == [[[[0], [2]]], [[[4], [5]]]]
+    chunk.add_at_missing(values, torch.full((2, 1, 2, 1), 10.0))
+    assert values.tolist() == [[[10, 1, 12]], [[3, 14, 15]]]
+    sums = torch.zeros(2, 9)
+    chunk.add_at_places(sums, torch.tensor([[1.0, 2.0], [3.0, 4.0]]).expand(2, 2, 2).unsqueeze(-1))
+    assert sums.view(2, 3, 3).tolist() == [
+        [[1, 0, 2], [0, 0, 0], [3, 0, 4]],
+        [[0, 0, 0], [0, 1, 2], [0, 3, 4]],
+    ]
+
+
+def test_rows_have_the_values_of_their_patterns():
     values = torch.arange(12.0).view(2, 2, 3)
-    index = torch.tensor([[2, 0], [1, 1]])
-    assert gather_last(values, index).tolist() == [[[2, 0], [5, 3]], [[7, 7], [10, 10]]]
+    pattern = torch.tensor([[2, 0], [1, 1]])
+    chunk = GapChunk(
+        torch.arange(4).view(2, 2), torch.zeros(2, 1, 3).long(), pattern, None, 3, 0, False
+    )
+    assert chunk.by_row(values).tolist() == [[[2, 0], [5, 3]], [[7, 7], [10, 10]]]
+    assert chunk.by_pattern(torch.ones(2, 1, 2)).tolist() == [[[1, 0, 1]], [[0, 2, 0]]]

@@ -47,7 +47,7 @@ def invert_definite(matrices: Tensor) -> tuple[Tensor, Tensor]:
         log_determinants = 2.0 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return torch.cholesky_inverse(lower).movedim(-3, -1), log_determinants
     if size == 1:
-        return matrices.reciprocal(), matrices[..., 0, 0, :].log()
+        return matrices.reciprocal(), matrices.flatten(-3).log()
     swept = matrices.clone()
     pivots = torch.empty_like(matrices[..., 0, :])
     for j in range(size):

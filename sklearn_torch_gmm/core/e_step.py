@@ -71,8 +71,10 @@ def normalize_for_entropy_(
 
 def sum_of_products(first: Tensor, second: Tensor) -> Tensor:
     """Sums ``[R]`` of the products of ``[T, R, ..., n]`` and ``[T, R, ..., n]``, without a copy."""
-    rows, columns = first.flatten(2).unsqueeze(-2), second.flatten(2).unsqueeze(-1)
-    return torch.matmul(rows, columns).sum(0).view(first.shape[1])
+    lanes, restarts, *_ = first.shape
+    rows = first.reshape(lanes * restarts, 1, -1)
+    products = torch.bmm(rows, second.reshape(lanes * restarts, -1, 1))
+    return products.view(lanes, restarts).sum(0)
 
 
 def exclude_other_classes_(logits: Tensor, labels: Tensor, classes: Tensor) -> None:

@@ -101,6 +101,10 @@ class GapChunk:
         return self.by_row(self.missing)
 
     @cached_property
+    def _features(self) -> Tensor:
+        return self.missing.flatten(1)
+
+    @cached_property
     def is_outside(self) -> Tensor | None:
         """Bool ``[T, c, c, p]``: elements of the blocks that belong to no gap; None if all do."""
         padding = self.padding
@@ -150,12 +154,12 @@ class GapChunk:
     def at_missing(self, values: Tensor) -> Tensor:
         """``values [T, ..., D]`` at the missing features, ``[T, ..., c, p]``."""
         _, *sizes = self.missing.shape
-        index = self._index("missing", self.missing.flatten(1), values)
+        index = self._index("missing", self._features, values)
         return values.gather(-1, index).view(*values.shape[:-1], *sizes)
 
     def add_at_missing(self, sums: Tensor, values: Tensor) -> None:
         """Add ``values [T, ..., c, p]`` to ``sums [T, ..., D]`` at the missing features."""
-        index = self._index("missing", self.missing.flatten(1), sums)
+        index = self._index("missing", self._features, sums)
         sums.scatter_add_(-1, index, values.flatten(-2))
 
     def at_places(self, values: Tensor) -> Tensor:

@@ -58,9 +58,7 @@ class SharedGapStep(GroupedGapStep):
             torch.maximum(self._extents, extents_of(x), out=self._extents)
         patterns = _Patterns(self._constants, self._linear, self._conditionals, chunk)
         covariances = chunk.by_row(patterns.covariances)
-        place = among(chunk.missing_by_row, 1)
-        place = place.expand(-1, covariances.shape[1], -1, -1)
-
+        place = among(chunk.missing_by_row, 1).expand(-1, covariances.shape[1], -1, -1)
         x = among(x, 1)
         pulled = self._precisions @ x
         filled = _times(covariances, pulled.gather(-2, place))
@@ -70,15 +68,14 @@ class SharedGapStep(GroupedGapStep):
         weighted = h if weights is None else h * among(weights, 2)
         step.moments.log_likelihood.sub_(sum_of_products(pulled, weighted), alpha=0.5)
 
-        moments, shares = step.moments, chunk.by_pattern(logits)
+        moments = step.moments
         moments.counts.add_(logits.sum((0, -1)))
         first = logits @ h.mT
-        patterns.add_first(first, shares)
-        moments.first(features).add_(first.sum(0))
         mean_shift = _times(covariances, (self._linear.mT @ logits).gather(-2, place))
         # h hᵀ and twice h ω̄ᵀ in one product. The estimate takes the symmetric part of a scatter.
         scatter = weighted.scatter_add(-2, place, mean_shift.mul_(2.0)) @ h.mT
-        patterns.add_scatter(scatter, shares)
+        patterns.add(chunk.by_pattern(logits), first, scatter)
+        moments.first(features).add_(first.sum(0))
         self._add_second(scatter.sum(0))
 
 
@@ -98,13 +95,13 @@ class _Patterns:
         more = (own * self._shifts).sum(-2).sub_(log_determinants).add_(chunk.log_volumes(linear))
         self.constants = torch.add(constants, more, alpha=0.5)
 
-    def add_first(self, first: Tensor, shares: Tensor) -> None:
-        """Add Σ r w to ``first [T, R, K, D]``, for ``shares [T, R, K, p]`` of the patterns."""
-        self._chunk.add_at_missing(first, self._shifts * shares.unsqueeze(-2))
+    def add(self, shares: Tensor, first: Tensor, scatter: Tensor) -> None:
+        """Add Σ r w to ``first [T, R, K, D]`` and Σ r (w wᵀ + W) to ``scatter [T, R, D, D]``.
 
-    def add_scatter(self, scatter: Tensor, shares: Tensor) -> None:
-        """Add Σ r (w wᵀ + W) to ``scatter [T, R, D, D]``."""
+        ``shares [T, R, K, p]`` are the sums of the responsibilities for each pattern.
+        """
         weighted = self._shifts * shares.unsqueeze(-2)
+        self._chunk.add_at_missing(first, weighted)
         blocks = self.covariances * shares.sum(-2)[..., None, None, :]
         # Some rows at a time: all products at once would not stay in a cache.
         most = max(1, CACHED_VALUES // weighted.numel())

@@ -138,7 +138,7 @@ class Conditionals:
             return covariances, logarithms
         precisions = self.precisions.flatten(-2)
         block = chunk.at_places(precisions.expand(lanes, *precisions.shape))
-        block = block.unflatten(-1, (size, size, width))
+        block = block.view(*block.shape[:-1], size, size, width)
         is_outside = None if chunk.is_outside is None else self._among(chunk.is_outside)
         if is_outside is not None:
             # An identity block has no part in the inverse or the determinant.

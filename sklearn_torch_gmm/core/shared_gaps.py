@@ -88,7 +88,7 @@ class _Patterns:
         self._chunk = chunk
         covariances, log_determinants = conditionals.covariances_of(chunk)
         self.covariances = covariances.squeeze(-4)
-        own = chunk.at_missing(linear.expand(len(chunk.missing), *linear.shape))
+        own = chunk.at_missing(linear.expand(chunk.missing.shape[0], *linear.shape))
         self._shifts = _times(covariances, own)
         # Constants [T, R, K, p] of the log-densities: ½ η_u · w more than those of complete rows,
         # and the normalization of the values that there are.
@@ -102,7 +102,7 @@ class _Patterns:
         """
         weighted = self._shifts * shares.unsqueeze(-2)
         self._chunk.add_at_missing(first, weighted)
-        blocks = self.covariances * shares.sum(-2)[..., None, None, :]
+        blocks = self.covariances * shares.sum(-2).unsqueeze(-2).unsqueeze(-2)
         # Some rows at a time: all products at once would not stay in a cache.
         most = max(1, CACHED_VALUES // weighted.numel())
         for rows, own in zip(blocks.split(most, -3), weighted.split(most, -2), strict=True):

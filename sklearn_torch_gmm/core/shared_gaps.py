@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.conditional import Conditionals
 from sklearn_torch_gmm.core.dependent_gaps import GroupedGapStep
-from sklearn_torch_gmm.core.e_step import sum_of_products
+from sklearn_torch_gmm.core.e_step import sum_of_products_
 from sklearn_torch_gmm.core.fast_step import FastEStep
 from sklearn_torch_gmm.core.gap_chunks import GapChunk, among
 from sklearn_torch_gmm.core.gap_step import GapBatch
@@ -66,7 +66,7 @@ class SharedGapStep(GroupedGapStep):
         logits = (self._linear @ h).add_(chunk.by_row(patterns.constants))
         weights = self._weigh(logits, batch, chunk)
         weighted = h if weights is None else h * among(weights, 2)
-        step.moments.log_likelihood.sub_(sum_of_products(pulled, weighted), alpha=0.5)
+        step.moments.log_likelihood.sub_(sum_of_products_(pulled, weighted), alpha=0.5)
 
         moments = step.moments
         moments.counts.add_(logits.sum((0, -1)))

@@ -26,7 +26,7 @@ def _job(title, measure, **options):
 _FIXED = "Ten initializations, a fixed number of iterations each"
 _CONVERGED = "Ten default initializations, each until it converges"
 _SEARCH = "GridSearchCV over a pipeline: K = 1..6, four covariance types, five folds"
-_BUSY = "The same of 100 samples on a busy machine: the slowest call in a hundred"
+_BUSY = "Predictions and scores of 100 samples, busy machine: slowest call in 100"
 _LARGER = "Extra memory of a fit to four times as many samples"
 _BEYOND = "Extra memory of predict_proba, beyond its result"
 _PRODUCT = "A large matrix product"
@@ -50,7 +50,7 @@ TASKS = {
     "product": Task(_PRODUCT, libraries.product, "flops_per_second", ("numpy", "torch")),
     "first-fit": _job("First fit of a process, imports included", processes.first_fit),
     "search": _job(_SEARCH, jobs.search, n_jobs=1),
-    "search-2-jobs": _job("The same with n_jobs=2", jobs.search, n_jobs=2),
+    "search-2-jobs": _job(f"{_SEARCH}; n_jobs=2", jobs.search, n_jobs=2),
     "choice": _job("Best BIC: GaussianMixtureIC, and a loop over fits", jobs.choice),
     "given-sweep": _job("Ten fits, K = 1..10, from given parameters", jobs.given_sweep),
     "1-row": _job("Predictions and scores of one sample", jobs.few_rows, size=1),

@@ -17,7 +17,7 @@ _SAME_LIKELIHOOD = 1e-3
 def figures_of(records):
     """What each library reached in each row of the tables, row by row.
 
-    The columns are those of a record, with the medians of its numbers over the repeats, and
+    The columns are the fields of a record, with the medians of its numbers over the repeats, and
 
     title : what the row is called
     compared : the number by which libraries are compared, NaN if there is none

@@ -87,7 +87,7 @@ class ConvergenceDisplay:
         estimator : object
             A fitted mixture or search, as in :meth:`MixtureDisplay.from_estimator`.
         ax : matplotlib Axes, default=None
-            Axes to draw on, such as those of a fit to compare with; None creates a new figure.
+            Axes to draw on, such as the axes of a fit to compare with; None creates a new figure.
         name : str, default=None
             Name of the fit in the legend; None draws no legend.
         line_kwargs : dict, default=None

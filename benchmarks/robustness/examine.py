@@ -1,4 +1,4 @@
-"""Whether parameters are those of a mixture, and how far they are from the known ones.
+"""Whether parameters belong to a mixture, and how far they are from the known ones.
 
 Distances are in standard deviations: `whole_*` between the samples and the mixture as a whole, the
 others between the groups and the components.
@@ -34,7 +34,7 @@ def examine(fitted, data, covariance, regularization):
 
 
 def _whole(weights, means, matrices, X, regularization, is_spherical):
-    """The distance of the mean and the variances of the mixture from those of the samples."""
+    """The distance of the mean and the variances of the mixture from the moments of the samples."""
     expected = X.var(0) + regularization
     shares = weights.astype(np.longdouble) / weights.sum()
     means = means - X.mean(0)

@@ -52,7 +52,7 @@ class Input:
 
 
 def _means_near(X, groups):
-    """Initial means, a tenth of a standard deviation away from those of the groups."""
+    """Initial means, a tenth of a standard deviation away from the means of the groups."""
     X = X.astype(np.longdouble)
     members = [X[groups == group] for group in range(groups.max() + 1)]
     return np.stack([rows.mean(0) + 0.1 * rows.std(0) for rows in members])
@@ -80,7 +80,7 @@ collinear = changed(lambda X: np.column_stack([X, X @ [1.0, 2.0, 3.0]]))
 
 
 def ill_conditioned(rng):
-    """Variances from 1 to 1e-10 along axes that are not those of the features."""
+    """Variances from 1 to 1e-10 along axes that are not the features."""
     groups = (np.arange(300) >= 100).astype(int)
     axes, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     X = rng.normal(size=(300, 3)) * np.sqrt([1.0, 1e-5, 1e-10]) @ axes

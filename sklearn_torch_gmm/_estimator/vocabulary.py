@@ -44,7 +44,7 @@ def answering_with_tensors(mixture: BaseEstimator) -> BaseEstimator:
 
 
 def starts_from_array(mixture: BaseEstimator) -> bool:
-    """Whether the initialization has a value for each sample, including those of weight zero."""
+    """Whether the initialization has a value for each sample, including samples of weight zero."""
     start = getattr(mixture, mixture._vocabulary.start)
     return not (isinstance(start, str) or callable(start))
 

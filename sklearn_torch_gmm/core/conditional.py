@@ -17,7 +17,7 @@ and Jordan, Supervised learning from incomplete data via an EM approach (1994).
 from __future__ import annotations
 
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -98,6 +98,9 @@ class Conditionals:
     ) -> None:
         self.means = means
         self._log_weights = log_weights
+        self._find_log_determinants = partial(
+            structure.log_determinants, precisions_cholesky, *means.shape[-2:]
+        )
         # The factors have the shape of the covariances.
         self._factors = structure.matrices(precisions_cholesky, *means.shape[-2:])
         if structure.is_shared:
@@ -106,8 +109,8 @@ class Conditionals:
 
     @cached_property
     def _log_determinants(self) -> Tensor:
-        """½ log|Λ| ``[..., K or 1]``."""
-        return self._factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        """½ log|Λ| ``[..., K]``."""
+        return self._find_log_determinants()
 
     def of_patterns(self, chunk: GapChunk) -> Patterns:
         """The conditional distributions for the patterns of a chunk."""
@@ -125,20 +128,18 @@ class Conditionals:
         """W ``[T, ..., K or 1, c, c, p]`` for the patterns of a chunk, and log|Λ_uu|.
 
         The covariances are zero for features that a pattern does not lack, so that nothing that is
-        computed with them changes at these features. The logarithms have the shape ``[T, ..., K or
-        1, p]``.
+        computed with them changes at these features. The logarithms can be broadcast to ``[T, ...,
+        K, p]``.
         """
-        lanes, size, width = chunk.missing.shape
+        lanes, size, _ = chunk.missing.shape
         if chunk.lacks_all:
             # Nothing is given: the covariances themselves keep their full precision.
             inverse = invert_triangular(self._factors, upper=True)
             covariances = (inverse.mT @ inverse).unsqueeze(-1)
-            found = covariances, 2.0 * self._log_determinants.unsqueeze(-1)
-            covariances, logarithms = (values.expand(lanes, *values.shape) for values in found)
-            return covariances, logarithms
+            logarithms = 2.0 * self._log_determinants.unsqueeze(-1)
+            return covariances.expand(lanes, *covariances.shape), logarithms
         precisions = self.precisions.flatten(-2)
         block = chunk.at_places(precisions.expand(lanes, *precisions.shape))
-        block = block.view(*block.shape[:-1], size, size, width)
         is_outside = None if chunk.is_outside is None else self._among(chunk.is_outside)
         if is_outside is not None:
             # An identity block has no part in the inverse or the determinant.

@@ -7,10 +7,10 @@ patterns of their own, so that the small matrices of a lane stay with its thread
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ iteration; with twice as many values that would be hardly any.
 """
 
 BYTES_OF_FLOAT64 = 8
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ class GapChunk:
     has_own_patterns: bool
     """Whether the n rows of each lane have n patterns."""
 
-    kept: dict[Any, Any] | None = None
+    kept: dict[Hashable, Any] | None = None
     """The values of the rows as they were asked for last, if there is memory to keep them."""
 
-    views: dict[Any, Tensor] = field(default_factory=dict)
+    views: dict[Hashable, Tensor] = field(default_factory=dict)
     """Indices in the shapes in which they were needed."""
 
     def values_of(self, rows: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,33 +69,36 @@ class GapChunk:
         As :func:`~sklearn_torch_gmm.core.gaps.without_gaps` returns them, in the type and on the
         device of another tensor.
         """
-        if self.kept is not None and like.dtype in self.kept:
-            known: tuple[Tensor, Tensor] = self.kept[like.dtype]
-            return known
-        own = rows.index_select(0, self.rows.flatten()).unflatten(0, self.rows.shape)
-        found = without_gaps(own.mT.to(like).contiguous())
-        self._keep(like.dtype, found)
-        return found
+
+        def find() -> tuple[Tensor, Tensor]:
+            own = rows.index_select(0, self.rows.flatten()).unflatten(0, self.rows.shape)
+            return without_gaps(own.mT.to(like).contiguous())
+
+        return self._remember(("values", like.dtype), find)
 
     def deviations_of(self, rows: Tensor, centre: Tensor) -> Tensor:
         """The rows by feature about a ``centre [D]``, zero for gaps: ``[T, D, n]``.
 
         The centre is the same in all passes that share the chunks.
         """
-        key = "deviations", centre.dtype
-        if self.kept is not None and key in self.kept:
-            known: Tensor = self.kept[key]
-            return known
-        values, observed = self.values_of(rows, centre)
-        found = torch.addcmul(values, centre.unsqueeze(-1), observed, value=-1.0)
-        self._keep(key, found)
-        return found
 
-    def _keep(self, key: Any, found: Any) -> None:
-        if self.kept is not None:
-            # In place of the others: there is room for one of them.
+        def find() -> Tensor:
+            values, observed = self.values_of(rows, centre)
+            return torch.addcmul(values, centre.unsqueeze(-1), observed, value=-1.0)
+
+        return self._remember(("deviations", centre.dtype), find)
+
+    def _remember(self, key: Hashable, find: Callable[[], _Found]) -> _Found:
+        """The value kept under a key, or else the one found, which is kept if there is memory."""
+        if self.kept is None:
+            return find()
+        if key not in self.kept:
+            found = find()
+            # In place of anything else: there is room for one of them.
             self.kept.clear()
             self.kept[key] = found
+        known: _Found = self.kept[key]
+        return known
 
     @cached_property
     def missing_by_row(self) -> Tensor:
@@ -163,8 +168,10 @@ class GapChunk:
         sums.scatter_add_(-1, index, values.flatten(-2))
 
     def at_places(self, values: Tensor) -> Tensor:
-        """``values [T, ..., D²]`` at the blocks of missing features, ``[T, ..., c² p]``."""
-        return values.gather(-1, self._index("places", self.places, values))
+        """``values [T, ..., D²]`` at the blocks of missing features, ``[T, ..., c, c, p]``."""
+        _, size, width = self.missing.shape
+        found = values.gather(-1, self._index("places", self.places, values))
+        return found.view(*values.shape[:-1], size, size, width)
 
     def add_at_places(self, sums: Tensor, values: Tensor) -> None:
         """Add ``values [T, ..., c, c, p]`` to ``sums [T, ..., D²]`` at the blocks."""

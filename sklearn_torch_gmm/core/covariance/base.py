@@ -256,7 +256,7 @@ class CovarianceStructure(ABC):
     def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
         """Coefficients ``[..., K, 1 + P]`` of (1, x, T₂(x)) in −½ ‖Uᵀ(x − μ)‖².
 
-        With a pooled scatter, those of the same without −½ ‖Uᵀ x‖².
+        With a pooled scatter, −½ ‖Uᵀ x‖² is left out.
         """
 
     def distance_bounds(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:

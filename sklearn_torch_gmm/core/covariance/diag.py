@@ -71,12 +71,6 @@ class DiagonalCovariance(VarianceCovariance):
         whitened = (x - means.unsqueeze(-1)) * precisions_cholesky.unsqueeze(-1)
         return whitened.square().sum(-2)
 
-    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        precisions = precisions_cholesky.square()
-        linear = means * precisions
-        constants = (means * linear).sum(-1, keepdim=True).mul_(-0.5)
-        return torch.cat([constants, linear, precisions.mul_(-0.5)], dim=-1)
-
     def distance_bounds(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         bound: Tensor = torch.linalg.vector_norm(deviations * precisions_cholesky, dim=-1)
         return bound

@@ -71,12 +71,6 @@ class SphericalCovariance(VarianceCovariance):
         distances = (x - means.unsqueeze(-1)).square().sum(-2)
         return distances * precisions_cholesky.square().unsqueeze(-1)
 
-    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        precisions = precisions_cholesky.square().unsqueeze(-1)
-        linear = means * precisions
-        constants = (means * linear).sum(-1, keepdim=True).mul_(-0.5)
-        return torch.cat([constants, linear, precisions.mul_(-0.5)], dim=-1)
-
     def distance_bounds(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         lengths: Tensor = torch.linalg.vector_norm(deviations, dim=-1)
         return lengths * precisions_cholesky

@@ -3,7 +3,8 @@
 The residuals z = Uᵀ(x − c) − Uᵀ(μ − c) of all components are one product. Rounding moves them by
 eps · |Uᵀ| |μ − c|, so that log-densities −½ ‖z‖² lose eps · ‖ |Uᵀ| |μ − c| ‖ · ‖z‖, where an
 expanded square loses eps · ‖ |Uᵀ| |μ − c| ‖². Another product gives the sums G = Σ r z (1, x − c)ᵀ,
-from which the moments Σ r z zᵀ = G (−Uᵀ(μ − c), Uᵀ)ᵀ follow, with an equally small error.
+from which the moments Σ r z zᵀ = G (−Uᵀ(μ − c), Uᵀ)ᵀ follow, with an equally small error. They are
+symmetric, so that a block of z needs only the part of x that it is computed from.
 """
 
 from __future__ import annotations
@@ -89,8 +90,6 @@ class Whitened(Way):
     def add_moments(self, chunk: Chunk, responsibilities: Tensor) -> None:
         weights = self._chosen.of(responsibilities, 1)
         lanes = len(weights)
-        num_features = self._means.shape[1]
-        x = chunk.features[:, : 1 + num_features]
         if self._sums is None:
             self._sums = self._new_sums(lanes)
         counts, sums = self._sums
@@ -102,7 +101,7 @@ class Whitened(Way):
                 shifts = self._shifts()
                 z.add_(shifts[:, start:stop])
             weighted = z.mul_(weights.unsqueeze(2)).flatten(1, 2)
-            own[:lanes].baddbmm_(x, weighted.mT)
+            own[:lanes].baddbmm_(chunk.features[:, : own.shape[1]], weighted.mT)
             start = stop
 
     def _shifts(self) -> Tensor:
@@ -110,12 +109,12 @@ class Whitened(Way):
         return self._factors.mT @ (self._means - self._points).unsqueeze(-1)
 
     def _new_sums(self, lanes: int) -> tuple[Tensor, list[Tensor]]:
-        """Zeros for Σ r ``[T, k]``, and for Gᵀ ``[T, 1 + D, k width]`` of each block."""
-        size, num_features = self._means.shape
+        """Zeros for Σ r ``[T, k]``, and for a part of Gᵀ ``[T, length, k width]`` by block."""
+        size = self._chosen.size
         take = self._workspace.take
         sums = [
-            take(f"whitened sums {number}", lanes, 1 + num_features, size * block.shape[1])
-            for number, block in enumerate(self._blocks)
+            take(f"whitened sums {number}", lanes, length, size * width)
+            for number, (_, width, length) in enumerate(block.shape for block in self._blocks)
         ]
         return take("whitened counts", lanes, size).zero_(), [own.zero_() for own in sums]
 
@@ -124,14 +123,23 @@ class Whitened(Way):
             return
         size, num_features = self._means.shape
         counts = self._sums[0].sum(0)
-        by_block = [own.sum(0).T.unflatten(0, (size, -1)) for own in self._sums[1]]
-        own = torch.cat(by_block, dim=1)
-        second = own @ self._whitening(self._points).mT
+        first = counts.new_empty(size, num_features, 1)
+        second = counts.new_empty(size, num_features, num_features)
+        whitening = self._whitening(self._points)
+        start = 0
+        for sums_of_block in self._sums[1]:
+            length = sums_of_block.shape[1]
+            block, stop = slice(start, length - 1), length - 1
+            own = sums_of_block.sum(0).T.unflatten(0, (size, -1))
+            first[:, block] = own[..., :1]
+            second[:, block, :stop] = own @ whitening[:, :stop, :length].mT
+            start = stop
         # The inverse of Uᵀ reverses the whitening.
         lower = invert_triangular(self._factors.mT, upper=False)
-        second = lower @ (0.5 * (second + second.mT)) @ lower.mT
+        second = second.tril()
+        second = lower @ (second + second.tril(-1).mT) @ lower.mT
         packed = self._structure.second_moments_of(second, torch.ones_like(counts), num_features)
-        first = (lower @ own[..., :1]).squeeze(-1)
+        first = (lower @ first).squeeze(-1)
         self._chosen.add(torch.cat([counts.unsqueeze(-1), first, packed], dim=-1), sums)
         self._sums = None
 

@@ -141,7 +141,8 @@ class Accuracy:
         by_way = [[is_allowed == 1.0 for is_allowed in own] for own in read[1:]]
         if not structure.is_shared:
             has_matrices = not structure.has_independent_features
-            return Allowed(*by_way).choose(read[0], has_matrices=has_matrices)
+            num_features = parameters.means.shape[-1]
+            return Allowed(*by_way).choose(read[0], num_features, has_matrices=has_matrices)
         if structure.has_pooled_scatter and all(by_way[-1]):
             return Ways.all_whitened(len(weights))
         return Ways.all_residuals(len(weights))
@@ -162,8 +163,10 @@ class Accuracy:
         sifting &= away < math.inf
         whitening = cancellation_of_whitening(away, len(centre)) <= limit
         loss = rounding_of_whitening(torch.maximum(away, away_of_found))
-        whitening &= loss <= TOLERATED_LOSS[centre.dtype]
-        whitening &= rounding_of_sums(growth) <= MOST_RELATIVE_ERROR
+        # A loss below the rounding error of the covariance itself changes nothing.
+        least = rounding_of_sums(growth)
+        whitening &= (loss <= TOLERATED_LOSS[centre.dtype]) | (loss <= least)
+        whitening &= least <= MOST_RELATIVE_ERROR
         return torch.stack([products, sifting, whitening]).flatten(1)
 
     def are_tolerated(self, errors: Sequence[float]) -> bool:

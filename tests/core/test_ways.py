@@ -12,7 +12,14 @@ from sklearn_torch_gmm.core.e_step import normalize_, normalize_for_entropy_
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.m_step import m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.core.ways import FEW_MATRICES, SMALL_SHARE, Allowed, Selection, Ways
+from sklearn_torch_gmm.core.ways import (
+    FEW_MATRICES,
+    MANY_MATRICES,
+    SMALL_SHARE,
+    Allowed,
+    Selection,
+    Ways,
+)
 from sklearn_torch_gmm.core.workspace import Workspace
 from tests.core.steps import as_parameters, mixture_of, tensor
 
@@ -186,11 +193,14 @@ def test_responsibilities_that_would_underflow_are_zero(dtype):
 # -- the choice -----------------------------------------------------------------------------------
 
 
-def choose(products="", sifting="", whitening="", *, weights=None, has_matrices=True, number=8):
+def choose(
+    products="", sifting="", whitening="", *, weights=None, has_matrices=True, number=8, features=16
+):
     """The ways of components whose numbers are in the strings."""
+    products, sifting, whitening = map(list, (products, sifting, whitening))
     allowed = ([str(i) in own for i in range(number)] for own in (products, sifting, whitening))
     weights = [1.0 / number] * number if weights is None else weights
-    return Allowed(*allowed).choose(weights, has_matrices=has_matrices)
+    return Allowed(*allowed).choose(weights, features, has_matrices=has_matrices)
 
 
 def as_strings(ways):
@@ -221,6 +231,20 @@ def test_matrices_are_sifted_if_they_have_few_rows():
 
 def test_all_are_whitened_if_one_has_to_be():
     assert as_strings(choose("0123456", "", "01234567")) == ("", "", "01234567", "")
+
+
+def test_moments_of_rows_are_written_for_many_matrices_beside_whitened_ones():
+    def products_of(number, features):
+        some, every = range(number), range(number + 1)
+        ways = choose(map(str, some), "", map(str, every), number=number + 1, features=features)
+        assert not ways.sifted
+        assert not ways.residuals
+        return len(ways.products)
+
+    assert products_of(MANY_MATRICES - 1, 16) == 0
+    assert products_of(MANY_MATRICES, 16) == MANY_MATRICES
+    assert products_of(15, 32) == 0
+    assert products_of(16, 32) == 16
 
 
 def test_no_moments_of_rows_for_few_matrices():

@@ -159,6 +159,21 @@ def test_whitening_is_left_at_its_threshold(name, dtype, side, factor):
         assert ways.sifted or len(ways.residuals) == COMPONENTS
 
 
+def loss_beside_that_of_the_covariance(case):
+    return (rounding_of_whitening(case.away) / rounding_of_sums(case.growth)).amax().item()
+
+
+@pytest.mark.parametrize(("side", "factor"), FACTORS)
+def test_whitening_may_lose_as_much_as_the_covariance_itself(side, factor):
+    options = {"name": "full", "condition": 1e8}
+    spread = spread_at(loss_beside_that_of_the_covariance, factor, **options)
+    case = Case(spread=spread, **options)
+    assert (rounding_of_whitening(case.away) > TOLERATED_LOSS[torch.float64]).any()
+    ways = case.ways()
+    assert bool(ways.residuals) == (side == "above")
+    assert len(ways.whitened) + len(ways.residuals) == COMPONENTS
+
+
 @pytest.mark.parametrize(("side", "factor"), FACTORS)
 def test_sifting_is_left_at_its_threshold(side, factor):
     def excess(log_condition):

@@ -15,7 +15,7 @@ from torch import Tensor
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 
-TOLERATED_ERROR = {torch.float64: 2e-7, torch.float32: 1e-4}
+TOLERATED_ERROR = {torch.float64: 2e-7, torch.float32: 1e-3}
 """Largest estimate of :func:`cancellation`, in nats, for which the fast E-step is used.
 
 Twice the value lets twice the error into log-densities before the slower exact E-step takes over.

@@ -1,0 +1,49 @@
+"""Arithmetic in float32 is exact enough, and takes the fast path on ordinary data."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn import datasets
+from sklearn.decomposition import PCA
+
+from sklearn_torch_gmm.core.rounding import TOLERATED_ERROR
+from sklearn_torch_gmm.em.accuracy import Accuracy
+from sklearn_torch_gmm.mixture import GaussianMixture
+from tests.estimators import TYPES
+
+
+def digits():
+    return PCA(20, random_state=0).fit_transform(datasets.load_digits().data)
+
+
+DATA = {
+    "iris": (lambda: datasets.load_iris().data, 3),
+    "wine": (lambda: datasets.load_wine().data, 3),
+    "digits": (digits, 10),
+    "blobs": (lambda: datasets.make_blobs(2000, 16, centers=10, random_state=0)[0], 10),
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("data", DATA)
+def test_a_fit_in_float32_is_as_in_float64(monkeypatch, data, name):
+    make, components = DATA[data]
+    X = make().astype(np.float32)
+    chosen = []
+    choose = Accuracy.ways
+    monkeypatch.setattr(Accuracy, "ways", lambda *args: chosen.append(0) or choose(*args))
+
+    def fit(precision):
+        found = GaussianMixture(
+            components, covariance_type=name, random_state=0,
+            trainer_params={"precision": precision, "accelerator": "cpu"},
+        ).fit(X)  # fmt: skip
+        return found, found.score_samples(X.astype(np.float64))
+
+    expected, log_densities = fit("64-true")
+    assert not chosen
+    found, others = fit("32-true")
+    # Ten components of digits are narrow, with full covariances.
+    assert bool(chosen) == (data == "digits" and name == "full")
+    assert found.n_iter_ == expected.n_iter_
+    assert np.abs(others - log_densities).mean() < TOLERATED_ERROR[torch.float32]

@@ -148,6 +148,11 @@ class EStep(ABC):
     def log_likelihood(self, moments: Moments) -> Tensor:
         """Σ log p(x) ``[R]``, in nats, from moments that may be sums over several processes."""
 
+    def entropy(self, moments: Moments) -> Tensor:
+        """−Σ r log r ``[R]``, in nats, from moments that may be sums over several processes."""
+        assert moments.entropy is not None
+        return moments.entropy
+
     def weigh(
         self,
         logits: Tensor,

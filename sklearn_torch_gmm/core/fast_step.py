@@ -98,6 +98,12 @@ class FastEStep(EStep):
         common = self.structure.common_log_likelihood(factors, moments.scatter)
         return moments.log_likelihood + common
 
+    def entropy(self, moments: Moments) -> Tensor:
+        if moments.entropy is not None:
+            return super().entropy(moments)
+        # Σ log p − Σ r log (π_k N(x | μ_k, Σ_k)), with the errors of all log-densities.
+        return moments.log_likelihood - (self.natural * moments.sums).sum((-2, -1))
+
 
 class _Part:
     """Some of the mixtures of a step, or all of them, and their parts of its tensors."""

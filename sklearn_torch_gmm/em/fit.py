@@ -146,7 +146,7 @@ class Fit:
                 extents=None if data.knows_all else data.max_deviations,
                 scatter=data.scatter,
                 with_certainty=with_certainty,
-                with_entropy=with_entropy,
+                with_entropy=with_entropy and not self.accuracy.has_exact_sums,
                 classes=classes,
             )
             self._e_step.many_vanish = self.accuracy.many_vanish

@@ -239,10 +239,9 @@ class Iterations:
             [Restart.from_plain(plain, own) for plain in fit["restarts"]]
             for fit, own in zip(state["fits"], settings, strict=True)
         ]
-        starts = Starts(restarts, state["centre"], state["max_deviations"])
+        starts = Starts(restarts, state["centre"], state["max_deviations"], state["knows_all"])
         iterations = cls(starts, settings, device, scores=state["needs_scores"])
         data, scatter = iterations._data, state["scatter"]
-        data.knows_all = state["knows_all"]
         data.scatter = None if scatter is None else scatter.to(data.centre)
         for fit, own in zip(iterations.fits, state["fits"], strict=True):
             # Not `=`, since the state of a finished fit lacks the accuracy that iterations need.

@@ -141,8 +141,7 @@ class VariationalBayes(Estimation):
         found: PosteriorParameters,
         structure: CovarianceStructure,
     ) -> Tensor:
-        assert moments.entropy is not None
-        return evidence_bound(moments.entropy, found, structure)
+        return evidence_bound(e_step.entropy(moments), found, structure)
 
 
 @torch.inference_mode()

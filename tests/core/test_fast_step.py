@@ -323,3 +323,24 @@ def test_certainty_is_the_log_of_the_largest_responsibility(rng, rows, name, kin
         ]
         expected = weights @ log_softmax(joint, axis=0).max(0)
         assert certainty.item() == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_entropy_from_the_sums_is_that_of_the_responsibilities(rng, rows, name, weighted):
+    structure, centre = get_structure(name), rows.mean(0)
+    parameters = as_parameters(name, *(mixture_of(rng, name, 4) for _ in range(3)))
+    weights = tensor(rng.random(len(rows))) if weighted else None
+    direct, short = (
+        make_e_step("fast", parameters, centre, structure, with_entropy=with_entropy)
+        for with_entropy in (True, False)
+    )
+    for step in (direct, short):
+        step.add(rows, weights)
+    assert short.moments.entropy is None
+    # 500 rows whose log-densities are of the order of 10 nats.
+    expected = direct.entropy(direct.moments)
+    torch.testing.assert_close(short.entropy(short.moments), expected, rtol=0, atol=1e-10)
+    # Moments may be sums over several processes.
+    doubled = Moments(*(2 * part for part in vars(short.moments).values() if part is not None))
+    torch.testing.assert_close(short.entropy(doubled), 2 * expected, rtol=0, atol=2e-10)

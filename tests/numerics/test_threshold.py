@@ -16,7 +16,10 @@ from sklearn_torch_gmm.core.rounding import (
     cancellation_of_scatter,
     rounding_of_moments,
 )
+from sklearn_torch_gmm.core.workspace import Workspace
+from sklearn_torch_gmm.em.accuracy import TOLERATED_ERROR_OF_ENTROPY, Accuracy
 from sklearn_torch_gmm.em.iterations import Iterations
+from sklearn_torch_gmm.em.known_data import KnownData
 from sklearn_torch_gmm.em.restarts import Restart, Starts
 from sklearn_torch_gmm.em.settings import StartSettings
 from tests.core.steps import (
@@ -92,6 +95,32 @@ def test_an_iteration_changes_its_form_at_the_threshold(name, side, dtype):
     iterations = Iterations(starts, [settings], torch.device("cpu"))
     iterations.begin_e_step()
     assert type(iterations.fits[0]._e_step) is (FastEStep if side == "below" else ExactEStep)
+
+
+@pytest.mark.parametrize("knows_all", [True, False], ids=["all rows", "some rows"])
+@pytest.mark.parametrize("side", ["below", "above"])
+@pytest.mark.parametrize("name", TYPES)
+def test_the_entropy_is_computed_from_sums_below_its_threshold(name, side, knows_all):
+    factor = 0.99 if side == "below" else 1.01
+    spread = spread_at(name, factor * TOLERATED_ERROR_OF_ENTROPY)
+    case = Case(np.random.default_rng(0), name, spread)
+    data = KnownData(case.centre, case.extents, knows_all)
+    accuracy = Accuracy(case.structure, data, 2, tolerated=1e-9)
+    accuracy.look_ahead([case.bound])
+    assert accuracy.has_exact_sums == (side == "below" and knows_all)
+
+    direct, short = (
+        FastEStep(
+            case.parameters, case.centre, case.structure,
+            Workspace(torch.float64, torch.device("cpu")),
+            natural=case.natural, with_entropy=with_entropy,
+        )
+        for with_entropy in (True, False)
+    )  # fmt: skip
+    for step in (direct, short):
+        step.add(case.rows)
+    error = (short.entropy(short.moments) - direct.entropy(direct.moments)).abs().item()
+    assert error <= ERROR_FACTOR * case.bound * len(case.rows)
 
 
 @needs_extended_precision

@@ -7,16 +7,19 @@ package may import Lightning.
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 from collections.abc import Callable, Hashable
 from functools import lru_cache
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from threading import Timer
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import sklearn.base
+import torch
 from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -155,3 +158,20 @@ def exit_codes(iterator: Any) -> list[int]:
         if worker.sentinel in ending:
             worker.join(SECONDS_FOR_WORKERS)
     return [worker.exitcode for worker in workers if worker.exitcode is not None]
+
+
+@lru_cache(maxsize=1)
+def setter_of_mkl_threads() -> Callable[[int], int] | None:
+    """Return MKL's function that sets its number of threads for the current thread, or None.
+
+    It returns the previous number; zero stands for the number of all threads, which follows
+    OpenMP's. MKL need not be a part of torch's library.
+    """
+    folder = Path(torch.__file__).parent / "lib"
+    for library in folder.glob("libtorch_cpu.*"):
+        # Keeping the interpreter's lock takes less time than releasing it.
+        setter = getattr(ctypes.PyDLL(str(library)), "MKL_Set_Num_Threads_Local", None)
+        if setter is not None:
+            setter.argtypes, setter.restype = [ctypes.c_int], ctypes.c_int
+            return cast("Callable[[int], int]", setter)
+    return None

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sklearn_torch_gmm._private_parts import InvalidParameterError
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.em.threads import threads_for_work
 from sklearn_torch_gmm.rows.checks import FloatArray, check_floats
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -65,7 +66,8 @@ def check_positive_definite(
         return checked
     tolerance = _tolerance(checked) * float(np.abs(checked).max())
     is_symmetric = np.allclose(checked, np.swapaxes(checked, -2, -1), atol=tolerance)
-    smallest = structure.smallest_eigenvalues(as_tensor(_standardized(checked)), num_components)
+    with threads_for_work(checked.size * num_features):
+        smallest = structure.smallest_eigenvalues(as_tensor(_standardized(checked)), num_components)
     if not is_symmetric or not (smallest > 0.0).all():
         msg = f"'{name}' should be symmetric, positive-definite"
         raise ValueError(msg)

@@ -31,7 +31,7 @@ from sklearn_torch_gmm.em.first_m_step import (
 )
 from sklearn_torch_gmm.em.kmeans import kmeans, kmeans_plusplus_indices, kmeans_side_by_side
 from sklearn_torch_gmm.em.settings import FitSettings
-from sklearn_torch_gmm.em.threads import threads_for_iteration
+from sklearn_torch_gmm.em.threads import threads_for_work
 from sklearn_torch_gmm.rows.source import StartingRows
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -170,7 +170,7 @@ def _estimate(
     """Return the parameters of each fit from the same assignment of the rows."""
     num_rows, num_features = sample.rows.shape
     num_moments = max(1 + fit.structure.num_moments(num_features) for fit in alike)
-    with threads_for_iteration(num_rows * alike[0].num_components * num_moments):
+    with threads_for_work(num_rows * alike[0].num_components * num_moments):
         found = assignment.estimate_all(sample, alike)
     results = []
     for fit, result in zip(alike, found, strict=True):
@@ -247,9 +247,10 @@ def _with_given_parts(parameters: MixtureParameters, settings: FitSettings) -> M
     if start.means is not None:
         given["means"] = _double(start.means)
     if start.precisions is not None:
-        factors = structure.precisions_cholesky_from_precisions(_double(start.precisions))
+        with threads_for_work(start.precisions.size * start.precisions.shape[-1]):
+            factors = structure.precisions_cholesky_from_precisions(_double(start.precisions))
+            given["covariances"] = structure.covariances(factors)
         given["precisions_cholesky"] = factors
-        given["covariances"] = structure.covariances(factors)
     return replace(parameters, **given)
 
 

@@ -23,6 +23,7 @@ from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
+from sklearn_torch_gmm._private_parts import setter_of_mkl_threads
 from sklearn_torch_gmm.core.fast_step import SMALL_PRODUCT
 
 _lock = threading.Lock()
@@ -62,8 +63,8 @@ class FewThreads(ExitStack):
             self._is_limited = True
 
 
-def threads_for_iteration(multiplications: int) -> AbstractContextManager[None]:
-    """Limit OpenMP to one thread if a pass over the rows takes few multiplications."""
+def threads_for_work(multiplications: int) -> AbstractContextManager[None]:
+    """Limit OpenMP to one thread for work of few multiplications, as most decompositions are."""
     return one_openmp_thread() if _is_small(multiplications) else nullcontext()
 
 
@@ -83,9 +84,14 @@ def one_openmp_thread() -> Iterator[None]:
     before = [(one, one.get_num_threads()) for one in libraries("openmp").lib_controllers]
     for one, _ in before:
         one.set_num_threads(1)
+    # After `torch.set_num_threads`, MKL has a number of its own, which OpenMP's does not limit.
+    set_of_mkl = setter_of_mkl_threads()
+    of_mkl = 0 if set_of_mkl is None else set_of_mkl(1)
     try:
         yield
     finally:
+        if set_of_mkl is not None:
+            set_of_mkl(of_mkl)
         for one, number in before:
             one.set_num_threads(number)
 

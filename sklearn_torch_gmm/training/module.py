@@ -18,7 +18,7 @@ from sklearn_torch_gmm.em.fit import Outcome
 from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.loop import Job
 from sklearn_torch_gmm.em.restarts import Restart, Starts
-from sklearn_torch_gmm.em.threads import threads_for_iteration
+from sklearn_torch_gmm.em.threads import threads_for_work
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
 from sklearn_torch_gmm.rows.sent_ahead import sent_ahead
 from sklearn_torch_gmm.rows.source import Batches, Shard
@@ -196,7 +196,7 @@ class EMModule(pl.LightningModule):
         assert self.iterations is not None
         assert self._batches is not None
         num_rows = self._batches.resident_rows or sys.maxsize
-        return threads_for_iteration(self.iterations.multiplications(num_rows))
+        return threads_for_work(self.iterations.multiplications(num_rows))
 
     def _end_iteration(self) -> None:
         iterations, job = self.iterations, self._job

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
+from sklearn_torch_gmm._private_parts import setter_of_mkl_threads
 from sklearn_torch_gmm.core.fast_step import SMALL_PRODUCT
 from sklearn_torch_gmm.em import estimation as estimation_module
 from sklearn_torch_gmm.em.iterations import Iterations
@@ -34,6 +35,20 @@ def test_it_is_one_inside_and_as_before_outside():
         assert is_one()
         assert counts("openmp") == before[1]
     assert (counts("blas"), counts("openmp")) == before
+
+
+@pytest.mark.parametrize("number", [0, 2], ids=["as OpenMP", "of its own"])
+def test_mkl_has_one_thread_where_openmp_has(number):
+    set_threads = setter_of_mkl_threads()
+    if set_threads is None:
+        pytest.skip("MKL is not a part of torch's library")
+    first = set_threads(number)
+    try:
+        with one_openmp_thread():
+            assert set_threads(1) == 1
+        assert set_threads(number) == number
+    finally:
+        set_threads(first)
 
 
 def test_it_is_put_back_after_an_error():

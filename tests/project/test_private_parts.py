@@ -142,3 +142,22 @@ def test_the_workers_of_a_loader_end_when_told():
 
 def test_a_loader_without_workers_has_none_to_end():
     private.end_workers(iter(DataLoader(TensorDataset(torch.arange(4.0)))))
+
+
+@pytest.mark.skipif(
+    private.setter_of_mkl_threads() is None, reason="MKL is not a part of torch's library"
+)
+def test_mkl_has_a_number_of_threads_that_can_be_set():
+    """Otherwise small products would be divided after `torch.set_num_threads`."""
+    set_threads = private.setter_of_mkl_threads()
+    first = set_threads(3)
+    assert set_threads(1) == 3
+    assert set_threads(first) == 1
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        # This is why a limit of OpenMP is not enough.
+        assert set_threads(first) == 2
+    finally:
+        torch.set_num_threads(before)
+        set_threads(first)

@@ -103,10 +103,13 @@ class _Patterns:
         weighted = self._shifts * shares.unsqueeze(-2)
         self._chunk.add_at_missing(first, weighted)
         blocks = self.covariances * shares.sum(-2).unsqueeze(-2).unsqueeze(-2)
+        size = weighted.shape[-2]
         # Some rows at a time: all products at once would not stay in a cache.
-        most = max(1, CACHED_VALUES // weighted.numel())
-        for rows, own in zip(blocks.split(most, -3), weighted.split(most, -2), strict=True):
-            rows += (own.unsqueeze(-2) * self._shifts.unsqueeze(-3)).sum(-4)
+        most = min(size, max(1, CACHED_VALUES // weighted.numel()))
+        for start in range(0, size, most):
+            rows = slice(start, start + most)
+            products = weighted[..., rows, None, :] * self._shifts.unsqueeze(-3)
+            blocks[..., rows, :, :] += products.sum(-4)
         self._chunk.add_at_places(scatter.flatten(-2), blocks)
 
 

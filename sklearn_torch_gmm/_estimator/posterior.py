@@ -12,7 +12,11 @@ from torch import Tensor
 from sklearn_torch_gmm._estimator import fitted_state
 from sklearn_torch_gmm._estimator.starting_values import check_positive_definite, check_shape
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
-from sklearn_torch_gmm.core.posterior import PosteriorParameters, expected_log_weights
+from sklearn_torch_gmm.core.posterior import (
+    PosteriorParameters,
+    expected_log_weights,
+    second_moments_of_prior,
+)
 from sklearn_torch_gmm.core.weight_priors import WEIGHT_PRIORS
 from sklearn_torch_gmm.em.variational import Prior
 from sklearn_torch_gmm.rows.checks import check_floats
@@ -128,7 +132,8 @@ def fitted_parameters(mixture: BaseEstimator) -> PosteriorParameters:
         mixture.degrees_of_freedom_prior_,
         1.0,
     ]
-    shape = structure.covariance_shape(1, num_features)
+    scale = _double(mixture.covariance_prior_)
+    scale = scale.reshape(1, *structure.covariance_shape(1, num_features))
     concentrations, mean_precisions, degrees = _counts_of(mixture)
     return PosteriorParameters(
         weights=known.weights,
@@ -139,7 +144,8 @@ def fitted_parameters(mixture: BaseEstimator) -> PosteriorParameters:
         mean_precisions=mean_precisions[None],
         degrees_of_freedom=degrees[None],
         prior_mean=_double(mixture.mean_prior_)[None],
-        prior_covariance=_double(mixture.covariance_prior_).reshape(1, *shape),
+        prior_covariance=scale,
+        prior_second=second_moments_of_prior(scale, structure, num_features),
         prior_counts=torch.tensor([prior_counts], dtype=torch.float64),
     )
 

@@ -17,7 +17,6 @@ Source: Bishop, Pattern Recognition and Machine Learning (2006), section 10.2.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -53,6 +52,9 @@ class PosteriorParameters(MixtureParameters):
     prior_covariance: Tensor
     """W₀ ``[R, ...]``, in the shape of the covariances of one component."""
 
+    prior_second: Tensor
+    """The second moments of W₀, ``[R, 1, Q]`` or a pooled scatter ``[R, D, D]``."""
+
     prior_counts: Tensor
     """α₀, β₀ and ν₀, the rows that the prior stands for, and the rows that a weight of one stands
     for: ``[R, 4]``."""
@@ -77,9 +79,17 @@ def expected_log_weights(
     """
     expected = prior_of(concentrations).expected_log_weights(concentrations)
     # E log |Λ| is the log-determinant of the mean of Λ plus the following terms.
-    halves = _halves(degrees, num_features).digamma().sum(-1)
-    terms = (2.0 / degrees).log_().sub_(mean_precisions.reciprocal())
-    return expected + 0.5 * halves.add_(terms, alpha=num_features)
+    terms = _halves(degrees, num_features).digamma().sum(-1)
+    each = (0.5 * degrees).log_().add_(mean_precisions.reciprocal())
+    return torch.add(expected, terms.sub_(each, alpha=num_features), alpha=0.5)
+
+
+def second_moments_of_prior(
+    covariance: Tensor, structure: CovarianceStructure, num_features: int
+) -> Tensor:
+    """:attr:`PosteriorParameters.prior_second` from W₀ ``[R, ...]``."""
+    one = covariance.new_ones(len(covariance), 1)
+    return structure.second_moments_of(covariance, one, num_features)
 
 
 def posterior_step(
@@ -123,9 +133,7 @@ def posterior_step(
     # Σ r (x − x̄)(x − x̄)ᵀ + β₀ N / β (x̄ − m₀)(x̄ − m₀)ᵀ: about m, a strong prior would cancel it.
     shrinkage = (beta * shares).unsqueeze(-1)
     between = structure.centred_second_moments(away.unsqueeze(-1), shrinkage)
-    scale = structure.second_moments_of(
-        before.prior_covariance, torch.ones_like(beta), num_features
-    )
+    scale = before.prior_second
     added = _of_regularization(structure, num_features, regularization, beta.dtype, beta.device)
     second, scatter = sums[..., num_features + 1 :], moments.scatter
     if scatter is None:
@@ -148,6 +156,7 @@ def posterior_step(
         degrees,
         before.prior_mean,
         before.prior_covariance,
+        before.prior_second,
         before.prior_counts,
     )
     return MStepResult(found, usable, empty=torch.zeros_like(usable))
@@ -169,10 +178,10 @@ def evidence_bound(
     sizes = found.means.shape[-2:]
     log_determinants = structure.log_determinants(found.precisions_cholesky, *sizes)
     # Of the Wishart distribution's scale matrix, Λ / ν, without constants that depend only on D.
-    log_determinants = log_determinants - 0.5 * num_features * degrees.log()
-    log_wishart = degrees * (log_determinants + 0.5 * num_features * math.log(2.0))
-    log_wishart = log_wishart + _halves(degrees, num_features).lgamma().sum(-1)
-    of_components = log_wishart - 0.5 * num_features * found.mean_precisions.log()
+    half = 0.5 * num_features
+    log_wishart = degrees * torch.sub(log_determinants, (0.5 * degrees).log_(), alpha=half)
+    log_wishart.add_(_halves(degrees, num_features).lgamma().sum(-1))
+    of_components = log_wishart.sub_(found.mean_precisions.log(), alpha=half)
     log_norm = prior_of(found.concentrations).log_norm(found.concentrations)
     unit = found.prior_counts[:, 3]
     return unit * entropy + of_components.sum(-1) - log_norm
@@ -196,10 +205,11 @@ def _of_regularization(
 
 def _halves(degrees: Tensor, num_features: int) -> Tensor:
     """½ (ν − i) ``[..., K, D]`` for i from 0 to D − 1, the arguments of a multivariate gamma."""
-    return 0.5 * (degrees.unsqueeze(-1) - _steps(num_features, degrees.dtype, degrees.device))
+    steps = _half_steps(num_features, degrees.dtype, degrees.device)
+    return torch.add(steps, degrees.unsqueeze(-1), alpha=0.5)
 
 
 @lru_cache(maxsize=64)
-def _steps(num_features: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _half_steps(num_features: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(mode=False):
-        return torch.arange(num_features, dtype=dtype, device=device)
+        return -0.5 * torch.arange(num_features, dtype=dtype, device=device)

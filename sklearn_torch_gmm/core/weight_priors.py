@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 class WeightPrior(ABC):
@@ -71,22 +72,21 @@ class DirichletProcess(WeightPrior):
 
     def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
         # The counts of all later components, summed from the last one.
-        later = counts.flip(-1).cumsum(-1).flip(-1)[..., 1:]
-        later = torch.cat([later, torch.zeros_like(counts[..., :1])], dim=-1)
+        later = pad(counts.flip(-1).cumsum(-1).flip(-1)[..., 1:], (0, 1))
         return torch.stack([1.0 + counts, strength + later], dim=-2)
 
     def expected_weights(self, concentrations: Tensor) -> Tensor:
         shares = concentrations / concentrations.sum(-2, keepdim=True)
         taken, left = shares.unbind(-2)
-        weights = taken * _products_before(left)
+        # Times the product of the shares that all components before have left.
+        weights = taken * pad(left.cumprod(-1)[..., :-1], (1, 0), value=1.0)
         # The truncation leaves out the rest of the stick.
         return weights / weights.sum(-1, keepdim=True)
 
     def expected_log_weights(self, concentrations: Tensor) -> Tensor:
         total = concentrations.sum(-2, keepdim=True).digamma()
-        taken, left = (concentrations.digamma() - total).unbind(-2)
-        before = torch.cat([torch.zeros_like(left[..., :1]), left.cumsum(-1)[..., :-1]], dim=-1)
-        return taken + before
+        taken, left = concentrations.digamma().sub_(total).unbind(-2)
+        return taken.add_(pad(left.cumsum(-1)[..., :-1], (1, 0)))
 
     def log_norm(self, concentrations: Tensor) -> Tensor:
         # One over the product of the beta functions of the sticks.
@@ -101,13 +101,14 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
     """
     small, large = torch.minimum(a, b), torch.maximum(a, b)
     total = small + large
-    of_small, of_large, of_total = torch.stack([small, large, total]).lgamma().unbind()
+    numbers = torch.stack([small, large, total])
+    of_small, of_large, of_total = numbers.lgamma().unbind()
     # The terms of Stirling's series after x log x − x form a series in 1 / x.
-    beyond_large, beyond_total = _stirling_remainder(torch.stack([large, total])).unbind()
+    beyond_large, beyond_total = _stirling_remainder(numbers[1:]).unbind()
     # Ordered so that no two terms are far larger than their sum.
-    change = small - small * total.log() + (large - 0.5) * torch.log1p(-small / total)
-    by_series = of_small + change + (beyond_large - beyond_total)
-    return torch.where(large < 10.0, of_small + of_large - of_total, by_series)
+    change = torch.addcmul(small, small, total.log(), value=-1.0)
+    change.addcmul_(large - 0.5, torch.log1p(-small / total)).add_(beyond_large - beyond_total)
+    return of_small + torch.where(large < 10.0, of_large - of_total, change)
 
 
 def _stirling_remainder(x: Tensor) -> Tensor:
@@ -123,12 +124,6 @@ def _stirling_series(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, 
     with torch.inference_mode(mode=False):
         exponents = torch.arange(-1, -2 * len(coefficients), -2, dtype=dtype, device=device)
         return exponents, torch.tensor(coefficients, dtype=dtype, device=device)
-
-
-def _products_before(values: Tensor) -> Tensor:
-    """Return the product ``[..., K]`` of all values before each one."""
-    products = values.cumprod(-1)[..., :-1]
-    return torch.cat([torch.ones_like(values[..., :1]), products], dim=-1)
 
 
 _BY_ROWS: tuple[WeightPrior, ...] = (DirichletDistribution(), DirichletProcess())

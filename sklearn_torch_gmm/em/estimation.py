@@ -75,7 +75,7 @@ class Estimation(ABC):
         """Return the estimation with the values that it takes from the data beforehand."""
         return self
 
-    def continuing(self, previous: Any) -> MixtureParameters:
+    def continuing(self, previous: Any, structure: CovarianceStructure) -> MixtureParameters:
         """Return the parameters of an earlier fit as initial parameters of this one."""
         parameters: MixtureParameters = previous
         return parameters

@@ -131,7 +131,8 @@ def shared_starts(
     """
     start = draws[0][0].start
     if start.previous is not None:
-        continued = draws[0][0].estimation.continuing(start.previous)
+        first = draws[0][0]
+        continued = first.estimation.continuing(start.previous, first.structure)
         yield from ([_taken_as_given(continued)] for _ in draws)
     elif start.is_complete:
         yield from ([_taken_as_given(_given(fit)) for fit in alike] for alike in draws)

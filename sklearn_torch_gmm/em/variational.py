@@ -15,7 +15,12 @@ from sklearn_torch_gmm.core.fast_step import FastEStep
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.core.posterior import PosteriorParameters, evidence_bound, posterior_step
+from sklearn_torch_gmm.core.posterior import (
+    PosteriorParameters,
+    evidence_bound,
+    posterior_step,
+    second_moments_of_prior,
+)
 from sklearn_torch_gmm.core.weight_priors import WeightPrior
 from sklearn_torch_gmm.core.workspace import Workspace, is_wide
 from sklearn_torch_gmm.em.estimation import Estimation, Regularization
@@ -69,9 +74,11 @@ class VariationalBayes(Estimation):
             covariance = unbiased_covariance(moments, unit, structure, rows.num_features)
         return replace(self, prior=replace(prior, mean=mean, covariance=covariance, unit=unit))
 
-    def continuing(self, previous: PosteriorParameters) -> PosteriorParameters:
+    def continuing(
+        self, previous: PosteriorParameters, structure: CovarianceStructure
+    ) -> PosteriorParameters:
         # The data may differ, and so may the prior that is taken from them.
-        return replace(previous, **self._prior_fields(previous.means))
+        return replace(previous, **self._prior_fields(previous.means, structure))
 
     def facts(self) -> dict[str, Any]:
         prior = self.prior
@@ -97,10 +104,10 @@ class VariationalBayes(Estimation):
             concentrations=nothing,
             mean_precisions=nothing,
             degrees_of_freedom=nothing,
-            **self._prior_fields(means),
+            **self._prior_fields(means, structure),
         )
 
-    def _prior_fields(self, means: Tensor) -> dict[str, Tensor]:
+    def _prior_fields(self, means: Tensor, structure: CovarianceStructure) -> dict[str, Tensor]:
         """Return the prior of each mixture with these ``means [R, K, D]``."""
         prior, restarts = self.prior, means.shape[0]
         assert prior.mean is not None
@@ -112,9 +119,11 @@ class VariationalBayes(Estimation):
             prior.unit,
         ]
         scale = prior.covariance.to(means)
+        scale = scale.expand(restarts, *scale.shape)
         return {
             "prior_mean": prior.mean.to(means).expand(restarts, -1),
-            "prior_covariance": scale.expand(restarts, *scale.shape),
+            "prior_covariance": scale,
+            "prior_second": second_moments_of_prior(scale, structure, means.shape[-1]),
             "prior_counts": means.new_tensor(counts).expand(restarts, -1),
         }
 

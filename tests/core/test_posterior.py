@@ -10,7 +10,12 @@ from torch.distributions import Beta, Dirichlet, kl_divergence
 
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.moments import Moments
-from sklearn_torch_gmm.core.posterior import PosteriorParameters, evidence_bound, posterior_step
+from sklearn_torch_gmm.core.posterior import (
+    PosteriorParameters,
+    evidence_bound,
+    posterior_step,
+    second_moments_of_prior,
+)
 from sklearn_torch_gmm.core.weight_priors import DirichletDistribution, DirichletProcess
 from tests.core.steps import make_e_step
 
@@ -49,6 +54,7 @@ def prior_only(covariance_type, alpha=0.5, beta=0.8, nu=3.5):
     """Parameters that hold a prior, and the sizes, and nothing else."""
     structure = get_structure(covariance_type)
     scale = torch.as_tensor(scale_of(covariance_type), dtype=torch.float64)
+    scale = scale.reshape(1, *structure.covariance_shape(1, FEATURES))
     nothing = torch.empty(1, 0, dtype=torch.float64)
     return PosteriorParameters(
         weights=nothing,
@@ -59,7 +65,8 @@ def prior_only(covariance_type, alpha=0.5, beta=0.8, nu=3.5):
         mean_precisions=nothing,
         degrees_of_freedom=nothing,
         prior_mean=torch.tensor([[4.0, -1.0]], dtype=torch.float64),
-        prior_covariance=scale.reshape(1, *structure.covariance_shape(1, FEATURES)),
+        prior_covariance=scale,
+        prior_second=second_moments_of_prior(scale, structure, FEATURES),
         prior_counts=torch.tensor([[alpha, beta, nu, 1.0]], dtype=torch.float64),
     )
 

@@ -16,7 +16,6 @@ and Jordan, Supervised learning from incomplete data via an EM approach (1994).
 
 from __future__ import annotations
 
-import math
 from copy import copy
 from functools import cached_property, partial
 from typing import NamedTuple
@@ -44,16 +43,18 @@ three rows would take up to a third more time.
 def invert_definite(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Inverses and log-determinants ``[..., p]`` of positive definite ``matrices [..., c, c, p]``.
 
-    For matrices that are not, the log-determinant is NaN.
+    The log-determinant of a matrix that is not is not finite.
     """
     size = matrices.shape[-2]
     if size == 1:
         return matrices.reciprocal(), matrices.flatten(-3).log()
-    if size > MOST_BY_ELEMENTS or matrices.numel() <= FEW_MATRICES * size * size:
+    # On other devices, the host would have to wait for the outcome.
+    are_few = matrices.numel() <= FEW_MATRICES * size * size and matrices.device.type == "cpu"
+    if size > MOST_BY_ELEMENTS or are_few:
         lower, info = torch.linalg.cholesky_ex(matrices.movedim(-1, -3))
-        log_determinants = 2.0 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        log_determinants.masked_fill_(info > 0, math.nan)
-        return torch.cholesky_inverse(lower).movedim(-3, -1), log_determinants
+        if not info.any():
+            log_determinants = 2.0 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+            return torch.cholesky_inverse(lower).movedim(-3, -1), log_determinants
     return _swept(matrices)
 
 

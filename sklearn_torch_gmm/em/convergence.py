@@ -62,15 +62,17 @@ class Convergence:
         if self._last_step is None:
             return
         last, counts = self._last_step
+        tolerated = self._settings.tolerated_error(self._dtype)
         explained: Tensor | None = None
         for place, (index, bound) in enumerate(zip(mixtures.active, bounds, strict=True)):
             restart = mixtures.restarts[index]
             fall = restart.lower_bound - bound
-            if restart.fall or fall <= rounding_of_sums(bound, self._dtype):
+            rounding = rounding_of_sums(bound, self._dtype, tolerated)
+            if restart.fall or fall <= rounding:
                 continue
             if explained is None:
                 explained = explained_fall(last, before, counts, self._settings)
-            if fall > explained[place].item() + rounding_of_sums(bound, self._dtype):
+            if fall > explained[place].item() + rounding:
                 restart.fall = [restart.lower_bound, bound]
 
     def remember_step(

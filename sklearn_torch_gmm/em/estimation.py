@@ -18,7 +18,7 @@ from sklearn_torch_gmm.core.fixed import FixedParts, keep_parts, on_device, part
 from sklearn_torch_gmm.core.m_step import MStepResult, m_step
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.core.rounding import TOLERATED_ERROR
+from sklearn_torch_gmm.core.rounding import TOLERATED_BESIDE_CHANGES, TOLERATED_ERROR
 from sklearn_torch_gmm.rows.source import RowSource
 
 
@@ -56,9 +56,6 @@ class Estimation(ABC):
     needs_entropy: ClassVar[bool]
     """Whether the bound needs the entropy of the responsibilities."""
 
-    tolerated_error: ClassVar[dict[torch.dtype, float]]
-    """Bound on the rounding error of log-densities, in nats, up to which the E-step is fast."""
-
     def fixed_parts(self) -> FixedParts:
         """Components whose parameters of a part keep their initial values."""
         return {}
@@ -79,6 +76,13 @@ class Estimation(ABC):
         """Return the parameters of an earlier fit as initial parameters of this one."""
         parameters: MixtureParameters = previous
         return parameters
+
+    @abstractmethod
+    def tolerated_error(self, dtype: torch.dtype, change: float) -> float:
+        """Return the rounding error of log-densities, in nats, up to which the E-step is fast.
+
+        A smaller ``change`` of the bound between two steps counts as none.
+        """
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
@@ -125,7 +129,9 @@ class MaximumLikelihood(Estimation):
     always_rises = True
     bound_follows_step = False
     needs_entropy = False
-    tolerated_error = TOLERATED_ERROR
+
+    def tolerated_error(self, dtype: torch.dtype, change: float) -> float:
+        return max(TOLERATED_ERROR[dtype], min(change, TOLERATED_BESIDE_CHANGES[dtype]))
 
     def fixed_parts(self) -> FixedParts:
         return self.fixed

@@ -76,7 +76,7 @@ class Fit:
     ) -> None:
         structure = settings.structure
         self.settings = settings
-        tolerated = settings.estimation.tolerated_error[data.centre.dtype]
+        tolerated = settings.tolerated_error(data.centre.dtype)
         self.accuracy = Accuracy(structure, data, components_in_pass, tolerated)
         self.mixtures = Mixtures(
             restarts, structure, data.centre, has_natural=not self.accuracy.is_wide

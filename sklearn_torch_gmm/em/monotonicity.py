@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.core.rounding import TOLERATED_ERROR
 from sklearn_torch_gmm.em.settings import FitSettings
 
 ERROR_FACTOR = 4.0
@@ -28,9 +27,12 @@ SILENT_ROUNDING = 1e-3
 the default convergence threshold: EM does not count smaller changes."""
 
 
-def rounding_of_sums(likelihood: float, dtype: torch.dtype) -> float:
-    """Return the largest difference of mean log-likelihoods of the same parameters, in nats."""
-    of_densities = 2 * ERROR_FACTOR * TOLERATED_ERROR[dtype]
+def rounding_of_sums(likelihood: float, dtype: torch.dtype, tolerated: float) -> float:
+    """Return the largest difference of mean log-likelihoods of the same parameters, in nats.
+
+    ``tolerated`` is the error that log-densities may have.
+    """
+    of_densities = 2 * ERROR_FACTOR * tolerated
     # A sum of a million terms is rounded to about eps times the root of their number: 1000 eps.
     return of_densities + 1000 * torch.finfo(dtype).eps * abs(likelihood)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, CovarianceType, get_structure
@@ -159,3 +160,7 @@ class FitSettings:
     def is_all_fixed(self) -> bool:
         """Whether no iteration can change a parameter."""
         return is_all_fixed(self.fixed)
+
+    def tolerated_error(self, dtype: torch.dtype) -> float:
+        """Return the rounding error of log-densities, in nats, up to which the E-step is fast."""
+        return self.estimation.tolerated_error(dtype, self.loop.smallest_change)

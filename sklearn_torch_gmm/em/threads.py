@@ -82,18 +82,22 @@ def one_openmp_thread() -> Iterator[None]:
     """Limit OpenMP to one thread for the work of the current thread."""
     # The other steps of `limit` take as long as a small iteration.
     before = [(one, one.get_num_threads()) for one in libraries("openmp").lib_controllers]
-    for one, _ in before:
-        one.set_num_threads(1)
-    # After `torch.set_num_threads`, MKL has a number of its own, which OpenMP's does not limit.
-    set_of_mkl = setter_of_mkl_threads()
-    of_mkl = 0 if set_of_mkl is None else set_of_mkl(1)
+    set_of_mkl, of_mkl = setter_of_mkl_threads(), None
+    # An interrupt may come at any time.
     try:
+        for one, _ in before:
+            one.set_num_threads(1)
+        if set_of_mkl is not None:
+            # After `torch.set_num_threads`, MKL has a number that OpenMP's does not limit.
+            of_mkl = set_of_mkl(1)
         yield
     finally:
-        if set_of_mkl is not None:
-            set_of_mkl(of_mkl)
-        for one, number in before:
-            one.set_num_threads(number)
+        try:
+            for one, number in before:
+                one.set_num_threads(number)
+        finally:
+            if set_of_mkl is not None and of_mkl is not None:
+                set_of_mkl(of_mkl)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,8 +57,10 @@ class VariationalBayes(Estimation):
     always_rises = False
     bound_follows_step = True
     needs_entropy = True
-    # The bound is a sum over the rows: an error in each of them is multiplied by their number.
-    tolerated_error: ClassVar = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+    def tolerated_error(self, dtype: torch.dtype, change: float) -> float:
+        # The bound is a sum over the rows: an error in each of them is multiplied by their number.
+        return 1e-9 if dtype == torch.float64 else 1e-4
 
     def knowing(self, rows: RowSource, structure: CovarianceStructure, loop: Any) -> Estimation:
         prior, total = self.prior, rows.total_weight

@@ -118,8 +118,7 @@ def test_quadratic_discriminant_analysis():
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_iterations_by_loops(covariance_type, components, exact, monkeypatch):
     if exact:
-        errors = dict.fromkeys(MaximumLikelihood.tolerated_error, -1.0)
-        monkeypatch.setattr(MaximumLikelihood, "tolerated_error", errors)
+        monkeypatch.setattr(MaximumLikelihood, "tolerated_error", lambda *_: -1.0)
     X, y = draw(80)
     y, weights = hide(y, 0.6), np.random.default_rng(3).uniform(0.5, 2.0, size=80)
     options = {

@@ -46,6 +46,7 @@ def run(job: Job) -> list[list[Restart]]:
     """
     starts = job.find_starts()
     with torch.inference_mode(), job.rows.batches(None) as batches, FewThreads() as threads:
+        threads.before_pass(_multiplications(job, batches))
         iterations = Iterations(starts, job.fits, CPU, scores=job.scores)
         try:
             while not iterations.is_finished:
@@ -58,6 +59,16 @@ def run(job: Job) -> list[list[Restart]]:
         finally:
             iterations.release()
     return iterations.results()
+
+
+def _multiplications(job: Job, batches: Batches) -> int:
+    """Return the number of multiplications in the first product of the first pass."""
+    num_rows, num_features = batches.resident_rows, job.rows.num_features
+    assert num_rows is not None, "the plain loop needs data in memory"
+    return num_rows * sum(
+        fit.num_init * fit.num_components * (1 + fit.structure.num_moments(num_features))
+        for fit in job.fits
+    )
 
 
 def iterate(iterations: Iterations, batches: Batches, threads: FewThreads) -> Outcome:

@@ -43,7 +43,7 @@ three rows would take up to a third more time.
 def invert_definite(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Inverses and log-determinants ``[..., p]`` of positive definite ``matrices [..., c, c, p]``.
 
-    The log-determinant of a matrix that is not is not finite.
+    If a matrix has a pivot that is not positive, its log-determinant is not finite.
     """
     size = matrices.shape[-2]
     if size == 1:

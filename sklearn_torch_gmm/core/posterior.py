@@ -53,7 +53,8 @@ class PosteriorParameters(MixtureParameters):
     """W₀ ``[R, ...]``, in the shape of the covariances of one component."""
 
     prior_second: Tensor
-    """The second moments of W₀, ``[R, 1, Q]`` or a pooled scatter ``[R, D, D]``."""
+    """The second moments of W₀, ``[R, 1, Q]`` or a pooled scatter ``[R, D, D]``: they follow from
+    it, but would be computed again in each step."""
 
     prior_counts: Tensor
     """α₀, β₀ and ν₀, the rows that the prior stands for, and the rows that a weight of one stands

@@ -25,7 +25,7 @@ TOLERATED_BESIDE_CHANGES = {torch.float64: 2e-7, torch.float32: 1e-3}
 """The same where no change of the mean log-likelihood below it counts.
 
 With 1e-4, fits of iris and wine in float32 would take up to 2.7 times as long. With twice the
-value, predictions could be off by more than a thousandth of a nat.
+value, log-densities could be off by two thousandths of a nat.
 """
 
 TOLERATED_LOSS = {torch.float64: 2e-10, torch.float32: 1e-4}

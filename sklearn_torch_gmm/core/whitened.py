@@ -128,11 +128,10 @@ class Whitened(Way):
         whitening = self._whitening(self._points)
         start = 0
         for sums_of_block in self._sums[1]:
-            length = sums_of_block.shape[1]
-            block, stop = slice(start, length - 1), length - 1
+            stop = sums_of_block.shape[1] - 1
             own = sums_of_block.sum(0).T.unflatten(0, (size, -1))
-            first[:, block] = own[..., :1]
-            second[:, block, :stop] = own @ whitening[:, :stop, :length].mT
+            first[:, start:stop] = own[..., :1]
+            second[:, start:stop, :stop] = own @ whitening[:, :stop, : stop + 1].mT
             start = stop
         # The inverse of Uᵀ reverses the whitening.
         lower = invert_triangular(self._factors.mT, upper=False)

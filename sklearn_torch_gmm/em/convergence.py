@@ -20,6 +20,7 @@ class Convergence:
     def __init__(self, settings: FitSettings, dtype: torch.dtype) -> None:
         self._settings = settings
         self._dtype = dtype
+        self._tolerated = settings.tolerated_error(dtype)
         self._last_step: tuple[MixtureParameters, Tensor] | None = None
 
     def continues(self, restart: Restart) -> bool:
@@ -62,12 +63,11 @@ class Convergence:
         if self._last_step is None:
             return
         last, counts = self._last_step
-        tolerated = self._settings.tolerated_error(self._dtype)
         explained: Tensor | None = None
         for place, (index, bound) in enumerate(zip(mixtures.active, bounds, strict=True)):
             restart = mixtures.restarts[index]
             fall = restart.lower_bound - bound
-            rounding = rounding_of_sums(bound, self._dtype, tolerated)
+            rounding = rounding_of_sums(bound, self._dtype, self._tolerated)
             if restart.fall or fall <= rounding:
                 continue
             if explained is None:

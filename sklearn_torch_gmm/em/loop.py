@@ -46,11 +46,14 @@ def run(job: Job) -> list[list[Restart]]:
     """
     starts = job.find_starts()
     with torch.inference_mode(), job.rows.batches(None) as batches, FewThreads() as threads:
-        threads.before_pass(_multiplications(job, batches))
+        num_rows = batches.resident_rows
+        assert num_rows is not None, "the plain loop needs data in memory"
+        # The natural parameters of the first pass are computed before it.
+        threads.before_pass(num_rows * _size_of_sums(job))
         iterations = Iterations(starts, job.fits, CPU, scores=job.scores)
         try:
             while not iterations.is_finished:
-                iterate(iterations, batches, threads)
+                iterate(iterations, batches, num_rows, threads)
                 if job.monitor is not None:
                     job.monitor.pass_done(iterations.report())
         except NonFiniteLikelihoodError as failure:
@@ -61,20 +64,19 @@ def run(job: Job) -> list[list[Restart]]:
     return iterations.results()
 
 
-def _multiplications(job: Job, batches: Batches) -> int:
-    """Return the number of multiplications in the first product of the first pass."""
-    num_rows, num_features = batches.resident_rows, job.rows.num_features
-    assert num_rows is not None, "the plain loop needs data in memory"
-    return num_rows * sum(
+def _size_of_sums(job: Job) -> int:
+    """Return the number of sums over the rows in a pass for all restarts."""
+    num_features = job.rows.num_features
+    return sum(
         fit.num_init * fit.num_components * (1 + fit.structure.num_moments(num_features))
         for fit in job.fits
     )
 
 
-def iterate(iterations: Iterations, batches: Batches, threads: FewThreads) -> Outcome:
+def iterate(
+    iterations: Iterations, batches: Batches, num_rows: int, threads: FewThreads
+) -> Outcome:
     """Do one iteration of EM: an E-step over all rows, an M-step, the test of convergence."""
-    num_rows = batches.resident_rows
-    assert num_rows is not None, "the plain loop needs data in memory"
     iterations.begin_e_step(resident_rows=num_rows)
     threads.before_pass(iterations.multiplications(num_rows))
     for batch in batches:

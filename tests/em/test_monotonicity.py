@@ -87,9 +87,7 @@ def test_no_iteration_falls_by_more(covariance_type, regularization):
             _, following = iterate("exact", after, tensor(X), structure)
             explained = explained_fall(before, after, len(X) * after.weights, settings).item()
             falls.append((likelihood - following).item() / len(X))
-            assert falls[-1] <= explained + rounding_of_sums(
-                0.0, torch.float64, TOLERATED_ERROR[torch.float64]
-            )
+            assert falls[-1] <= explained + rounding(0.0, torch.float64)
             before = after
     # Regularization does make the likelihood fall, and nothing else does.
     assert (max(falls) > 1e-3) == (regularization > 1e-3)
@@ -123,9 +121,7 @@ def test_no_iteration_beside_fixed_parts_falls_by_more(covariance_type, fixed):
         settings = settings_of(covariance_type, 2, regularization)
         explained = explained_fall(before, after, counts, settings).item()
         falls.append((likelihood - following).item() / len(X))
-        assert falls[-1] <= explained + rounding_of_sums(
-            0.0, torch.float64, TOLERATED_ERROR[torch.float64]
-        )
+        assert falls[-1] <= explained + rounding(0.0, torch.float64)
         before = after
     assert max(falls) > 5e-4
 
@@ -172,9 +168,7 @@ def test_a_fall_by_regularization_is_no_reason_to_warn(cls, covariance_type):
     ).fit(X)
     bounds = mixture.lower_bounds_
     # K-means' clusters are narrow; with 1 added to their variances they lose their rows.
-    assert min(np.diff(bounds)) < -rounding_of_sums(
-        bounds[0], torch.float64, TOLERATED_ERROR[torch.float64]
-    )
+    assert min(np.diff(bounds)) < -rounding(bounds[0], torch.float64)
 
 
 def test_a_warm_start_is_not_compared_with_the_likelihood_of_other_data():

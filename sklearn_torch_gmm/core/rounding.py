@@ -73,9 +73,8 @@ def cancellation(natural: Tensor, rounding: Tensor) -> Tensor:
     # A component of weight zero has the constant −∞, which carries no rounding error. That of a
     # factor that overflows is infinite, too, but so are its other coefficients.
     coefficients[..., 0].nan_to_num_(nan=math.nan, posinf=0.0)
-    # One product of two axes, for which `@` would take three operations more.
-    errors = torch.mv(coefficients.flatten(0, -2), rounding)
-    return errors.view(coefficients.shape[:-1]).amax(-1)
+    # A product of few numbers as a sum, which takes half the time of a matrix product.
+    return coefficients.mul_(rounding).sum(-1).amax(-1)
 
 
 def cancellation_of_scatter(precisions_cholesky: Tensor, extents: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ class Labels(Assignment):
         return [next(exact) if found is None else found for found in results]
 
     def _from_sums(self, sample: Sample, settings: FitSettings) -> MStepResult | None:
-        """Do the M-step from one pass, with moments about the middle; None if they lose digits."""
+        """Do the M-step from one pass, with moments about the middle; None if those are inexact."""
         structure, components = settings.structure, settings.num_components
         num_rows, num_features = sample.rows.shape
         length = 1 + structure.num_moments(num_features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,8 @@ def fitted_parameters(mixture: BaseEstimator) -> PosteriorParameters:
         prior_covariance=scale,
         prior_second=second_moments_of_prior(scale, structure, num_features),
         prior_counts=torch.tensor([prior_counts], dtype=torch.float64),
+        # A fit that continues from these parameters has rows of its own.
+        weight_constant=torch.full((1,), math.nan, dtype=torch.float64),
     )
 
 

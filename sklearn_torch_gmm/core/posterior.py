@@ -60,6 +60,9 @@ class PosteriorParameters(MixtureParameters):
     """α₀, β₀ and ν₀, the rows that the prior stands for, and the rows that a weight of one stands
     for: ``[R, 4]``."""
 
+    weight_constant: Tensor
+    """The term ``[R]`` of the bound that depends only on α₀ and on the number of rows, in nats."""
+
     @property
     def log_weights(self) -> Tensor:
         """E log p(x, k) − log N(x | m_k, Σ_k), in nats: ``[R, K]``."""
@@ -159,6 +162,7 @@ def posterior_step(
         before.prior_covariance,
         before.prior_second,
         before.prior_counts,
+        before.weight_constant,
     )
     return MStepResult(found, usable, empty=torch.zeros_like(usable))
 
@@ -183,9 +187,9 @@ def evidence_bound(
     log_wishart = degrees * torch.sub(log_determinants, (0.5 * degrees).log_(), alpha=half)
     log_wishart.add_(_halves(degrees, num_features).lgamma().sum(-1))
     of_components = log_wishart.sub_(found.mean_precisions.log(), alpha=half)
-    log_norm = prior_of(found.concentrations).log_norm(found.concentrations)
+    of_components.add_(prior_of(found.concentrations).bound_terms(found.concentrations))
     unit = found.prior_counts[:, 3]
-    return unit * entropy + of_components.sum(-1) - log_norm
+    return unit * entropy + of_components.sum(-1) + found.weight_constant
 
 
 @lru_cache(maxsize=64)

@@ -8,10 +8,10 @@ distribution of each stick. Their shape thus identifies the prior.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import lru_cache
 from typing import ClassVar
 
 import torch
+from scipy.special import betaln, gammaln
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -34,8 +34,16 @@ class WeightPrior(ABC):
         """Return E log π ``[..., K]``, in nats."""
 
     @abstractmethod
-    def log_norm(self, concentrations: Tensor) -> Tensor:
-        """Return the log of the normalization constant of the posterior's density, ``[...]``."""
+    def bound_terms(self, concentrations: Tensor) -> Tensor:
+        """Return terms ``[..., K]`` of the bound on the log-evidence, in nats.
+
+        Together with :meth:`bound_constant`, they add up to minus the logarithm of the
+        normalization constant of the posterior's density.
+        """
+
+    @abstractmethod
+    def bound_constant(self, strength: float, num_components: int, num_rows: float) -> float:
+        """Return the term that does not depend on how the rows are shared out, in nats."""
 
 
 class DirichletDistribution(WeightPrior):
@@ -57,9 +65,11 @@ class DirichletDistribution(WeightPrior):
         alpha = concentrations[..., 0, :]
         return alpha.digamma() - alpha.sum(-1, keepdim=True).digamma()
 
-    def log_norm(self, concentrations: Tensor) -> Tensor:
-        alpha = concentrations[..., 0, :]
-        return alpha.sum(-1).lgamma() - alpha.lgamma().sum(-1)
+    def bound_terms(self, concentrations: Tensor) -> Tensor:
+        return concentrations[..., 0, :].lgamma()
+
+    def bound_constant(self, strength: float, num_components: int, num_rows: float) -> float:
+        return -float(gammaln(num_components * strength + num_rows))
 
 
 class DirichletProcess(WeightPrior):
@@ -71,9 +81,9 @@ class DirichletProcess(WeightPrior):
     name = "dirichlet_process"
 
     def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
-        # The counts of all later components, summed from the last one.
-        later = pad(counts.flip(-1).cumsum(-1).flip(-1)[..., 1:], (0, 1))
-        return torch.stack([1.0 + counts, strength + later], dim=-2)
+        # The strength and the counts of all later components, summed from the last one.
+        later = torch.cat([strength, counts.flip(-1)[..., :-1]], dim=-1).cumsum(-1)
+        return torch.stack([1.0 + counts, later.flip(-1)], dim=-2)
 
     def expected_weights(self, concentrations: Tensor) -> Tensor:
         shares = concentrations / concentrations.sum(-2, keepdim=True)
@@ -88,42 +98,15 @@ class DirichletProcess(WeightPrior):
         taken, left = concentrations.digamma().sub_(total).unbind(-2)
         return taken.add_(pad(left.cumsum(-1)[..., :-1], (1, 0)))
 
-    def log_norm(self, concentrations: Tensor) -> Tensor:
-        # One over the product of the beta functions of the sticks.
-        return -log_beta(*concentrations.unbind(-2)).sum(-1)
+    def bound_terms(self, concentrations: Tensor) -> Tensor:
+        # The sum of both parameters of a stick is the second one of the stick before, plus one. So
+        # in the product of beta functions, all but two of their gamma functions cancel.
+        taken, left = concentrations.unbind(-2)
+        return taken.lgamma().sub_(left.log())
 
-
-def log_beta(a: Tensor, b: Tensor) -> Tensor:
-    """Return the logarithm of the beta function, even where its gamma functions would cancel.
-
-    It uses Stirling's series for the larger argument. Source: DiDonato and Morris, Algorithm 708,
-    ACM TOMS 18 (1992), section 4.
-    """
-    small, large = torch.minimum(a, b), torch.maximum(a, b)
-    total = small + large
-    numbers = torch.stack([small, large, total])
-    of_small, of_large, of_total = numbers.lgamma().unbind()
-    # The terms of Stirling's series after x log x − x form a series in 1 / x.
-    beyond_large, beyond_total = _stirling_remainder(numbers[1:]).unbind()
-    # Ordered so that no two terms are far larger than their sum.
-    change = torch.addcmul(small, small, total.log(), value=-1.0)
-    change.addcmul_(large - 0.5, torch.log1p(-small / total)).add_(beyond_large - beyond_total)
-    return of_small + torch.where(large < 10.0, of_large - of_total, change)
-
-
-def _stirling_remainder(x: Tensor) -> Tensor:
-    """Log Γ(x) − ((x − ½) log x − x + ½ log 2π) to eps, for x from 10 on."""
-    exponents, coefficients = _stirling_series(x.dtype, x.device)
-    return x.unsqueeze(-1).pow(exponents) @ coefficients
-
-
-@lru_cache(maxsize=64)
-def _stirling_series(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Exponents and coefficients of the terms: B₂ⱼ / (2 j (2 j − 1)) x^(1 − 2 j), j from 1 to 6."""
-    coefficients = [1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360]
-    with torch.inference_mode(mode=False):
-        exponents = torch.arange(-1, -2 * len(coefficients), -2, dtype=dtype, device=device)
-        return exponents, torch.tensor(coefficients, dtype=dtype, device=device)
+    def bound_constant(self, strength: float, num_components: int, num_rows: float) -> float:
+        # log Γ(1 + α) − log Γ(1 + α + N), which would cancel if α were large.
+        return float(betaln(1.0 + strength, num_rows) - gammaln(num_rows))
 
 
 _BY_ROWS: tuple[WeightPrior, ...] = (DirichletDistribution(), DirichletProcess())

@@ -44,6 +44,9 @@ class Prior:
     """W₀, in the shape of the covariances of one component; None: the covariance of the rows."""
     unit: float = 1.0
     """Number of rows to which a weight of one is equivalent."""
+    num_rows: float | None = None
+    """The number of rows, or of those to which their weights are equivalent; None: from the data.
+    """
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,20 @@ class VariationalBayes(Estimation):
 
     def knowing(self, rows: RowSource, structure: CovarianceStructure, loop: Any) -> Estimation:
         prior, total = self.prior, rows.total_weight
-        if total is None and prior.mean is not None and prior.covariance is not None:
-            return self
+        is_given = prior.mean is not None and prior.covariance is not None
+        if is_given and total is None and rows.num_rows is not None:
+            return replace(self, prior=replace(prior, num_rows=float(rows.num_rows)))
         moments, centre = moments_of_all(rows, structure, loop.batch_size, loop.num_workers)
         # The loop sees weights with a mean of one.
-        unit = 1.0 if total is None else total / moments.counts.item()
+        count = moments.counts.item()
+        unit = 1.0 if total is None else total / count
         mean, covariance = prior.mean, prior.covariance
         if mean is None:
-            mean = centre + moments.first(rows.num_features)[0, 0] / moments.counts.item()
+            mean = centre + moments.first(rows.num_features)[0, 0] / count
         if covariance is None:
             covariance = unbiased_covariance(moments, unit, structure, rows.num_features)
-        return replace(self, prior=replace(prior, mean=mean, covariance=covariance, unit=unit))
+        found = replace(prior, mean=mean, covariance=covariance, unit=unit, num_rows=unit * count)
+        return replace(self, prior=found)
 
     def continuing(
         self, previous: PosteriorParameters, structure: CovarianceStructure
@@ -111,22 +117,27 @@ class VariationalBayes(Estimation):
 
     def _prior_fields(self, means: Tensor, structure: CovarianceStructure) -> dict[str, Tensor]:
         """Return the prior of each mixture with these ``means [R, K, D]``."""
-        prior, restarts = self.prior, means.shape[0]
+        prior, (restarts, components, num_features) = self.prior, means.shape
         assert prior.mean is not None
         assert prior.covariance is not None
+        assert prior.num_rows is not None
         counts = [
             prior.weight_concentration,
             prior.mean_precision,
             prior.degrees_of_freedom,
             prior.unit,
         ]
+        constant = prior.weights.bound_constant(
+            prior.weight_concentration, components, prior.num_rows
+        )
         scale = prior.covariance.to(means)
         scale = scale.expand(restarts, *scale.shape)
         return {
             "prior_mean": prior.mean.to(means).expand(restarts, -1),
             "prior_covariance": scale,
-            "prior_second": second_moments_of_prior(scale, structure, means.shape[-1]),
+            "prior_second": second_moments_of_prior(scale, structure, num_features),
             "prior_counts": means.new_tensor(counts).expand(restarts, -1),
+            "weight_constant": means.new_full((restarts,), constant),
         }
 
     def m_step(

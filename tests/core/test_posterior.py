@@ -68,6 +68,8 @@ def prior_only(covariance_type, alpha=0.5, beta=0.8, nu=3.5):
         prior_covariance=scale,
         prior_second=second_moments_of_prior(scale, structure, FEATURES),
         prior_counts=torch.tensor([[alpha, beta, nu, 1.0]], dtype=torch.float64),
+        # The same for all posteriors of the same rows.
+        weight_constant=torch.zeros(1, dtype=torch.float64),
     )
 
 

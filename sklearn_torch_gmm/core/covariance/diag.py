@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.covariance.variance import VarianceCovariance
+from sklearn_torch_gmm.core.covariance.variance import (
+    VarianceCovariance,
+    are_positive_and_finite,
+)
 
 
 class DiagonalCovariance(VarianceCovariance):
@@ -49,9 +50,7 @@ class DiagonalCovariance(VarianceCovariance):
     def precisions_cholesky(
         self, covariances: Tensor, num_components: int
     ) -> tuple[Tensor, Tensor]:
-        # NaN is neither.
-        least, largest = covariances.aminmax(dim=-1)
-        return covariances.rsqrt(), (least > 0) & (largest < math.inf)
+        return covariances.rsqrt(), are_positive_and_finite(covariances).all(-1)
 
     def variances(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
         return covariances

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.covariance.variance import VarianceCovariance
+from sklearn_torch_gmm.core.covariance.variance import (
+    VarianceCovariance,
+    are_positive_and_finite,
+)
 
 
 class SphericalCovariance(VarianceCovariance):
@@ -51,7 +52,7 @@ class SphericalCovariance(VarianceCovariance):
     def precisions_cholesky(
         self, covariances: Tensor, num_components: int
     ) -> tuple[Tensor, Tensor]:
-        return covariances.rsqrt(), (covariances > 0) & (covariances < math.inf)
+        return covariances.rsqrt(), are_positive_and_finite(covariances)
 
     def variances(self, covariances: Tensor, num_components: int, num_features: int) -> Tensor:
         return covariances.unsqueeze(-1).expand(*covariances.shape, num_features)

@@ -7,11 +7,11 @@ distribution of each stick. Their shape thus identifies the prior.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
-from scipy.special import betaln, gammaln
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -69,7 +69,7 @@ class DirichletDistribution(WeightPrior):
         return concentrations[..., 0, :].lgamma()
 
     def bound_constant(self, strength: float, num_components: int, num_rows: float) -> float:
-        return -float(gammaln(num_components * strength + num_rows))
+        return -_log_gamma(num_components * strength + num_rows)
 
 
 class DirichletProcess(WeightPrior):
@@ -105,8 +105,31 @@ class DirichletProcess(WeightPrior):
         return taken.lgamma().sub_(left.log())
 
     def bound_constant(self, strength: float, num_components: int, num_rows: float) -> float:
-        # log Γ(1 + α) − log Γ(1 + α + N), which would cancel if α were large.
-        return float(betaln(1.0 + strength, num_rows) - gammaln(num_rows))
+        return -log_rising(1.0 + strength, num_rows)
+
+
+def log_rising(x: float, n: float) -> float:
+    """Return log Γ(x + n) − log Γ(x), even where both would cancel.
+
+    It uses Stirling's series. Source: DiDonato and Morris, Algorithm 708, ACM TOMS 18 (1992),
+    section 4.
+    """
+    if x < 10.0:
+        return _log_gamma(x + n) - _log_gamma(x)
+    change = (x - 0.5) * math.log1p(n / x) + n * (math.log(x + n) - 1.0)
+    return change + _beyond_stirling(x + n) - _beyond_stirling(x)
+
+
+def _log_gamma(x: float) -> float:
+    # Unlike the function in `math`, it returns infinity where the result overflows.
+    return torch.tensor(x, dtype=torch.float64).lgamma().item()
+
+
+def _beyond_stirling(x: float) -> float:
+    """Log Γ(x) − ((x − ½) log x − x + ½ log 2π) to eps, for x from 10 on."""
+    # B₂ⱼ / (2 j (2 j − 1)) for j from 1 to 6; the terms form a series in 1 / x.
+    coefficients = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
+    return math.fsum(c * x ** (1 - 2 * j) for j, c in enumerate(coefficients, start=1))
 
 
 _BY_ROWS: tuple[WeightPrior, ...] = (DirichletDistribution(), DirichletProcess())

@@ -123,20 +123,22 @@ class Labels(Assignment):
         length = 1 + structure.num_moments(num_features)
         if num_rows < FEW_STARTING_ROWS or is_wide(length, components * num_features):
             return None
-        centre = sample.middle
-        moments = self._moments(sample, centre.expand(components, -1), structure)
+        points = sample.middle.expand(components, -1)
+        moments = self._moments_about(points, sample, structure)
         if moments.counts.min() < FEW_ROWS:
             return None
-        found = _m_step(moments, centre.expand(components, -1), settings)
+        found = _m_step(moments, points, settings)
         own = found.parameters
-        away = structure.distance_bounds(own.means - centre, own.precisions_cholesky)
+        away = structure.distance_bounds(own.means - points, own.precisions_cholesky)
         # Not `all(... > ...)`: a bound that is NaN is not tolerated either.
         is_exact = rounding_of_sums(away) <= LOSS_OF_SUMS
         return found if bool((is_exact & found.usable).all()) else None
 
-    def _moments(self, sample: Sample, centres: Tensor, structure: CovarianceStructure) -> Moments:
-        """Return the moments about one point, which all ``centres [K, D]`` are."""
-        moments, centre = _empty_moments(centres, structure), centres[0].unsqueeze(-1)
+    def _moments_about(
+        self, points: Tensor, sample: Sample, structure: CovarianceStructure
+    ) -> Moments:
+        """Return the moments about ``points [K, D]``, which are all the same."""
+        moments, centre = _empty_moments(points, structure), points[0].unsqueeze(-1)
         components, length = moments.sums.shape[1:]
         labels = as_tensor(self.labels).long()
         workspace = Workspace(torch.float64, CPU)
@@ -145,10 +147,8 @@ class Labels(Assignment):
             num_lanes = 1
         if num_lanes > 1:
             sums = workspace.take_sums(num_lanes, components, length)
-        size, fewest = (
-            workspace.rows_per_chunk(length + components),
-            SMALL_PRODUCT / sums[0].numel(),
-        )
+        size = workspace.rows_per_chunk(length + components)
+        fewest = SMALL_PRODUCT / (components * length)
         for place, lanes in in_lanes(len(labels), size, num_lanes, fewest):
             rows = sample.rows[place].unflatten(0, (lanes, -1))
             features = workspace.take("features", lanes, length, rows.shape[1])

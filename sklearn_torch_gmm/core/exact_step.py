@@ -151,7 +151,7 @@ class ExactEStep(EStep):
         if ways.need_products or ways.whitened:
             values += self._height + 2 * self._number
             values += sum(part.scratch_per_row for part in self._parts)
-        if not ways.residuals:
+        if not (ways.residuals or ways.whitened):
             return self.workspace.rows_per_chunk(values)
         values += 3 * len(ways.residuals) * features
         # Each chunk writes a matrix for each component, which would dominate with fewer rows.

@@ -51,6 +51,13 @@ for ten million at worst, where scikit-learn's tolerance for the sum is 1e-3. Wi
 long columns with heavy tails would take a tenth to a quarter more time.
 """
 
+FEWEST_TO_WHITEN = 5
+"""Rows, in multiples of the features, from which on components are whitened if T(x) is too wide.
+
+With fewer, computing covariances from whitened sums takes more time than whitening saves. With half
+the value, an iteration of [4k, 1000] → 4 would take 1.15 times as long.
+"""
+
 
 class Accuracy:
     """Decides how exact the next pass of a fit has to be.
@@ -144,13 +151,16 @@ class Accuracy:
 
         The number is by default that of the fit, in nats.
         """
-        if self.is_wide:
-            return Ways.all_residuals(parameters.weights.numel())
         limit = self._tolerated if tolerated is None else tolerated
         weights, structure = parameters.weights.flatten(), self._structure
         allowed = self._allowed(parameters, limit)
         read: list[list[float]] = torch.cat([weights.unsqueeze(0), allowed.to(weights)]).tolist()
         by_way = [[is_allowed == 1.0 for is_allowed in own] for own in read[1:]]
+        if self.is_wide:
+            # T(x) is never written.
+            nothing = [False] * len(weights)
+            is_few = self._data.num_rows < FEWEST_TO_WHITEN * parameters.means.shape[-1]
+            by_way = [nothing, nothing, nothing if is_few else by_way[-1]]
         if not structure.is_shared:
             has_matrices = not structure.has_independent_features
             num_features = parameters.means.shape[-1]
@@ -162,11 +172,8 @@ class Accuracy:
     def _allowed(self, parameters: MixtureParameters, limit: float) -> Tensor:
         """Bools ``[3, R K]`` in the order of :class:`Allowed`."""
         structure, centre = self._structure, self._data.centre
-        found = parameters if self.about is None else self.about
-        away, away_of_found = (
-            structure.distance_bounds(own.means - centre, own.precisions_cholesky)
-            for own in (parameters, found)
-        )
+        away = self._distances(parameters)
+        away_of_found = away if self.about is None else self._distances(self.about)
         growth = growth_of_rounding(parameters, structure)
         products = cancellation_of_products(away, growth, len(centre)) <= limit
         # The sums that come with the products are taken about the centre, too.
@@ -180,6 +187,11 @@ class Accuracy:
         whitening &= (loss <= TOLERATED_LOSS[centre.dtype]) | (loss <= least)
         whitening &= least <= MOST_RELATIVE_ERROR
         return torch.stack([products, sifting, whitening]).flatten(1)
+
+    def _distances(self, parameters: MixtureParameters) -> Tensor:
+        """Bounds ``[R, K]`` on the distances from the means to the centre, in deviations."""
+        away = parameters.means - self._data.centre
+        return self._structure.distance_bounds(away, parameters.precisions_cholesky)
 
     def are_tolerated(self, errors: Sequence[float]) -> bool:
         """Whether the fast E-step may have these bounds on its error."""

@@ -64,6 +64,7 @@ class Iterations:
             moved(starts.centre, device, dtype),
             moved(starts.max_deviations, device, dtype),
             starts.are_of_all,
+            starts.num_rows,
         )
         self._workspace = Workspace(dtype, device)
         components = Counter[str]()
@@ -239,7 +240,8 @@ class Iterations:
             [Restart.from_plain(plain, own) for plain in fit["restarts"]]
             for fit, own in zip(state["fits"], settings, strict=True)
         ]
-        starts = Starts(restarts, state["centre"], state["max_deviations"], state["knows_all"])
+        facts = [state[name] for name in ("centre", "max_deviations", "knows_all", "num_rows")]
+        starts = Starts(restarts, *facts)
         iterations = cls(starts, settings, device, scores=state["needs_scores"])
         data, scatter = iterations._data, state["scatter"]
         data.scatter = None if scatter is None else scatter.to(data.centre)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -17,5 +18,7 @@ class KnownData:
     """Maximum absolute deviations ``[D]`` from the centre, over the rows seen so far."""
     knows_all: bool = False
     """Whether the maximum absolute deviations are over all rows."""
+    num_rows: float = math.inf
+    """N; infinity if it is unknown."""
     scatter: Tensor | None = None
     """Σ (x − c)(x − c)ᵀ ``[1, D, D]`` over all rows, for structures that pool it."""

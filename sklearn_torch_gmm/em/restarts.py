@@ -106,6 +106,8 @@ class Starts:
     """Maximum absolute deviations ``[D]`` from the centre, over evenly spaced rows."""
     are_of_all: bool = False
     """Whether these rows are all there are, and each pass reads the same."""
+    num_rows: float = math.inf
+    """N; infinity if it is unknown."""
 
 
 def find_starts(
@@ -160,7 +162,8 @@ def find_starts(
     raise_if_all_failed(restarts)
     seen = sample.evenly_spaced()
     is_whole = rows.is_in_memory and len(seen) == rows.num_rows and not fits[0].loop.missing
-    return Starts(restarts, centre, (seen - centre).abs().amax(0), is_whole)
+    num_rows = math.inf if rows.num_rows is None else rows.num_rows
+    return Starts(restarts, centre, (seen - centre).abs().amax(0), is_whole, num_rows)
 
 
 def _computes_elsewhere(settings: FitSettings) -> bool:

@@ -23,7 +23,7 @@ from sklearn_torch_gmm.core.rounding import (
 )
 from sklearn_torch_gmm.core.ways import Ways
 from sklearn_torch_gmm.core.workspace import Workspace
-from sklearn_torch_gmm.em.accuracy import Accuracy
+from sklearn_torch_gmm.em.accuracy import FEWEST_TO_WHITEN, Accuracy
 from sklearn_torch_gmm.em.known_data import KnownData
 from sklearn_torch_gmm.mixture import GaussianMixture
 from tests.core.steps import make_parameters, needs_extended_precision, tensor
@@ -273,3 +273,37 @@ def test_a_fit_is_that_by_residuals(monkeypatch, name, kind):
     np.testing.assert_allclose(found.means_, expected.means_, rtol=1e-6, atol=1e-6)
     if name == "full" and kind != "Student":
         assert chosen
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("rows", [FEWEST_TO_WHITEN * 130 - 1, FEWEST_TO_WHITEN * 130])
+def test_wide_rows_are_whitened_if_they_are_many(monkeypatch, rows):
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(rows, 130)) * rng.uniform(0.1, 10.0, 130)
+    X[: rows // 2] += 3.0
+
+    def fit():
+        start = {"means_init": X[[0, -1]], "precisions_init": np.stack([np.eye(130)] * 2)}
+        return GaussianMixture(2, max_iter=5, reg_covar=1e-3, **start).fit(X)
+
+    chosen, original = [], Accuracy.ways
+
+    def spied(accuracy, parameters, tolerated=None):
+        chosen.append(original(accuracy, parameters, tolerated))
+        return chosen[-1]
+
+    monkeypatch.setattr(Accuracy, "ways", spied)
+    found = fit()
+    all_of = Ways.all_residuals if rows < FEWEST_TO_WHITEN * 130 else Ways.all_whitened
+    assert {tuple(map(tuple, vars(way).values())) for way in chosen} == {
+        tuple(map(tuple, vars(all_of(2)).values()))
+    }
+    monkeypatch.setattr(
+        Accuracy, "ways", lambda accuracy, parameters, tolerated=None: Ways.all_residuals(2)
+    )
+    expected = fit()
+    assert found.n_iter_ == expected.n_iter_
+    # Both lose hardly more than the rounding of sums over the rows.
+    np.testing.assert_allclose(found.lower_bound_, expected.lower_bound_, rtol=1e-12)
+    np.testing.assert_allclose(found.means_, expected.means_, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(found.covariances_, expected.covariances_, rtol=1e-9, atol=1e-10)

@@ -90,7 +90,8 @@ def overridden_hooks(mixture: BaseEstimator, method: str) -> tuple[str, ...]:
     found = {name for name in hooks if name in mixture.__dict__}
     for base in cls.__mro__[: cls.__mro__.index(cls._counterpart)]:
         own = vars(base)
-        if not hooks.isdisjoint(own) and not base.__module__.startswith("sklearn."):
+        # In this order, only the few hooks are looked up, not all names of a class.
+        if not own.keys().isdisjoint(hooks) and not base.__module__.startswith("sklearn."):
             found |= {name for name in hooks if name in own and not _is_ours(own[name])}
     return tuple(sorted(found - {method}))
 

@@ -105,6 +105,8 @@ def moved(
 
     They are cast in host memory, which supports every type.
     """
+    if values.dtype == dtype and values.device == device:
+        return values
     if values.device.type == "cpu":
         return values.to(dtype=dtype).to(device=device)
     return values.to(device=device).to(dtype=dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import numpy as np
@@ -27,7 +28,7 @@ def needs_no_check(values: Any) -> bool:
         return False
     # The sum is not finite if any value is not; it may overflow, which is left to `check_array`.
     with np.errstate(over="ignore", invalid="ignore"):
-        return values.size > 0 and bool(np.isfinite(values.sum()))
+        return values.size > 0 and math.isfinite(values.sum())
 
 
 def check_floats(values: Any, name: str, **options: Any) -> FloatArray:

@@ -210,10 +210,7 @@ class FastPass:
 
     def _chunks(self, num_rows: int) -> Iterator[tuple[slice, int]]:
         workspace = self._first.workspace
-        most = workspace.lanes_of_sums(self._sums.shape[0], self._height)
-        if not workspace.fits(2 * most * self._sums.numel()):
-            # Separate sums for each lane would take more memory than the rows.
-            most = 1
+        most = workspace.most_lanes(self._sums, self._height)
         fewest, multiple = self._rows_of_large_product, workspace.lane_multiple
         return in_lanes(num_rows, self.rows_per_chunk, most, fewest, multiple)
 

@@ -158,6 +158,12 @@ class Workspace:
         tiles = math.ceil(num_components / TILE) * math.ceil(length / TILE)
         return math.ceil(TILES_PER_MULTIPROCESSOR * processors / tiles)
 
+    def most_lanes(self, sums: Tensor, height: int) -> int:
+        """Number of lanes for ``sums [..., 1 + P]``, with T(x) of this height."""
+        lanes = self.lanes_of_sums(sums.shape[-2], height)
+        # Otherwise separate sums for each lane would take more memory than the rows.
+        return lanes if self.fits(2 * lanes * sums.numel()) else 1
+
     def fits(self, num_values: int) -> bool:
         """Whether this number of values takes at most the memory of a chunk."""
         return num_values * self.dtype.itemsize <= self.chunk_bytes

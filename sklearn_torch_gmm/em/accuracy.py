@@ -151,19 +151,20 @@ class Accuracy:
 
         The number is by default that of the fit, in nats.
         """
-        limit = self._tolerated if tolerated is None else tolerated
         weights, structure = parameters.weights.flatten(), self._structure
+        num_features = parameters.means.shape[-1]
+        if self.is_wide and self._data.num_rows < FEWEST_TO_WHITEN * num_features:
+            return Ways.all_residuals(len(weights))
+        limit = self._tolerated if tolerated is None else tolerated
         allowed = self._allowed(parameters, limit)
         read: list[list[float]] = torch.cat([weights.unsqueeze(0), allowed.to(weights)]).tolist()
         by_way = [[is_allowed == 1.0 for is_allowed in own] for own in read[1:]]
         if self.is_wide:
             # T(x) is never written.
             nothing = [False] * len(weights)
-            is_few = self._data.num_rows < FEWEST_TO_WHITEN * parameters.means.shape[-1]
-            by_way = [nothing, nothing, nothing if is_few else by_way[-1]]
+            by_way = [nothing, nothing, by_way[-1]]
         if not structure.is_shared:
             has_matrices = not structure.has_independent_features
-            num_features = parameters.means.shape[-1]
             return Allowed(*by_way).choose(read[0], num_features, has_matrices=has_matrices)
         if structure.has_pooled_scatter and all(by_way[-1]):
             return Ways.all_whitened(len(weights))

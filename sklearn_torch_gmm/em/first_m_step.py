@@ -142,9 +142,7 @@ class Labels(Assignment):
         components, length = moments.sums.shape[1:]
         labels = as_tensor(self.labels).long()
         workspace = Workspace(torch.float64, CPU)
-        num_lanes, sums = workspace.num_lanes, moments.sums
-        if not workspace.fits(2 * num_lanes * sums.numel()):
-            num_lanes = 1
+        num_lanes, sums = workspace.most_lanes(moments.sums, length), moments.sums
         if num_lanes > 1:
             sums = workspace.take_sums(num_lanes, components, length)
         size = workspace.rows_per_chunk(length + components)

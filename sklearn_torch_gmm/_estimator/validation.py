@@ -148,6 +148,8 @@ def given(**arguments: Any) -> dict[str, Any]:
 
 def numpy_dtype(X: Any) -> np.dtype[Any]:
     """Return the NumPy type of the values in validated data."""
+    if isinstance(X, np.ndarray):
+        return X.dtype
     return np.dtype(str(X.dtype).removeprefix("torch."))
 
 

@@ -21,32 +21,28 @@ from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.workspace import Workspace
 
+SEPARATE_VALUES = 2**15
+"""Number of float64 values on a CPU from which on separate operations take as long as one softmax,
+or up to a third less. With twice the value, such chunks would take longer on some processors."""
 
-def normalize_(logits: Tensor, *, many_vanish: bool = False) -> Tensor:
+
+def normalize_(logits: Tensor, *, many_vanish: bool = False) -> tuple[Tensor, Tensor]:
     """Turn joint log-densities ``[..., K, n]`` into responsibilities in place.
 
-    Returns the log-density ``[..., n]`` of each row, in nats. If ``many_vanish``, responsibilities
-    that would underflow are not computed.
+    Returns the log-density of each row and the logarithm of its largest responsibility, both
+    ``[..., n]``, in nats. The largest term of a density is the latter times the density.
+    ``many_vanish`` tells that many responsibilities may underflow, which takes no time in one
+    operation, and otherwise six to twenty times that of other exponentials.
     """
-    largest = logits.amax(dim=-2, keepdim=True)
-    relative = _drop_vanishing_(logits.sub_(largest)) if many_vanish else logits.sub_(largest)
-    total = relative.exp_().sum(dim=-2, keepdim=True)
-    logits.mul_(total.reciprocal())
-    return largest.add_(total.log_()).squeeze(-2)
+    largest = logits.amax(-2)
+    is_one = _is_one_operation(logits, many_vanish)
+    relative = logits if is_one else logits.sub_(largest.unsqueeze(-2))
+    log_share = _softmax(relative, logits, is_one)
+    return largest.sub_(log_share), log_share
 
 
 FAR_BELOW = -1e4
 """Logarithm of a responsibility that is zero in every floating-point type, and still finite."""
-
-
-def _drop_vanishing_(relative: Tensor) -> Tensor:
-    """Set logarithms of responsibilities that would underflow to −∞, in place.
-
-    Exponentials that underflow take six to twenty times as long as others, that of −∞ twice.
-    """
-    # The responsibility is divided by a sum of up to K terms, which must not underflow either.
-    least = math.log(torch.finfo(relative.dtype).tiny) + 8.0
-    return torch.threshold_(relative, least, -math.inf)
 
 
 def normalize_for_entropy_(
@@ -54,19 +50,33 @@ def normalize_for_entropy_(
 ) -> tuple[Tensor, Tensor]:
     """The same, with the terms of the entropy −Σ r log r of the responsibilities r, in nats.
 
-    Writes log(r_k / max r) into ``relative [..., K, n]``, and returns the log-densities and −log
-    max r, both ``[..., n]``: the entropy of a row is the latter minus Σ r relative. All terms are
-    positive. Σ log p − ⟨η, S⟩, which takes no operation on a row, loses precision far from the
-    centre.
+    Writes log(r_k / max r) into ``relative [..., K, n]``: the entropy of a row is −log max r minus
+    Σ r relative. All terms are positive. Σ log p − ⟨η, S⟩, which takes no operation on a row, loses
+    precision far from the centre.
     """
-    largest = logits.amax(dim=-2, keepdim=True)
-    torch.clamp(logits.sub_(largest), min=FAR_BELOW, out=relative)
-    if many_vanish:
-        _drop_vanishing_(logits)
-    total = logits.exp_().sum(dim=-2, keepdim=True)
-    logits.mul_(total.reciprocal())
-    log_total = total.log_()
-    return largest.add_(log_total).squeeze(-2), log_total.squeeze(-2)
+    largest = logits.amax(-2)
+    torch.sub(logits, largest.unsqueeze(-2), out=relative)
+    log_share = _softmax(relative, logits, _is_one_operation(logits, many_vanish))
+    relative.clamp_(min=FAR_BELOW)
+    return largest.sub_(log_share), log_share
+
+
+def _is_one_operation(logits: Tensor, many_vanish: bool) -> bool:
+    is_separate = logits.dtype == torch.float64 and logits.device.type == "cpu"
+    return many_vanish or not is_separate or logits.numel() < SEPARATE_VALUES
+
+
+def _softmax(relative: Tensor, out: Tensor, is_one_operation: bool) -> Tensor:
+    """Write the softmax over the components; return the logarithm ``[..., n]`` of the largest.
+
+    In separate operations, ``relative`` is taken to have the maximum zero.
+    """
+    if is_one_operation:
+        torch.softmax(relative, -2, out=out)
+        return out.amax(-2).log_()
+    share = torch.exp(relative, out=out).sum(-2).reciprocal_()
+    out.mul_(share.unsqueeze(-2))
+    return share.log_()
 
 
 def sum_of_products_(first: Tensor, second: Tensor) -> Tensor:
@@ -128,14 +138,19 @@ class EStep(ABC):
         self.structure = structure
         self.workspace = workspace
         self.classes = classes
-        restarts, components, features = parameters.means.shape
-        length = 1 + structure.num_moments(features)
-        sums = workspace.new_sums(restarts * components, length)
-        self.moments = Moments(
+        self.moments = self._no_moments(with_certainty, with_entropy)
+
+    def _no_moments(self, with_certainty: bool, with_entropy: bool) -> Moments:
+        """Zeros, for the moments before the first row."""
+        means = self.parameters.means
+        restarts, components, features = means.shape
+        length = 1 + self.structure.num_moments(features)
+        sums = self.workspace.new_sums(restarts * components, length)
+        return Moments(
             sums=sums.view(restarts, components, length),
-            log_likelihood=parameters.means.new_zeros(restarts),
-            certainty=parameters.means.new_zeros(restarts) if with_certainty else None,
-            entropy=parameters.means.new_zeros(restarts) if with_entropy else None,
+            log_likelihood=means.new_zeros(restarts),
+            certainty=means.new_zeros(restarts) if with_certainty else None,
+            entropy=means.new_zeros(restarts) if with_entropy else None,
         )
 
     @abstractmethod
@@ -169,28 +184,22 @@ class EStep(ABC):
             assert self.classes is not None, "rows have labels, and components no classes"
             exclude_other_classes_(logits, labels, self.classes)
         certainty, entropy = self.moments.certainty, self.moments.entropy
-        largest = None if certainty is None else logits.amax(-2)
         relative: Tensor | None = None
         if entropy is None:
-            log_densities = normalize_(logits, many_vanish=self.many_vanish)
+            log_densities, log_shares = normalize_(logits, many_vanish=self.many_vanish)
         else:
             relative = self.workspace.take("relative", *logits.shape)
-            log_densities, uncertainty = normalize_for_entropy_(
+            log_densities, log_shares = normalize_for_entropy_(
                 logits, relative, many_vanish=self.many_vanish
             )
-        # The largest responsibility is the largest term of the density divided by the density.
-        log_shares = None if largest is None else largest.sub_(log_densities)
         if sample_weight is not None:
             by_mixture = sample_weight.to(logits.dtype).unsqueeze(1)
             logits.mul_(by_mixture.unsqueeze(1))
             log_densities.mul_(by_mixture)
-            if log_shares is not None:
-                log_shares.mul_(by_mixture)
-            if relative is not None:
-                uncertainty.mul_(by_mixture)
+            log_shares.mul_(by_mixture)
         part_of(self.moments.log_likelihood, restarts).add_(log_densities.sum((0, -1)))
         if entropy is not None and relative is not None:
-            own = uncertainty.sum((0, -1)) - sum_of_products_(relative, logits)
-            part_of(entropy, restarts).add_(own)
-        if certainty is not None and log_shares is not None:
+            own = log_shares.sum((0, -1)) + sum_of_products_(relative, logits)
+            part_of(entropy, restarts).sub_(own)
+        if certainty is not None:
             part_of(certainty, restarts).add_(log_shares.sum((0, -1)))

@@ -75,6 +75,23 @@ class FastEStep(EStep):
         if structure.has_pooled_scatter:
             self.moments.scatter = scatter
 
+    def renew(
+        self, parameters: MixtureParameters, natural: Tensor, *, with_entropy: bool = False
+    ) -> bool:
+        """Begin another pass over the same rows, with new moments, unless it needs a new step.
+
+        Returns whether it has begun: for as many mixtures, if the step collects only such moments.
+        """
+        before = self.moments
+        collects_alike = with_entropy == (before.entropy is not None) and before.certainty is None
+        collects_more = self.extents is not None or self.collects_scatter
+        if natural.shape != self.natural.shape or collects_more or not collects_alike:
+            return False
+        self.parameters, self.natural = parameters, natural
+        self.moments = self._no_moments(with_certainty=False, with_entropy=with_entropy)
+        self.moments.scatter = before.scatter
+        return True
+
     def add(
         self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None
     ) -> None:
@@ -111,9 +128,13 @@ class _Part:
     def __init__(self, step: FastEStep, restarts: slice | None) -> None:
         self.step = step
         self.restarts = restarts
-        self.natural = part_of(step.natural, restarts)
         self.num_restarts, self.num_components, _ = self.natural.shape
         self.num_rows = self.num_restarts * self.num_components
+
+    @property
+    def natural(self) -> Tensor:
+        """Their natural parameters ``[r, K, 1 + P]``."""
+        return part_of(self.step.natural, self.restarts)
 
     @property
     def sums(self) -> Tensor:
@@ -142,23 +163,30 @@ class FastPass:
     def __init__(self, steps: Sequence[FastEStep], *, resident_rows: int | None = None) -> None:
         first = steps[0]
         self._first = first
+        self._steps = steps
         self._groups = list(_groups(steps))
         self._width = max(sum(part.num_rows for part in group) for group in self._groups)
-        if len(steps) == 1:
-            self._natural = first.natural.flatten(0, 1)
-            self._sums = first.moments.sums.flatten(0, 1)
-        else:
-            self._natural = torch.cat([step.natural.flatten(0, 1) for step in steps])
-            self._sums = first.workspace.new_sums(*self._natural.shape)
-            sizes = [step.natural.shape[0] * step.natural.shape[1] for step in steps]
-            for step, sums in zip(steps, self._sums.split(sizes), strict=True):
-                step.moments.sums = sums.unflatten(0, step.natural.shape[:2])
-                step.moments.scatter = first.moments.scatter
-        self._length = self._natural.shape[1]
+        self._length = first.natural.shape[-1]
         self._rows_of_large_product = SMALL_PRODUCT / (self._length * self._width)
         self._height = first.workspace.fast_length(self._length, self._width)
         self._resident_rows = resident_rows
+        self._resident_chunks: dict[int, list[tuple[slice, Tensor]]] = {}
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin another pass, with the present parameters and moments of the same steps."""
+        first, *others = self._steps
         self._num_batches = 0
+        if not others:
+            self._natural = first.natural.flatten(0, 1)
+            self._sums = first.moments.sums.flatten(0, 1)
+            return
+        self._natural = torch.cat([step.natural.flatten(0, 1) for step in self._steps])
+        self._sums = first.workspace.new_sums(*self._natural.shape)
+        sizes = [step.natural.shape[0] * step.natural.shape[1] for step in self._steps]
+        for step, sums in zip(self._steps, self._sums.split(sizes), strict=True):
+            step.moments.sums = sums.unflatten(0, step.natural.shape[:2])
+            step.moments.scatter = first.moments.scatter
 
     @property
     def rows_per_chunk(self) -> int:
@@ -170,18 +198,9 @@ class FastPass:
     ) -> None:
         """Add the moments of ``rows [N, D]`` with weights and labels ``[N]`` to each step."""
         workspace = self._first.workspace
-        rows, kept, is_known = self._kept(rows)
-        height = self._height if kept is None else kept.shape[0]
         scratch: Tensor | None = None
-        for place, lanes in self._chunks(rows.shape[0]):
-            size = (place.stop - place.start) // lanes
-            if kept is None:
-                features = workspace.take("features", lanes, height, size)
-            else:
-                features = _lanes_of(kept, place, lanes)
-            if not is_known:
-                own = rows[place].unflatten(0, (lanes, size))
-                self._first.write_moments(own, features[:, : self._length])
+        for place, features in self._features(rows):
+            lanes, height, size = features.shape
             weights = None if sample_weight is None else sample_weight[place].view(lanes, size)
             known = None if labels is None else labels[place].view(lanes, size)
             sums: Tensor | None = None
@@ -193,13 +212,36 @@ class FastPass:
         if scratch is not None:
             self._sums.add_(scratch[..., : self._length].sum(0))
 
-    def _kept(self, rows: Tensor) -> tuple[Tensor, Tensor | None, bool]:
+    def _features(self, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """The chunks of a batch, and their (1, T(x)) ``[T, H, n]``."""
+        number = self._num_batches
+        self._num_batches += 1
+        if number in self._resident_chunks:
+            yield from self._resident_chunks[number]
+            return
+        rows, kept, is_known = self._kept(rows, number)
+        height = self._height if kept is None else kept.shape[0]
+        chunks = []
+        for place, lanes in self._chunks(rows.shape[0]):
+            size = (place.stop - place.start) // lanes
+            if kept is None:
+                features = self._first.workspace.take("features", lanes, height, size)
+            else:
+                features = _lanes_of(kept, place, lanes)
+                chunks.append((place, features))
+            if not is_known:
+                own = rows[place].unflatten(0, (lanes, size))
+                self._first.write_moments(own, features[:, : self._length])
+            yield place, features
+        if kept is not None:
+            self._resident_chunks[number] = chunks
+
+    def _kept(self, rows: Tensor, number: int) -> tuple[Tensor, Tensor | None, bool]:
         """The rows in the best layout, the kept (1, T(x)) ``[H, N]``, and whether it is filled.
 
         The workspace keeps either the T(x) of all rows or of no row.
         """
-        workspace, number = self._first.workspace, self._num_batches
-        self._num_batches += 1
+        workspace = self._first.workspace
         if self._resident_rows is None:
             return rows, None, False
         name = self._first.moments_name

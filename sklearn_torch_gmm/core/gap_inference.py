@@ -18,7 +18,6 @@ from sklearn_torch_gmm.core.conditional import (
     IndependentConditionals,
     Patterns,
 )
-from sklearn_torch_gmm.core.e_step import normalize_
 from sklearn_torch_gmm.core.gap_chunks import GapChunk, chunks_of
 from sklearn_torch_gmm.core.gaps import (
     RowSplit,
@@ -128,7 +127,7 @@ class GapInference(Inference):
             for place in blocks_of(rows):
                 for chunk in self._gaps(rows[place], split_rows(rows[place])):
                     logits, residuals = chunk.completed
-                    normalize_(logits)
+                    torch.softmax(logits, -2, out=logits)
                     # Σ r (μ + residual); for observed values that is not used.
                     residuals += self._means.unsqueeze(-1)
                     values = (residuals * logits.unsqueeze(-2)).sum(-3)
@@ -152,7 +151,7 @@ class GapInference(Inference):
     def _draw(self, chunk: _Chunk, uniform: Tensor, normal: Tensor) -> Tensor:
         """Values ``[T, D, n]`` from numbers ``[T n]`` and ``[T n, D]`` of the rows."""
         logits, residuals = chunk.completed
-        normalize_(logits)
+        torch.softmax(logits, -2, out=logits)
         lanes, _, num_rows = logits.shape
         reached = logits.cumsum(1)
         # Rounding may leave the last sum below one.

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.device import moved, sendable, without_autocast
-from sklearn_torch_gmm.core.e_step import normalize_
 from sklearn_torch_gmm.core.matmul_precision import full_precision_products
 from sklearn_torch_gmm.core.rounding import cancellation, extents_of, rounding_of_moments
 from sklearn_torch_gmm.core.workspace import (
@@ -106,7 +105,7 @@ class Inference:
         result = torch.empty(rows.shape[0], components, dtype=rows.dtype, device=rows.device)
         with self._arithmetic():
             for place, joint in self._chunks(rows):
-                normalize_(joint)
+                torch.softmax(joint, -2, out=joint)
                 _put(result, place, joint.mT.flatten(0, 1))
         return result
 

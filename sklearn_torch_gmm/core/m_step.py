@@ -90,7 +90,7 @@ def m_step(
         return structure.regularize(found, regularization)
 
     covariances = covariances_about(means, deviations, moments)
-    weights = counts / counts.sum(-1, keepdim=True)
+    weights = counts / moments.total.unsqueeze(-1)
     if rare_cases:
         variances = structure.variances(covariances, components, num_features)
         spread = total_variances(weights, means, variances)

@@ -57,22 +57,27 @@ class MixtureParameters:
         dtype: torch.dtype | None = None,
     ) -> Parameters:
         """Return the same values on another device or in another floating-point type."""
-        if device == self.weights.device and dtype == self.weights.dtype:
+        is_there = device is None or torch.device(device) == self.weights.device
+        if is_there and (dtype is None or dtype == self.weights.dtype):
             return self
         return type(self)(*(moved(values, device, dtype) for values in self.tensors()))
 
     def split(self: Parameters) -> list[Parameters]:
         """Return each of the R mixtures, ``[1, ...]``, as views."""
+        if self.weights.shape[0] == 1:
+            return [self]
         parts = zip(*(values.split(1) for values in self.tensors()), strict=True)
         return [type(self)(*own) for own in parts]
 
     @staticmethod
     def none() -> MixtureParameters:
         """Return an empty placeholder for parameters that are unknown or unavailable."""
-        return MixtureParameters(*(torch.empty(0) for _ in range(4)))
+        return MixtureParameters(*[torch.empty(0)] * 4)
 
     @staticmethod
     def stack(mixtures: Sequence[Parameters]) -> Parameters:
-        """Join mixtures along the leading dimension."""
+        """Join mixtures along the leading dimension; a single one is returned itself."""
+        if len(mixtures) == 1:
+            return mixtures[0]
         parts = zip(*(mixture.tensors() for mixture in mixtures), strict=True)
         return type(mixtures[0])(*map(torch.cat, parts))

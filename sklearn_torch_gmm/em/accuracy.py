@@ -196,18 +196,22 @@ class Accuracy:
 
     def are_tolerated(self, errors: Sequence[float]) -> bool:
         """Whether the fast E-step may have these bounds on its error."""
-        # Not `any(error > ...)`: a bound that is NaN is not tolerated either.
-        return all(error <= self._tolerated for error in errors)
+        return _are_at_most(self._tolerated, errors)
 
     def look_ahead(self, errors: Sequence[float]) -> None:
         """Choose the next pass from the bounds on the error of a fast one."""
         self.needs_exact = not self.are_tolerated(errors)
-        self.many_vanish = any(error > self._error_of_far_rows for error in errors)
-        self.has_exact_sums = self._data.knows_all and all(
-            error <= TOLERATED_ERROR_OF_ENTROPY for error in errors
+        self.many_vanish = not _are_at_most(self._error_of_far_rows, errors)
+        self.has_exact_sums = self._data.knows_all and _are_at_most(
+            TOLERATED_ERROR_OF_ENTROPY, errors
         )
 
     def allows_fast_scores(self, mixtures: Mixtures) -> bool:
         """Whether the fast E-step computes likelihoods to the precision of predictions."""
         errors: list[float] = self.errors(mixtures).tolist()
-        return all(error <= TOLERATED_ERROR_OF_PREDICTIONS for error in errors)
+        return _are_at_most(TOLERATED_ERROR_OF_PREDICTIONS, errors)
+
+
+def _are_at_most(limit: float, errors: Sequence[float]) -> bool:
+    """Whether no error exceeds the limit; one that is NaN does."""
+    return all(map(limit.__ge__, errors))

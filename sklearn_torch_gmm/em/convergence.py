@@ -21,6 +21,8 @@ class Convergence:
         self._settings = settings
         self._dtype = dtype
         self._tolerated = settings.tolerated_error(dtype)
+        self._smallest_change = settings.loop.smallest_change
+        self._is_all_fixed = settings.is_all_fixed
         self._last_step: tuple[MixtureParameters, Tensor] | None = None
 
     def continues(self, restart: Restart) -> bool:
@@ -53,8 +55,8 @@ class Convergence:
             settings.progress.iteration(len(restart.lower_bounds), change)
         if not restart.is_extrapolated:
             # Only a plain step of EM indicates how far away its limit is.
-            is_small = abs(change) < settings.loop.smallest_change
-            restart.converged = is_small or settings.is_all_fixed
+            is_small = abs(change) < self._smallest_change
+            restart.converged = is_small or self._is_all_fixed
 
     def record_falls(
         self, mixtures: Mixtures, bounds: Sequence[float], before: MixtureParameters
@@ -67,8 +69,10 @@ class Convergence:
         for place, (index, bound) in enumerate(zip(mixtures.active, bounds, strict=True)):
             restart = mixtures.restarts[index]
             fall = restart.lower_bound - bound
+            if restart.fall or fall <= 0.0:
+                continue
             rounding = rounding_of_sums(bound, self._dtype, self._tolerated)
-            if restart.fall or fall <= rounding:
+            if fall <= rounding:
                 continue
             if explained is None:
                 explained = explained_fall(last, before, counts, self._settings)
@@ -95,6 +99,7 @@ class Convergence:
             index = torch.as_tensor(rejected, device=counts.device)
             before = before.replace_at(rejected, last.select(rejected))
             counts = counts.index_copy(0, index, last_counts[index])
-        if 0 < len(continuing) < len(counts):
+        # Not `len(counts)`, which is written in Python.
+        if 0 < len(continuing) < counts.shape[0]:
             before, counts = before.select(continuing), counts[list(continuing)]
         self._last_step = before, counts

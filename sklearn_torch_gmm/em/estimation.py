@@ -184,4 +184,4 @@ class MaximumLikelihood(Estimation):
         found: MixtureParameters,
         structure: CovarianceStructure,
     ) -> Tensor:
-        return e_step.log_likelihood(moments) / moments.counts.sum(-1)
+        return e_step.log_likelihood(moments) / moments.total

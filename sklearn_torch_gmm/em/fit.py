@@ -119,6 +119,14 @@ class Fit:
     ) -> EStep:
         data, mixtures, structure = self._data, self.mixtures, self.settings.structure
         with_entropy = self._estimation.needs_entropy
+        if not exact:
+            with_entropy &= not self.accuracy.has_exact_sums
+            last = None if with_certainty else self._e_step
+            if isinstance(last, FastEStep) and last.renew(
+                mixtures.parameters, mixtures.natural, with_entropy=with_entropy
+            ):
+                last.many_vanish = self.accuracy.many_vanish
+                return last
         classes = self.settings.classes
         if classes is not None:
             classes = classes.to(data.centre.device)
@@ -146,7 +154,7 @@ class Fit:
                 extents=None if data.knows_all else data.max_deviations,
                 scatter=data.scatter,
                 with_certainty=with_certainty,
-                with_entropy=with_entropy and not self.accuracy.has_exact_sums,
+                with_entropy=with_entropy,
                 classes=classes,
             )
             self._e_step.many_vanish = self.accuracy.many_vanish
@@ -164,16 +172,17 @@ class Fit:
 
     def _update(self, done: _Pass) -> Tensor:
         settings, estimation = self.settings, self._estimation
+        structure = settings.structure
         result = estimation.m_step(
             done.moments,
             done.e_step.centre,
             done.before,
-            settings.structure,
+            structure,
             settings.regularization,
             rare_cases=self._has_rare_cases,
         )
         self._result = result
-        bounds = estimation.bounds(done.e_step, done.moments, result.parameters, settings.structure)
+        bounds = estimation.bounds(done.e_step, done.moments, result.parameters, structure)
         self.mixtures.update(result.parameters)
         errors = self.accuracy.errors(self.mixtures)
         if done.errors is not None:
@@ -198,12 +207,12 @@ class Fit:
         """
         assert self._pass is not None
         report = StepReport.unpack(numbers)
-        if any(count < FEW_ROWS for count in report.fewest) and not self._has_rare_cases:
+        if not self._has_rare_cases and min(report.fewest) < FEW_ROWS:
             self._has_rare_cases = True
             report = StepReport.unpack(self._update(self._pass).tolist())
         assert self._result is not None
         done, mixtures = self._pass, self.mixtures
-        rejected = self._rejected(report)
+        rejected = [] if self._squarem is None else self._rejected(report)
         if rejected:
             report = self._go_back(rejected, report)
         if self.accuracy.must_repeat(report, self._result.parameters):
@@ -260,6 +269,10 @@ class Fit:
 
     def _failures(self, report: StepReport, result: MStepResult) -> dict[int, ValueError]:
         """Errors by place; raised unless the fit continues without the restarts."""
+        negligible = negligible_weight(self._data.centre.dtype)
+        are_usable = all(report.usable) and not min(report.fewest) <= negligible
+        if are_usable and all(map(math.isfinite, report.bounds)):
+            return {}
         failures: dict[int, ValueError] = {
             place: not_finite(bound, self._estimation.bound_name)
             for place, bound in enumerate(report.bounds)
@@ -267,8 +280,7 @@ class Fit:
         }
         # The first failure is the reason for the failures after it.
         excluded = () if self._estimation.bound_follows_step else tuple(failures)
-        negligible = negligible_weight(self._data.centre.dtype)
-        if not all(report.usable) or any(count <= negligible for count in report.fewest):
+        if not are_usable:
             if not failures:
                 for place, component in result.empty.nonzero().tolist():
                     self.mixtures.restarts[self.mixtures.active[place]].empty.add(component)
@@ -317,9 +329,8 @@ class Fit:
         """Return the means of log p(x), then of log max_k r_k, as one vector ``[2 R]``."""
         assert self._e_step is not None
         assert moments.certainty is not None
-        total = moments.counts.sum(-1)
         log_likelihoods = self._e_step.log_likelihood(moments)
-        return torch.cat([log_likelihoods / total, moments.certainty / total])
+        return torch.cat([log_likelihoods / moments.total, moments.certainty / moments.total])
 
     def record_scores(self, numbers: Sequence[float]) -> None:
         """Record the scores of the mixtures, given the vector that :meth:`score` returned."""

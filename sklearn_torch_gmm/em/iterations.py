@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import chain, islice
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -79,6 +79,8 @@ class Iterations:
         self._is_scoring = False
         self._begin_time = 0.0
         self._in_pass: list[tuple[Fit, EStep]] = []
+        self._steps: Sequence[EStep] = []
+        self._shared: Sequence[EStep | FastPass] = []
         self._passes: Sequence[EStep | FastPass | GapPass] = []
 
     @property
@@ -108,9 +110,15 @@ class Iterations:
             begun = [(fit, fit.begin_scoring()) for fit in self.fits if self._needs_scores]
             self._in_pass = [(fit, step) for fit, step in begun if step is not None]
         steps = [step for _, step in self._in_pass]
-        self._passes = _share(steps, resident_rows)
+        if steps == self._steps:
+            for one in self._shared:
+                assert isinstance(one, FastPass), "only a fast step begins another pass"
+                one.renew()
+        else:
+            self._steps, self._shared = steps, _share(steps, resident_rows)
+        self._passes = self._shared
         if self._splits is not None:
-            self._passes = [GapPass(steps, self._passes, self._splits, resident_rows=resident_rows)]
+            self._passes = [GapPass(steps, self._shared, self._splits, resident_rows=resident_rows)]
 
     def add(
         self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None
@@ -129,9 +137,11 @@ class Iterations:
             for (fit, _), moments in zip(self._in_pass, sums, strict=True)
         ]
         # The only transfer of an iteration from the device to the host.
-        together = [torch.cat(packed)] if len(packed) > 1 else packed
-        read = chain.from_iterable(part.tolist() for part in together)
-        numbers = [list(islice(read, len(own))) for own in packed]
+        if len(packed) == 1:
+            numbers = [packed[0].tolist()]
+        else:
+            read = iter(torch.cat(packed).tolist() if packed else [])
+            numbers = [list(islice(read, own.shape[0])) for own in packed]
         self._learn(sums)
         self._share_time()
         return numbers
@@ -191,6 +201,9 @@ class Iterations:
     def _share_time(self) -> None:
         """Add to each fit in the pass its share of the time."""
         seconds = perf_counter() - self._begin_time
+        if len(self._in_pass) == 1:
+            self._in_pass[0][0].charge(seconds)
+            return
         sizes = [step.moments.sums.numel() for _, step in self._in_pass]
         for (fit, _), size in zip(self._in_pass, sizes, strict=True):
             fit.charge(seconds * size / sum(sizes))
@@ -218,7 +231,7 @@ class Iterations:
 
     def release(self) -> None:
         """Free the memory of the passes; no rows can be added afterwards."""
-        self._in_pass, self._passes = [], []
+        self._in_pass, self._steps, self._shared, self._passes = [], [], [], []
         if self._splits is not None:
             self._splits.release()
         self._workspace.release()

@@ -78,7 +78,8 @@ def iterate(
 ) -> Outcome:
     """Do one iteration of EM: an E-step over all rows, an M-step, the test of convergence."""
     iterations.begin_e_step(resident_rows=num_rows)
-    threads.before_pass(iterations.multiplications(num_rows))
+    if not threads.is_limited:
+        threads.before_pass(iterations.multiplications(num_rows))
     for batch in batches:
         iterations.add(*batch)
     numbers = iterations.m_step()

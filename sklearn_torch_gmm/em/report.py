@@ -35,4 +35,4 @@ class StepReport(NamedTuple):
     def unpack(cls, numbers: Sequence[float]) -> StepReport:
         """Return the parts of a vector that holds all R numbers of each kind in turn."""
         size = len(numbers) // len(cls._fields)
-        return cls(*(numbers[first : first + size] for first in range(0, len(numbers), size)))
+        return cls(*[numbers[first : first + size] for first in range(0, len(numbers), size)])

@@ -53,14 +53,14 @@ def libraries(kind: str) -> ThreadpoolController:
 class FewThreads(ExitStack):
     """Limits OpenMP to one thread from the first small pass on: later passes are not larger."""
 
-    _is_limited = False
+    is_limited = False
 
     def before_pass(self, multiplications: int) -> None:
         """Choose the number of threads for a pass that takes so many multiplications."""
         # Setting it for each pass would take a twentieth of an iteration on few samples.
-        if _is_small(multiplications) and not self._is_limited:
+        if _is_small(multiplications) and not self.is_limited:
             self.enter_context(one_openmp_thread())
-            self._is_limited = True
+            self.is_limited = True
 
 
 def threads_for_work(multiplications: int) -> AbstractContextManager[None]:

@@ -192,7 +192,8 @@ class SlicedBatches(Batches):
 
     def __iter__(self) -> Iterator[Batch]:
         if self._prepare is None:
-            return map(self._batch, range(len(self)))
+            is_whole = self._batch_size >= self._num_rows
+            return iter([self._tensors]) if is_whole else map(self._batch, range(len(self)))
         return iter(ReadAhead(self._batch, len(self)))
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from sklearn_torch_gmm.core.covariance import (
     CovarianceStructure,
     get_structure,
 )
-from sklearn_torch_gmm.core.e_step import normalize_
+from sklearn_torch_gmm.core.e_step import SEPARATE_VALUES, normalize_, normalize_for_entropy_
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.m_step import m_step, total_variances
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -60,17 +60,38 @@ def random_start(
 def test_normalizing_gives_the_softmax_in_place_and_returns_the_logsumexp(rng, shift):
     logits = shift + 10.0 * rng.standard_normal((2, 3, 50))
     responsibilities = tensor(logits)
-    log_densities = normalize_(responsibilities)
+    log_densities, log_share = normalize_(responsibilities)
     # The rounding of numbers of size 1e5 is 1.5e-11.
     np.testing.assert_allclose(responsibilities, softmax(logits, axis=1), rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(log_densities, logsumexp(logits, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(log_share.exp(), softmax(logits, axis=1).max(1), rtol=1e-10)
 
 
 def test_normalizing_leaves_a_component_without_density_without_responsibility():
     logits = torch.tensor([[[-torch.inf, 0.0], [1.0, -torch.inf]]])
-    log_densities = normalize_(logits)
+    log_densities, _ = normalize_(logits)
     assert logits.tolist() == [[[0.0, 1.0], [1.0, 0.0]]]
     assert log_densities.tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize("many_vanish", [False, True])
+@pytest.mark.parametrize("repeats", [1, SEPARATE_VALUES])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_normalizing_in_any_way_gives_the_softmax_and_the_entropy(dtype, repeats, many_vanish):
+    # In the last column the smallest responsibilities are less than any positive number.
+    logits = torch.tensor([[0.0, 3.0, -5e5], [-50.0, 2.0, 0.0], [-torch.inf, 3.0, -1e17]])
+    own, by_entropy = (logits.to(dtype).repeat(1, repeats) for _ in range(2))
+    expected, log_densities = own.softmax(0), own.logsumexp(0)
+    relative = torch.empty_like(own)
+    for found, (sums, log_shares) in (
+        (own, normalize_(own, many_vanish=many_vanish)),
+        (by_entropy, normalize_for_entropy_(by_entropy, relative, many_vanish=many_vanish)),
+    ):
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(sums, log_densities)
+        torch.testing.assert_close(log_shares.exp(), expected.amax(0))
+    entropies = -log_shares - (expected * relative).sum(0)
+    torch.testing.assert_close(entropies, -torch.special.xlogy(expected, expected).sum(0))
 
 
 # -- cancellation ---------------------------------------------------------------------------------

@@ -253,10 +253,12 @@ class CovarianceStructure(ABC):
         """Squared Mahalanobis distances ``[..., K, n]`` of ``x [D, n]``, free of cancellation."""
 
     @abstractmethod
-    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-        """Coefficients ``[..., K, 1 + P]`` of (1, x, T₂(x)) in −½ ‖Uᵀ(x − μ)‖².
+    def log_density_coefficients(
+        self, constants: Tensor, means: Tensor, precisions_cholesky: Tensor
+    ) -> Tensor:
+        """Coefficients ``[..., K, 1 + P]`` of (1, x, T₂(x)) in c − ½ ‖Uᵀ(x − μ)‖².
 
-        With a pooled scatter, −½ ‖Uᵀ x‖² is left out.
+        The ``constants`` are c ``[..., K]``. With a pooled scatter, −½ ‖Uᵀ x‖² is left out.
         """
 
     def distance_bounds(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
@@ -288,10 +290,9 @@ class CovarianceStructure(ABC):
         ``means`` are relative to the centre that is subtracted from the rows.
         """
         sizes = _, num_features = means.shape[-2:]
-        natural = self.distance_coefficients(means, precisions_cholesky)
         constants = log_weights + self.log_determinants(precisions_cholesky, *sizes)
-        natural[..., 0].add_(constants.sub_(0.5 * num_features * LOG_2PI))
-        return natural
+        constants.sub_(0.5 * num_features * LOG_2PI)
+        return self.log_density_coefficients(constants, means, precisions_cholesky)
 
     def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
         """Term ``[..., 1, n]`` for ``x [..., D, n]`` that :meth:`natural_parameters` leaves out."""
@@ -300,4 +301,4 @@ class CovarianceStructure(ABC):
     def common_log_likelihood(self, precisions_cholesky: Tensor, scatter: Tensor) -> Tensor:
         """Sum ``[...]`` over the rows of the term that :meth:`natural_parameters` leaves out."""
         precisions = self.precisions(precisions_cholesky)
-        return -0.5 * (precisions * scatter).sum((-2, -1))
+        return (precisions * scatter).sum((-2, -1)).mul_(-0.5)

@@ -89,16 +89,20 @@ class FullCovariance(MatrixCovariance):
         residuals = x - means.unsqueeze(-1)
         return (precisions_cholesky.mT @ residuals).square().sum(-2)
 
-    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+    def log_density_coefficients(
+        self, constants: Tensor, means: Tensor, precisions_cholesky: Tensor
+    ) -> Tensor:
         factors, rows = precisions_cholesky.flatten(0, -3), means.flatten(0, -2).unsqueeze(1)
         blocks = list(in_blocks(factors))
         if len(blocks) == 1:
-            coefficients = _distance_coefficients(rows, factors)
+            coefficients = _coefficients_of_distances(rows, factors)
         else:
             coefficients = torch.cat(
-                [_distance_coefficients(rows[block], factors[block]) for block in blocks]
+                [_coefficients_of_distances(rows[block], factors[block]) for block in blocks]
             )
-        return coefficients.view(*means.shape[:-1], -1)
+        coefficients = coefficients.view(*means.shape[:-1], -1)
+        coefficients[..., 0].add_(constants)
+        return coefficients
 
     def distance_bounds(self, deviations: Tensor, precisions_cholesky: Tensor) -> Tensor:
         whitened = precisions_cholesky.abs().mT @ deviations.abs().unsqueeze(-1)
@@ -116,7 +120,7 @@ class FullCovariance(MatrixCovariance):
         return torch.empty_like(noise).index_copy_(0, order, torch.cat(scaled))
 
 
-def _distance_coefficients(means: Tensor, factors: Tensor) -> Tensor:
+def _coefficients_of_distances(means: Tensor, factors: Tensor) -> Tensor:
     """The coefficients ``[n, 1 + P]`` for ``means [n, 1, D]`` and ``factors [n, D, D]``."""
     # With (Uᵀμ, U) as rows, one product has μᵀΣ⁻¹μ, Σ⁻¹μ and Σ⁻¹ as its blocks.
     rows = torch.cat([torch.bmm(means, factors), factors], dim=1)

@@ -44,9 +44,9 @@ class TiedCovariance(MatrixCovariance):
     ) -> Tensor:
         assert scatter is not None
         between = (counts.unsqueeze(-1) * deviations).mT @ deviations
-        covariances = (scatter - between) / counts.sum(-1)[..., None, None]
+        halves = (scatter - between) / (2.0 * counts.sum(-1)[..., None, None])
         # The product above is symmetric only up to rounding.
-        return 0.5 * (covariances + covariances.mT)
+        return halves + halves.mT
 
     def second_moments_of(self, covariances: Tensor, counts: Tensor, num_features: int) -> Tensor:
         return covariances * counts.sum(-1)[..., None, None]
@@ -92,9 +92,11 @@ class TiedCovariance(MatrixCovariance):
         residuals = x - means.unsqueeze(-1)
         return (precisions_cholesky.mT.unsqueeze(-3) @ residuals).square().sum(-2)
 
-    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+    def log_density_coefficients(
+        self, constants: Tensor, means: Tensor, precisions_cholesky: Tensor
+    ) -> Tensor:
         whitened = means @ precisions_cholesky
-        constants = whitened.square().sum(-1, keepdim=True).mul_(-0.5)
+        constants = torch.sub(constants, whitened.square().sum(-1), alpha=0.5).unsqueeze(-1)
         return torch.cat([constants, whitened @ precisions_cholesky.mT], dim=-1)
 
     def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:

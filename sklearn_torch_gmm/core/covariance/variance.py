@@ -57,12 +57,14 @@ class VarianceCovariance(CovarianceStructure):
     def precisions(self, precisions_cholesky: Tensor) -> Tensor:
         return precisions_cholesky.square()
 
-    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+    def log_density_coefficients(
+        self, constants: Tensor, means: Tensor, precisions_cholesky: Tensor
+    ) -> Tensor:
         # One for each feature, or for all of them.
         precisions = precisions_cholesky.square().view(*means.shape[:-1], -1)
         linear = means * precisions
-        constants = (means * linear).sum(-1, keepdim=True).mul_(-0.5)
-        return torch.cat([constants, linear, precisions.mul_(-0.5)], dim=-1)
+        constants = torch.sub(constants, (means * linear).sum(-1), alpha=0.5)
+        return torch.cat([constants.unsqueeze(-1), linear, precisions.mul_(-0.5)], dim=-1)
 
     def unit_covariances(self, like: Tensor) -> Tensor:
         return like.new_ones(like.shape)

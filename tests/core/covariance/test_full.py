@@ -31,8 +31,9 @@ class TestFull(StructureContract):
     def test_off_diagonal_coefficients_stand_for_both_of_their_places(self):
         # −½ (½ (x₁ − 2)² − (x₁ − 2)(x₂ − 1) + (x₂ − 1)²), for the same matrix.
         factor, mean = torch.tensor([[[0.5, -0.5], [0.0, 1.0]]]), torch.tensor([[2.0, 1.0]])
-        coefficients = FullCovariance().distance_coefficients(mean, factor)
-        np.testing.assert_allclose(coefficients[0], [-0.5, 0.5, 0.0, -0.25, -0.5, 0.5])
+        constant = torch.tensor([3.0])
+        coefficients = FullCovariance().log_density_coefficients(constant, mean, factor)
+        np.testing.assert_allclose(coefficients[0], [2.5, 0.5, 0.0, -0.25, -0.5, 0.5])
 
     def test_estimate_of_two_points(self):
         # (1, 1) and (3, 5): mean (2, 3), covariance [[1, 2], [2, 4]].

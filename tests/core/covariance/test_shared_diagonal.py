@@ -80,11 +80,13 @@ class SharedDiagonalCovariance(VarianceCovariance):
         whitened = (x - means.unsqueeze(-1)) * precisions_cholesky[..., None, :, None]
         return whitened.square().sum(-2)
 
-    def distance_coefficients(self, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+    def log_density_coefficients(
+        self, constants: Tensor, means: Tensor, precisions_cholesky: Tensor
+    ) -> Tensor:
         precisions = _for_each(precisions_cholesky.square(), means.shape[-2])
         linear = means * precisions
-        constants = -0.5 * (means * linear).sum(-1, keepdim=True)
-        return torch.cat([constants, linear, -0.5 * precisions], dim=-1)
+        constants = constants - 0.5 * (means * linear).sum(-1)
+        return torch.cat([constants.unsqueeze(-1), linear, -0.5 * precisions], dim=-1)
 
     def transform_noise(self, noise: Tensor, labels: Tensor, covariances: Tensor) -> Tensor:
         return noise * covariances.sqrt()

@@ -26,8 +26,8 @@ METHODS_WITH_LEADING_DIMENSIONS: dict[str, Method] = {
         else p.weights
     ),
     "covariances": lambda s, p, _: s.covariances(p.precisions_cholesky),
-    "distance_coefficients": lambda s, p, _: s.distance_coefficients(
-        p.means, p.precisions_cholesky
+    "log_density_coefficients": lambda s, p, _: s.log_density_coefficients(
+        p.log_weights, p.means, p.precisions_cholesky
     ),
     "estimate": lambda s, p, x: s.estimate(
         p.weights,
@@ -202,8 +202,9 @@ class AlgebraContract(Builders):
         assert actual.shape == (1, sizes[0])
         np.testing.assert_allclose(actual[0], expected, **ROUNDING)
 
-    def test_distance_coefficients_are_those_of_each_component(self, structure, parameters, sizes):
-        found = structure.distance_coefficients(parameters.means, parameters.precisions_cholesky)
+    def test_coefficients_are_those_of_each_component(self, structure, parameters, sizes):
+        constants, means = parameters.log_weights, parameters.means
+        found = structure.log_density_coefficients(constants, means, parameters.precisions_cholesky)
         assert found.shape == (1, sizes[0], 1 + structure.num_moments(sizes[1]))
         x = torch.linspace(0.5, 1.5, sizes[1], dtype=torch.float64).unsqueeze(-1)
         moments = x.new_empty(found.shape[-1], 1)
@@ -211,7 +212,8 @@ class AlgebraContract(Builders):
         structure.complete_moments(moments, sizes[1])
         factors = parameters.precisions_cholesky
         distances = structure.squared_distances(x, parameters.means, factors)
-        expected = -0.5 * distances - structure.common_log_densities(x, factors)
+        common = structure.common_log_densities(x, factors)
+        expected = constants.unsqueeze(-1) - 0.5 * distances - common
         torch.testing.assert_close(found @ moments, expected, **ROUNDING)
 
     def test_facts_agree_with_the_shapes(self, structure, sizes):

@@ -113,7 +113,7 @@ class FastEStep(EStep):
             return moments.log_likelihood
         factors = self.parameters.precisions_cholesky
         common = self.structure.common_log_likelihood(factors, moments.scatter)
-        return moments.log_likelihood + common
+        return common.add_(moments.log_likelihood)
 
     def entropy(self, moments: Moments) -> Tensor:
         if moments.entropy is not None:

@@ -56,6 +56,9 @@ class Estimation(ABC):
     needs_entropy: ClassVar[bool]
     """Whether the bound needs the entropy of the responsibilities."""
 
+    has_rare_cases: ClassVar[bool]
+    """Whether an M-step takes longer if it may meet components of hardly any rows."""
+
     def fixed_parts(self) -> FixedParts:
         """Components whose parameters of a part keep their initial values."""
         return {}
@@ -129,6 +132,7 @@ class MaximumLikelihood(Estimation):
     always_rises = True
     bound_follows_step = False
     needs_entropy = False
+    has_rare_cases = True
 
     def tolerated_error(self, dtype: torch.dtype, change: float) -> float:
         return max(TOLERATED_ERROR[dtype], min(change, TOLERATED_BESIDE_CHANGES[dtype]))

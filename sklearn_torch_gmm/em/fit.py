@@ -86,7 +86,7 @@ class Fit:
         self._workspace = workspace
         self._estimation = settings.estimation.on_device(data.centre.device)
         # Handling them is a third of the operations of an M-step, and hardly ever needed.
-        self._has_rare_cases = False
+        self._handles_rare_cases = not self._estimation.has_rare_cases
         self._e_step: EStep | None = None
         self._pass: _Pass | None = None
         self._squarem: Squarem | None = None
@@ -179,7 +179,7 @@ class Fit:
             done.before,
             structure,
             settings.regularization,
-            rare_cases=self._has_rare_cases,
+            rare_cases=self._handles_rare_cases,
         )
         self._result = result
         bounds = estimation.bounds(done.e_step, done.moments, result.parameters, structure)
@@ -207,8 +207,8 @@ class Fit:
         """
         assert self._pass is not None
         report = StepReport.unpack(numbers)
-        if not self._has_rare_cases and min(report.fewest) < FEW_ROWS:
-            self._has_rare_cases = True
+        if not self._handles_rare_cases and min(report.fewest) < FEW_ROWS:
+            self._handles_rare_cases = True
             report = StepReport.unpack(self._update(self._pass).tolist())
         assert self._result is not None
         done, mixtures = self._pass, self.mixtures

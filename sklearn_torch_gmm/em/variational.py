@@ -60,6 +60,8 @@ class VariationalBayes(Estimation):
     always_rises = False
     bound_follows_step = True
     needs_entropy = True
+    # With a prior, they need no special treatment.
+    has_rare_cases = False
 
     def tolerated_error(self, dtype: torch.dtype, change: float) -> float:
         # The bound is a sum over the rows: an error in each of them is multiplied by their number.
@@ -151,7 +153,6 @@ class VariationalBayes(Estimation):
         rare_cases: bool = True,
         total_weight: float | None = None,
     ) -> MStepResult:
-        # With a prior, components of few rows need no special treatment.
         return posterior_step(
             moments, centre, before, self.prior.weights, structure, regularization.amount
         )

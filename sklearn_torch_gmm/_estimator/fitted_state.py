@@ -77,9 +77,6 @@ def set_parameters(mixture: BaseEstimator, parameters: MixtureParameters, dtype:
 
 def remember_known_parts(mixture: BaseEstimator, settings: FitSettings, *, continues: bool) -> None:
     """Set `known_parts_` to the fixed parts that the user gave, in this or an earlier fit."""
-    if not settings.fixed:
-        mixture.known_parts_ = []
-        return
     components = settings.num_components
     if continues:
         given = parts_from_plain(getattr(mixture, "known_parts_", []), components)

@@ -56,8 +56,6 @@ def settings_of(
     settings: FitSettings = mixture._fit_settings(num_features, random_state)
     is_seed = isinstance(mixture.random_state, Integral)
     seed = int(mixture.random_state) if is_seed else None
-    if seed is None and not takes_gaps(mixture):
-        return settings
     start = replace(settings.start, seed=seed)
     loop = replace(settings.loop, missing=takes_gaps(mixture))
     return replace(settings, start=start, loop=loop)

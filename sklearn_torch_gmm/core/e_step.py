@@ -31,8 +31,8 @@ def normalize_(logits: Tensor, *, many_vanish: bool = False) -> tuple[Tensor, Te
 
     Returns the log-density of each row and the logarithm of its largest responsibility, both
     ``[..., n]``, in nats. The largest term of a density is the latter times the density.
-    ``many_vanish`` tells that many responsibilities may underflow, which takes no time in one
-    operation, and otherwise six to twenty times that of other exponentials.
+    If ``many_vanish``, one operation does it: among separate ones, an exponential that underflows
+    takes six to twenty times as long as others.
     """
     largest = logits.amax(-2)
     is_one = _is_one_operation(logits, many_vanish)
@@ -196,7 +196,8 @@ class EStep(ABC):
             by_mixture = sample_weight.to(logits.dtype).unsqueeze(1)
             logits.mul_(by_mixture.unsqueeze(1))
             log_densities.mul_(by_mixture)
-            log_shares.mul_(by_mixture)
+            if certainty is not None or entropy is not None:
+                log_shares.mul_(by_mixture)
         part_of(self.moments.log_likelihood, restarts).add_(log_densities.sum((0, -1)))
         if entropy is not None and relative is not None:
             own = log_shares.sum((0, -1)) + sum_of_products_(relative, logits)

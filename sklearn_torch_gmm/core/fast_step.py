@@ -75,22 +75,23 @@ class FastEStep(EStep):
         if structure.has_pooled_scatter:
             self.moments.scatter = scatter
 
-    def renew(
-        self, parameters: MixtureParameters, natural: Tensor, *, with_entropy: bool = False
-    ) -> bool:
-        """Begin another pass over the same rows, with new moments, unless it needs a new step.
+    def is_alike(self, natural: Tensor, *, with_certainty: bool, with_entropy: bool) -> bool:
+        """Whether a pass for these parameters needs no other step than this one, renewed.
 
-        Returns whether it has begun: for as many mixtures, if the step collects only such moments.
+        It does not if there are as many mixtures and all facts about the rows are known.
         """
+        own = self.moments
+        collects = own.certainty is not None, own.entropy is not None
+        knows_all = self.extents is None and not self.collects_scatter
+        is_as_large = natural.shape == self.natural.shape
+        return is_as_large and knows_all and collects == (with_certainty, with_entropy)
+
+    def renew(self, parameters: MixtureParameters, natural: Tensor) -> None:
+        """Begin another pass over the same rows, with moments of the same kinds."""
         before = self.moments
-        collects_alike = with_entropy == (before.entropy is not None) and before.certainty is None
-        collects_more = self.extents is not None or self.collects_scatter
-        if natural.shape != self.natural.shape or collects_more or not collects_alike:
-            return False
         self.parameters, self.natural = parameters, natural
-        self.moments = self._no_moments(with_certainty=False, with_entropy=with_entropy)
+        self.moments = self._no_moments(before.certainty is not None, before.entropy is not None)
         self.moments.scatter = before.scatter
-        return True
 
     def add(
         self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None
@@ -113,7 +114,7 @@ class FastEStep(EStep):
             return moments.log_likelihood
         factors = self.parameters.precisions_cholesky
         common = self.structure.common_log_likelihood(factors, moments.scatter)
-        return common.add_(moments.log_likelihood)
+        return moments.log_likelihood + common
 
     def entropy(self, moments: Moments) -> Tensor:
         if moments.entropy is not None:

@@ -5,7 +5,7 @@ Chunks, batches, processes and nodes contribute to the same sums, so EM is exact
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -38,8 +38,6 @@ class Moments:
     """Σ r E[(x − c)(x − c)ᵀ] ``[R, D, D]`` of the rows with gaps, given their values, if it is
     pooled. Unlike the scatter of the complete rows, it changes with the parameters."""
 
-    _total: Tensor | None = field(default=None, init=False, repr=False)
-
     @property
     def total_scatter(self) -> Tensor | None:
         """Return the pooled scatter of all rows, complete or not."""
@@ -54,11 +52,8 @@ class Moments:
 
     @property
     def total(self) -> Tensor:
-        """Σ r over all components, the weight of the rows: ``[R]``. To be asked after the pass."""
-        # Not a cached property, whose lock takes as long as the sum.
-        if self._total is None:
-            self._total = self.counts.sum(-1)
-        return self._total
+        """Σ r over all components, the weight of the rows: ``[R]``."""
+        return self.counts.sum(-1)
 
     def first(self, num_features: int) -> Tensor:
         """Σ r (x − c): ``[R, K, D]``."""

@@ -70,6 +70,7 @@ class Convergence:
             restart = mixtures.restarts[index]
             fall = restart.lower_bound - bound
             if restart.fall or fall <= 0.0:
+                # As nearly always.
                 continue
             rounding = rounding_of_sums(bound, self._dtype, self._tolerated)
             if fall <= rounding:

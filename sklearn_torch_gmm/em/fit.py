@@ -119,14 +119,6 @@ class Fit:
     ) -> EStep:
         data, mixtures, structure = self._data, self.mixtures, self.settings.structure
         with_entropy = self._estimation.needs_entropy
-        if not exact:
-            with_entropy &= not self.accuracy.has_exact_sums
-            last = None if with_certainty else self._e_step
-            if isinstance(last, FastEStep) and last.renew(
-                mixtures.parameters, mixtures.natural, with_entropy=with_entropy
-            ):
-                last.many_vanish = self.accuracy.many_vanish
-                return last
         classes = self.settings.classes
         if classes is not None:
             classes = classes.to(data.centre.device)
@@ -144,21 +136,29 @@ class Fit:
                 with_entropy=with_entropy,
                 classes=classes,
             )
+            return self._e_step
+        with_entropy &= not self.accuracy.has_exact_sums
+        step, natural = self._e_step, mixtures.natural
+        if isinstance(step, FastEStep) and step.is_alike(
+            natural, with_certainty=with_certainty, with_entropy=with_entropy
+        ):
+            step.renew(mixtures.parameters, natural)
         else:
-            self._e_step = FastEStep(
+            step = FastEStep(
                 mixtures.parameters,
                 data.centre,
                 structure,
                 self._workspace,
-                natural=mixtures.natural,
+                natural=natural,
                 extents=None if data.knows_all else data.max_deviations,
                 scatter=data.scatter,
                 with_certainty=with_certainty,
                 with_entropy=with_entropy,
                 classes=classes,
             )
-            self._e_step.many_vanish = self.accuracy.many_vanish
-        return self._e_step
+        step.many_vanish = self.accuracy.many_vanish
+        self._e_step = step
+        return step
 
     def m_step(self, moments: Moments) -> Tensor:
         """Do the M-step; return a :class:`StepReport` as one vector, which the host need not await.
@@ -269,10 +269,6 @@ class Fit:
 
     def _failures(self, report: StepReport, result: MStepResult) -> dict[int, ValueError]:
         """Errors by place; raised unless the fit continues without the restarts."""
-        negligible = negligible_weight(self._data.centre.dtype)
-        are_usable = all(report.usable) and not min(report.fewest) <= negligible
-        if are_usable and all(map(math.isfinite, report.bounds)):
-            return {}
         failures: dict[int, ValueError] = {
             place: not_finite(bound, self._estimation.bound_name)
             for place, bound in enumerate(report.bounds)
@@ -280,7 +276,8 @@ class Fit:
         }
         # The first failure is the reason for the failures after it.
         excluded = () if self._estimation.bound_follows_step else tuple(failures)
-        if not are_usable:
+        negligible = negligible_weight(self._data.centre.dtype)
+        if not all(report.usable) or min(report.fewest) <= negligible:
             if not failures:
                 for place, component in result.empty.nonzero().tolist():
                     self.mixtures.restarts[self.mixtures.active[place]].empty.add(component)
@@ -329,8 +326,9 @@ class Fit:
         """Return the means of log p(x), then of log max_k r_k, as one vector ``[2 R]``."""
         assert self._e_step is not None
         assert moments.certainty is not None
+        total = moments.total
         log_likelihoods = self._e_step.log_likelihood(moments)
-        return torch.cat([log_likelihoods / moments.total, moments.certainty / moments.total])
+        return torch.cat([log_likelihoods / total, moments.certainty / total])
 
     def record_scores(self, numbers: Sequence[float]) -> None:
         """Record the scores of the mixtures, given the vector that :meth:`score` returned."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from time import perf_counter
 from typing import Any
 
@@ -79,7 +79,6 @@ class Iterations:
         self._is_scoring = False
         self._begin_time = 0.0
         self._in_pass: list[tuple[Fit, EStep]] = []
-        self._steps: Sequence[EStep] = []
         self._shared: Sequence[EStep | FastPass] = []
         self._passes: Sequence[EStep | FastPass | GapPass] = []
 
@@ -102,6 +101,7 @@ class Iterations:
         memory, so that T(x) of a few rows can be reused in the next iteration.
         """
         self._begin_time = perf_counter()
+        before = [step for _, step in self._in_pass]
         unfinished = [fit for fit in self.fits if not fit.is_finished]
         self._is_scoring = not unfinished
         if unfinished:
@@ -110,12 +110,12 @@ class Iterations:
             begun = [(fit, fit.begin_scoring()) for fit in self.fits if self._needs_scores]
             self._in_pass = [(fit, step) for fit, step in begun if step is not None]
         steps = [step for _, step in self._in_pass]
-        if steps == self._steps:
+        if steps == before:
             for one in self._shared:
                 assert isinstance(one, FastPass), "only a fast step begins another pass"
                 one.renew()
         else:
-            self._steps, self._shared = steps, _share(steps, resident_rows)
+            self._shared = _share(steps, resident_rows)
         self._passes = self._shared
         if self._splits is not None:
             self._passes = [GapPass(steps, self._shared, self._splits, resident_rows=resident_rows)]
@@ -137,11 +137,10 @@ class Iterations:
             for (fit, _), moments in zip(self._in_pass, sums, strict=True)
         ]
         # The only transfer of an iteration from the device to the host.
-        if len(packed) == 1:
-            numbers = [packed[0].tolist()]
-        else:
-            read = iter(torch.cat(packed).tolist() if packed else [])
-            numbers = [list(islice(read, own.shape[0])) for own in packed]
+        together = [torch.cat(packed)] if len(packed) > 1 else packed
+        read = chain.from_iterable(part.tolist() for part in together)
+        # Not `len(own)`, which is written in Python.
+        numbers = [list(islice(read, own.shape[0])) for own in packed]
         self._learn(sums)
         self._share_time()
         return numbers
@@ -201,9 +200,6 @@ class Iterations:
     def _share_time(self) -> None:
         """Add to each fit in the pass its share of the time."""
         seconds = perf_counter() - self._begin_time
-        if len(self._in_pass) == 1:
-            self._in_pass[0][0].charge(seconds)
-            return
         sizes = [step.moments.sums.numel() for _, step in self._in_pass]
         for (fit, _), size in zip(self._in_pass, sizes, strict=True):
             fit.charge(seconds * size / sum(sizes))
@@ -231,7 +227,7 @@ class Iterations:
 
     def release(self) -> None:
         """Free the memory of the passes; no rows can be added afterwards."""
-        self._in_pass, self._steps, self._shared, self._passes = [], [], [], []
+        self._in_pass, self._shared, self._passes = [], [], []
         if self._splits is not None:
             self._splits.release()
         self._workspace.release()

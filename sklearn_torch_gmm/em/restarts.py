@@ -137,7 +137,10 @@ def find_starts(
         data = fill_gaps(data)
     # The length of a stream is known only now.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)
-    fits = [_knowing(fit, rows) for fit in fits]
+    fits = [
+        replace(fit, estimation=fit.estimation.knowing(rows, fit.structure, fit.loop))
+        for fit in fits
+    ]
     sample = sample_of(data)
     centre = sample.middle
     restarts: list[list[Restart]] = [[] for _ in fits]
@@ -163,13 +166,6 @@ def find_starts(
     return Starts(restarts, centre, (seen - centre).abs().amax(0), is_whole, num_rows)
 
 
-def _knowing(settings: FitSettings, rows: RowSource) -> FitSettings:
-    """Return the settings with the values that the estimation takes from the data beforehand."""
-    before = settings.estimation
-    estimation = before.knowing(rows, settings.structure, settings.loop)
-    return settings if estimation is before else replace(settings, estimation=estimation)
-
-
 def _computes_elsewhere(settings: FitSettings) -> bool:
     """Whether an initialization from all rows would leave an accelerator idle."""
     # Labels and responsibilities are given for all rows.
@@ -183,12 +179,10 @@ def _draws(fits: Sequence[FitSettings]) -> Iterator[tuple[list[int], list[FitSet
     for position, settings in enumerate(fits):
         by_size.setdefault(settings.num_components, []).append(position)
     for number, positions in enumerate(by_size.values()):
-        alike = [fits[position] for position in positions]
         random_state = fits[0].random_state
         if number > 0:
             random_state = deepcopy(random_state)
-        if any(own.random_state is not random_state for own in alike):
-            alike = [replace(own, random_state=random_state) for own in alike]
+        alike = [replace(fits[position], random_state=random_state) for position in positions]
         yield from repeat((positions, alike), alike[0].num_init)
 
 

@@ -56,9 +56,12 @@ class FewThreads(ExitStack):
     is_limited = False
 
     def before_pass(self, multiplications: int) -> None:
-        """Choose the number of threads for a pass that takes so many multiplications."""
-        # Setting it for each pass would take a twentieth of an iteration on few samples.
-        if _is_small(multiplications) and not self.is_limited:
+        """Choose the number of threads for a pass that takes so many multiplications.
+
+        There is nothing to choose once it is limited: setting it for each pass would take a
+        twentieth of an iteration on few samples.
+        """
+        if _is_small(multiplications):
             self.enter_context(one_openmp_thread())
             self.is_limited = True
 

@@ -8,6 +8,7 @@ import torch
 
 from sklearn_torch_gmm.core import processor
 from sklearn_torch_gmm.core.covariance import get_structure
+from sklearn_torch_gmm.core.e_step import normalize_, normalize_for_entropy_
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.m_step import m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -171,6 +172,22 @@ def test_sifted_rows_are_exact_where_products_are_not(name, rng):
     by_products = step_in(Ways(range(4), (), (), ()), parameters, rows, structure)
     error = by_products.moments.log_likelihood - exact.moments.log_likelihood
     assert error.abs().item() > 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_responsibilities_that_would_underflow_are_zero(dtype):
+    logits = torch.tensor([[0.0, -5e5], [-50.0, 0.0], [-1e6, -1e17], [-float("inf"), -80.0]])
+    expected, relative = logits.to(dtype), torch.empty(4, 2, dtype=dtype)
+    found, by_entropy = expected.clone(), expected.clone()
+    log_densities, _ = normalize_(expected)
+    torch.testing.assert_close(normalize_(found, many_vanish=True)[0], log_densities)
+    other, log_share = normalize_for_entropy_(by_entropy, relative, many_vanish=True)
+    torch.testing.assert_close(other, log_densities)
+    # Below the smallest normal number.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e4 * torch.finfo(dtype).tiny)
+    torch.testing.assert_close(by_entropy, found, rtol=0, atol=0)
+    entropies = -log_share - (found * relative).sum(0)
+    torch.testing.assert_close(entropies, -torch.special.xlogy(found, found).sum(0))
 
 
 # -- the choice -----------------------------------------------------------------------------------

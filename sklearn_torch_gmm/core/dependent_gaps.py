@@ -18,11 +18,10 @@ from sklearn_torch_gmm.core.rounding import extents_of
 class GroupedGapStep(GapStep):
     """Rows in groups that lack as many values, in chunks with a lane for each thread."""
 
-    def __init__(self, step: EStep) -> None:
-        super().__init__(step)
-        own = step.parameters
+    def renew(self) -> None:
+        own = self._step.parameters
         self._conditionals = Conditionals(
-            own.log_weights, own.means, own.precisions_cholesky, step.structure
+            own.log_weights, own.means, own.precisions_cholesky, self._step.structure
         )
 
     @abstractmethod

@@ -296,29 +296,36 @@ class FastPass:
         """Do the two products of ``features [T, H, n]`` for the mixtures of a group."""
         lanes, height, num_rows = features.shape
         moments = features if height == self._length else features[:, : self._length]
+        if lanes == 1 and num_rows < self._rows_of_large_product:
+            for part in group:
+                self._add_small(part, moments, sample_weight, labels)
+            return
         workspace = self._first.workspace
         logits = workspace.take("logits", lanes, place.stop - place.start, num_rows)
-        # One product per mixture rounds as if the mixture were the only one; for large products,
-        # one for all of them is up to twice as fast.
-        is_small = lanes == 1 and num_rows < self._rows_of_large_product
-        if not is_small:
-            torch.bmm(self._natural[place].expand(lanes, -1, -1), moments, out=logits)
+        torch.bmm(self._natural[place].expand(lanes, -1, -1), moments, out=logits)
         start = 0
         for part in group:
             own = logits[:, start : start + part.num_rows] if len(group) > 1 else logits
             start += part.num_rows
             by_mixture = own.view(lanes, part.num_restarts, part.num_components, num_rows)
-            if is_small:
-                each = moments.expand(part.num_restarts, -1, -1)
-                only = by_mixture[0]
-                torch.bmm(part.natural, each, out=only)
-                part.step.weigh(by_mixture, sample_weight, labels, part.restarts)
-                part.sums.baddbmm_(only, each.mT)
-            else:
-                part.step.weigh(by_mixture, sample_weight, labels, part.restarts)
-        if not is_small:
-            sums = self._sums.unsqueeze(0) if sums is None else sums
-            workspace.add_product(sums[:, place], logits, features)
+            part.step.weigh(by_mixture, sample_weight, labels, part.restarts)
+        sums = self._sums.unsqueeze(0) if sums is None else sums
+        workspace.add_product(sums[:, place], logits, features)
+
+    def _add_small(
+        self, part: _Part, moments: Tensor, sample_weight: Tensor | None, labels: Tensor | None
+    ) -> None:
+        """The same for few rows, (1, T(x)) ``[1, 1 + P, n]``, with one product for each mixture.
+
+        It rounds as if the mixture were the only one; for large products, one for all of them is up
+        to twice as fast.
+        """
+        each = moments if part.num_restarts == 1 else moments.expand(part.num_restarts, -1, -1)
+        shape = part.num_restarts, part.num_components, moments.shape[-1]
+        logits = self._first.workspace.take("logits", *shape)
+        torch.bmm(part.natural, each, out=logits)
+        part.step.weigh(logits.unsqueeze(0), sample_weight, labels, part.restarts)
+        part.sums.baddbmm_(logits, each.mT)
 
 
 def _lanes_of(kept: Tensor, place: slice, lanes: int) -> Tensor:

@@ -48,9 +48,21 @@ class GapPass:
         self._passes = passes
         self._splits = splits
         self._resident_rows = resident_rows
+        self._gap_steps: list[GapStep] = []
+        self._begin()
+
+    def renew(self) -> None:
+        """Begin another pass, with the present parameters and moments of the same steps."""
+        for one in self._passes:
+            assert not isinstance(one, EStep), "only a fast step begins another pass"
+            one.renew()
+        for gap_step in self._gap_steps:
+            gap_step.renew()
+        self._begin()
+
+    def _begin(self) -> None:
         self._num_batches = 0
-        self._gap_steps: list[GapStep] | None = None
-        for step in steps:
+        for step in self._steps:
             if step.structure.has_pooled_scatter:
                 # Also where no row has a gap: the sums of all processes have the same parts.
                 restarts, _, features = step.parameters.means.shape
@@ -72,7 +84,7 @@ class GapPass:
             known = None if labels is None else labels[numbers]
             for one in self._passes:
                 one.add(complete, weights, known)
-        if self._gap_steps is None:
+        if not self._gap_steps:
             incomplete = self._resident_rows
             if incomplete == len(rows):
                 # There is no other batch.

@@ -38,6 +38,11 @@ class GapStep(ABC):
 
     def __init__(self, step: EStep) -> None:
         self._step = step
+        self.renew()
+
+    @abstractmethod
+    def renew(self) -> None:
+        """Begin another pass, with the present parameters and moments of the step."""
 
     @abstractmethod
     def add(self, batch: GapBatch) -> None:

@@ -84,7 +84,8 @@ def cancellation_of_scatter(precisions_cholesky: Tensor, extents: Tensor) -> Ten
     mean S of x xᵀ. Each of its terms is rounded by eps of its size, and no |x_i x_j| exceeds the
     product of the maximum absolute deviations ``extents [D]``.
     """
-    largest = extents @ precisions_cholesky.abs()
+    # As a sum, like the product above.
+    largest = precisions_cholesky.abs().mul_(extents.unsqueeze(-1)).sum(-2)
     return 0.5 * torch.finfo(extents.dtype).eps * largest.square().sum(-1)
 
 

@@ -38,10 +38,13 @@ the cache of a core, and it takes more.
 class SharedGapStep(GroupedGapStep):
     """Adds rows with gaps to a fast E-step of components that share one covariance matrix."""
 
-    def __init__(self, step: FastEStep) -> None:
-        super().__init__(step)
+    _step: FastEStep
+
+    def renew(self) -> None:
+        super().renew()
+        natural = self._step.natural
         # The constants of complete rows, and the coefficients η.
-        self._constants, self._linear = step.natural[..., :1], step.natural[..., 1:]
+        self._constants, self._linear = natural[..., :1], natural[..., 1:]
         self._precisions = self._conditionals.precisions.squeeze(-3)
 
     def _values_per_row(self, group: GapGroup) -> int:

@@ -79,7 +79,6 @@ class Iterations:
         self._is_scoring = False
         self._begin_time = 0.0
         self._in_pass: list[tuple[Fit, EStep]] = []
-        self._shared: Sequence[EStep | FastPass] = []
         self._passes: Sequence[EStep | FastPass | GapPass] = []
 
     @property
@@ -111,14 +110,13 @@ class Iterations:
             self._in_pass = [(fit, step) for fit, step in begun if step is not None]
         steps = [step for _, step in self._in_pass]
         if steps == before:
-            for one in self._shared:
-                assert isinstance(one, FastPass), "only a fast step begins another pass"
+            for one in self._passes:
+                assert not isinstance(one, EStep), "only a fast step begins another pass"
                 one.renew()
-        else:
-            self._shared = _share(steps, resident_rows)
-        self._passes = self._shared
+            return
+        self._passes = _share(steps, resident_rows)
         if self._splits is not None:
-            self._passes = [GapPass(steps, self._shared, self._splits, resident_rows=resident_rows)]
+            self._passes = [GapPass(steps, self._passes, self._splits, resident_rows=resident_rows)]
 
     def add(
         self, rows: Tensor, sample_weight: Tensor | None = None, labels: Tensor | None = None
@@ -227,7 +225,7 @@ class Iterations:
 
     def release(self) -> None:
         """Free the memory of the passes; no rows can be added afterwards."""
-        self._in_pass, self._shared, self._passes = [], [], []
+        self._in_pass, self._passes = [], []
         if self._splits is not None:
             self._splits.release()
         self._workspace.release()

@@ -14,7 +14,14 @@ from sklearn_torch_gmm.core.m_step import m_step
 from sklearn_torch_gmm.core.splits import Splits
 from tests.core import gap_oracle
 from tests.core.oracle import draw_rows
-from tests.core.steps import E_STEPS, as_parameters, assert_same_mixtures, make_e_step, tensor
+from tests.core.steps import (
+    E_STEPS,
+    as_parameters,
+    assert_same_mixtures,
+    make_e_step,
+    natural_parameters,
+    tensor,
+)
 from tests.core.steps import mixture_of as random_mixture
 
 TYPES = sorted(STRUCTURES)
@@ -99,6 +106,26 @@ def test_batches_blocks_and_chunks_change_nothing(rng, monkeypatch, name, kind):
         )
         assert_same_mixtures(actual, expected, **ROUNDING)
         torch.testing.assert_close(same, bound, **ROUNDING)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_pass_that_is_renewed_is_one_with_other_parameters(rng, name):
+    mixtures = [random_mixture(rng, name, 3, 4) for _ in range(2)]
+    rows = tensor(gap_oracle.with_gaps(rng, draw_rows(rng, mixtures[0], 90)))
+    first, second = (as_parameters(name, one) for one in mixtures)
+    structure, centre = get_structure(name), rows.nanmean(0)
+    # That of the complete rows is known; it is the same in each pass.
+    scatter = torch.eye(4).double().unsqueeze(0)
+    step = make_e_step("fast", first, centre, structure, scatter=scatter)
+    whole = gap_pass_of(step, Splits(), resident_rows=len(rows))
+    for parameters in (first, second, first):
+        expected = make_e_step("fast", parameters, centre, structure, scatter=scatter)
+        gap_pass_of(expected, Splits(), resident_rows=len(rows)).add(rows)
+        step.renew(parameters, natural_parameters(parameters, centre, structure))
+        whole.renew()
+        whole.add(rows)
+        wanted, found = vars(expected.moments), vars(step.moments)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -8,6 +8,7 @@ from sklearn_torch_gmm.core.covariance.base import CovarianceStructure
 from sklearn_torch_gmm.core.covariance.linalg import (
     identity_like,
     invert_triangular,
+    product,
     upper_cholesky,
 )
 
@@ -23,7 +24,7 @@ class MatrixCovariance(CovarianceStructure):
         return upper_cholesky(precisions)
 
     def precisions(self, precisions_cholesky: Tensor) -> Tensor:
-        return precisions_cholesky @ precisions_cholesky.mT
+        return product(precisions_cholesky, precisions_cholesky.mT)
 
     def unit_covariances(self, like: Tensor) -> Tensor:
         return identity_like(like).clone()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sklearn_torch_gmm.core.covariance.linalg import inverse_cholesky
+from sklearn_torch_gmm.core.covariance.linalg import inverse_cholesky, product
 from sklearn_torch_gmm.core.covariance.matrix import MatrixCovariance
 
 
@@ -43,7 +43,7 @@ class TiedCovariance(MatrixCovariance):
         self, counts: Tensor, deviations: Tensor, second: Tensor, scatter: Tensor | None
     ) -> Tensor:
         assert scatter is not None
-        between = (counts.unsqueeze(-1) * deviations).mT @ deviations
+        between = product((counts.unsqueeze(-1) * deviations).mT, deviations)
         halves = (scatter - between) / (2.0 * counts.sum(-1)[..., None, None])
         # The product above is symmetric only up to rounding.
         return halves + halves.mT
@@ -95,9 +95,10 @@ class TiedCovariance(MatrixCovariance):
     def log_density_coefficients(
         self, constants: Tensor, means: Tensor, precisions_cholesky: Tensor
     ) -> Tensor:
-        whitened = means @ precisions_cholesky
+        whitened = product(means, precisions_cholesky)
         constants = torch.sub(constants, whitened.square().sum(-1), alpha=0.5).unsqueeze(-1)
-        return torch.cat([constants, whitened @ precisions_cholesky.mT], dim=-1)
+        linear = product(whitened, precisions_cholesky.mT)
+        return torch.cat([constants, linear], dim=-1)
 
     def common_log_densities(self, x: Tensor, precisions_cholesky: Tensor) -> Tensor | float:
         return -0.5 * (precisions_cholesky.mT @ x).square_().sum(-2, keepdim=True)

@@ -230,7 +230,7 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
             if rows.num_rows is not None:
                 check_number_of_rows(rows.num_rows, self.n_clusters, self._vocabulary.components)
             random_state = check_random_state(self.random_state)
-            settings = settings_of(self, rows.num_features, random_state)
+            settings = settings_of(self, rows.num_features, random_state, sample_weight)
             check_size([settings], rows.num_rows, rows.num_features)
             with rows:
                 with self._progress() as monitor:

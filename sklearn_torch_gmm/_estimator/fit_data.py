@@ -40,7 +40,7 @@ def read_data(
 ) -> FitData:
     """Check data ``[N, D]`` and weights ``[N]``, and record the features on the estimator.
 
-    With ``keep_all``, samples of weight zero stay in the data.
+    With ``keep_all``, samples of weight zero stay in the data if their weights come with them.
     """
     if is_read_in_pieces(X):
         rows = source_of(X, sample_weight, keep_all=keep_all)
@@ -50,7 +50,7 @@ def read_data(
         estimator.__dict__.pop("feature_names_in_", None)
         return FitData(X, rows, sample_weight, np.dtype(np.float64))
     X = validate_rows(estimator, X, reset=True, ensure_min_samples=2)
-    in_memory = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
+    in_memory = ArrayRows(*weighted_rows(X, sample_weight))
     _set_total_weight(in_memory, sample_weight)
     return FitData(X, in_memory, sample_weight, numpy_dtype(X))
 

@@ -18,7 +18,7 @@ from sklearn_torch_gmm._estimator.fitted_state import (
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_empty
 from sklearn_torch_gmm._estimator.size import check_size
 from sklearn_torch_gmm._estimator.validation import numpy_dtype, validate_rows
-from sklearn_torch_gmm._estimator.vocabulary import settings_of, starts_from_array
+from sklearn_torch_gmm._estimator.vocabulary import settings_of
 from sklearn_torch_gmm._private_parts import validate_parameters
 from sklearn_torch_gmm.core.counts import is_number
 from sklearn_torch_gmm.em.failures import check_number_of_rows
@@ -45,8 +45,7 @@ def update_with_batch(
     name, components = mixture._vocabulary.components, mixture.n_clusters
     with as_before_on_failure(mixture):
         X = validate_rows(mixture, X, reset=is_first)
-        keep_all = is_first and starts_from_array(mixture)
-        rows = ArrayRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
+        rows = ArrayRows(*weighted_rows(X, sample_weight))
         if is_first:
             check_number_of_rows(rows.num_rows, components, name)
         else:
@@ -57,7 +56,10 @@ def update_with_batch(
                 f"{name}={components}",
                 "Set them back, or call fit to start again.",
             )
-        settings = settings_of(mixture, rows.num_features, check_random_state(mixture.random_state))
+        random_state = check_random_state(mixture.random_state)
+        settings = settings_of(
+            mixture, rows.num_features, random_state, sample_weight if is_first else None
+        )
         check_size([settings], None, rows.num_features)
         weight = float(len(X)) if sample_weight is None else sum_of_weights(sample_weight)
         # A mixture made from given parameters has not seen samples: it is only an initialization.

@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from sklearn_torch_gmm._private_parts import InvalidParameterError
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.em.strategies import check_has_all_samples
 from sklearn_torch_gmm.em.threads import threads_for_work
 from sklearn_torch_gmm.rows.checks import FloatArray, check_floats
+from sklearn_torch_gmm.rows.sample_weight import come_with_rows, validate_weights
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 
@@ -116,6 +118,24 @@ def check_strategy(strategy: Any, num_components: int, name: str) -> Any:
         msg = "Initial responsibilities must not be negative, and must sum to one for each sample."
         raise ValueError(msg)
     return checked
+
+
+def of_positive_weight(strategy: Any, sample_weight: Any) -> Any:
+    """Return an initialization by an array ``[N, ...]`` for the samples of positive weight.
+
+    Other strategies are returned unchanged, and an array, too, if the weights come with the data.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of values and of weights differ.
+    """
+    is_array = not (isinstance(strategy, str) or callable(strategy))
+    if not is_array or sample_weight is None or come_with_rows(sample_weight):
+        return strategy
+    weights = validate_weights(sample_weight, len(sample_weight))
+    check_has_all_samples(strategy, len(weights))
+    return strategy[weights > 0]
 
 
 def check_labels(labels: npt.NDArray[Any], num_components: int) -> npt.NDArray[np.int64]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklearn_torch_gmm._estimator.missing import takes_gaps
+from sklearn_torch_gmm._estimator.starting_values import of_positive_weight
 from sklearn_torch_gmm.em.settings import FitSettings
 
 
@@ -50,12 +52,21 @@ def starts_from_array(mixture: BaseEstimator) -> bool:
 
 
 def settings_of(
-    mixture: BaseEstimator, num_features: int, random_state: np.random.RandomState
+    mixture: BaseEstimator,
+    num_features: int,
+    random_state: np.random.RandomState,
+    sample_weight: Any = None,
 ) -> FitSettings:
-    """Return the settings of a fit, or raise ValueError if parameters do not match the data."""
+    """Return the settings of a fit, or raise ValueError if parameters do not match the data.
+
+    An initialization by an array has values for the samples of positive ``sample_weight`` only, as
+    far as the weights are known.
+    """
     settings: FitSettings = mixture._fit_settings(num_features, random_state)
     is_seed = isinstance(mixture.random_state, Integral)
     seed = int(mixture.random_state) if is_seed else None
     start = replace(settings.start, seed=seed)
+    if start.previous is None:
+        start = replace(start, strategy=of_positive_weight(start.strategy, sample_weight))
     loop = replace(settings.loop, missing=takes_gaps(mixture))
     return replace(settings, start=start, loop=loop)

@@ -65,7 +65,7 @@ def m_step(
         Added once to each variance, in squared units of the data.
     keep_rounding : bool, default=False
         Whether a component of a few equal rows gets the variance that rounding gives it in
-        scikit-learn, if features are independent.
+        scikit-learn.
     kept_means : Tensor [K], default=None
         Bool, the components whose means stay, with maximum-likelihood covariances about them.
     rare_cases : bool, default=True

@@ -35,7 +35,7 @@ class Regularization:
     give it a covariance."""
     keep_rounding: bool = False
     """Whether a component of a few equal rows has the variance that rounding gives it in
-    scikit-learn, where features are independent."""
+    scikit-learn."""
 
 
 class Estimation(ABC):

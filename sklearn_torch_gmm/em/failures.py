@@ -88,7 +88,8 @@ def _error_of_component(
         # this size. The factor 100 is a margin: twice as much changes the remedy by at most one
         # power of ten.
         epsilon = torch.finfo(covariances.dtype).eps
-        rounding = epsilon * largest + (epsilon * means.abs().amax().item()) ** 2
+        # Not a power of a float of Python's, which would raise an error instead of overflowing.
+        rounding = epsilon * largest + (epsilon * means).square().amax().item()
         rounding = max(100 * means.shape[-1] * rounding, 1e-300)
         remedy = power_of_ten(amount + max(-smallest, 0.0) + rounding)
         cause = (

@@ -201,12 +201,7 @@ def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
     if isinstance(strategy, str):
         return STRATEGIES[strategy](data, components, settings.random_state)
     if not callable(strategy):
-        if len(strategy) != num_rows:
-            msg = (
-                f"The array as initialization has values for {len(strategy)} samples, but the data "
-                f"have {num_rows} samples."
-            )
-            raise ValueError(msg)
+        check_has_all_samples(strategy, num_rows)
         if strategy.ndim == 2:
             return Responsibilities(strategy)
         return nearest_known(data, strategy, components)
@@ -228,6 +223,16 @@ def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
     if answer.shape == (num_rows,):
         msg += f" with the value {answer[~is_label][0]!s}"
     raise ValueError(f"{msg}.")
+
+
+def check_has_all_samples(strategy: npt.NDArray[Any], num_rows: int) -> None:
+    """Raise ValueError unless an array as initialization has as many values as there are rows."""
+    if len(strategy) != num_rows:
+        msg = (
+            f"The array as initialization has values for {len(strategy)} samples, but the data "
+            f"have {num_rows} samples."
+        )
+        raise ValueError(msg)
 
 
 def _taken_as_given(parameters: MixtureParameters) -> MStepResult:

@@ -179,10 +179,16 @@ def moments_of_all(
         step: EStep | None = None
         for batch in batches:
             if step is None:
-                step = _pass_for_one_component(batch[0], structure)
+                step = _pass_for_one_component(_of_positive_weight(*batch), structure)
             step.add(*(part.to(CPU) for part in batch))
     assert step is not None
     return step.moments, step.parameters.means[0, 0]
+
+
+def _of_positive_weight(rows: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the rows that count, if there are any; the others may be anywhere."""
+    counting = rows if weights is None else rows[weights > 0]
+    return counting if counting.shape[0] else rows
 
 
 def unbiased_covariance(

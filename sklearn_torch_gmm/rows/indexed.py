@@ -131,25 +131,16 @@ class StoreRows(RowSource):
     store : object
         An object with a ``shape`` that returns rows for a slice, ``store[2:5]``.
     weights : ndarray [N], optional
-    keep_all : bool, default=False
-        Whether rows of weight zero are kept.
     """
 
     num_rows: int
 
-    def __init__(
-        self,
-        store: Any,
-        weights: npt.NDArray[np.float64] | None = None,
-        *,
-        keep_all: bool = False,
-    ) -> None:
+    def __init__(self, store: Any, weights: npt.NDArray[np.float64] | None = None) -> None:
         if len(store.shape) != 2:
             msg = f"Expected 2D array, got an array of shape {tuple(store.shape)} instead."
             raise ValueError(msg)
         self.store = store
         self.weights = weights
-        self.keep_all = keep_all
         self.num_rows, self.num_features = map(int, store.shape)
         if self.num_rows == 0 or self.num_features == 0:
             msg = (
@@ -177,7 +168,7 @@ class StoreRows(RowSource):
             return tuple(t.pin_memory() for t in batch) if device.type == "cuda" else batch
 
         batches = ReadAhead(read, max(1, math.ceil(len(share) / size)))
-        return batches if self.weights is None else WeightedBatches(batches, keep_all=self.keep_all)
+        return batches if self.weights is None else WeightedBatches(batches)
 
     def starting_rows(
         self,
@@ -187,7 +178,7 @@ class StoreRows(RowSource):
         always_samples: bool = False,
     ) -> StartingRows:
         candidates = np.arange(self.num_rows)
-        if self.weights is not None and not self.keep_all:
+        if self.weights is not None:
             candidates = np.flatnonzero(self.weights)
         sample = sample_indices(len(candidates), num_components, random_state)
         if sample is None:

@@ -36,7 +36,7 @@ def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> R
     sample_weight : array-like of shape (N,) or True, default=None
         True: each item of a stream or a loader is a pair of rows and weights.
     keep_all : bool, default=False
-        Whether rows of weight zero are kept.
+        Whether rows of weight zero are kept if their weights come with them.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> R
             return LoaderRows(X, weighted=weighted, keep_all=keep_all)
         return StreamRows(X, weighted=weighted, keep_all=keep_all)
     if isinstance(X, Dataset):
-        return DatasetRows(*weighted_rows(X, sample_weight, keep_all=keep_all))
+        return DatasetRows(*weighted_rows(X, sample_weight))
     if hasattr(X, "obsm"):
         msg = (
             f"An {type(X).__name__} is not a single table of samples: pass adata.X, or one of "
@@ -69,7 +69,7 @@ def source_of(X: Any, sample_weight: Any = None, *, keep_all: bool = False) -> R
     if sample_weight is None:
         return StoreRows(X)
     weights = validate_weights(sample_weight, X.shape[0])
-    return StoreRows(X, weights / weights[weights > 0].mean(), keep_all=keep_all)
+    return StoreRows(X, weights / weights[weights > 0].mean())
 
 
 def _is_store(X: Any) -> bool:

@@ -71,19 +71,16 @@ def sum_of_weights(sample_weight: Any) -> float:
     return float(np.asarray(sample_weight, dtype=np.float64).sum())
 
 
-def weighted_rows(
-    X: Any, sample_weight: Any, *, keep_all: bool = False
-) -> tuple[Any, npt.NDArray[np.float64] | None]:
+def weighted_rows(X: Any, sample_weight: Any) -> tuple[Any, npt.NDArray[np.float64] | None]:
     """Return the rows of nonzero weight, and their :func:`relative_weights`.
 
-    ``X`` is an ndarray or Tensor ``[N, D]``, or a map-style Dataset. With ``keep_all``, rows of
-    weight zero are kept.
+    ``X`` is an ndarray or Tensor ``[N, D]``, or a map-style Dataset.
     """
     if sample_weight is None:
         return X, None
     weights = validate_weights(sample_weight, len(X))
     kept = np.flatnonzero(weights > 0)
-    if not keep_all and kept.size < weights.size:
+    if kept.size < weights.size:
         weights = weights[kept]
         if isinstance(X, Dataset):
             X = Subset(X, kept.tolist())

@@ -32,6 +32,12 @@ def test_the_remedy_in_the_message_works(covariance_type, scale):
     assert np.isfinite(mixture.means_).all()
 
 
+def test_a_mean_whose_square_overflows_has_a_remedy_too():
+    X = np.array([[0.0], [1.0], [2.0], [1e171]])
+    with pytest.raises(IllDefinedCovarianceError, match="covariance_regularization=1e\\+308 is"):
+        GaussianMixture(2, covariance_regularization=0.0, random_state=0).fit(X)
+
+
 def test_it_is_a_value_error():
     assert issubclass(IllDefinedCovarianceError, ValueError)
 

@@ -113,6 +113,31 @@ def test_zero_is_the_row_removed_for_random_starts_too(X, counts, cls, start, co
     assert_same_fit(mixture, mixture.clone().fit(X[kept]), rtol=0)
 
 
+@each_class
+@each_type
+@pytest.mark.parametrize("as_shares", [False, True])
+def test_zero_is_the_row_removed_with_its_own_part_of_the_start(X, cls, covariance_type, as_shares):
+    """However far away: the square of the row overflows."""
+    labels = KMeans(3, random_state=0).fit_predict(X)
+    start, value = (np.eye(3)[labels], [0.2, 0.3, 0.5]) if as_shares else (labels, 2)
+    expected = make(cls, 3, covariance_type=covariance_type, start=start).fit(X)
+    far, weights = np.insert(X, 40, 1e200, axis=0), np.insert(np.ones(90), 40, 0.0)
+    start = np.insert(start, 40, value, axis=0)
+    mixture = make(cls, 3, covariance_type=covariance_type, start=start)
+    for data in (far, TensorDataset(torch.from_numpy(far))):
+        assert_same_fit(mixture.fit(data, sample_weight=weights), expected, rtol=0)
+    updated = mixture.clone().partial_fit(far, sample_weight=weights)
+    alone = expected.clone().partial_fit(X)
+    np.testing.assert_array_equal(updated.means_, alone.means_)
+
+
+@each_class
+def test_a_start_has_values_for_samples_of_weight_zero_too(X, counts, cls):
+    mixture = make(cls, 3, start=np.arange(90)[counts > 0] % 3)
+    with pytest.raises(ValueError, match=r"values for \d\d samples, but the data have 90 samples"):
+        mixture.fit(X, sample_weight=counts)
+
+
 @pytest.mark.parametrize(("cls", "start"), NAMED_STARTS)
 @pytest.mark.parametrize("factor", [1e-300, 1 / 3, 7e9])
 def test_only_the_ratios_of_weights_matter(X, counts, cls, start, factor):

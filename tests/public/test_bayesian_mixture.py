@@ -216,6 +216,16 @@ def test_batches_and_files_do_not_change_the_fit(covariance_type, prior_type, tm
 
 
 @each_type
+def test_a_sample_of_weight_zero_may_be_anywhere(covariance_type):
+    expected = make(Ours, covariance_type, init_params=labels()).fit(X)
+    far, weights = np.vstack([np.full((1, 4), 1e12), X]), np.append(0.0, np.ones(150))
+    mixture = make(Ours, covariance_type, init_params=np.append(0, labels()))
+    assert_same_fit(clone(mixture).fit(far, sample_weight=weights), expected)
+    # Where weights come with the samples, those of weight zero cannot be left out beforehand.
+    assert_same_fit(mixture.fit(WeightedStream(far, weights), sample_weight=True), expected)
+
+
+@each_type
 @each_prior
 @pytest.mark.parametrize("factor", [1.0, 2.5])
 def test_a_weight_is_a_number_of_copies(covariance_type, prior_type, factor):

@@ -213,6 +213,29 @@ def test_the_random_numbers_are_drawn_as_scikit_learn_draws_them(X, seed):
     assert afterwards[0] == afterwards[1]
 
 
+@pytest.mark.parametrize("init_params", STARTS)
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_a_single_column_needs_no_regularization_where_scikit_learn_needs_none(
+    init_params, covariance_type
+):
+    column = np.array([1.0, 2.0, 3.0, 4.0, 9.0, 10.0, 11.0, 12.0]).reshape(-1, 1)
+    params = {"covariance_type": covariance_type, "init_params": init_params, "reg_covar": 0.0}
+    theirs, ours = (
+        mixture_class(2, random_state=0, **params).fit(column) for mixture_class in BOTH
+    )
+    assert ours.n_iter_ == theirs.n_iter_
+    assert_same_parameters(ours, theirs)
+
+
+def test_a_single_sample_far_out_has_the_covariance_that_scikit_learn_gives_it(X):
+    # (10 eps 1e12)² is 4.9e-6, beside a regularization of 1e-6.
+    far = np.vstack([X, [1e12, 3.0, 1.0, 0.0]])
+    theirs, ours = (mixture_class(2, random_state=0).fit(far) for mixture_class in BOTH)
+    alone = [mixture.covariances_[np.argmin(mixture.weights_)] for mixture in (theirs, ours)]
+    # A difference of two numbers of 1e12, whose last place is 1e-4, and a tenth of it.
+    np.testing.assert_allclose(alone[1], alone[0], rtol=0.2, atol=1e-12)
+
+
 def test_batches_change_nothing(X):
     theirs = Theirs(3, random_state=0).fit(X)
     assert_same_parameters(GaussianMixture(3, random_state=0, batch_size=32).fit(X), theirs)

@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.covariance.base import FEW_ROWS
 from sklearn_torch_gmm.core.covariance.linalg import (
     entries_of,
     in_blocks,
@@ -56,7 +57,17 @@ class FullCovariance(MatrixCovariance):
     def single_row_covariances(
         self, rows: Tensor, count: float, data_scatter: Tensor | None
     ) -> Tensor:
-        return rows.new_zeros(*rows.shape, rows.shape[-1])
+        residuals = rows - rows / count
+        return residuals.unsqueeze(-1) * residuals.unsqueeze(-2) / count
+
+    def at_least_rounding(
+        self, covariances: Tensor, means: Tensor, deviations: Tensor, counts: Tensor
+    ) -> Tensor:
+        # scikit-learn divides the sum of the rows by a count that is larger by 10 eps, and takes
+        # residuals about that point.
+        shares = torch.where(counts < FEW_ROWS, 10 * torch.finfo(means.dtype).eps / counts, 0.0)
+        shifts = means * shares.unsqueeze(-1)
+        return torch.addcmul(covariances, shifts.unsqueeze(-1), shifts.unsqueeze(-2))
 
     def precisions_cholesky(
         self, covariances: Tensor, num_components: int

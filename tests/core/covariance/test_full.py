@@ -45,6 +45,22 @@ class TestFull(StructureContract):
         )
         np.testing.assert_allclose(covariance[0], [[1.0, 2.0], [2.0, 4.0]])
 
+    def test_a_few_equal_rows_have_the_spread_of_scikit_learn_that_a_count_plus_10_eps_gives(self):
+        shift = 10 * torch.finfo(torch.float64).eps
+        rows = torch.tensor([[3e9, -2e9]], dtype=torch.float64)
+        # Of one row, of two, and of as many as need nothing.
+        expected = np.multiply.outer([shift**2, shift**2 / 4, 0.0], [[9e18, -6e18], [-6e18, 4e18]])
+        raised = FullCovariance().at_least_rounding(
+            torch.zeros(3, 2, 2).double(),
+            rows.expand(3, 2),
+            torch.zeros(3, 2).double(),
+            torch.tensor([1.0, 2.0, 5.0]),
+        )
+        np.testing.assert_allclose(raised, expected, rtol=1e-6)
+        # x − x / (1 + 10 eps), which is rounded to a tenth of itself.
+        alone = FullCovariance().single_row_covariances(rows, 1.0 + shift, None)
+        np.testing.assert_allclose(alone, expected[:1], rtol=0.2)
+
     def test_samples_of_an_unused_component_do_not_matter(self):
         covariances = torch.eye(2).repeat(3, 1, 1)
         covariances[2] *= 4.0

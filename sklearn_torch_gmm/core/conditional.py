@@ -105,6 +105,11 @@ class Conditionals:
     """Conditional distributions under mixtures whose features depend on each other.
 
     Takes ``log_weights [..., K]``, ``means [..., K, D]`` and the factors of the precisions.
+
+    Attributes
+    ----------
+    precisions : Tensor [..., K or 1, D, D]
+        Λ: the 1 stands for components that share one covariance.
     """
 
     def __init__(
@@ -119,11 +124,12 @@ class Conditionals:
         self._find_log_determinants = partial(
             structure.log_determinants, precisions_cholesky, *means.shape[-2:]
         )
-        # The factors have the shape of the covariances.
-        self._factors = structure.matrices(precisions_cholesky, *means.shape[-2:])
+        # In the shape of the covariances.
+        self._factors = precisions_cholesky
+        self.precisions = structure.precisions(precisions_cholesky)
         if structure.is_shared:
-            self._factors = self._factors[..., :1, :, :]
-        self.precisions = self._factors @ self._factors.mT
+            self._factors = self._factors.unsqueeze(-3)
+            self.precisions = self.precisions.unsqueeze(-3)
 
     @cached_property
     def _log_determinants(self) -> Tensor:

@@ -19,10 +19,17 @@ class GroupedGapStep(GapStep):
     """Rows in groups that lack as many values, in chunks with a lane for each thread."""
 
     def renew(self) -> None:
-        own = self._step.parameters
-        self._conditionals = Conditionals(
-            own.log_weights, own.means, own.precisions_cholesky, self._step.structure
-        )
+        self._of_pass: Conditionals | None = None
+
+    @property
+    def _conditionals(self) -> Conditionals:
+        """The conditional distributions under the parameters of the pass, found when needed."""
+        if self._of_pass is None:
+            own = self._step.parameters
+            self._of_pass = Conditionals(
+                own.log_weights, own.means, own.precisions_cholesky, self._step.structure
+            )
+        return self._of_pass
 
     @abstractmethod
     def _values_per_row(self, group: GapGroup) -> int:

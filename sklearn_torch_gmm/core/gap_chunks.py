@@ -61,7 +61,7 @@ class GapChunk:
     """The values of the rows as they were asked for last, if there is memory to keep them."""
 
     views: dict[Hashable, Tensor] = field(default_factory=dict)
-    """Indices in the shapes in which they were needed."""
+    """Indices in the shapes in which they were needed, and what follows from them."""
 
     def values_of(self, rows: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Observed values of ``rows [N, D]`` by feature, ``[T, D, n]``, and what is observed.
@@ -137,6 +137,20 @@ class GapChunk:
         )
         padding = None if self.padding is None else self.padding.to(device)
         return replace(self, rows=rows, missing=missing, pattern=pattern, padding=padding, views={})
+
+    def gaps(self, like: Tensor) -> Tensor:
+        """1 for the feature ``[T, D, n]`` that each row lacks if it is one, and zeros."""
+        key = "gaps", like.dtype
+        if key not in self.views:
+            lanes, num_rows = self.rows.shape
+            found = like.new_zeros(lanes, self.num_features, num_rows)
+            self.views[key] = found.scatter_(1, self.missing_by_row, 1.0)
+        return self.views[key]
+
+    @property
+    def lacks_one(self) -> bool:
+        """Whether each row lacks one value."""
+        return self.missing.shape[1] == 1
 
     @property
     def lacks_all(self) -> bool:

@@ -7,8 +7,11 @@ where w_k = W η_ku depends on the component and on the pattern of the gaps. So
     log p_k(x_o)    =  η_k · h  +  a constant of the pattern and the component  −  ½ hᵀ Λ x
     Σ_k r x̂_k x̂_kᵀ  =  h hᵀ + h ω̄ᵀ + ω̄ hᵀ + Σ_k r w_k w_kᵀ,  with ω̄ = Σ_k r w_k = W (Σ_k r η_k)_u
 
-and the sums over w_k are taken pattern by pattern. Expanding the square costs precision where the
-spread is large relative to the standard deviations, as in the fast E-step, whose bound decides.
+and the sums over w_k are taken pattern by pattern. If rows lack one value each, W has one entry,
+1 / Λ_jj: all of this is elementwise with g / diag Λ, where g is 1 for the gap, and zero elsewhere.
+
+Expanding the square costs precision where the spread is large relative to the standard deviations,
+as in the fast E-step, whose bound decides.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.conditional import Conditionals
+from sklearn_torch_gmm.core.covariance.base import LOG_2PI
 from sklearn_torch_gmm.core.dependent_gaps import GroupedGapStep
 from sklearn_torch_gmm.core.e_step import sum_of_products_
 from sklearn_torch_gmm.core.fast_step import FastEStep
@@ -42,10 +46,10 @@ class SharedGapStep(GroupedGapStep):
 
     def renew(self) -> None:
         super().renew()
-        natural = self._step.natural
+        own, natural = self._step.parameters, self._step.natural
         # The constants of complete rows, and the coefficients η.
         self._constants, self._linear = natural[..., :1], natural[..., 1:]
-        self._precisions = self._conditionals.precisions.squeeze(-3)
+        self._precisions = self._step.structure.precisions(own.precisions_cholesky)
 
     def _values_per_row(self, group: GapGroup) -> int:
         restarts, components, features = self._step.parameters.means.shape
@@ -59,6 +63,9 @@ class SharedGapStep(GroupedGapStep):
         x = chunk.deviations_of(batch.rows, step.centre)
         if self._extents is not None:
             torch.maximum(self._extents, extents_of(x), out=self._extents)
+        if chunk.lacks_one:
+            self._add_single_gaps(x, chunk, batch)
+            return
         patterns = _Patterns(self._constants, self._linear, self._conditionals, chunk)
         covariances = chunk.by_row(patterns.covariances)
         place = among(chunk.missing_by_row, 1).expand(-1, covariances.shape[1], -1, -1)
@@ -80,6 +87,49 @@ class SharedGapStep(GroupedGapStep):
         patterns.add(chunk.by_pattern(logits), first, scatter)
         moments.first(features).add_(first.sum(0))
         self._add_second(scatter.sum(0))
+
+    def _add_single_gaps(self, x: Tensor, chunk: GapChunk, batch: GapBatch) -> None:
+        """Add the moments of rows ``x [T, D, n]`` that lack one value each."""
+        moments, features = self._step.moments, x.shape[1]
+        sizes = x.shape[0], self._linear.shape[0]
+
+        def for_each(values: Tensor, dim: int) -> Tensor:
+            """Values of mixtures (dim=0) or of lanes (dim=1) for each of both: ``[T R, ...]``."""
+            if sizes[dim] == 1:
+                return values
+            return values.unsqueeze(dim).expand(*sizes, *values.shape[1:]).flatten(0, 1)
+
+        def over_lanes(values: Tensor) -> Tensor:
+            return values if sizes[0] == 1 else values.unflatten(0, sizes).sum(0)
+
+        x, gaps = for_each(x, 1), for_each(chunk.gaps(x), 1)
+        constants, linear, precisions = (
+            for_each(values, 0) for values in (self._constants, self._linear, self._precisions)
+        )
+        diagonals = precisions.diagonal(dim1=-2, dim2=-1)
+        by_component = diagonals.unsqueeze(1)
+        # η · w, and with it what log p differs by from that of a complete row; both twice.
+        squares = linear.square() / by_component
+        terms = squares + (LOG_2PI - by_component.log())
+        variances = gaps / diagonals.unsqueeze(-1)
+        pulled = torch.bmm(precisions, x)
+        h = torch.addcmul(x, variances, pulled, value=-1.0)
+        logits = torch.baddbmm(constants, linear, h).baddbmm_(terms, gaps, alpha=0.5)
+        by_mixture = logits.unflatten(0, sizes)
+        weights = self._weigh(by_mixture, batch, chunk)
+        weighted = h if weights is None else h * for_each(weights, 1).unsqueeze(1)
+        common = pulled.mul_(weighted).sum((-2, -1))
+        moments.log_likelihood.sub_(over_lanes(common), alpha=0.5)
+
+        moments.counts.add_(by_mixture.sum((0, -1)))
+        shares = torch.bmm(logits, gaps.mT) / by_component
+        first = torch.bmm(logits, h.mT).addcmul_(linear, shares)
+        moments.first(features).add_(over_lanes(first))
+        mean_shift = torch.bmm(linear.mT, logits).mul_(variances)
+        scatter = torch.bmm(torch.add(weighted, mean_shift, alpha=2.0), h.mT)
+        # Σ r (w wᵀ + W)
+        scatter.diagonal(dim1=-2, dim2=-1).add_(torch.addcmul(shares, shares, squares).sum(1))
+        self._add_second(over_lanes(scatter))
 
 
 class _Patterns:

@@ -246,9 +246,11 @@ class FastPass:
         if self._resident_rows is None:
             return rows, None, False
         name = self._first.moments_name
-        size = self._resident_rows * self._height * workspace.dtype.itemsize
-        if workspace.has_room(name, size):
-            return rows, *workspace.keep((name, number), self._height, rows.shape[0])
+        row = self._resident_rows * workspace.dtype.itemsize
+        # Products with T(x) of any height take less time than computing it again.
+        kept = workspace.room_for(name, row * self._height, row * self._length)
+        if kept:
+            return rows, *workspace.keep((name, number), kept // row, rows.shape[0])
         return workspace.by_feature(number, rows, self._resident_rows), None, False
 
     def _chunks(self, num_rows: int) -> Iterator[tuple[slice, int]]:

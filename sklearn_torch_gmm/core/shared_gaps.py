@@ -4,7 +4,7 @@ Let x be a row about the centre, with zeros for gaps, and η_k = Λ (μ_k − c)
 at the missing features u, which no component enters, the conditional means are x̂_k = h + w_k,
 where w_k = W η_ku depends on the component and on the pattern of the gaps. So
 
-    log p_k(x_o)    =  η_k · h  +  a constant of the pattern and the component  −  ½ hᵀ Λ x
+    log p_k(x_o)    =  η_k · h  +  a constant of the pattern and the component  −  ½ hᵀ Λ h
     Σ_k r x̂_k x̂_kᵀ  =  h hᵀ + h ω̄ᵀ + ω̄ hᵀ + Σ_k r w_k w_kᵀ,  with ω̄ = Σ_k r w_k = W (Σ_k r η_k)_u
 
 and the sums over w_k are taken pattern by pattern. If rows lack one value each, W has one entry,
@@ -24,7 +24,6 @@ from torch import Tensor
 from sklearn_torch_gmm.core.conditional import Conditionals
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
 from sklearn_torch_gmm.core.dependent_gaps import GroupedGapStep
-from sklearn_torch_gmm.core.e_step import sum_of_products_
 from sklearn_torch_gmm.core.fast_step import FastEStep
 from sklearn_torch_gmm.core.gap_chunks import GapChunk, among
 from sklearn_torch_gmm.core.gap_step import GapBatch
@@ -76,7 +75,6 @@ class SharedGapStep(GroupedGapStep):
         logits = (self._linear @ h).add_(chunk.by_row(patterns.constants))
         weights = self._weigh(logits, batch, chunk)
         weighted = h if weights is None else h * among(weights, 2)
-        step.moments.log_likelihood.sub_(sum_of_products_(pulled, weighted), alpha=0.5)
 
         moments = step.moments
         moments.counts.add_(logits.sum((0, -1)))
@@ -84,6 +82,7 @@ class SharedGapStep(GroupedGapStep):
         mean_shift = _times(covariances, (self._linear.mT @ logits).gather(-2, place))
         # h hᵀ and twice h ω̄ᵀ in one product. The estimate takes the symmetric part of a scatter.
         scatter = weighted.scatter_add(-2, place, mean_shift.mul_(2.0)) @ h.mT
+        self._add_common_term(scatter)
         patterns.add(chunk.by_pattern(logits), first, scatter)
         moments.first(features).add_(first.sum(0))
         self._add_second(scatter.sum(0))
@@ -118,8 +117,6 @@ class SharedGapStep(GroupedGapStep):
         by_mixture = logits.unflatten(0, sizes)
         weights = self._weigh(by_mixture, batch, chunk)
         weighted = h if weights is None else h * for_each(weights, 1).unsqueeze(1)
-        common = pulled.mul_(weighted).sum((-2, -1))
-        moments.log_likelihood.sub_(over_lanes(common), alpha=0.5)
 
         moments.counts.add_(by_mixture.sum((0, -1)))
         shares = torch.bmm(logits, gaps.mT) / by_component
@@ -127,9 +124,18 @@ class SharedGapStep(GroupedGapStep):
         moments.first(features).add_(over_lanes(first))
         mean_shift = torch.bmm(linear.mT, logits).mul_(variances)
         scatter = torch.bmm(torch.add(weighted, mean_shift, alpha=2.0), h.mT)
+        self._add_common_term(scatter.unflatten(0, sizes))
         # Σ r (w wᵀ + W)
         scatter.diagonal(dim1=-2, dim2=-1).add_(torch.addcmul(shares, shares, squares).sum(1))
         self._add_second(over_lanes(scatter))
+
+    def _add_common_term(self, scatter: Tensor) -> None:
+        """Add −½ Σ hᵀ Λ h to the log-likelihood, from Σ (h + 2 ω̄) hᵀ ``[T, R, D, D]``.
+
+        Λ h is zero where values are missing, and ω̄ elsewhere: ω̄ᵀ Λ h = 0.
+        """
+        common = (scatter * self._precisions).sum((0, -2, -1))
+        self._step.moments.log_likelihood.sub_(common, alpha=0.5)
 
 
 class _Patterns:

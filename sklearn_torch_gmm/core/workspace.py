@@ -168,13 +168,15 @@ class Workspace:
         """Whether this number of values takes at most the memory of a chunk."""
         return num_values * self.dtype.itemsize <= self.chunk_bytes
 
-    def has_room(self, purpose: Hashable, num_bytes: int) -> bool:
-        """Whether so much memory may be kept for a purpose; the first answer for it is final."""
+    def room_for(self, purpose: Hashable, *sizes: int) -> int:
+        """The first of these numbers of bytes that may be kept for a purpose; zero if none may.
+
+        The first answer for a purpose is final.
+        """
         if purpose not in self._promised:
             room = min(KEPT_FOR_ONE_PURPOSE, KEPT_BYTES - sum(self._promised.values()))
-            fits = num_bytes <= room
-            self._promised[purpose] = num_bytes if fits else 0
-        return self._promised[purpose] > 0
+            self._promised[purpose] = next((size for size in sizes if size <= room), 0)
+        return self._promised[purpose]
 
     def keep(self, name: Hashable, *shape: int) -> tuple[Tensor, bool]:
         """The tensor kept under a name, and whether it existed before."""
@@ -190,7 +192,7 @@ class Workspace:
         """
         if self.device.type != "cpu" or rows.stride(0) == 1:
             return rows
-        if not self.has_room("rows", num_rows * rows.shape[1] * rows.itemsize):
+        if not self.room_for("rows", num_rows * rows.shape[1] * rows.itemsize):
             return rows
         name = "rows", number
         if name not in self._kept:

@@ -183,26 +183,26 @@ class TestRoom:
         return Workspace(torch.float64, CPU)
 
     def test_is_promised_once(self, workspace):
-        assert workspace.has_room("full", 100)
-        assert workspace.has_room("full", 100)
+        assert workspace.room_for("full", 100)
+        assert workspace.room_for("full", 100)
 
     def test_is_what_others_have_left(self, workspace):
-        assert workspace.has_room("full", 60)
-        assert not workspace.has_room("diag", 41)
-        assert workspace.has_room("tied", 40)
+        assert workspace.room_for("full", 60)
+        assert not workspace.room_for("diag", 41)
+        assert workspace.room_for("tied", 40)
         # As it was said before.
-        assert not workspace.has_room("diag", 0)
+        assert not workspace.room_for("diag", 0)
 
     def test_is_limited_for_each_of_them(self, workspace, monkeypatch):
         monkeypatch.setattr("sklearn_torch_gmm.core.workspace.KEPT_FOR_ONE_PURPOSE", 60)
-        assert not workspace.has_room("full", 61)
-        assert workspace.has_room("diag", 60)
-        assert workspace.has_room("tied", 40)
+        assert not workspace.room_for("full", 61)
+        assert workspace.room_for("diag", 60)
+        assert workspace.room_for("tied", 40)
 
     def test_is_there_again_after_a_release(self, workspace):
-        assert workspace.has_room("full", 100)
+        assert workspace.room_for("full", 100)
         workspace.release()
-        assert workspace.has_room("diag", 100)
+        assert workspace.room_for("diag", 100)
 
 
 class TestByFeature:
@@ -238,8 +238,8 @@ class TestByFeature:
 
     def test_rows_are_not_copied_where_others_have_taken_the_room(self):
         workspace = Workspace(torch.float64, CPU)
-        assert workspace.has_room("tied", KEPT_FOR_ONE_PURPOSE)
-        assert workspace.has_room("spherical", KEPT_BYTES - KEPT_FOR_ONE_PURPOSE)
+        assert workspace.room_for("tied", KEPT_FOR_ONE_PURPOSE)
+        assert workspace.room_for("spherical", KEPT_BYTES - KEPT_FOR_ONE_PURPOSE)
         rows = torch.zeros(2, 4)
         assert workspace.by_feature(0, rows, 2) is rows
 

@@ -6,7 +6,6 @@ patterns of their own, so that the small matrices of a lane stay with its thread
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +20,7 @@ from sklearn_torch_gmm.core.workspace import LEAST_ROWS
 
 KEPT_VALUES = 2**16
 """Number of values, D or c² for each row, up to which the chunks of a group are kept, with the rows
-themselves.
+themselves, without asking for memory.
 
 They take about 2 MiB. For few rows, finding them takes a fifth of the time that they do in an
 iteration; with twice as many values that would be hardly any.
@@ -230,20 +229,18 @@ def chunks_of(
 
     ``may_copy(num_bytes)`` tells whether copies of many rows may be kept for the next time.
     """
-    num_rows, size_of_gap = len(group.rows), group.missing.shape[0]
-    way = min(size, num_rows), num_lanes
-    if num_rows * max(group.num_features, size_of_gap * size_of_gap) <= KEPT_VALUES:
-        if way not in group.kept:
-            found = [replace(chunk, kept={}) for chunk in _divided(group, *way)]
-            group.kept[way] = dict(enumerate(found))
-        yield from group.kept[way].values()
-        return
+    num_rows, way = len(group.rows), (min(size, len(group.rows)), num_lanes)
     if way not in group.kept:
-        has_room = may_copy(2 * BYTES_OF_FLOAT64 * num_rows * group.num_features)
-        group.kept[way] = defaultdict(dict) if has_room else None
-    values = group.kept[way]
-    for number, chunk in enumerate(_divided(group, *way)):
-        yield chunk if values is None else replace(chunk, kept=values[number])
+        size_of_gap, patterns = group.missing.shape
+        is_small = num_rows * max(group.num_features, size_of_gap * size_of_gap) <= KEPT_VALUES
+        # The rows, what is observed, and indices.
+        values = num_rows * (2 * group.num_features + 2 * size_of_gap + 1)
+        values += 2 * patterns * size_of_gap * size_of_gap
+        group.kept[way] = None
+        if is_small or may_copy(BYTES_OF_FLOAT64 * values):
+            group.kept[way] = [replace(chunk, kept={}) for chunk in _divided(group, *way)]
+    known = group.kept[way]
+    yield from _divided(group, *way) if known is None else known
 
 
 def _divided(group: GapGroup, size: int, num_lanes: int) -> Iterator[GapChunk]:

@@ -17,6 +17,7 @@ as in the fast E-step, whose bound decides.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from sklearn_torch_gmm.core.conditional import Conditionals
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
 from sklearn_torch_gmm.core.dependent_gaps import GroupedGapStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
-from sklearn_torch_gmm.core.gap_chunks import GapChunk, among
+from sklearn_torch_gmm.core.gap_chunks import GapChunk
 from sklearn_torch_gmm.core.gap_step import GapBatch
 from sklearn_torch_gmm.core.gaps import GapGroup
 from sklearn_torch_gmm.core.rounding import extents_of
@@ -58,76 +59,73 @@ class SharedGapStep(GroupedGapStep):
         return restarts * (values + math.ceil(of_pattern * patterns / len(group.rows)))
 
     def _add_chunk(self, chunk: GapChunk, batch: GapBatch) -> None:
-        step, features = self._step, self._step.parameters.means.shape[-1]
-        x = chunk.deviations_of(batch.rows, step.centre)
+        x = chunk.deviations_of(batch.rows, self._step.centre)
         if self._extents is not None:
             torch.maximum(self._extents, extents_of(x), out=self._extents)
         if chunk.lacks_one:
             self._add_single_gaps(x, chunk, batch)
-            return
-        patterns = _Patterns(self._constants, self._linear, self._conditionals, chunk)
-        covariances = chunk.by_row(patterns.covariances)
-        place = among(chunk.missing_by_row, 1).expand(-1, covariances.shape[1], -1, -1)
-        x = among(x, 1)
-        pulled = self._precisions @ x
-        filled = _times(covariances, pulled.gather(-2, place))
-        h = x.expand_as(pulled).scatter_add(-2, place, filled.neg_())
-        logits = (self._linear @ h).add_(chunk.by_row(patterns.constants))
-        weights = self._weigh(logits, batch, chunk)
-        weighted = h if weights is None else h * among(weights, 2)
+        else:
+            self._add_gaps(x, chunk, batch)
 
-        moments = step.moments
-        moments.counts.add_(logits.sum((0, -1)))
-        first = logits @ h.mT
-        mean_shift = _times(covariances, (self._linear.mT @ logits).gather(-2, place))
+    def _add_gaps(self, x: Tensor, chunk: GapChunk, batch: GapBatch) -> None:
+        """Add the moments of rows ``x [T, D, n]``."""
+        moments, features, parts = self._step.moments, x.shape[1], self._parts(x)
+        linear, precisions = parts.of_mixtures(self._linear), parts.of_mixtures(self._precisions)
+        x, place = parts.of_lanes(x), parts.of_lanes(chunk.missing_by_row)
+        patterns = _Patterns(self._constants, self._linear, self._conditionals, chunk)
+        covariances = chunk.by_row(patterns.covariances).flatten(0, 1)
+        constants = chunk.by_row(patterns.constants).flatten(0, 1)
+        pulled = torch.bmm(precisions, x).gather(1, place)
+        h = x.scatter_add(1, place, _times(covariances, pulled).neg_())
+        logits = torch.baddbmm(constants, linear, h)
+        by_mixture = parts.split(logits)
+        weights = self._weigh(by_mixture, batch, chunk)
+        weighted = h if weights is None else h * parts.of_lanes(weights).unsqueeze(1)
+
+        moments.counts.add_(by_mixture.sum((0, -1)))
+        first = parts.split(torch.bmm(logits, h.mT))
+        mean_shift = _times(covariances, torch.bmm(linear.mT, logits).gather(1, place))
         # h hᵀ and twice h ω̄ᵀ in one product. The estimate takes the symmetric part of a scatter.
-        scatter = weighted.scatter_add(-2, place, mean_shift.mul_(2.0)) @ h.mT
+        shifted = weighted.scatter_add(1, place, mean_shift.mul_(2.0))
+        scatter = parts.split(torch.bmm(shifted, h.mT))
         self._add_common_term(scatter)
-        patterns.add(chunk.by_pattern(logits), first, scatter)
+        patterns.add(chunk.by_pattern(by_mixture), first, scatter)
         moments.first(features).add_(first.sum(0))
         self._add_second(scatter.sum(0))
 
     def _add_single_gaps(self, x: Tensor, chunk: GapChunk, batch: GapBatch) -> None:
         """Add the moments of rows ``x [T, D, n]`` that lack one value each."""
-        moments, features = self._step.moments, x.shape[1]
-        sizes = x.shape[0], self._linear.shape[0]
-
-        def for_each(values: Tensor, dim: int) -> Tensor:
-            """Values of mixtures (dim=0) or of lanes (dim=1) for each of both: ``[T R, ...]``."""
-            if sizes[dim] == 1:
-                return values
-            return values.unsqueeze(dim).expand(*sizes, *values.shape[1:]).flatten(0, 1)
-
-        def over_lanes(values: Tensor) -> Tensor:
-            return values if sizes[0] == 1 else values.unflatten(0, sizes).sum(0)
-
-        x, gaps = for_each(x, 1), for_each(chunk.gaps(x), 1)
+        moments, features, parts = self._step.moments, x.shape[1], self._parts(x)
         constants, linear, precisions = (
-            for_each(values, 0) for values in (self._constants, self._linear, self._precisions)
+            parts.of_mixtures(values)
+            for values in (self._constants, self._linear, self._precisions)
         )
+        x, gaps = parts.of_lanes(x), parts.of_lanes(chunk.gaps(x))
         diagonals = precisions.diagonal(dim1=-2, dim2=-1)
         by_component = diagonals.unsqueeze(1)
         # η · w, and with it what log p differs by from that of a complete row; both twice.
         squares = linear.square() / by_component
         terms = squares + (LOG_2PI - by_component.log())
         variances = gaps / diagonals.unsqueeze(-1)
-        pulled = torch.bmm(precisions, x)
-        h = torch.addcmul(x, variances, pulled, value=-1.0)
+        h = torch.addcmul(x, variances, torch.bmm(precisions, x), value=-1.0)
         logits = torch.baddbmm(constants, linear, h).baddbmm_(terms, gaps, alpha=0.5)
-        by_mixture = logits.unflatten(0, sizes)
+        by_mixture = parts.split(logits)
         weights = self._weigh(by_mixture, batch, chunk)
-        weighted = h if weights is None else h * for_each(weights, 1).unsqueeze(1)
+        weighted = h if weights is None else h * parts.of_lanes(weights).unsqueeze(1)
 
         moments.counts.add_(by_mixture.sum((0, -1)))
         shares = torch.bmm(logits, gaps.mT) / by_component
         first = torch.bmm(logits, h.mT).addcmul_(linear, shares)
-        moments.first(features).add_(over_lanes(first))
+        moments.first(features).add_(parts.sum_over_lanes(first))
         mean_shift = torch.bmm(linear.mT, logits).mul_(variances)
         scatter = torch.bmm(torch.add(weighted, mean_shift, alpha=2.0), h.mT)
-        self._add_common_term(scatter.unflatten(0, sizes))
+        self._add_common_term(parts.split(scatter))
         # Σ r (w wᵀ + W)
         scatter.diagonal(dim1=-2, dim2=-1).add_(torch.addcmul(shares, shares, squares).sum(1))
-        self._add_second(over_lanes(scatter))
+        self._add_second(parts.sum_over_lanes(scatter))
+
+    def _parts(self, x: Tensor) -> _Parts:
+        return _Parts(x.shape[0], self._linear.shape[0])
 
     def _add_common_term(self, scatter: Tensor) -> None:
         """Add −½ Σ hᵀ Λ h to the log-likelihood, from Σ (h + 2 ω̄) hᵀ ``[T, R, D, D]``.
@@ -136,6 +134,32 @@ class SharedGapStep(GroupedGapStep):
         """
         common = (scatter * self._precisions).sum((0, -2, -1))
         self._step.moments.log_likelihood.sub_(common, alpha=0.5)
+
+
+class _Parts(NamedTuple):
+    """The mixtures in each lane, along one axis of T R matrices, whose products are the fastest."""
+
+    lanes: int
+    mixtures: int
+
+    def of_lanes(self, values: Tensor) -> Tensor:
+        """``values [T, ...]`` for each mixture: ``[T R, ...]``."""
+        return values if self.mixtures == 1 else self._repeated(values, 1)
+
+    def of_mixtures(self, values: Tensor) -> Tensor:
+        """``values [R, ...]`` for each lane: ``[T R, ...]``."""
+        return values if self.lanes == 1 else self._repeated(values, 0)
+
+    def split(self, values: Tensor) -> Tensor:
+        """``values [T R, ...]`` as ``[T, R, ...]``."""
+        return values.view(self.lanes, self.mixtures, *values.shape[1:])
+
+    def sum_over_lanes(self, values: Tensor) -> Tensor:
+        """Sum ``values [T R, ...]`` of each mixture: ``[R, ...]``."""
+        return values if self.lanes == 1 else self.split(values).sum(0)
+
+    def _repeated(self, values: Tensor, dim: int) -> Tensor:
+        return values.unsqueeze(dim).expand(*self, *values.shape[1:]).flatten(0, 1)
 
 
 class _Patterns:

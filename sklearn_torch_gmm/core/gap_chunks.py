@@ -233,7 +233,7 @@ def chunks_of(
     if way not in group.kept:
         size_of_gap, patterns = group.missing.shape
         is_small = num_rows * max(group.num_features, size_of_gap * size_of_gap) <= KEPT_VALUES
-        # The rows, what is observed, and indices.
+        # The rows, what is observed or missing, and indices.
         values = num_rows * (2 * group.num_features + 2 * size_of_gap + 1)
         values += 2 * patterns * size_of_gap * size_of_gap
         group.kept[way] = None

@@ -200,7 +200,7 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
             components, or if a component's covariance is not positive definite
             (:class:`~sklearn_torch_gmm.exceptions.IllDefinedCovarianceError`).
         TypeError
-            If the data are sparse or not numeric, or read in batches, as a `Dataset` is.
+            If the data are sparse, or read in batches, as a `Dataset` is.
         """
         validate_parameters(self)
         check_in_memory(X)

@@ -210,7 +210,7 @@ default='kmeans'
         ValueError
             If a parameter or the data are not usable, or no feature has a value.
         TypeError
-            If the data are sparse or not numeric, or read in batches, as a `Dataset` is.
+            If the data are sparse, or read in batches, as a `Dataset` is.
         """
         validate_parameters(self)
         if is_read_in_pieces(X):
@@ -234,6 +234,8 @@ default='kmeans'
             )
             rows = X if kept.all() else rows_of(X)[:, kept]
             mixture.fit(rows, sample_weight=sample_weight)
+            if hasattr(self, "feature_names_in_"):
+                mixture.feature_names_in_ = self.feature_names_in_[kept.cpu().numpy()]
             self.indicator_ = None
             if self.add_indicator:
                 indicator = MissingIndicator(features="missing-only", error_on_new=False)

@@ -118,8 +118,10 @@ def _usable_rows(X: Any, *, allow_missing: bool) -> np.ndarray:
         is_usable = ~np.isinf(part) if allow_missing else np.isfinite(part)
         return is_usable.all(axis=1)
 
-    values = np.asarray(X)
     try:
+        # Frames convert missing values of their own, such as pandas.NA, to NaN.
+        is_frame = hasattr(X, "dtypes") and hasattr(X, "astype")
+        values = np.asarray(X.astype(np.float64) if is_frame else X)
         if values.dtype.kind != "f":
             values = values.astype(np.float64)
         size = max(1, PART_VALUES // values.shape[1])

@@ -58,6 +58,13 @@ def random_rows(
 ) -> SingleRows:
     """Assign only random rows, one to each component."""
     chances = None if data.weights is None else data.weights / data.weights.sum()
+    available = len(data.rows) if chances is None else np.count_nonzero(chances)
+    if available < num_components:
+        msg = (
+            f"Initialization by random samples needs {num_components} samples that have a weight "
+            f"and a value, got {available}."
+        )
+        raise ValueError(msg)
     picked = random_state.choice(len(data.rows), size=num_components, replace=False, p=chances)
     return SingleRows(picked)
 

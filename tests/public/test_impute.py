@@ -91,6 +91,7 @@ def test_frames_names_and_marks(X, keep):
     values = [*"abcd", *("e" if keep else ""), "f"]
     marks = [f"missingindicator_{name}" for name in "abcde"]
     assert list(found.columns) == values + marks == imputer.get_feature_names_out().tolist()
+    assert imputer.mixture_.feature_names_in_.tolist() == [*"abcd", "f"]
     np.testing.assert_array_equal(found["missingindicator_a"], np.isnan(X[:, 0]))
     with pytest.raises(ValueError, match="feature names"):
         imputer.transform(frame.rename(columns={"a": "z"}))

@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -302,6 +303,26 @@ def test_samples_of_float32_get_answers_of_float32(rng, name, quantity):
     assert single.dtype == (np.int64 if quantity == "predict" else np.float32)
     # The samples themselves are rounded to 6e-8, and log-densities multiply that.
     np.testing.assert_allclose(single, exact, rtol=1e-4, atol=1e-4)
+
+
+def test_samples_without_any_value_are_not_drawn_as_means():
+    X = np.vstack([[[1.0, 2.0], [3.0, 5.0]], np.full((4, 2), np.nan)])
+    mixture = DropIn(3, missing="em", init_params="random_from_data", random_state=0)
+    with pytest.raises(ValueError, match="needs 3 samples that have a weight and a value, got 2"):
+        mixture.fit(X)
+    two = mixture.set_params(n_components=2).fit(X)
+    np.testing.assert_allclose(np.sort(two.means_, axis=0), X[:2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "Int64", "Float32"])
+def test_missing_values_of_pandas_are_named_and_taken(X, dtype):
+    rows = X.round()
+    frame = pd.DataFrame(rows).astype(dtype)
+    with pytest.raises(ValueError, match=r"in sample \d.*set missing='em' to use the observed"):
+        DropIn(2).fit(frame)
+    params = {"missing": "em", "random_state": 0, "reg_covar": 0.1}
+    expected = DropIn(2, **params).fit(rows)
+    np.testing.assert_allclose(DropIn(2, **params).fit(frame).means_, expected.means_, rtol=1e-5)
 
 
 def test_samples_without_any_value_are_no_cluster():

@@ -209,13 +209,14 @@ class GapChunk:
 
     def weights(self, sample_weight: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """Weights ``[T, n]`` of the rows, zero for copies, from those of all rows."""
-        if self.surplus == 0:
-            return None if sample_weight is None else sample_weight[self.rows]
+        if sample_weight is None and self.surplus == 0:
+            return None
         if sample_weight is None:
             weights = self.rows.new_ones(self.rows.shape, dtype=dtype)
         else:
-            weights = sample_weight[self.rows]
-        weights.flatten()[-self.surplus :] = 0.0
+            weights = sample_weight[self.rows].to(dtype)
+        if self.surplus:
+            weights.flatten()[-self.surplus :] = 0.0
         return weights
 
 

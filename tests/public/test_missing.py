@@ -138,6 +138,24 @@ def test_weights_stand_for_copies(name, X):
     assert_same_fit(fitted(name, X, weights, **means), fitted(name, copies, **means))
 
 
+@pytest.mark.parametrize("most", [1, 3])
+def test_weights_in_arithmetic_of_float32(rng, name, most):
+    # Rows that lack one value, or up to three.
+    rows = draw_rows(rng, mixture_of(rng, name, 2, 4), 400)
+    for row in rows[::3]:
+        row[rng.choice(4, rng.integers(1, most + 1), replace=False)] = np.nan
+    weights = rng.uniform(0.5, 2.0, 400)
+    double, single = (
+        DropIn(2, covariance_type=name, missing="em", random_state=0, trainer_params=params).fit(
+            rows, sample_weight=weights
+        )
+        for params in (None, {"precision": "32-true"})
+    )
+    # Data of the order of one in float32, after some ten iterations.
+    np.testing.assert_allclose(single.means_, double.means_, atol=1e-3)
+    np.testing.assert_allclose(single.lower_bound_, double.lower_bound_, atol=1e-5)
+
+
 def test_complete_data_give_the_same_bits(rng, name):
     X = rng.standard_normal((NUM_ROWS, 3)) + 3.0 * rng.integers(0, 2, (NUM_ROWS, 1))
     ours, plain = fitted(name, X), fitted(name, X, missing="error")

@@ -192,8 +192,8 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         MemoryError
             If the covariances of so many features need more memory than the machine has.
         TypeError
-            If the data are sparse, or if `trainer_params` contain a parameter that
-            the trainer does not have or declares with another type.
+            If the data are sparse, or if `trainer_params` contain a parameter that the trainer does
+            not have or declares with another type.
         """
         self._fit(X, sample_weight, ckpt_path)
         return self

@@ -216,14 +216,7 @@ def residuals_of(values: Tensor, observed: Tensor, means: Tensor) -> Tensor:
 
 
 class IndependentConditionals:
-    """The same for features that are independent of each other: the conditional means are μ.
-
-    Attributes
-    ----------
-    log_scales : Tensor [..., K, D]
-        Term of each observed value in a log-density, apart from its squared distance.
-    variances : Tensor [..., K, D]
-    """
+    """The same for features that are independent of each other: the conditional means are μ."""
 
     def __init__(
         self,
@@ -236,14 +229,19 @@ class IndependentConditionals:
         self._log_weights = log_weights
         # The roots of precisions have the shape of the variances.
         self._factors = structure.variances(precisions_cholesky, *means.shape[-2:])
-        self.log_scales = self._factors.log() - 0.5 * LOG_2PI
-        self.variances = self._factors.square().reciprocal()
+        # The term of each observed value in a log-density, apart from its squared distance.
+        self._log_scales = self._factors.log() - 0.5 * LOG_2PI
+
+    @property
+    def deviations(self) -> Tensor:
+        """Standard deviations ``[..., K, D]`` of missing values."""
+        return self._factors.reciprocal()
 
     def complete(self, values: Tensor, observed: Tensor) -> Completed:
         """Complete rows, given as in :meth:`Conditionals.complete`."""
         residuals = residuals_of(values, observed, self.means)
         distances = self.squared_distances(residuals)
-        scales = self.log_scales @ among(observed, self.means.ndim - 2)
+        scales = self._log_scales @ among(observed, self.means.ndim - 2)
         constants = self._log_weights.unsqueeze(-1) + scales
         return Completed(constants - 0.5 * distances, residuals)
 

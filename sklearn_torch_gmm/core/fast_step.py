@@ -322,7 +322,7 @@ class FastPass:
         It rounds as if the mixture were the only one; for large products, one for all of them is up
         to twice as fast.
         """
-        each = moments if part.num_restarts == 1 else moments.expand(part.num_restarts, -1, -1)
+        each = moments.expand(part.num_restarts, -1, -1)
         shape = part.num_restarts, part.num_components, moments.shape[-1]
         logits = self._first.workspace.take("logits", *shape)
         torch.bmm(part.natural, each, out=logits)

@@ -209,12 +209,12 @@ class GapChunk:
 
     def weights(self, sample_weight: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """Weights ``[T, n]`` of the rows, zero for copies, from those of all rows."""
-        if sample_weight is None and self.surplus == 0:
-            return None
-        if sample_weight is None:
+        if sample_weight is not None:
+            weights = sample_weight[self.rows].to(dtype)
+        elif self.surplus:
             weights = self.rows.new_ones(self.rows.shape, dtype=dtype)
         else:
-            weights = sample_weight[self.rows].to(dtype)
+            return None
         if self.surplus:
             weights.flatten()[-self.surplus :] = 0.0
         return weights

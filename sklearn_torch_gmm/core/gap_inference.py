@@ -76,7 +76,7 @@ class _IndependentChunk(_Chunk):
         return completed
 
     def scatter(self, component: Tensor, noise: Tensor) -> Tensor:
-        deviations: Tensor = self.conditionals.variances.sqrt()
+        deviations: Tensor = self.conditionals.deviations
         return deviations[component].mT * noise
 
 

@@ -106,7 +106,7 @@ class FastIndependentGapStep(_SquaredGapStep):
 class _MarkedStep(FastEStep):
     """A fast E-step whose T(x) marks the values that are missing.
 
-    Other sums than those of T(x) are the ones of the step that it follows.
+    It adds to the log-likelihood and all other sums of the step that it follows, except for T(x).
     """
 
     def __init__(self, step: FastEStep) -> None:

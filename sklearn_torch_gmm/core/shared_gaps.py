@@ -199,8 +199,6 @@ class _Patterns:
 def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
     """Products of symmetric ``matrices [..., c, c, n]`` and ``vectors [..., c, n]``."""
     size = matrices.shape[-3]
-    if size == 1:
-        return matrices.squeeze(-3) * vectors
     if size * vectors.numel() <= CACHED_VALUES:
         return (matrices * vectors.unsqueeze(-3)).sum(-2)
     # By column: all products at once would not stay in a cache.

@@ -179,14 +179,14 @@ def moments_of_all(
         step: EStep | None = None
         for batch in batches:
             if step is None:
-                step = _pass_for_one_component(_of_positive_weight(*batch), structure)
+                step = _pass_for_one_component(_rows_that_count(*batch), structure)
             step.add(*(part.to(CPU) for part in batch))
     assert step is not None
     return step.moments, step.parameters.means[0, 0]
 
 
-def _of_positive_weight(rows: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the rows that count, if there are any; the others may be anywhere."""
+def _rows_that_count(rows: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the rows of positive weight, if there are any; the others may be anywhere."""
     counting = rows if weights is None else rows[weights > 0]
     return counting if counting.shape[0] else rows
 

@@ -186,6 +186,11 @@ class TestRoom:
         assert workspace.room_for("full", 100)
         assert workspace.room_for("full", 100)
 
+    def test_is_the_first_size_that_fits(self, workspace):
+        assert workspace.room_for("full", 120, 90, 80) == 90
+        assert workspace.room_for("full", 80) == 90
+        assert workspace.room_for("diag", 120, 11) == 0
+
     def test_is_what_others_have_left(self, workspace):
         assert workspace.room_for("full", 60)
         assert not workspace.room_for("diag", 41)

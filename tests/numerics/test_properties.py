@@ -107,7 +107,7 @@ def test_the_likelihood_never_falls_without_regularization(problem):
             largest_condition(problem.mixture(regularization=0.0, iterations=20), X, weights) > 1e13
         )
     else:
-        # The variance that a few equal rows keep is no maximum of the likelihood.
+        # scikit-learn's variance of a few equal rows does not maximize the likelihood.
         keeps_rounding = problem.cls is DropIn and fitted.weights_.min() * len(X) < FEW_ROWS
         assert keeps_rounding or np.diff(fitted.lower_bounds_).min(initial=0.0) >= -1e-3
 

@@ -221,7 +221,7 @@ def test_a_sample_of_weight_zero_may_be_anywhere(covariance_type):
     far, weights = np.vstack([np.full((1, 4), 1e12), X]), np.append(0.0, np.ones(150))
     mixture = make(Ours, covariance_type, init_params=np.append(0, labels()))
     assert_same_fit(clone(mixture).fit(far, sample_weight=weights), expected)
-    # Where weights come with the samples, those of weight zero cannot be left out beforehand.
+    # Samples that come with their weights cannot be left out beforehand.
     assert_same_fit(mixture.fit(WeightedStream(far, weights), sample_weight=True), expected)
 
 

@@ -279,7 +279,7 @@ def threads_for(inference: Inference, rows: Tensor) -> AbstractContextManager[No
     torch divides even the maxima of three numbers among its threads, and waits for all of them: on
     a busy machine, the labels of a hundred rows took 17 ms instead of 0.2 ms.
     """
-    return threads_for_work(inference.multiplications(rows.shape[0]))
+    return threads_for_work(inference.cost(rows.shape[0]))
 
 
 def _total_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tuple[float, float]:

@@ -26,6 +26,18 @@ SEPARATE_VALUES = 2**15
 or up to a third less. With twice the value, such chunks would take longer on some processors."""
 
 
+EXPONENTIAL = 20
+"""Time of the exponential of a logit, and of what else follows from it, in multiplications."""
+
+
+def cost_of_pass(num_rows: int, num_components: int, length: int) -> int:
+    """Return the cost of a pass over rows, in multiplications of a product with T(x).
+
+    The ``length`` 1 + P is that of (1, T(x)).
+    """
+    return num_rows * num_components * (length + EXPONENTIAL)
+
+
 def normalize_(logits: Tensor, *, many_vanish: bool = False) -> tuple[Tensor, Tensor]:
     """Turn joint log-densities ``[..., K, n]`` into responsibilities in place.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.device import moved, sendable, without_autocast
+from sklearn_torch_gmm.core.e_step import cost_of_pass
 from sklearn_torch_gmm.core.matmul_precision import full_precision_products
 from sklearn_torch_gmm.core.rounding import cancellation, extents_of, rounding_of_moments
 from sklearn_torch_gmm.core.workspace import (
@@ -76,10 +77,10 @@ class Inference:
         """The device of the arithmetic."""
         return self._means.device
 
-    def multiplications(self, num_rows: int) -> int:
-        """Return the number of multiplications for so many rows by the product with T(x)."""
+    def cost(self, num_rows: int) -> int:
+        """Return the cost for so many rows, in multiplications of the product with T(x)."""
         components, features = self._means.shape
-        return num_rows * components * (1 + self._structure.num_moments(features))
+        return cost_of_pass(num_rows, components, 1 + self._structure.num_moments(features))
 
     def labels(self, rows: Tensor) -> Tensor:
         """Most probable component of each row: ``[N]``, int64."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.device import arithmetic_dtype, moved
-from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.e_step import EStep, cost_of_pass
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep, FastPass
 from sklearn_torch_gmm.core.gap_pass import GapPass
@@ -167,9 +167,10 @@ class Iterations:
             return Outcome.FINISHED
         return Outcome.REPEAT if Outcome.REPEAT in outcomes else Outcome.CONTINUES
 
-    def multiplications(self, num_rows: int) -> int:
-        """Return the number of multiplications in the first product of a pass over the rows."""
-        return num_rows * sum(step.moments.sums.numel() for _, step in self._in_pass)
+    def cost(self, num_rows: int) -> int:
+        """Return the cost of a pass over the rows, in multiplications."""
+        sums = [step.moments.sums for _, step in self._in_pass]
+        return sum(cost_of_pass(num_rows, own[..., 0].numel(), own.shape[-1]) for own in sums)
 
     def _reduce(self, sums: list[Moments], over_processes: OverProcesses) -> list[Moments]:
         """Return the sums over all processes, sent as one message."""

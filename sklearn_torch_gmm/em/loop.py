@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sklearn_torch_gmm.core.e_step import cost_of_pass
 from sklearn_torch_gmm.em.fit import Outcome
 from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.progress import Monitor
@@ -49,7 +50,7 @@ def run(job: Job) -> list[list[Restart]]:
         num_rows = batches.resident_rows
         assert num_rows is not None, "the plain loop needs data in memory"
         # The natural parameters of the first pass are computed before it.
-        threads.before_pass(num_rows * _size_of_sums(job))
+        threads.before_pass(_cost_of_pass(job, num_rows))
         iterations = Iterations(starts, job.fits, CPU, scores=job.scores)
         try:
             while not iterations.is_finished:
@@ -64,11 +65,15 @@ def run(job: Job) -> list[list[Restart]]:
     return iterations.results()
 
 
-def _size_of_sums(job: Job) -> int:
-    """Return the number of sums over the rows in a pass for all restarts."""
+def _cost_of_pass(job: Job, num_rows: int) -> int:
+    """Return the cost of a pass for all restarts, in multiplications."""
     num_features = job.rows.num_features
     return sum(
-        fit.num_init * fit.num_components * (1 + fit.structure.num_moments(num_features))
+        cost_of_pass(
+            num_rows,
+            fit.num_init * fit.num_components,
+            1 + fit.structure.num_moments(num_features),
+        )
         for fit in job.fits
     )
 
@@ -79,7 +84,7 @@ def iterate(
     """Do one iteration of EM: an E-step over all rows, an M-step, the test of convergence."""
     iterations.begin_e_step(resident_rows=num_rows)
     if not threads.is_limited:
-        threads.before_pass(iterations.multiplications(num_rows))
+        threads.before_pass(iterations.cost(num_rows))
     for batch in batches:
         iterations.add(*batch)
     numbers = iterations.m_step()

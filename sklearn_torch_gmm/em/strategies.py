@@ -18,6 +18,7 @@ import torch
 from sklearn.metrics import pairwise_distances
 from torch import Tensor
 
+from sklearn_torch_gmm.core.e_step import cost_of_pass
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.classes import components_of_labelled
@@ -178,7 +179,7 @@ def _estimate(
     """Return the parameters of each fit from the same assignment of the rows."""
     num_rows, num_features = sample.rows.shape
     num_moments = max(1 + fit.structure.num_moments(num_features) for fit in alike)
-    with threads_for_work(num_rows * alike[0].num_components * num_moments):
+    with threads_for_work(cost_of_pass(num_rows, alike[0].num_components, num_moments)):
         found = assignment.estimate_all(sample, alike)
     results = []
     for fit, result in zip(alike, found, strict=True):

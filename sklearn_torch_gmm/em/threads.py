@@ -24,7 +24,14 @@ from functools import cache
 from threadpoolctl import ThreadpoolController
 
 from sklearn_torch_gmm._private_parts import setter_of_mkl_threads
-from sklearn_torch_gmm.core.fast_step import SMALL_PRODUCT
+
+FEW_MULTIPLICATIONS = 1_500_000
+"""Cost of a pass, in multiplications, below which it is computed on one thread.
+
+On two idle cores, a second thread would save up to a quarter of a pass that is a little cheaper.
+If a core is busy, also with the threads of another library that are still spinning, passes on two
+threads take two to six times as long as on one.
+"""
 
 _lock = threading.Lock()
 _users = 0
@@ -55,29 +62,29 @@ class FewThreads(ExitStack):
 
     is_limited = False
 
-    def before_pass(self, multiplications: int) -> None:
-        """Choose the number of threads for a pass that takes so many multiplications.
+    def before_pass(self, cost: int) -> None:
+        """Choose the number of threads for a pass of a cost in multiplications.
 
         There is nothing to choose once it is limited: setting it for each pass would take a
         twentieth of an iteration on few samples.
         """
-        if _is_small(multiplications):
+        if _is_small(cost):
             self.enter_context(one_openmp_thread())
             self.is_limited = True
 
 
-def threads_for_work(multiplications: int) -> AbstractContextManager[None]:
+def threads_for_work(cost: int) -> AbstractContextManager[None]:
     """Limit OpenMP to one thread for work of few multiplications, as most decompositions are."""
-    return one_openmp_thread() if _is_small(multiplications) else nullcontext()
+    return one_openmp_thread() if _is_small(cost) else nullcontext()
 
 
-def _is_small(multiplications: int) -> bool:
-    """Whether a pass that takes so many multiplications is faster on one thread.
+def _is_small(cost: int) -> bool:
+    """Whether work of a cost in multiplications is done by one thread.
 
     LAPACK wakes threads even for the smallest matrix. While NumPy's BLAS threads are still
     spinning, each of its calls may then wait 5 ms.
     """
-    return multiplications < SMALL_PRODUCT
+    return cost < FEW_MULTIPLICATIONS
 
 
 @contextmanager

@@ -196,7 +196,7 @@ class EMModule(pl.LightningModule):
         assert self.iterations is not None
         assert self._batches is not None
         num_rows = self._batches.resident_rows or sys.maxsize
-        return threads_for_work(self.iterations.multiplications(num_rows))
+        return threads_for_work(self.iterations.cost(num_rows))
 
     def _end_iteration(self) -> None:
         iterations, job = self.iterations, self._job

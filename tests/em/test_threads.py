@@ -10,11 +10,16 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from sklearn_torch_gmm._private_parts import setter_of_mkl_threads
-from sklearn_torch_gmm.core.fast_step import SMALL_PRODUCT
+from sklearn_torch_gmm.core.e_step import EXPONENTIAL
 from sklearn_torch_gmm.em import estimation as estimation_module
 from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.settings import LoopSettings, StartSettings
-from sklearn_torch_gmm.em.threads import libraries, one_blas_thread, one_openmp_thread
+from sklearn_torch_gmm.em.threads import (
+    FEW_MULTIPLICATIONS,
+    libraries,
+    one_blas_thread,
+    one_openmp_thread,
+)
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.training.fit import fit_mixture
 from tests.em.settings import fit_settings
@@ -99,10 +104,10 @@ def test_openmp_is_one_inside_and_as_before_outside():
         assert set(counts("openmp").values()) == {3}
 
 
-# Two features and three components: 1 + 2 + 3 sums for each.
+# Two features and three components: 1 + 2 + 3 sums and an exponential for each.
 @pytest.mark.parametrize("more", [0, 1])
 def test_little_data_have_one_thread_and_leave_the_number_alone(rng, monkeypatch, more):
-    X = rng.normal(size=(SMALL_PRODUCT // (6 * 3) + more, 2))
+    X = rng.normal(size=(FEW_MULTIPLICATIONS // ((6 + EXPONENTIAL) * 3) + more, 2))
     seen = []
     m_step = estimation_module.m_step
 

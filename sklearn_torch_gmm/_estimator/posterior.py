@@ -15,6 +15,7 @@ from sklearn_torch_gmm._estimator.starting_values import check_positive_definite
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
 from sklearn_torch_gmm.core.posterior import (
     PosteriorParameters,
+    Wishart,
     expected_log_weights,
     second_moments_of_prior,
 )
@@ -155,7 +156,9 @@ def fitted_parameters(mixture: BaseEstimator) -> PosteriorParameters:
 
 def log_weights_of(mixture: BaseEstimator) -> Tensor:
     """Return the expected log-weights of the components, ``[K]``, in nats."""
-    return expected_log_weights(*_counts_of(mixture), mixture.means_.shape[-1])
+    concentrations, mean_precisions, degrees = _counts_of(mixture)
+    wishart = Wishart.of(degrees, mixture.means_.shape[-1])
+    return expected_log_weights(concentrations, mean_precisions, wishart)
 
 
 def _counts_of(mixture: BaseEstimator) -> tuple[Tensor, Tensor, Tensor]:

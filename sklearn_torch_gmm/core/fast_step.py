@@ -7,6 +7,7 @@ number and their sizes, they only add rows of η to the same two products.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -178,16 +179,28 @@ class FastPass:
         """Begin another pass, with the present parameters and moments of the same steps."""
         first, *others = self._steps
         self._num_batches = 0
+        self._joined: tuple[Tensor, Tensor] | None = None
         if not others:
-            self._natural = first.natural.flatten(0, 1)
-            self._sums = first.moments.sums.flatten(0, 1)
             return
-        self._natural = torch.cat([step.natural.flatten(0, 1) for step in self._steps])
-        self._sums = first.workspace.new_sums(*self._natural.shape)
-        sizes = [step.natural.shape[0] * step.natural.shape[1] for step in self._steps]
-        for step, sums in zip(self._steps, self._sums.split(sizes), strict=True):
-            step.moments.sums = sums.unflatten(0, step.natural.shape[:2])
-            step.moments.scatter = first.moments.scatter
+        parts = [step.natural.flatten(0, 1) for step in self._steps]
+        natural = torch.cat(parts)
+        sums = first.workspace.new_sums(*natural.shape)
+        self._joined = natural, sums
+        scatter = first.moments.scatter
+        for step, own in zip(self._steps, sums.split([len(part) for part in parts]), strict=True):
+            own = own.unflatten(0, step.natural.shape[:2])
+            step.moments = replace(step.moments, sums=own, scatter=scatter)
+
+    @property
+    def _of_all_mixtures(self) -> tuple[Tensor, Tensor]:
+        """The natural parameters and the sums of all mixtures, ``[Σ R K, 1 + P]``.
+
+        Only large products need them; the views would cost a thirtieth of a small iteration.
+        """
+        if self._joined is None:
+            first = self._first
+            self._joined = first.natural.flatten(0, 1), first.moments.sums.flatten(0, 1)
+        return self._joined
 
     @property
     def rows_per_chunk(self) -> int:
@@ -207,11 +220,11 @@ class FastPass:
             sums: Tensor | None = None
             if lanes > 1 or (height > self._length and size >= self._rows_of_large_product):
                 if scratch is None:
-                    scratch = workspace.take_sums(lanes, self._sums.shape[0], height)
+                    scratch = workspace.take_sums(lanes, len(self._of_all_mixtures[1]), height)
                 sums = scratch[:lanes]
             self._add_chunk(features, weights, known, sums)
         if scratch is not None:
-            self._sums.add_(scratch[..., : self._length].sum(0))
+            self._of_all_mixtures[1].add_(scratch[..., : self._length].sum(0))
 
     def _features(self, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """The chunks of a batch, and their (1, T(x)) ``[T, H, n]``."""
@@ -255,7 +268,7 @@ class FastPass:
 
     def _chunks(self, num_rows: int) -> Iterator[tuple[slice, int]]:
         workspace = self._first.workspace
-        most = workspace.most_lanes(self._sums, self._height)
+        most = workspace.most_lanes(self._of_all_mixtures[1], self._height)
         fewest, multiple = self._rows_of_large_product, workspace.lane_multiple
         return in_lanes(num_rows, self.rows_per_chunk, most, fewest, multiple)
 
@@ -303,15 +316,16 @@ class FastPass:
                 self._add_small(part, moments, sample_weight, labels)
             return
         workspace = self._first.workspace
+        natural, sums_of_all = self._of_all_mixtures
         logits = workspace.take("logits", lanes, place.stop - place.start, num_rows)
-        torch.bmm(self._natural[place].expand(lanes, -1, -1), moments, out=logits)
+        torch.bmm(natural[place].expand(lanes, -1, -1), moments, out=logits)
         start = 0
         for part in group:
             own = logits[:, start : start + part.num_rows] if len(group) > 1 else logits
             start += part.num_rows
             by_mixture = own.view(lanes, part.num_restarts, part.num_components, num_rows)
             part.step.weigh(by_mixture, sample_weight, labels, part.restarts)
-        sums = self._sums.unsqueeze(0) if sums is None else sums
+        sums = sums_of_all.unsqueeze(0) if sums is None else sums
         workspace.add_product(sums[:, place], logits, features)
 
     def _add_small(
@@ -322,7 +336,7 @@ class FastPass:
         It rounds as if the mixture were the only one; for large products, one for all of them is up
         to twice as fast.
         """
-        each = moments.expand(part.num_restarts, -1, -1)
+        each = moments if part.num_restarts == 1 else moments.expand(part.num_restarts, -1, -1)
         shape = part.num_restarts, part.num_components, moments.shape[-1]
         logits = self._first.workspace.take("logits", *shape)
         torch.bmm(part.natural, each, out=logits)

@@ -33,8 +33,9 @@ class MStepResult:
     usable: Tensor
     """Bool ``[R, K]``: components whose covariance has a Cholesky factor."""
 
-    empty: Tensor
-    """Bool ``[R, K]``: empty components, which keep their mean and get the total variance."""
+    empty: Tensor | None = None
+    """Bool ``[R, K]``: empty components, which keep their mean and get the total variance; None if
+    no component can be empty."""
 
 
 def m_step(
@@ -74,12 +75,14 @@ def m_step(
         meaningless.
     """
     _, components, num_features = previous_means.shape
-    counts, negligible = moments.counts, negligible_weight(previous_means.dtype)
-    empty = counts <= negligible
-    divisors = counts.clamp_min(negligible) if rare_cases else counts
+    divisors = counts = moments.counts
+    empty: Tensor | None = None
+    if rare_cases:
+        negligible = negligible_weight(counts.dtype)
+        empty, divisors = counts <= negligible, counts.clamp_min(negligible)
     deviations = moments.first(num_features) / divisors.unsqueeze(-1)
     means = centre + deviations
-    if rare_cases:
+    if empty is not None:
         means = torch.where(empty.unsqueeze(-1), previous_means, means)
 
     def covariances_about(means: Tensor, deviations: Tensor, moments: Moments) -> Tensor:
@@ -91,17 +94,18 @@ def m_step(
 
     covariances = covariances_about(means, deviations, moments)
     weights = counts / moments.total.unsqueeze(-1)
-    if rare_cases:
+    if empty is not None:
         variances = structure.variances(covariances, components, num_features)
         spread = total_variances(weights, means, variances)
     if kept_means is not None:
         stays = kept_means.unsqueeze(-1)
         # An empty component does not move, even if its previous mean is far away.
-        shifts = (previous_means - centre).where(stays & ~empty.unsqueeze(-1), deviations)
+        moves_not = stays if empty is None else stays & ~empty.unsqueeze(-1)
+        shifts = (previous_means - centre).where(moves_not, deviations)
         moved = _moved(moments, shifts, deviations, structure)
         means = torch.where(stays, previous_means, means)
         covariances = covariances_about(means, torch.zeros_like(deviations), moved)
-    if rare_cases:
+    if empty is not None:
         covariances = structure.fill_components(covariances, empty, spread)
     factors, usable = structure.precisions_cholesky(covariances, components)
     return MStepResult(MixtureParameters(weights, means, covariances, factors), usable, empty)

@@ -6,6 +6,7 @@ Chunks, batches, processes and nodes contribute to the same sums, so EM is exact
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -45,9 +46,9 @@ class Moments:
             return self.scatter
         return self.scatter + self.gap_scatter
 
-    @property
+    @cached_property
     def counts(self) -> Tensor:
-        """Σ r, the total weight of each component: ``[R, K]``."""
+        """Σ r, the total weight of each component: ``[R, K]``, a view of the sums."""
         return self.sums[..., 0]
 
     @property

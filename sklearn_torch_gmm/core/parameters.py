@@ -37,8 +37,8 @@ class MixtureParameters:
 
     def tensors(self) -> list[Tensor]:
         """Return weights, means, covariances, factors and a subclass's fields, in this order."""
-        # The fields of a dataclass are its only attributes, in the order of their definition.
-        return list(vars(self).values())
+        # Not all attributes: a subclass may keep what it has computed from its fields.
+        return [getattr(self, name) for name in self.__dataclass_fields__]
 
     def select(self: Parameters, restarts: Tensor | Sequence[int]) -> Parameters:
         """Return the mixtures at these positions of the leading dimension."""

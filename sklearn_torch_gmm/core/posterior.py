@@ -18,7 +18,8 @@ Source: Bishop, Pattern Recognition and Machine Learning (2006), section 10.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,16 +67,33 @@ class PosteriorParameters(MixtureParameters):
     @property
     def log_weights(self) -> Tensor:
         """E log p(x, k) − log N(x | m_k, Σ_k), in nats: ``[R, K]``."""
-        return expected_log_weights(
-            self.concentrations,
-            self.mean_precisions,
-            self.degrees_of_freedom,
-            self.means.shape[-1],
-        )
+        return expected_log_weights(self.concentrations, self.mean_precisions, self.wishart)
+
+    @cached_property
+    def wishart(self) -> Wishart:
+        """What the bound and the log-weights need of the degrees of freedom."""
+        return Wishart.of(self.degrees_of_freedom, self.means.shape[-1])
+
+
+class Wishart(NamedTuple):
+    """Functions of the degrees of freedom ν ``[R, K]`` of Wishart distributions."""
+
+    halves: Tensor
+    """½ (ν − i) ``[R, K, D]`` for i from 0 to D − 1, the arguments of a multivariate gamma."""
+
+    log_half: Tensor
+    """log ½ ν ``[R, K]``."""
+
+    @classmethod
+    def of(cls, degrees: Tensor, num_features: int) -> Wishart:
+        """Return them for D features."""
+        steps = _half_steps(num_features, degrees.dtype, degrees.device)
+        halves = torch.add(steps, degrees.unsqueeze(-1), alpha=0.5)
+        return cls(halves, (0.5 * degrees).log_())
 
 
 def expected_log_weights(
-    concentrations: Tensor, mean_precisions: Tensor, degrees: Tensor, num_features: int
+    concentrations: Tensor, mean_precisions: Tensor, wishart: Wishart
 ) -> Tensor:
     """:attr:`PosteriorParameters.log_weights` from the posterior's own parameters ``[R, ..., K]``.
 
@@ -83,8 +101,9 @@ def expected_log_weights(
     """
     expected = prior_of(concentrations).expected_log_weights(concentrations)
     # E log |Λ| is the log-determinant of the mean of Λ plus the following terms.
-    terms = _halves(degrees, num_features).digamma().sum(-1)
-    each = (0.5 * degrees).log_().add_(mean_precisions.reciprocal())
+    terms = wishart.halves.digamma().sum(-1)
+    each = wishart.log_half + mean_precisions.reciprocal()
+    num_features = wishart.halves.shape[-1]
     return torch.add(expected, terms.sub_(each, alpha=num_features), alpha=0.5)
 
 
@@ -164,7 +183,7 @@ def posterior_step(
         before.prior_counts,
         before.weight_constant,
     )
-    return MStepResult(found, usable, empty=torch.zeros_like(usable))
+    return MStepResult(found, usable)
 
 
 def evidence_bound(
@@ -184,8 +203,8 @@ def evidence_bound(
     log_determinants = structure.log_determinants(found.precisions_cholesky, *sizes)
     # Of the Wishart distribution's scale matrix, Λ / ν, without constants that depend only on D.
     half = 0.5 * num_features
-    log_wishart = degrees * torch.sub(log_determinants, (0.5 * degrees).log_(), alpha=half)
-    log_wishart.add_(_halves(degrees, num_features).lgamma().sum(-1))
+    log_wishart = degrees * torch.sub(log_determinants, found.wishart.log_half, alpha=half)
+    log_wishart.add_(found.wishart.halves.lgamma().sum(-1))
     of_components = log_wishart.sub_(found.mean_precisions.log(), alpha=half)
     of_components.add_(prior_of(found.concentrations).bound_terms(found.concentrations))
     unit = found.prior_counts[:, 3]
@@ -206,12 +225,6 @@ def _of_regularization(
         shape = structure.covariance_shape(1, num_features)
         covariance = structure.regularize(one.new_zeros(1, *shape), amount)
         return structure.second_moments_of(covariance, one, num_features)
-
-
-def _halves(degrees: Tensor, num_features: int) -> Tensor:
-    """½ (ν − i) ``[..., K, D]`` for i from 0 to D − 1, the arguments of a multivariate gamma."""
-    steps = _half_steps(num_features, degrees.dtype, degrees.device)
-    return torch.add(steps, degrees.unsqueeze(-1), alpha=0.5)
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 
 class WeightPrior(ABC):
@@ -87,16 +86,17 @@ class DirichletProcess(WeightPrior):
 
     def expected_weights(self, concentrations: Tensor) -> Tensor:
         shares = concentrations / concentrations.sum(-2, keepdim=True)
-        taken, left = shares.unbind(-2)
+        weights, left = shares.unbind(-2)
         # Times the product of the shares that all components before have left.
-        weights = taken * pad(left.cumprod(-1)[..., :-1], (1, 0), value=1.0)
+        weights[..., 1:].mul_(left.cumprod(-1)[..., :-1])
         # The truncation leaves out the rest of the stick.
         return weights / weights.sum(-1, keepdim=True)
 
     def expected_log_weights(self, concentrations: Tensor) -> Tensor:
         total = concentrations.sum(-2, keepdim=True).digamma()
-        taken, left = concentrations.digamma().sub_(total).unbind(-2)
-        return taken.add_(pad(left.cumsum(-1)[..., :-1], (1, 0)))
+        logs, left = concentrations.digamma().sub_(total).unbind(-2)
+        logs[..., 1:].add_(left.cumsum(-1)[..., :-1])
+        return logs
 
     def bound_terms(self, concentrations: Tensor) -> Tensor:
         # The sum of both parameters of a stick is the second one of the stick before, plus one. So

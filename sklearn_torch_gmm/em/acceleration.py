@@ -151,7 +151,7 @@ class Squarem:
             weights=torch.where(third.weights > 0, point.weights, 0.0),
             means=torch.where(stays, third.means, point.means),
         )
-        result = MStepResult(point, usable, torch.zeros_like(usable))
+        result = MStepResult(point, usable)
         if self._fixed:
             result = keep_parts(result, third, self._fixed, self._structure)
         kept: list[bool] = result.usable.all(-1).tolist()

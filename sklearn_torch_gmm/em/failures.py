@@ -50,7 +50,8 @@ def find_unusable(
     stays = torch.zeros_like(usable) if fixed is None else fixed.to(usable.device)
     if are_final:
         usable = usable & (are_reliable(result.parameters, settings.structure) | stays)
-    if not settings.regularization.keep_empty and not settings.structure.is_shared:
+    may_be_empty = settings.regularization.keep_empty or settings.structure.is_shared
+    if result.empty is not None and not may_be_empty:
         usable = usable & (~result.empty | stays)
     failures: dict[int, IllDefinedCovarianceError] = {}
     for restart, component in (~usable).nonzero().tolist():
@@ -67,7 +68,7 @@ def _error_of_component(
     weight = parameters.weights[restart, component].item()
     name, amount = settings.regularization.name, settings.regularization.amount
     largest = structure.variances(covariances, *means.shape).amax().item()
-    if result.empty[restart, component]:
+    if result.empty is not None and result.empty[restart, component]:
         # scikit-learn's default regularization, which suits variances near one, scaled to the data.
         remedy = power_of_ten(1e-6 * largest)
         cause = (

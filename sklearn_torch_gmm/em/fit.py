@@ -262,7 +262,7 @@ class Fit:
         self._result = MStepResult(
             result.parameters.replace_at(rejected, kept),
             result.usable.index_fill(0, index, True),
-            result.empty.index_fill(0, index, False),
+            None if result.empty is None else result.empty.index_fill(0, index, False),
         )
         self.mixtures.update(self._result.parameters)
         return report.with_flawless(rejected, [restart.lower_bound for restart in restarts])
@@ -278,7 +278,7 @@ class Fit:
         excluded = () if self._estimation.bound_follows_step else tuple(failures)
         negligible = negligible_weight(self._data.centre.dtype)
         if not all(report.usable) or min(report.fewest) <= negligible:
-            if not failures:
+            if not failures and result.empty is not None:
                 for place, component in result.empty.nonzero().tolist():
                     self.mixtures.restarts[self.mixtures.active[place]].empty.add(component)
             failures = {**failures, **find_unusable(result, self.settings, excluded)}

@@ -54,6 +54,7 @@ def update_mixture(
         on_device(settings.fixed, device),
         missing=settings.loop.missing,
     )
+    assert result.empty is not None
     found = [log_likelihood, result.usable, result.empty, *result.parameters.tensors()]
     log_likelihood, usable, empty, *values = read_together(found)
     result = MStepResult(MixtureParameters(*values), usable, empty)

@@ -245,7 +245,7 @@ def check_has_all_samples(strategy: npt.NDArray[Any], num_rows: int) -> None:
 
 def _taken_as_given(parameters: MixtureParameters) -> MStepResult:
     everything = torch.ones_like(parameters.weights, dtype=torch.bool)
-    return MStepResult(parameters, usable=everything, empty=~everything)
+    return MStepResult(parameters, usable=everything)
 
 
 def _given(settings: FitSettings) -> MixtureParameters:

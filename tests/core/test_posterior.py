@@ -104,7 +104,7 @@ def step(
         regularization,
     )
     assert result.usable.all()
-    assert not result.empty.any()
+    assert result.empty is None
     return result.parameters, moments
 
 

@@ -29,7 +29,11 @@ class DiagonalCovariance(VarianceCovariance):
         torch.mul(x, x, out=out)
 
     def centred_second_moments(self, differences: Tensor, responsibilities: Tensor) -> Tensor:
-        return (differences.square() @ responsibilities.unsqueeze(-1)).squeeze(-1)
+        squares = differences.square()
+        if squares.shape[-1] == 1:
+            # Products of matrices, as in the next line, take four times as long.
+            return squares.squeeze(-1) * responsibilities
+        return (squares @ responsibilities.unsqueeze(-1)).squeeze(-1)
 
     def estimate(
         self, counts: Tensor, deviations: Tensor, second: Tensor, scatter: Tensor | None

@@ -21,6 +21,7 @@ from sklearn_torch_gmm._estimator.size import check_size
 from sklearn_torch_gmm._estimator.validation import given
 from sklearn_torch_gmm._private_parts import StrOptions, validate_parameters
 from sklearn_torch_gmm._selection import results as sweep
+from sklearn_torch_gmm._selection.agreement import mean_agreement
 from sklearn_torch_gmm._selection.candidates import ALL_TYPES, check_stability, covariance_types_of
 from sklearn_torch_gmm._selection.criteria import CRITERIA, summary
 from sklearn_torch_gmm._selection.cross_validation import cross_validate
@@ -293,7 +294,7 @@ default='kmeans'
         if held_out is not None:
             held_out.add_to(results, of_candidate)
         if self.stability or self.criterion == _STABILITY:
-            agreement = sweep.mean_agreement(candidates, fits, data, shown)
+            agreement = mean_agreement(candidates, fits, data, shown)
             results["stability"] = np.array(agreement)[of_candidate]
         winner = CRITERIA[self.criterion].row_of_best(results)
         if shown is not None:

@@ -65,7 +65,9 @@ def encode(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]
     ValueError is raised unless the classes are discrete and can be distinguished from −1.
     """
     is_known = np.ones(len(y), dtype=bool)
-    if y.dtype.kind in "US" and (y == str(UNLABELLED)).any():
+    # A column of strings is an array of objects.
+    is_text = y.dtype.kind in "US" or (y.dtype == object and not (y == UNLABELLED).any())
+    if is_text and (y == str(UNLABELLED)).any():
         msg = (
             "y has the string '-1'. NumPy turns a list of strings and numbers into strings: for "
             "unlabelled samples pass an array of dtype object, with the number -1."

@@ -242,4 +242,7 @@ def _copy_attributes(source: Any, target: Any) -> None:
     for name in ours._persistent_attributes:
         if name not in _OURS and hasattr(source, name):
             value = getattr(source, name)
+            if isinstance(value, Tensor):
+                # scikit-learn's attributes are tensors if it was fitted to tensors.
+                value = value.detach().cpu().numpy()
             setattr(target, name, value.copy() if hasattr(value, "copy") else value)

@@ -241,11 +241,6 @@ def inference_of(mixture: BaseEstimator, device: torch.device | None = None) -> 
     return kind(log_weights, means, factors, get_structure(mixture.covariance_type))
 
 
-def have_values(mixture: BaseEstimator, X: Any) -> Any:
-    """Return which samples ``[N]`` have any value, for a mixture that takes gaps."""
-    return _evaluate(mixture, "have_values", X)
-
-
 def num_estimated_parameters(mixture: BaseEstimator) -> int:
     """Return the number of parameters that were estimated from data."""
     components, features = mixture.means_.shape

@@ -1,4 +1,4 @@
-"""The settings of the fits of a search, the table of their results, and their agreement."""
+"""The settings of the fits of a search, and the table of their results."""
 
 from __future__ import annotations
 
@@ -6,22 +6,15 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import FitFailedWarning
-from sklearn.metrics import adjusted_rand_score
 from sklearn.utils import check_random_state
-from torch import Tensor
 
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
-from sklearn_torch_gmm._estimator.fit_data import FitData
 from sklearn_torch_gmm._estimator.fitted_state import set_parameters
-from sklearn_torch_gmm._estimator.inference import have_values
-from sklearn_torch_gmm._estimator.missing import takes_gaps
-from sklearn_torch_gmm._estimator.progress_bars import ProgressBars
 from sklearn_torch_gmm._estimator.vocabulary import settings_of
 from sklearn_torch_gmm._selection.criteria import information_criteria
 from sklearn_torch_gmm.core.caller import level_of_caller
@@ -105,40 +98,6 @@ def with_parameters(
     mixture: BaseGaussianMixture = candidate.clone()
     set_parameters(mixture, restart.parameters, dtype)
     return mixture
-
-
-def mean_agreement(
-    candidates: Sequence[BaseGaussianMixture],
-    fits: Fits,
-    data: FitData,
-    bars: ProgressBars | None = None,
-) -> list[float]:
-    """Return each candidate's mean adjusted Rand index between restarts; NaN for fewer than two.
-
-    Samples without any value do not count: all of them have the label of the largest weight.
-    """
-    means = []
-    counts: Any = slice(None)
-    if bars is not None:
-        bars.stage("stability", len(candidates), "mixture")
-    for candidate, restarts in zip(candidates, fits, strict=True):
-        mixtures = [
-            with_parameters(candidate, restart, data.dtype)
-            for restart in restarts
-            if restart.error is None
-        ]
-        if mixtures and takes_gaps(candidate) and isinstance(counts, slice):
-            counts = _on_host(have_values(mixtures[0], data.X))
-        labels = [_on_host(mixture.predict(data.X))[counts] for mixture in mixtures]
-        indices = [adjusted_rand_score(one, other) for one, other in combinations(labels, 2)]
-        means.append(float(np.mean(indices)) if indices else math.nan)
-        if bars is not None:
-            bars.step()
-    return means
-
-
-def _on_host(values: Any) -> npt.NDArray[Any]:
-    return np.asarray(values.cpu() if isinstance(values, Tensor) else values)
 
 
 def warn_of_failures(results: Mapping[str, npt.NDArray[Any]]) -> None:

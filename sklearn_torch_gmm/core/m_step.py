@@ -84,16 +84,18 @@ def m_step(
     means = centre + deviations
     if empty is not None:
         means = torch.where(empty.unsqueeze(-1), previous_means, means)
+    weights = counts / moments.total.unsqueeze(-1)
 
     def covariances_about(means: Tensor, deviations: Tensor, moments: Moments) -> Tensor:
         second = moments.second(num_features)
         found = structure.estimate(divisors, deviations, second, moments.total_scatter)
         if rare_cases and keep_rounding:
-            found = structure.at_least_rounding(found, means, deviations, divisors)
+            own = structure.variances(found, components, num_features)
+            spread = total_variances(weights, means, own)
+            found = structure.at_least_rounding(found, means, deviations, divisors, spread)
         return structure.regularize(found, regularization)
 
     covariances = covariances_about(means, deviations, moments)
-    weights = counts / moments.total.unsqueeze(-1)
     if empty is not None:
         variances = structure.variances(covariances, components, num_features)
         spread = total_variances(weights, means, variances)

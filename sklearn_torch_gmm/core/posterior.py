@@ -71,7 +71,7 @@ class PosteriorParameters(MixtureParameters):
 
     @cached_property
     def wishart(self) -> Wishart:
-        """What the bound and the log-weights need of the degrees of freedom."""
+        """Functions of the degrees of freedom, for the bound and the log-weights."""
         return Wishart.of(self.degrees_of_freedom, self.means.shape[-1])
 
 

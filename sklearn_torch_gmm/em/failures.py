@@ -76,11 +76,13 @@ def _error_of_component(
             f"{name}={remedy:.0e} is sufficient."
         )
     elif not covariances.isfinite().all():
-        size = means.abs().amax().nan_to_num(nan=math.inf).item()
+        size = means.abs().amax().item()
+        is_known = math.isfinite(size)
+        divisor = f"{power_of_ten(size):.0e}" if is_known else "the largest of their values"
         cause = (
             f"The covariance of component {component} (weight {weight:.3g}) is not finite: the "
             "squares of some samples cannot be represented. Leave them out, or divide the data by "
-            f"{power_of_ten(size):.0e}."
+            f"{divisor}."
         )
     else:
         eigenvalues = structure.smallest_eigenvalues(covariances.cpu(), settings.num_components)

@@ -27,7 +27,12 @@ from sklearn_torch_gmm.core.workspace import (
     subtract_transposed,
 )
 from sklearn_torch_gmm.em.groups import Group, groups
-from sklearn_torch_gmm.em.offsets import FAR_FOR_SINGLE_ROWS, origin_of
+from sklearn_torch_gmm.em.offsets import (
+    EVENLY_SPACED_ROWS,
+    FAR_FOR_SINGLE_ROWS,
+    middle_of,
+    origin_of,
+)
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.source import CPU
 from sklearn_torch_gmm.rows.tensors import as_tensor
@@ -75,11 +80,17 @@ class Sample:
     @cached_property
     def middle(self) -> Tensor:
         """Return a point ``[D]`` near the middle: the mean of evenly spaced rows."""
-        return self.evenly_spaced().mean(0)
+        step = self._step
+        return middle_of(self.rows[::step].double(), self.weights[::step])
 
-    def evenly_spaced(self, at_most: int = 10_000) -> Tensor:
-        """Return at most this many of the rows, evenly spaced, in float64."""
-        return self.rows[:: -(-self.rows.shape[0] // at_most)].double()
+    @property
+    def evenly_spaced(self) -> Tensor:
+        """Some rows, evenly spaced, in float64."""
+        return self.rows[:: self._step].double()
+
+    @property
+    def _step(self) -> int:
+        return -(-self.rows.shape[0] // EVENLY_SPACED_ROWS)
 
 
 class Assignment(ABC):
@@ -213,6 +224,9 @@ class SingleRows(Assignment):
             for _, rows, weights in sample.chunks(chosen.shape[1]):
                 rows = rows - origin
                 scatter.addmm_((rows * weights.unsqueeze(-1)).T, rows)
+            # Each of the chosen rows is taken out as one row, of which it may be only a part.
+            lacking = (1.0 - sample.weights[as_tensor(self.indices)]).clamp_min_(0.0)
+            scatter.addmm_((chosen * lacking.unsqueeze(-1)).T, chosen)
         covariances = structure.single_row_covariances(chosen, count, scatter).unsqueeze(0)
         means = chosen / count + origin
         moments = _empty_moments(means, structure)

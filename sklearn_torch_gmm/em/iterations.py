@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.caller import level_of_caller
 from sklearn_torch_gmm.core.device import arithmetic_dtype, moved
 from sklearn_torch_gmm.core.e_step import EStep, cost_of_pass
 from sklearn_torch_gmm.core.exact_step import ExactEStep
@@ -32,6 +34,12 @@ all processes."""
 
 Numbers = Sequence[Sequence[float]]
 """The numbers that the host has read about an M-step, for each fit."""
+
+MOST_LOST_TO_OFFSETS = 5e-3
+"""Rounding of a feature's middle, as a part of its range, from which on a fit warns.
+
+Log-likelihoods are then off by some 1e-4 nats; with twice the value, by four times as much.
+"""
 
 
 class Iterations:
@@ -66,6 +74,8 @@ class Iterations:
             starts.are_of_all,
             starts.num_rows,
         )
+        if dtype == torch.float32:
+            _warn_of_offsets(starts)
         self._workspace = Workspace(dtype, device)
         components = Counter[str]()
         for restarts, own in zip(starts.restarts, settings, strict=True):
@@ -272,3 +282,19 @@ def _share(steps: Sequence[EStep], resident_rows: int | None) -> list[EStep | Fa
             passes.append(step)
     fast = (FastPass(alike, resident_rows=resident_rows) for alike in by_structure.values())
     return [*passes, *fast]
+
+
+def _warn_of_offsets(starts: Starts) -> None:
+    """Warn of features whose values differ by little more than their rounding to float32."""
+    lost = torch.finfo(torch.float32).eps * starts.centre.abs() / starts.max_deviations
+    # A constant feature loses nothing.
+    lost = torch.where(starts.max_deviations > 0, lost, 0.0)
+    feature = int(lost.argmax())
+    if lost[feature] > MOST_LOST_TO_OFFSETS:
+        middle, distance = starts.centre[feature].item(), starts.max_deviations[feature].item()
+        warnings.warn(
+            "The arithmetic is in float32, which hardly tells the values of feature "
+            f"{feature} apart: they are within {distance:.1g} of {middle:.3g}. Subtract their "
+            "mean, or choose precision='64-true' in trainer_params.",
+            stacklevel=level_of_caller(),
+        )

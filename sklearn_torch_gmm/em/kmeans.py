@@ -146,8 +146,11 @@ def kmeans_side_by_side(
                 yield waiting.popleft().result()
                 for run in islice(todo, 1):
                     submit(*run)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:
+            # K-means cannot be interrupted: its threads end later.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
 
 
 @dataclass

@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.m_step import total_variances
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.settings import FitSettings
 
@@ -51,8 +52,10 @@ def explained_fall(
     added = torch.zeros_like(after.covariances)
     if settings.regularization.keep_rounding:
         # The scatter of equal rows is zero.
+        variances = structure.variances(after.covariances, *sizes)
+        spread = total_variances(shares, after.means, variances)
         added = structure.at_least_rounding(
-            added, after.means, torch.zeros_like(after.means), counts
+            added, after.means, torch.zeros_like(after.means), counts, spread
         )
     added = structure.regularize(added, settings.regularization.amount)
     precisions = structure.precisions(after.precisions_cholesky)

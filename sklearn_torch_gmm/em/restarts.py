@@ -11,6 +11,7 @@ from itertools import repeat
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from sklearn_torch_gmm.core.device import device_for
@@ -122,7 +123,7 @@ def find_starts(
     Raises
     ------
     ValueError
-        If there are fewer rows than components.
+        If there are fewer rows than components, or if an array has values for rows without order.
     IllDefinedCovarianceError
         If a covariance is not positive definite after regularization, unless the fit continues
         without the restart.
@@ -137,6 +138,12 @@ def find_starts(
         data = fill_gaps(data)
     # The length of a stream is known only now.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)
+    if not rows.has_order and isinstance(fits[0].start.strategy, np.ndarray):
+        msg = (
+            "An array as initialization has a value for each sample in turn, but the DataLoader "
+            "shuffles them: pass one with shuffle=False."
+        )
+        raise ValueError(msg)
     fits = [
         replace(fit, estimation=fit.estimation.knowing(rows, fit.structure, fit.loop))
         for fit in fits
@@ -160,7 +167,7 @@ def find_starts(
         for restart in own:
             restart.seconds = seconds
     raise_if_all_failed(restarts)
-    seen = sample.evenly_spaced()
+    seen = sample.evenly_spaced
     is_whole = rows.is_in_memory and len(seen) == rows.num_rows and not fits[0].loop.missing
     num_rows = math.inf if rows.num_rows is None else rows.num_rows
     return Starts(restarts, centre, (seen - centre).abs().amax(0), is_whole, num_rows)

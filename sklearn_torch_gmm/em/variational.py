@@ -24,6 +24,7 @@ from sklearn_torch_gmm.core.posterior import (
 from sklearn_torch_gmm.core.weight_priors import WeightPrior
 from sklearn_torch_gmm.core.workspace import Workspace, is_wide
 from sklearn_torch_gmm.em.estimation import Estimation, Regularization
+from sklearn_torch_gmm.em.offsets import EVENLY_SPACED_ROWS, middle_of
 from sklearn_torch_gmm.rows.source import CPU, RowSource
 
 
@@ -179,16 +180,22 @@ def moments_of_all(
         step: EStep | None = None
         for batch in batches:
             if step is None:
-                step = _pass_for_one_component(_rows_that_count(*batch), structure)
+                step = _pass_for_one_component(_middle_of(*batch), structure)
             step.add(*(part.to(CPU) for part in batch))
     assert step is not None
     return step.moments, step.parameters.means[0, 0]
 
 
-def _rows_that_count(rows: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the rows of positive weight, if there are any; the others may be anywhere."""
-    counting = rows if weights is None else rows[weights > 0]
-    return counting if counting.shape[0] else rows
+def _middle_of(rows: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return a point ``[1, 1, D]`` near the middle of a batch, in float64."""
+    rows = rows.to(CPU)
+    own = torch.ones((), dtype=torch.float64).expand(rows.shape[0])
+    if weights is not None and (weights > 0).any():
+        # Rows of weight zero may be anywhere.
+        counts = (weights > 0).to(CPU)
+        rows, own = rows[counts], weights.to(CPU, torch.float64)[counts]
+    step = max(1, rows.shape[0] // EVENLY_SPACED_ROWS)
+    return middle_of(rows[::step].double(), own[::step]).view(1, 1, -1)
 
 
 def unbiased_covariance(
@@ -220,11 +227,9 @@ def unbiased_covariance(
     return covariance * (total / (total - 1.0))
 
 
-def _pass_for_one_component(rows: Tensor, structure: CovarianceStructure) -> EStep:
-    """Return an E-step for one component of all rows, about a point near these ``[n, D]``."""
-    num_rows, num_features = rows.shape
-    some = rows[:: max(1, num_rows // 10_000)]
-    means = some.to(CPU, torch.float64).mean(0).view(1, 1, num_features)
+def _pass_for_one_component(means: Tensor, structure: CovarianceStructure) -> EStep:
+    """Return an E-step for one component of all rows, about a point ``[1, 1, D]``."""
+    num_features = means.shape[-1]
     unit = structure.unit_covariances(
         means.new_ones(1, *structure.covariance_shape(1, num_features))
     )

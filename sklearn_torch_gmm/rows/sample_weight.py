@@ -92,4 +92,8 @@ def weighted_rows(X: Any, sample_weight: Any) -> tuple[Any, npt.NDArray[np.float
 def relative_weights(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
     """Return weights with a mean of one, or None if all are equal."""
     # Equal weights must not change the initialization, whose draws depend on the weights.
-    return None if (weights == weights[0]).all() else weights / weights.mean()
+    if (weights == weights[0]).all():
+        return None
+    with np.errstate(under="ignore"):
+        relative: npt.NDArray[np.float64] = weights / weights.mean()
+    return relative

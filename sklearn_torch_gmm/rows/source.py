@@ -148,6 +148,11 @@ class RowSource(ABC):
         return False
 
     @property
+    def has_order(self) -> bool:
+        """Whether each pass reads the rows in the same order, as far as that is known."""
+        return True
+
+    @property
     def rows_a_pass(self) -> int | None:
         """The number of rows to expect from each pass, or None if it cannot differ."""
         return None

@@ -14,7 +14,9 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     IterableDataset,
+    RandomSampler,
     SequentialSampler,
+    SubsetRandomSampler,
     WeightedRandomSampler,
     get_worker_info,
 )
@@ -188,6 +190,10 @@ class LoaderRows(_UnsizedRows):
         batches = LoadedBatches(loader, as_batch, every, self._empty_batch())
         return self._with_mean_of_one(batches)
 
+    @property
+    def has_order(self) -> bool:
+        return not _shuffles(self.loader)
+
     def check_shared(self) -> None:
         """Raise a ValueError if processes might not agree on the order of the rows."""
         if isinstance(self.loader.dataset, IterableDataset):
@@ -265,19 +271,42 @@ def _order_of(loader: DataLoader[Any]) -> Any:
     return order.sampler if type(order) is BatchSampler else order
 
 
+def _sampler_of(loader: DataLoader[Any]) -> Any:
+    """Return the sampler of rows; a sampler of batches may draw from one."""
+    order = _order_of(loader)
+    return getattr(order, "sampler", order)
+
+
+def _shuffles(loader: DataLoader[Any]) -> bool:
+    return isinstance(_sampler_of(loader), (RandomSampler, SubsetRandomSampler))
+
+
 def _check_order(loader: DataLoader[Any]) -> None:
     """Raise a ValueError if each pass would draw other rows, as with replacement."""
-    order = _order_of(loader)
-    # A sampler of batches may draw from a sampler of rows.
-    sampler = getattr(order, "sampler", order)
+    sampler = _sampler_of(loader)
+    reason, remedy = "", "Draw once, with DataLoader(Subset(dataset, list(sampler)))"
     if isinstance(sampler, WeightedRandomSampler) or getattr(sampler, "replacement", False):
+        reason = f"A {type(sampler).__name__} draws samples with replacement"
+        remedy += ", or pass the dataset, with the weights of its samples as sample_weight"
+    elif isinstance(sampler, RandomSampler) and len(sampler) < len(sampler.data_source):
+        reason = f"A RandomSampler with num_samples={len(sampler)} draws some of the samples"
+    elif _shuffles(loader) and _leaves_some_out(loader, len(sampler)):
+        reason = "A DataLoader with shuffle=True and drop_last=True leaves out some samples"
+        remedy = "Pass drop_last=False"
+    if reason:
         msg = (
-            f"A {type(sampler).__name__} draws samples with replacement, others each time that "
-            "the DataLoader is read, but every iteration of EM must read the same. Draw once, with "
-            "DataLoader(Subset(dataset, list(sampler))), or pass the dataset, with the weights of "
-            "its samples as sample_weight."
+            f"{reason}, others each time that the DataLoader is read, but every iteration of EM "
+            f"must read the same. {remedy}."
         )
         raise ValueError(msg)
+
+
+def _leaves_some_out(loader: DataLoader[Any], num_rows: int) -> bool:
+    """Whether the last batch is not full, and dropped."""
+    batches = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    if not isinstance(batches, BatchSampler):
+        return False
+    return batches.drop_last and num_rows % batches.batch_size > 0
 
 
 def _raise_for_empty(kind: str) -> NoReturn:

@@ -21,7 +21,9 @@ def as_tensor(array: npt.ArrayLike) -> Tensor:
         interface = dict(array.__array_interface__)
         interface["data"] = (interface["data"][0], False)
         array = np.asarray(_ArrayInterface(interface, array))
-    if min(array.strides, default=0) < 0 or not array.dtype.isnative:
+    # The fields of a structured array may lie at any distance from each other.
+    has_steps = all(stride >= 0 and stride % array.itemsize == 0 for stride in array.strides)
+    if not has_steps or not array.dtype.isnative:
         # `astype` always copies; an array of one row is contiguous whatever its strides.
         array = array.astype(array.dtype.newbyteorder("="), order="C")
     return torch.from_numpy(array)

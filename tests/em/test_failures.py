@@ -56,9 +56,19 @@ def test_rows_whose_sum_overflows_are_to_be_divided(covariance_type, start):
     # Each row is finite, and so is their mean; the sum on the way to it is not.
     X = np.random.default_rng(0).uniform(0.5, 1.7, size=(60, 2)) * 1e308
     params = {"covariance_type": covariance_type, "init_strategy": start, "random_state": 0}
-    with pytest.raises(IllDefinedCovarianceError, match=r"divide the data by 1e\+308"):
+    with pytest.raises(IllDefinedCovarianceError, match="divide the data by the largest"):
         GaussianMixture(2, **params).fit(X)
     assert np.isfinite(GaussianMixture(2, **params).fit(X / 1e308).means_).all()
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+def test_no_divisor_is_named_if_the_means_are_lost_too(covariance_type):
+    X = 1e154 * np.random.default_rng(0).normal(size=(300, 2))
+    estimator = mixture.BayesianGaussianMixture(
+        n_components=2, covariance_type=covariance_type, random_state=0
+    )
+    with pytest.raises(IllDefinedCovarianceError, match="the data by the largest of their values"):
+        estimator.fit(X)
 
 
 def test_a_covariance_that_is_rounding_error_may_be_repaired_by_later_iterations():

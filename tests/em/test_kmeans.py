@@ -1,5 +1,6 @@
 """Runs side by side find what they find one after another, and leave nothing behind."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -160,3 +161,22 @@ def test_no_more_runs_are_begun_than_are_soon_needed(X, monkeypatch):
         assert len(list(islice(found, 2))) == 2
         # Four that run and one that waits; the first is replaced when the second is asked for.
         assert len(begun) == 6
+
+
+def test_closing_does_not_wait_for_runs_that_cannot_be_interrupted(X, monkeypatch):
+    """As after Ctrl-C, which comes while the main thread waits for a run."""
+    is_over, fit = threading.Event(), KMeans.fit
+
+    def slow(self, *args, **kwargs):
+        if self.n_clusters > 1:
+            is_over.wait(60.0)
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(KMeans, "fit", slow)
+    found = kmeans_side_by_side(StartingRows(X), runs_for())
+    try:
+        next(found)
+        found.close()
+        assert not is_over.is_set()
+    finally:
+        is_over.set()

@@ -129,19 +129,21 @@ def test_no_iteration_beside_fixed_parts_falls_by_more(covariance_type, fixed):
 def test_rounding_that_is_kept_explains_a_fall():
     """scikit-learn's variance of a single row at μ, 10 eps μ², is no maximum of the likelihood."""
     structure, epsilon = get_structure("diag"), torch.finfo(torch.float64).eps
-    mean, small = np.array([[1e6]]), 1e-6
-    before = normals(structure, mean, small)
+    # The second one only has a part in the variance of the data.
+    means, small = np.array([[1e6], [0.0]]), 1e-6
+    before = normals(structure, means, small)
     added = 10 * epsilon * 1e12
-    after = normals(structure, mean, added)
+    after = normals(structure, means, added)
     explained = {
         keep: explained_fall(
-            before, after, tensor([[1.0]]), settings_of("diag", 1, 0.0, keep_rounding=keep)
+            before, after, tensor([[1.0, 1.0]]), settings_of("diag", 2, 0.0, keep_rounding=keep)
         ).item()
         for keep in (False, True)
     }
     # The rounding of a mean of a million, 2e-10, is nothing beside these widths.
     assert explained[False] < 1e-9
-    assert explained[True] == pytest.approx(0.5 * added * (1 / small - 1 / added), rel=1e-6)
+    of_one = 0.5 * added * (1 / small - 1 / added)
+    assert explained[True] == pytest.approx(0.5 * of_one, rel=1e-6)
 
 
 def test_a_component_without_weight_explains_nothing():

@@ -7,8 +7,11 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
+from sklearn_torch_gmm.em import first_m_step
+from sklearn_torch_gmm.em.first_m_step import SingleRows
 from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.em.strategies import STRATEGIES, sample_of, shared_starts
+from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 from sklearn_torch_gmm.rows.source import StartingRows
 from tests.em.settings import fit_settings
 
@@ -202,8 +205,46 @@ def test_starts_far_from_the_origin_keep_their_digits(X):
     torch.testing.assert_close(far.covariances, near.covariances, rtol=1e-6, atol=1e-6)
 
 
-def test_the_middle_is_the_mean_of_evenly_spaced_rows():
-    rows = np.arange(10.0)[:, None]
+def test_the_middle_is_the_mean_of_evenly_spaced_rows(monkeypatch):
+    rows, weights = np.arange(10.0)[:, None], np.arange(1.0, 11.0)
     sample = sample_of(StartingRows(rows))
     assert sample.middle.tolist() == [4.5]
-    assert sample.evenly_spaced(at_most=5).flatten().tolist() == [0, 2, 4, 6, 8]
+    assert sample_of(StartingRows(rows, weights)).middle.tolist() == [pytest.approx(6.0)]
+    monkeypatch.setattr(first_m_step, "EVENLY_SPACED_ROWS", 5)
+    assert sample.evenly_spaced.flatten().tolist() == [0, 2, 4, 6, 8]
+    # Of even numbers with odd weights.
+    middle = sample_of(StartingRows(rows, weights)).middle
+    assert middle.tolist() == [pytest.approx((0 + 6 + 20 + 42 + 72) / 25)]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_sample_of_little_weight_as_a_mean_leaves_a_tied_covariance_positive():
+    X = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [3.0, 3.0], [10.0, 9.0], [9.0, -10.0]])
+    mixture = DropIn(3, covariance_type="tied", init_params="random_from_data", max_iter=1)
+    for seed in range(20):
+        # It failed where the samples of weight one were among the means.
+        mixture.set_params(random_state=seed).fit(X, sample_weight=[5, 5, 5, 5, 1, 1])
+    # By hand: two of three rows are means, and a weight of one half is taken for one.
+    data = StartingRows(np.array([[1.0], [2.0], [4.0]]), np.array([0.5, 1.5, 1.0]))
+    start = StartSettings("random_from_data")
+    settings = fit_settings(2, "tied", start, np.random.RandomState(0), regularization=0.0)
+    found = SingleRows(np.array([0, 1])).estimate(sample_of(data), settings)
+    # 0.5 · 1 + 1.5 · 4 + 1 · 16 + 0.5 · 1 − 1 − 4, of two rows.
+    assert found.parameters.covariances.item() == pytest.approx((23.0 - 5.0) / 2)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_a_far_sample_of_negligible_weight_does_not_blur_random_responsibilities(covariance_type):
+    X = np.random.default_rng(0).normal(size=(300, 2))
+    X[7], weights = 1e10, np.ones(300)
+    weights[7] = 1e-30
+    shares = np.random.RandomState(3).uniform(size=(300, 2))
+    shares /= shares.sum(1, keepdims=True)
+    options = {"covariance_type": covariance_type, "max_iter": 1}
+    drawn, given = (
+        DropIn(2, init_params=start, random_state=3, **options).fit(X, sample_weight=weights)
+        for start in ("random", shares)
+    )
+    # The far sample's share of a variance is 1e-30 · 1e20.
+    assert drawn.lower_bound_ == pytest.approx(given.lower_bound_, abs=1e-9)

@@ -300,3 +300,16 @@ def test_subclasses_may_have_parameters_of_their_own(X, cls):
     np.testing.assert_array_equal(cls.from_sklearn(theirs).means_, theirs.means_)
     ours = Ours(2).fit(X)
     np.testing.assert_array_equal(ours.to_sklearn().means_, ours.means_)
+
+
+@each_class
+def test_attributes_that_are_tensors_become_arrays(X, cls, tmp_path):
+    """scikit-learn fits tensors where it is told to dispatch to their library."""
+    theirs = Theirs(2, random_state=0).fit(X)
+    expected = cls.from_sklearn(theirs)
+    for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
+        setattr(theirs, name, torch.tensor(getattr(theirs, name)))
+    ours = cls.from_sklearn(theirs)
+    np.testing.assert_array_equal(ours.precisions_, expected.precisions_)
+    ours.save(tmp_path / "mixture")
+    np.testing.assert_array_equal(ours.partial_fit(X).means_, expected.partial_fit(X).means_)

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_sample_weight_equivalence_on_dense_data
 from torch.utils.data import TensorDataset
 
+from sklearn_torch_gmm.rows.sample_weight import relative_weights
 from tests.estimators import MIXTURE_CLASSES, TYPES, DropIn, TorchMixture, make
 
 MEANS = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
@@ -443,3 +444,9 @@ def test_rows_without_weight_are_no_rows_for_components(X, cls):
     weights[:2] = 1.0
     with pytest.raises(ValueError, match="components = 3, n_samples = 2"):
         make(cls, 3).fit(X, sample_weight=weights)
+
+
+def test_weights_of_all_sizes_underflow_without_an_error():
+    with np.errstate(all="raise"):
+        weights = relative_weights(np.array([1e-320, 1.0, 1e300]))
+    np.testing.assert_allclose(weights, [0.0, 3e-300, 3.0])

@@ -1,5 +1,7 @@
 """Arithmetic in float32 is exact enough, and takes the fast path on ordinary data."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -70,3 +72,18 @@ def test_a_tolerance_is_not_finer_than_the_rounding(acceleration):
     )
     # With passes that are off by up to 1e-3 nats, it would end after a third of the iterations.
     assert single.n_iter_ == pytest.approx(double.n_iter_, rel=0.1)
+
+
+@pytest.mark.parametrize(("offset", "is_told"), [(1e4, False), (1e7, True)])
+def test_values_that_float32_hardly_tells_apart_are_named(offset, is_told):
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    X[:, 1] += offset
+    X[:, 2] = 1e9
+    mixture = GaussianMixture(2, random_state=0, trainer_params={"precision": "32-true"})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mixture.fit(X)
+    messages = [str(one.message) for one in caught]
+    assert is_told == any("the values of feature 1 apart" in message for message in messages)
+    assert not any("of feature 2" in message for message in messages)
+    assert all(one.filename == __file__ for one in caught)

@@ -96,3 +96,18 @@ def test_a_few_samples_that_differ_keep_their_variance(covariance_type, offset):
     variances = np.sort(mixture.covariances_.ravel())
     # Seconds since 1970 are rounded to 2.4e-7.
     np.testing.assert_allclose(variances, [1.25 + 1e-6, 833.25 + 1e-6], rtol=1e-6)
+
+
+@pytest.mark.parametrize("covariance_type", ["diag", "spherical"])
+def test_components_of_a_few_equal_samples_are_not_as_wide_as_the_data(covariance_type):
+    """scikit-learn's variance of a single row, 10 eps μ², is 10,000 here."""
+    X = np.random.default_rng(0).standard_t(3, size=(40, 2)).round(2)
+    here, there = (
+        DropIn(6, covariance_type=covariance_type, random_state=0).fit(data)
+        for data in (X.astype(np.float32), X.astype(np.float32).astype(np.float64) + 2.0**31)
+    )
+    assert there.n_iter_ == here.n_iter_
+    np.testing.assert_array_equal(np.diff(there.lower_bounds_) > 0, np.diff(here.lower_bounds_) > 0)
+    # Components that have collapsed have a thousandth of the width of the data.
+    np.testing.assert_allclose(there.means_ - 2.0**31, here.means_, atol=1e-3)
+    np.testing.assert_allclose(there.covariances_, here.covariances_, rtol=1e-2, atol=1e-5)

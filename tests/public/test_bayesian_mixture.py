@@ -226,6 +226,17 @@ def test_a_sample_of_weight_zero_may_be_anywhere(covariance_type):
 
 
 @each_type
+def test_a_far_sample_of_negligible_weight_leaves_the_prior_alone(covariance_type):
+    far, weights = X.copy(), np.ones(150)
+    far[0], weights[0] = 1e12, 1e-30
+    prior = make(Ours, covariance_type, init_params=labels()).fit(far, sample_weight=weights)
+    expected = make(Ours, covariance_type, init_params=labels()[1:]).fit(X[1:])
+    # 1e-30 · 1e24 is added to each variance.
+    given, without = prior.covariance_prior_, expected.covariance_prior_
+    np.testing.assert_allclose(given, without, rtol=1e-5, atol=2e-6)
+
+
+@each_type
 @each_prior
 @pytest.mark.parametrize("factor", [1.0, 2.5])
 def test_a_weight_is_a_number_of_copies(covariance_type, prior_type, factor):

@@ -534,8 +534,14 @@ def test_strings_made_of_numbers_are_refused():
     X, y = [[0.0], [1.0], [8.0], [9.0]], ["a", -1, "b", -1]
     with pytest.raises(ValueError, match="array of dtype object"):
         GaussianMixtureClassifier().fit(X, y)
+    # A column of a file in which -1 stands for unlabelled samples.
+    with pytest.raises(ValueError, match="array of dtype object"):
+        GaussianMixtureClassifier().fit(X, pd.Series(map(str, y)))
     fitted = GaussianMixtureClassifier().fit(X, np.array(y, dtype=object))
     assert list(fitted.classes_) == ["a", "b"]
+    # Next to the number, the string is a class.
+    y = np.array(["a", -1, "-1", -1], dtype=object)
+    assert list(GaussianMixtureClassifier().fit(X, y).classes_) == ["-1", "a"]
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "score_samples"])

@@ -13,8 +13,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from sklearn_torch_gmm import GaussianMixtureIC
-from sklearn_torch_gmm._estimator.fit_data import FitData
-from sklearn_torch_gmm._selection.results import mean_agreement
+from sklearn_torch_gmm._estimator.fit_data import read_data
+from sklearn_torch_gmm._selection.agreement import mean_agreement
 from sklearn_torch_gmm.em.restarts import Restart
 from sklearn_torch_gmm.mixture import BayesianGaussianMixture
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
@@ -233,7 +233,7 @@ def test_samples_without_values_do_not_agree(rng, wrap):
     X[:40, 1] = np.nan
     empty = np.full((1000, 2), np.nan)
     found = [
-        mean_agreement([candidate], [restarts], FitData(wrap(rows), None, None, np.dtype(float)))
+        mean_agreement([candidate], [restarts], read_data(clone(candidate), wrap(rows), None))
         for rows in (X, np.vstack([empty, X]))
     ]
     assert found[0] == found[1]

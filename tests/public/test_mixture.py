@@ -530,3 +530,12 @@ def test_a_subclass_may_fit_to_rows_alone():
     alone = OfRows(2, random_state=0)
     labels = GaussianMixture(2, random_state=0).fit_predict(rows, sample_weight=weights)
     np.testing.assert_array_equal(alone.fit_predict(rows, sample_weight=weights), labels)
+
+
+def test_fields_of_records_are_data_like_any_other(rng):
+    records = np.zeros(60, dtype=[("label", "u1"), ("x", "f8", (2,))])
+    records["x"] = X = rng.normal(size=(60, 2))
+    assert records["x"].strides[0] % 8
+    found, expected = (GaussianMixture(2, random_state=0).fit(data) for data in (records["x"], X))
+    np.testing.assert_array_equal(found.means_, expected.means_)
+    np.testing.assert_array_equal(found.predict(records["x"]), expected.predict(X))

@@ -9,14 +9,17 @@ import torch
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     IterableDataset,
     RandomSampler,
+    SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
 )
 
 from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 from tests.rows.examples import (
     NUM_ROWS,
     ManyAtOnce,
@@ -206,12 +209,49 @@ def with_value(X, value):
             lambda X: loader(X, sampler=RandomSampler(X, replacement=True)),
             "A RandomSampler draws samples with replacement.* Draw once",
         ),
+        (
+            lambda X: loader(X, sampler=RandomSampler(X, num_samples=100)),
+            "A RandomSampler with num_samples=100 draws some of the samples, others each time",
+        ),
+        (
+            lambda X: loader(X, batch_size=100, shuffle=True, drop_last=True),
+            "leaves out some samples, others each time.* Pass drop_last=False",
+        ),
+        (
+            lambda X: loader(X, batch_sampler=BatchSampler(SubsetRandomSampler(range(9)), 2, True)),
+            "leaves out some samples",
+        ),
         (lambda X: OneShot(X), "was empty when it was iterated over again"),
     ],
 )
 def test_bad_data_are_refused(X, make, message):
     with pytest.raises(ValueError, match=message):
         GaussianMixture(2, random_state=0).fit(make(X))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 102, "drop_last": True},
+        {"batch_size": 102, "drop_last": True, "shuffle": True},
+        {"sampler": SubsetRandomSampler(range(306))},
+    ],
+)
+def test_loaders_that_read_the_same_rows_in_each_pass(X, options):
+    found, expected = (
+        GaussianMixture(2, init_means=X[:2], trainer_params={"max_epochs": 3}).fit(data)
+        for data in (loader(X[:306], **options), X[:306])
+    )
+    np.testing.assert_allclose(found.means_, expected.means_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("values", [np.arange(307) % 2, np.eye(2)[np.arange(307) % 2]])
+def test_an_array_as_initialization_needs_an_order_of_the_samples(X, values):
+    mixture = DropIn(2, init_params=values, max_iter=1)
+    with pytest.raises(ValueError, match="the DataLoader shuffles them"):
+        mixture.fit(loader(X, shuffle=True))
+    in_order = mixture.fit(loader(X)).means_
+    np.testing.assert_allclose(in_order, mixture.fit(X).means_, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

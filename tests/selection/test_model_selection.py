@@ -201,6 +201,36 @@ def test_stability_is_the_mean_agreement_of_two_starts(X):
     assert np.isnan(search_for(stability=True).fit(X).results_["stability"]).all()
 
 
+def test_stability_counts_a_weight_as_copies_and_a_weight_of_zero_as_none(X):
+    weights = np.random.default_rng(0).integers(0, 4, size=len(X))
+
+    def start(rows, components, random_state):
+        """The same for repeated rows."""
+        direction = random_state.normal(size=rows.shape[1])
+        distinct = np.unique(rows, axis=0)
+        return distinct[np.argsort(distinct @ direction)[: 2 * components : 2]]
+
+    options = {"covariance_type": "diag", "init_params": start, "n_init": 3, "stability": True}
+    search = search_for(2, 4, **options)
+    kept = weights > 0
+    weighted = search.fit(X[kept], sample_weight=weights[kept]).results_["stability"]
+    for data, given in ((X, weights), (np.repeat(X, weights, axis=0), None)):
+        found = search.fit(data, sample_weight=given).results_["stability"]
+        np.testing.assert_allclose(found, weighted, rtol=1e-9)
+    assert np.ptp(weighted) > 0.1
+    # Weights that are no copies count as samples.
+    alike = search.fit(X, sample_weight=np.full(len(X), 1 / len(X))).results_["stability"]
+    np.testing.assert_allclose(alike, search.fit(X).results_["stability"], rtol=1e-9)
+
+
+def test_stability_of_data_that_are_read_in_another_order_each_time(X):
+    data = TensorDataset(torch.as_tensor(X))
+    search = search_for(2, 5, criterion="stability", n_init=3, init_params="random_from_data")
+    shuffled = search.fit(DataLoader(data, batch_size=40, shuffle=True)).results_["stability"]
+    # Labels in different orders agree as if by chance, with values around zero.
+    assert shuffled.mean() > 0.4
+
+
 def test_the_choice_by_stability_is_the_smallest_bic_of_the_most_stable(X):
     search = search_for(1, 6, criterion="stability", n_init=4, init_params="random_from_data").fit(
         X

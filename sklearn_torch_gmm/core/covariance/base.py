@@ -168,7 +168,12 @@ class CovarianceStructure(ABC):
     # -- parameters -------------------------------------------------------------------------------
 
     def at_least_rounding(
-        self, covariances: Tensor, means: Tensor, deviations: Tensor, counts: Tensor
+        self,
+        covariances: Tensor,
+        means: Tensor,
+        deviations: Tensor,
+        counts: Tensor,
+        spread: Tensor,
     ) -> Tensor:
         """Raise the variances of components of a few equal rows to scikit-learn's values.
 
@@ -181,6 +186,8 @@ class CovarianceStructure(ABC):
             Means minus the point about which the moments were taken.
         counts : Tensor [..., K]
             Total weight of each component.
+        spread : Tensor [..., 1, D]
+            Variances of the data.
         """
         return covariances
 

@@ -61,7 +61,12 @@ class FullCovariance(MatrixCovariance):
         return residuals.unsqueeze(-1) * residuals.unsqueeze(-2) / count
 
     def at_least_rounding(
-        self, covariances: Tensor, means: Tensor, deviations: Tensor, counts: Tensor
+        self,
+        covariances: Tensor,
+        means: Tensor,
+        deviations: Tensor,
+        counts: Tensor,
+        spread: Tensor,
     ) -> Tensor:
         # scikit-learn divides the sum of the rows by a count that is larger by 10 eps, and takes
         # residuals about that point.

@@ -16,6 +16,14 @@ With twice the value, rows that differ by half as much again would be taken for 
 """
 
 
+MOST_OF_SPREAD = 1e-6
+"""Part of the variance of the data up to which equal rows have scikit-learn's variance.
+
+Far from the origin, it would be larger than that of the data, where all of scikit-learn's variances
+are rounding. With twice the value, components that have collapsed would be wider by two fifths.
+"""
+
+
 def are_positive_and_finite(values: Tensor) -> Tensor:
     """Whether each of the values is positive and finite, in half the time of two comparisons."""
     # Infinity minus itself is NaN, which is not less than anything.
@@ -35,13 +43,19 @@ class VarianceCovariance(CovarianceStructure):
         """Reduce variances ``[..., K, D]`` to the shape of the covariances."""
 
     def at_least_rounding(
-        self, covariances: Tensor, means: Tensor, deviations: Tensor, counts: Tensor
+        self,
+        covariances: Tensor,
+        means: Tensor,
+        deviations: Tensor,
+        counts: Tensor,
+        spread: Tensor,
     ) -> Tensor:
         # scikit-learn divides E[x²] and E[x] by counts that are larger by 10 eps, so that an
         # E[x²] - E[x]² that should be zero becomes 10 eps μ² / count. With five rows or more, that
         # is lost in the rounding of the squares by 2 eps.
         epsilon = torch.finfo(means.dtype).eps
         excess = 10 * epsilon * means.square() / counts.unsqueeze(-1)
+        excess = torch.minimum(excess, MOST_OF_SPREAD * spread)
         least = torch.where(counts.unsqueeze(-1) < FEW_ROWS, excess, 0.0)
         # Rows that differ have a variance of their own, which only scikit-learn loses.
         rounding = ROUNDING * epsilon * (deviations.square() + epsilon * means.square())

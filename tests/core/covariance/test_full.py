@@ -55,6 +55,7 @@ class TestFull(StructureContract):
             rows.expand(3, 2),
             torch.zeros(3, 2).double(),
             torch.tensor([1.0, 2.0, 5.0]),
+            torch.ones(1, 2),
         )
         np.testing.assert_allclose(raised, expected, rtol=1e-6)
         # x − x / (1 + 10 eps), which is rounded to a tenth of itself.

@@ -28,6 +28,7 @@ from sklearn_torch_gmm.em.progress import Monitor
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.em.start_gaps import fill_gaps
 from sklearn_torch_gmm.em.strategies import sample_of, shared_starts
+from sklearn_torch_gmm.em.threads import threads_for_work
 from sklearn_torch_gmm.rows.source import RowSource
 
 
@@ -111,6 +112,11 @@ class Starts:
     """N; infinity if it is unknown."""
 
 
+OPERATIONS_ON_SEEN = 4
+"""Operations on each value of the rows of which the middle and the maximum deviations are found:
+a sum, a difference, its magnitude and a maximum."""
+
+
 def find_starts(
     rows: RowSource, fits: Sequence[FitSettings], monitor: Monitor | None = None
 ) -> Starts:
@@ -149,7 +155,6 @@ def find_starts(
         for fit in fits
     ]
     sample = sample_of(data)
-    centre = sample.middle
     restarts: list[list[Restart]] = [[] for _ in fits]
     draws = list(_draws(fits))
     if monitor is not None:
@@ -168,9 +173,12 @@ def find_starts(
             restart.seconds = seconds
     raise_if_all_failed(restarts)
     seen = sample.evenly_spaced
+    with threads_for_work(OPERATIONS_ON_SEEN * seen.numel()):
+        centre = sample.middle
+        max_deviations = (seen - centre).abs().amax(0)
     is_whole = rows.is_in_memory and len(seen) == rows.num_rows and not fits[0].loop.missing
     num_rows = math.inf if rows.num_rows is None else rows.num_rows
-    return Starts(restarts, centre, (seen - centre).abs().amax(0), is_whole, num_rows)
+    return Starts(restarts, centre, max_deviations, is_whole, num_rows)
 
 
 def _computes_elsewhere(settings: FitSettings) -> bool:

@@ -25,10 +25,10 @@ from threadpoolctl import ThreadpoolController
 
 from sklearn_torch_gmm._private_parts import setter_of_mkl_threads
 
-FEW_MULTIPLICATIONS = 1_500_000
+FEW_MULTIPLICATIONS = 1_200_000
 """Cost of a pass, in multiplications, below which it is computed on one thread.
 
-On two idle cores, a second thread would save up to a quarter of a pass that is a little cheaper.
+On two idle cores, a second thread would save up to a fifth of a pass that is a little cheaper.
 If a core is busy, also with the threads of another library that are still spinning, passes on two
 threads take two to six times as long as on one.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.e_step import EStep
+from sklearn_torch_gmm.core.e_step import EStep, cost_of_pass
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
 from sklearn_torch_gmm.core.m_step import MStepResult
@@ -25,6 +26,7 @@ from sklearn_torch_gmm.core.weight_priors import WeightPrior
 from sklearn_torch_gmm.core.workspace import Workspace, is_wide
 from sklearn_torch_gmm.em.estimation import Estimation, Regularization
 from sklearn_torch_gmm.em.offsets import EVENLY_SPACED_ROWS, middle_of
+from sklearn_torch_gmm.em.threads import threads_for_work
 from sklearn_torch_gmm.rows.source import CPU, RowSource
 
 
@@ -176,7 +178,9 @@ def moments_of_all(
     num_workers: int = 0,
 ) -> tuple[Moments, Tensor]:
     """Return the moments of all rows as one component, and their centre ``[D]``."""
-    with rows.batches(batch_size, num_workers) as batches:
+    length = 1 + structure.num_moments(rows.num_features)
+    cost = cost_of_pass(rows.num_rows or sys.maxsize, 1, length)
+    with threads_for_work(cost), rows.batches(batch_size, num_workers) as batches:
         step: EStep | None = None
         for batch in batches:
             if step is None:

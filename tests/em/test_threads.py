@@ -1,5 +1,6 @@
 """BLAS and OpenMP have one thread where it is wanted, and what they had before elsewhere."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -7,7 +8,10 @@ from threading import Thread, active_count
 
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import threadpool_info
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sklearn_torch_gmm._private_parts import setter_of_mkl_threads
 from sklearn_torch_gmm.core.e_step import EXPONENTIAL
@@ -20,6 +24,7 @@ from sklearn_torch_gmm.em.threads import (
     one_blas_thread,
     one_openmp_thread,
 )
+from sklearn_torch_gmm.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.training.fit import fit_mixture
 from tests.em.settings import fit_settings
@@ -151,3 +156,31 @@ def not_resident(batches):
         return result
 
     return changed
+
+
+class ThreadsOfOperations(TorchDispatchMode):
+    """Records the number of threads of all operations on many values, apart from views."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+        if not function.is_view and max((one.numel() for one in tensors), default=0) >= 2400:
+            self.seen[function._schema.name, torch.get_num_threads()] += 1
+        return result
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("cls", [GaussianMixture, BayesianGaussianMixture])
+def test_all_of_a_small_fit_has_one_thread(rng, cls, covariance_type):
+    """Also before the first pass, threads that others keep spinning would delay it by 30 ms."""
+    X = rng.normal(size=(600, 4)) + 3.0 * rng.integers(2, size=(600, 1))
+    mixture = cls(n_components=2, covariance_type=covariance_type, random_state=0)
+    with libraries("openmp").limit(limits=3), ThreadsOfOperations() as operations:
+        mixture.fit(X)
+        assert torch.get_num_threads() == 3
+    assert sum(operations.seen.values()) > 20
+    assert {threads for _, threads in operations.seen} == {1}, operations.seen

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from sklearn_torch_gmm.core.device import arithmetic_dtype, as_if_alone, read_together, sendable
+from sklearn_torch_gmm.core.e_step import cost_of_pass
 from sklearn_torch_gmm.core.fixed import on_device
 from sklearn_torch_gmm.core.m_step import MStepResult
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -14,6 +15,7 @@ from sklearn_torch_gmm.em.failures import check_usable
 from sklearn_torch_gmm.em.restarts import find_starts
 from sklearn_torch_gmm.em.results import FitResult
 from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.em.threads import threads_for_work
 from sklearn_torch_gmm.exceptions import NonFiniteLikelihoodError
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.rows.tensors import as_tensor
@@ -44,16 +46,18 @@ def update_mixture(
         parameters = starts.restarts[0][0].parameters
     device = rows.rows.device
     dtype = arithmetic_dtype(device, settings.loop.trainer_params.get("precision"))
-    result, log_likelihood = stepwise_update(
-        parameters.to(device, dtype),
-        rows.rows,
-        None if rows.weights is None else sendable(as_tensor(rows.weights), device).to(device),
-        step_size,
-        settings.structure,
-        settings.regularization.amount,
-        on_device(settings.fixed, device),
-        missing=settings.loop.missing,
-    )
+    length = 1 + settings.structure.num_moments(rows.num_features)
+    with threads_for_work(cost_of_pass(rows.num_rows, settings.num_components, length)):
+        result, log_likelihood = stepwise_update(
+            parameters.to(device, dtype),
+            rows.rows,
+            None if rows.weights is None else sendable(as_tensor(rows.weights), device).to(device),
+            step_size,
+            settings.structure,
+            settings.regularization.amount,
+            on_device(settings.fixed, device),
+            missing=settings.loop.missing,
+        )
     assert result.empty is not None
     found = [log_likelihood, result.usable, result.empty, *result.parameters.tensors()]
     log_likelihood, usable, empty, *values = read_together(found)

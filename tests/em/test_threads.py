@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_info
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sklearn_torch_gmm import GaussianMixture as TorchMixture
 from sklearn_torch_gmm._private_parts import setter_of_mkl_threads
 from sklearn_torch_gmm.core.e_step import EXPONENTIAL
 from sklearn_torch_gmm.em import estimation as estimation_module
@@ -183,4 +184,11 @@ def test_all_of_a_small_fit_has_one_thread(rng, cls, covariance_type):
         mixture.fit(X)
         assert torch.get_num_threads() == 3
     assert sum(operations.seen.values()) > 20
+    assert {threads for _, threads in operations.seen} == {1}, operations.seen
+
+
+def test_a_small_step_of_partial_fit_has_one_thread(rng):
+    mixture = TorchMixture(2, random_state=0).partial_fit(rng.normal(size=(600, 4)))
+    with libraries("openmp").limit(limits=3), ThreadsOfOperations() as operations:
+        mixture.partial_fit(rng.normal(size=(600, 4)))
     assert {threads for _, threads in operations.seen} == {1}, operations.seen

@@ -109,6 +109,22 @@ def check_can_continue(
             f"require covariances of shape {required}. {remedy}"
         )
         raise ValueError(msg)
+    if _is_of_other_type(mixture):
+        msg = (
+            f"{reason} continues from covariances of shape {covariances}, which were not estimated "
+            f"with covariance_type={mixture.covariance_type!r}. {remedy}"
+        )
+        raise ValueError(msg)
+
+
+def _is_of_other_type(mixture: BaseEstimator) -> bool:
+    """Whether tied covariances are taken for diagonal ones, or the reverse: K may be equal to D."""
+    factors = mixture.precisions_cholesky_
+    if mixture.covariance_type not in ("tied", "diag") or len(factors) < 2:
+        return False
+    # Of a tied covariance it is triangular; the others are positive.
+    is_triangular = factors.shape[0] == factors.shape[1] and not np.tril(factors, -1).any()
+    return bool(is_triangular != (mixture.covariance_type == "tied"))
 
 
 def precisions_of(mixture: BaseEstimator) -> npt.NDArray[Any]:

@@ -455,3 +455,20 @@ def test_an_update_of_a_mixture_set_by_hand():
     for name in ("weights_", "means_", "covariances_", "precisions_cholesky_"):
         setattr(mixture, name, getattr(fitted, name))
     assert mixture.partial_fit(X).n_iter_ == 1
+
+
+@pytest.mark.parametrize("types", [("tied", "diag"), ("diag", "tied")])
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_as_many_components_as_features_do_not_hide_another_type(rng, cls, types):
+    X = rng.normal(size=(60, 2)) + 5.0 * rng.integers(2, size=(60, 1))
+    mixture = make(cls, 2, covariance_type=types[0], random_state=0).fit(X)
+    mixture.partial_fit(X).set_params(covariance_type=types[1])
+    with pytest.raises(ValueError, match=f"not estimated with covariance_type='{types[1]}'"):
+        mixture.partial_fit(X)
+    if cls is DropIn:
+        with pytest.raises(ValueError, match=f"not estimated with covariance_type='{types[1]}'"):
+            mixture.set_params(warm_start=True).fit(X)
+    # A single one is the same for both.
+    make(cls, 1, covariance_type=types[0]).fit(X[:, :1]).set_params(
+        covariance_type=types[1]
+    ).partial_fit(X[:, :1])

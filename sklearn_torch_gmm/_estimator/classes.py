@@ -66,7 +66,7 @@ def encode(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]
     """
     is_known = np.ones(len(y), dtype=bool)
     # A column of strings is an array of objects.
-    is_text = y.dtype.kind in "US" or (y.dtype == object and not (y == UNLABELLED).any())
+    is_text = y.dtype.kind in "US" or all(isinstance(label, str) for label in y)
     if is_text and (y == str(UNLABELLED)).any():
         msg = (
             "y has the string '-1'. NumPy turns a list of strings and numbers into strings: for "

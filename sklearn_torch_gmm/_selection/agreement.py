@@ -53,7 +53,7 @@ def _contingency_tables(
     """Return the weights ``[P, K, K]`` of the rows by their labels in each of P pairs of mixtures.
 
     All mixtures label a row in the same pass, since a loader may shuffle. The second value is the
-    weight that stands for a single row.
+    weight of a single row: a weight of the user's is a number of copies, unless it is less.
     """
     size = mixtures[0].n_clusters
     pairs = list(combinations(range(len(mixtures)), 2))
@@ -73,9 +73,8 @@ def _contingency_tables(
             for table, (one, other) in zip(tables, pairs, strict=True):
                 cells = size * labels[one] + labels[other]
                 table += cells.bincount(weights, minlength=size * size)
-    # Batches have weights with a mean of one.
-    scale = data.total_weight / total
-    return tables.mul_(scale).view(-1, size, size), min(1.0, scale * squares / total)
+    # Batches have weights with a mean of one, and a copy that the user counts is a part of it.
+    return tables.view(-1, size, size), min(total / data.total_weight, squares / total)
 
 
 def adjusted_rand_index(table: Tensor, unit: float = 1.0) -> float:

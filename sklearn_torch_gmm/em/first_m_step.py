@@ -27,12 +27,7 @@ from sklearn_torch_gmm.core.workspace import (
     subtract_transposed,
 )
 from sklearn_torch_gmm.em.groups import Group, groups
-from sklearn_torch_gmm.em.offsets import (
-    EVENLY_SPACED_ROWS,
-    FAR_FOR_SINGLE_ROWS,
-    middle_of,
-    origin_of,
-)
+from sklearn_torch_gmm.em.offsets import EVENLY_SPACED_ROWS, FAR_FOR_SINGLE_ROWS, origin_of
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.source import CPU
 from sklearn_torch_gmm.rows.tensors import as_tensor
@@ -79,18 +74,22 @@ class Sample:
 
     @cached_property
     def middle(self) -> Tensor:
-        """Return a point ``[D]`` near the middle: the mean of evenly spaced rows."""
-        step = self._step
-        return middle_of(self.rows[::step].double(), self.weights[::step])
+        """Return a point ``[D]`` near the middle: the mean of all rows, or of evenly spaced ones.
+
+        Without weights, which take the memory of one, no row is farther than it is heavy.
+        """
+        if self.weights.stride(0) == 0:
+            return self.evenly_spaced.mean(0)
+        total = self.weights.sum()
+        sums = self.rows.new_zeros(self.rows.shape[1], dtype=torch.float64)
+        for _, rows, weights in self.chunks(self.rows.shape[1]):
+            sums += (weights / total) @ rows
+        return sums
 
     @property
     def evenly_spaced(self) -> Tensor:
         """Some rows, evenly spaced, in float64."""
-        return self.rows[:: self._step].double()
-
-    @property
-    def _step(self) -> int:
-        return -(-self.rows.shape[0] // EVENLY_SPACED_ROWS)
+        return self.rows[:: -(-self.rows.shape[0] // EVENLY_SPACED_ROWS)].double()
 
 
 class Assignment(ABC):

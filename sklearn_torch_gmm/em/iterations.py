@@ -41,6 +41,9 @@ MOST_LOST_TO_OFFSETS = 5e-3
 Log-likelihoods are then off by some 1e-4 nats; with twice the value, by four times as much.
 """
 
+ROUNDING_OF_MIDDLE = 1e-12
+"""Rounding of the middle of ten thousand equal values, relative to them."""
+
 
 class Iterations:
     """The state of all fits that share the passes over the data.
@@ -287,8 +290,9 @@ def _share(steps: Sequence[EStep], resident_rows: int | None) -> list[EStep | Fa
 def _warn_of_offsets(starts: Starts) -> None:
     """Warn of features whose values differ by little more than their rounding to float32."""
     lost = torch.finfo(torch.float32).eps * starts.centre.abs() / starts.max_deviations
-    # A constant feature loses nothing.
-    lost = torch.where(starts.max_deviations > 0, lost, 0.0)
+    # A constant feature loses nothing; it deviates from its middle by rounding.
+    differs = starts.max_deviations > ROUNDING_OF_MIDDLE * starts.centre.abs()
+    lost = torch.where(differs, lost, 0.0)
     feature = int(lost.argmax())
     if lost[feature] > MOST_LOST_TO_OFFSETS:
         middle, distance = starts.centre[feature].item(), starts.max_deviations[feature].item()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -125,6 +125,7 @@ def kmeans_side_by_side(
         return
     data = data._replace(rows=squarable(data.rows))
     has_drawn: dict[int, Event] = {}
+    is_over = Event()
     waiting: deque[Future[Labels]] = deque()
     todo = iter(runs)
     # Found once here, since threads may wait for each other while they look up libraries.
@@ -132,7 +133,8 @@ def kmeans_side_by_side(
     pool = ThreadPoolExecutor(workers)
 
     def submit(num_components: int, random_state: np.random.RandomState) -> None:
-        run = _Run(data, num_components, random_state, has_drawn.get(id(random_state)))
+        before = has_drawn.get(id(random_state))
+        run = _Run(data, num_components, random_state, before, is_over)
         has_drawn[id(random_state)] = run.has_drawn
         threads, config = cores // workers, get_config()
         waiting.append(pool.submit(copy_context().run, run.labels, threads, config))
@@ -147,7 +149,8 @@ def kmeans_side_by_side(
                 for run in islice(todo, 1):
                     submit(*run)
         except BaseException:
-            # K-means cannot be interrupted: its threads end later.
+            # K-means cannot be interrupted: its threads end later, but draw no more.
+            is_over.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         pool.shutdown()
@@ -162,6 +165,8 @@ class _Run:
     random_state: np.random.RandomState
     may_draw: Event | None
     """Set once the run before has drawn its numbers from the same random state."""
+    is_over: Event
+    """Set if nobody waits for the labels any more."""
     has_drawn: Event = field(default_factory=Event)
 
     def labels(self, num_threads: int, config: dict[str, Any]) -> Labels:
@@ -181,6 +186,9 @@ class _Run:
         """Wait for this run's turn, and return the means that K-means would select itself."""
         if self.may_draw is not None:
             self.may_draw.wait()
+        if self.is_over.is_set():
+            # The random numbers are the caller's again.
+            raise CancelledError
         means, _ = kmeans_plusplus(
             rows, num_components, sample_weight=self.data.weights, random_state=self.random_state
         )

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 KEEPS_HALF = float(np.finfo(np.float64).eps) ** -0.25
 """Distance from the origin over the range of the data, 8192, up to which squares keep half of their
@@ -25,17 +24,6 @@ EVENLY_SPACED_ROWS = 10_000
 
 With twice as many, it would be no closer to the middle than it needs to be.
 """
-
-
-def middle_of(rows: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean ``[D]`` of ``rows [n, D]``, where a row of hardly any weight may be far away.
-
-    The ``weights [n]`` are all the same if they take the memory of one.
-    """
-    total = weights.sum()
-    if weights.stride(0) == 0 or not total > 0:
-        return rows.mean(0)
-    return weights @ rows / total
 
 
 def origin_of(rows: npt.NDArray[Any], ratio: float) -> npt.NDArray[Any]:

@@ -144,7 +144,8 @@ def find_starts(
         data = fill_gaps(data)
     # The length of a stream is known only now.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)
-    if not rows.has_order and isinstance(fits[0].start.strategy, np.ndarray):
+    start = fits[0].start
+    if not rows.has_order and isinstance(start.strategy, np.ndarray) and not start.is_complete:
         msg = (
             "An array as initialization has a value for each sample in turn, but the DataLoader "
             "shuffles them: pass one with shuffle=False."

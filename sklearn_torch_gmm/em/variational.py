@@ -25,7 +25,7 @@ from sklearn_torch_gmm.core.posterior import (
 from sklearn_torch_gmm.core.weight_priors import WeightPrior
 from sklearn_torch_gmm.core.workspace import Workspace, is_wide
 from sklearn_torch_gmm.em.estimation import Estimation, Regularization
-from sklearn_torch_gmm.em.offsets import EVENLY_SPACED_ROWS, middle_of
+from sklearn_torch_gmm.em.offsets import EVENLY_SPACED_ROWS
 from sklearn_torch_gmm.em.threads import threads_for_work
 from sklearn_torch_gmm.rows.source import CPU, RowSource
 
@@ -180,26 +180,41 @@ def moments_of_all(
     """Return the moments of all rows as one component, and their centre ``[D]``."""
     length = 1 + structure.num_moments(rows.num_features)
     cost = cost_of_pass(rows.num_rows or sys.maxsize, 1, length)
-    with threads_for_work(cost), rows.batches(batch_size, num_workers) as batches:
+    with threads_for_work(cost):
+        middle = _weighted_middle(rows, batch_size, num_workers)
         step: EStep | None = None
-        for batch in batches:
-            if step is None:
-                step = _pass_for_one_component(_middle_of(*batch), structure)
-            step.add(*(part.to(CPU) for part in batch))
+        with rows.batches(batch_size, num_workers) as batches:
+            for batch in batches:
+                if step is None:
+                    middle = _middle_of(batch[0]) if middle is None else middle
+                    step = _pass_for_one_component(middle.view(1, 1, -1), structure)
+                step.add(*(part.to(CPU) for part in batch))
     assert step is not None
     return step.moments, step.parameters.means[0, 0]
 
 
-def _middle_of(rows: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return a point ``[1, 1, D]`` near the middle of a batch, in float64."""
-    rows = rows.to(CPU)
-    own = torch.ones((), dtype=torch.float64).expand(rows.shape[0])
-    if weights is not None and (weights > 0).any():
-        # Rows of weight zero may be anywhere.
-        counts = (weights > 0).to(CPU)
-        rows, own = rows[counts], weights.to(CPU, torch.float64)[counts]
-    step = max(1, rows.shape[0] // EVENLY_SPACED_ROWS)
-    return middle_of(rows[::step].double(), own[::step]).view(1, 1, -1)
+def _middle_of(rows: Tensor) -> Tensor:
+    """Return the mean ``[D]`` of evenly spaced rows, in float64."""
+    return rows[:: max(1, rows.shape[0] // EVENLY_SPACED_ROWS)].to(CPU, torch.float64).mean(0)
+
+
+def _weighted_middle(rows: RowSource, batch_size: int | None, num_workers: int) -> Tensor | None:
+    """Return the mean ``[D]`` of all rows, in float64; None if they have no weights.
+
+    With weights, any number of rows may be far away, and weigh nothing.
+    """
+    if rows.total_weight is None:
+        return None
+    total, sums = 0.0, torch.zeros(rows.num_features, dtype=torch.float64, device=CPU)
+    with rows.batches(batch_size, num_workers) as batches:
+        for batch, *weights in batches:
+            if not weights:
+                # All weights are equal.
+                return None
+            own = weights[0].to(CPU, torch.float64)
+            sums += own @ batch.to(CPU, torch.float64)
+            total += own.sum().item()
+    return sums / total
 
 
 def unbiased_covariance(

@@ -271,27 +271,25 @@ def _order_of(loader: DataLoader[Any]) -> Any:
     return order.sampler if type(order) is BatchSampler else order
 
 
-def _sampler_of(loader: DataLoader[Any]) -> Any:
-    """Return the sampler of rows; a sampler of batches may draw from one."""
-    order = _order_of(loader)
-    return getattr(order, "sampler", order)
-
-
 def _shuffles(loader: DataLoader[Any]) -> bool:
-    return isinstance(_sampler_of(loader), (RandomSampler, SubsetRandomSampler))
+    """Whether torch shuffles the rows; subclasses may do as they like."""
+    samplers = RandomSampler, SubsetRandomSampler
+    return type(loader) is DataLoader and type(_order_of(loader)) in samplers
 
 
 def _check_order(loader: DataLoader[Any]) -> None:
     """Raise a ValueError if each pass would draw other rows, as with replacement."""
-    sampler = _sampler_of(loader)
+    order = _order_of(loader)
+    # A sampler of batches may draw from a sampler of rows.
+    sampler = getattr(order, "sampler", order)
     reason, remedy = "", "Draw once, with DataLoader(Subset(dataset, list(sampler)))"
     if isinstance(sampler, WeightedRandomSampler) or getattr(sampler, "replacement", False):
         reason = f"A {type(sampler).__name__} draws samples with replacement"
         remedy += ", or pass the dataset, with the weights of its samples as sample_weight"
-    elif isinstance(sampler, RandomSampler) and len(sampler) < len(sampler.data_source):
-        reason = f"A RandomSampler with num_samples={len(sampler)} draws some of the samples"
-    elif _shuffles(loader) and _leaves_some_out(loader, len(sampler)):
-        reason = "A DataLoader with shuffle=True and drop_last=True leaves out some samples"
+    elif type(order) is RandomSampler and len(order) % len(order.data_source) > 0:
+        reason = f"A RandomSampler with num_samples={len(order)} draws samples"
+    elif _shuffles(loader) and _leaves_some_out(loader, len(order)):
+        reason = "A DataLoader that shuffles leaves out samples if drop_last=True"
         remedy = "Pass drop_last=False"
     if reason:
         msg = (
@@ -302,9 +300,9 @@ def _check_order(loader: DataLoader[Any]) -> None:
 
 
 def _leaves_some_out(loader: DataLoader[Any], num_rows: int) -> bool:
-    """Whether the last batch is not full, and dropped."""
-    batches = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
-    if not isinstance(batches, BatchSampler):
+    """Whether torch drops a last batch that is not full."""
+    batches = loader.batch_sampler
+    if type(batches) is not BatchSampler:
         return False
     return batches.drop_last and num_rows % batches.batch_size > 0
 

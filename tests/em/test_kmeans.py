@@ -173,10 +173,17 @@ def test_closing_does_not_wait_for_runs_that_cannot_be_interrupted(X, monkeypatc
         return fit(self, *args, **kwargs)
 
     monkeypatch.setattr(KMeans, "fit", slow)
-    found = kmeans_side_by_side(StartingRows(X), runs_for())
+    random_state = np.random.RandomState(0)
+    found = kmeans_side_by_side(StartingRows(X), [(1, random_state)] + 5 * [(4, random_state)])
+    threads = set(threading.enumerate())
     try:
         next(found)
         found.close()
         assert not is_over.is_set()
+        # The random numbers are the caller's again.
+        before = random_state.get_state()[1].tolist(), random_state.get_state()[2]
     finally:
         is_over.set()
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(60.0)
+    assert (random_state.get_state()[1].tolist(), random_state.get_state()[2]) == before

@@ -212,9 +212,8 @@ def test_the_middle_is_the_mean_of_evenly_spaced_rows(monkeypatch):
     assert sample_of(StartingRows(rows, weights)).middle.tolist() == [pytest.approx(6.0)]
     monkeypatch.setattr(first_m_step, "EVENLY_SPACED_ROWS", 5)
     assert sample.evenly_spaced.flatten().tolist() == [0, 2, 4, 6, 8]
-    # Of even numbers with odd weights.
-    middle = sample_of(StartingRows(rows, weights)).middle
-    assert middle.tolist() == [pytest.approx((0 + 6 + 20 + 42 + 72) / 25)]
+    # With weights, the rows in between may be the only ones that count.
+    assert sample_of(StartingRows(rows, weights)).middle.tolist() == [pytest.approx(6.0)]
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

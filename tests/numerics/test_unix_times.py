@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 
 from sklearn_torch_gmm import GaussianMixture, GaussianMixtureIC
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
@@ -108,6 +109,18 @@ def test_components_of_a_few_equal_samples_are_not_as_wide_as_the_data(covarianc
     )
     assert there.n_iter_ == here.n_iter_
     np.testing.assert_array_equal(np.diff(there.lower_bounds_) > 0, np.diff(here.lower_bounds_) > 0)
-    # Components that have collapsed have a thousandth of the width of the data.
-    np.testing.assert_allclose(there.means_ - 2.0**31, here.means_, atol=1e-3)
-    np.testing.assert_allclose(there.covariances_, here.covariances_, rtol=1e-2, atol=1e-5)
+    # As in the other tests, up to the rounding of the data to 2^-22.
+    np.testing.assert_allclose(there.means_ - 2.0**31, here.means_, atol=1e-6)
+    np.testing.assert_allclose(there.covariances_, here.covariances_, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("constant", [0.1, 7.3, 1e4])
+@pytest.mark.parametrize("covariance_type", ["diag", "spherical"])
+def test_a_constant_feature_keeps_the_variance_that_rounding_leaves(covariance_type, constant):
+    """Without regularization, scikit-learn fits components of a few samples thanks to it."""
+    values = np.random.default_rng(1).normal([0.0, 0.0, 5.0, 5.0], 0.01)
+    X = np.column_stack([values, np.full(4, constant)])
+    options = {"covariance_type": covariance_type, "reg_covar": 0.0, "random_state": 0}
+    ours, theirs = (cls(2, **options).fit(X) for cls in (DropIn, ScikitLearnMixture))
+    # scikit-learn's variances themselves are rounding errors of that size.
+    np.testing.assert_allclose(ours.covariances_, theirs.covariances_, rtol=0.5)

@@ -227,13 +227,20 @@ def test_a_sample_of_weight_zero_may_be_anywhere(covariance_type):
 
 @each_type
 def test_a_far_sample_of_negligible_weight_leaves_the_prior_alone(covariance_type):
-    far, weights = X.copy(), np.ones(150)
-    far[0], weights[0] = 1e12, 1e-30
-    prior = make(Ours, covariance_type, init_params=labels()).fit(far, sample_weight=weights)
-    expected = make(Ours, covariance_type, init_params=labels()[1:]).fit(X[1:])
-    # 1e-30 · 1e24 is added to each variance.
-    given, without = prior.covariance_prior_, expected.covariance_prior_
-    np.testing.assert_allclose(given, without, rtol=1e-5, atol=2e-6)
+    # The first batches are of nothing else.
+    far, weights = (
+        np.vstack([np.full((10, 4), 1e9), X]),
+        np.append(np.full(10, 1e-24), np.ones(150)),
+    )
+    mixture = make(Ours, covariance_type, max_iter=1, batch_size=4)
+    expected = clone(mixture).set_params(init_params=labels()).fit(X).covariance_prior_
+    start = np.append(np.zeros(10, dtype=int), labels())
+    found = clone(mixture).set_params(init_params=start).fit(far, sample_weight=weights)
+    # 1e-23 · 1e18 is added to the sum of squares of 150 samples.
+    np.testing.assert_allclose(found.covariance_prior_, expected, rtol=1e-6, atol=1e-6)
+    stream = WeightedStream(far, weights)
+    found = clone(mixture).set_params(init_params=start).fit(stream, sample_weight=True)
+    np.testing.assert_allclose(found.covariance_prior_, expected, rtol=1e-6, atol=1e-6)
 
 
 @each_type

@@ -13,6 +13,7 @@ from torch.utils.data import (
     DataLoader,
     IterableDataset,
     RandomSampler,
+    Sampler,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -211,15 +212,15 @@ def with_value(X, value):
         ),
         (
             lambda X: loader(X, sampler=RandomSampler(X, num_samples=100)),
-            "A RandomSampler with num_samples=100 draws some of the samples, others each time",
+            "A RandomSampler with num_samples=100 draws samples, others each time",
         ),
         (
             lambda X: loader(X, batch_size=100, shuffle=True, drop_last=True),
-            "leaves out some samples, others each time.* Pass drop_last=False",
+            "leaves out samples if drop_last=True, others each time.* Pass drop_last=False",
         ),
         (
             lambda X: loader(X, batch_sampler=BatchSampler(SubsetRandomSampler(range(9)), 2, True)),
-            "leaves out some samples",
+            "leaves out samples",
         ),
         (lambda X: OneShot(X), "was empty when it was iterated over again"),
     ],
@@ -229,12 +230,54 @@ def test_bad_data_are_refused(X, make, message):
         GaussianMixture(2, random_state=0).fit(make(X))
 
 
+class SameOrder(RandomSampler):
+    """A fixed permutation, without the attributes of its base."""
+
+    def __init__(self, data):
+        self.order = np.random.default_rng(0).permutation(len(data)).tolist()
+
+    def __iter__(self):
+        return iter(self.order)
+
+    def __len__(self):
+        return len(self.order)
+
+
+class Pairs(BatchSampler):
+    """Batches of two, without the attributes of its base."""
+
+    def __init__(self, sampler):
+        self.sampler = sampler
+
+    def __iter__(self):
+        rows = iter(self.sampler)
+        return zip(rows, rows, strict=True)
+
+    def __len__(self):
+        return len(self.sampler) // 2
+
+
+class Sorted(Sampler):
+    def __init__(self, sampler):
+        self.sampler = sampler
+
+    def __iter__(self):
+        return iter(sorted(self.sampler))
+
+    def __len__(self):
+        return len(self.sampler)
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"batch_size": 102, "drop_last": True},
         {"batch_size": 102, "drop_last": True, "shuffle": True},
         {"sampler": SubsetRandomSampler(range(306))},
+        {"sampler": SameOrder(range(306)), "batch_size": 100},
+        {"sampler": RandomSampler(range(306), num_samples=612)},
+        {"batch_sampler": Pairs(SameOrder(range(306)))},
+        {"batch_sampler": BatchSampler(Sorted(RandomSampler(range(306))), 102, True)},
     ],
 )
 def test_loaders_that_read_the_same_rows_in_each_pass(X, options):

@@ -16,11 +16,11 @@ With twice the value, rows that differ by half as much again would be taken for 
 """
 
 
-MOST_OF_SPREAD = 1e-6
+MOST_OF_SPREAD = 0.01
 """Part of the variance of the data up to which equal rows have scikit-learn's variance.
 
-Far from the origin, it would be larger than that of the data, where all of scikit-learn's variances
-are rounding. With twice the value, components that have collapsed would be wider by two fifths.
+Farther from the origin, all of scikit-learn's variances are rounding, and the rows of a component
+that has collapsed would be spread over the data. With twice the value, by two fifths more.
 """
 
 
@@ -55,8 +55,11 @@ class VarianceCovariance(CovarianceStructure):
         # is lost in the rounding of the squares by 2 eps.
         epsilon = torch.finfo(means.dtype).eps
         excess = 10 * epsilon * means.square() / counts.unsqueeze(-1)
-        excess = torch.minimum(excess, MOST_OF_SPREAD * spread)
         least = torch.where(counts.unsqueeze(-1) < FEW_ROWS, excess, 0.0)
+        # The variance of a constant feature is rounding as well, and no measure for it.
+        is_constant = spread <= ROUNDING * (epsilon * means).square()
+        is_far = 10 * epsilon * means.square() > MOST_OF_SPREAD * spread
+        least = torch.where(is_far & ~is_constant, 0.0, least)
         # Rows that differ have a variance of their own, which only scikit-learn loses.
         rounding = ROUNDING * epsilon * (deviations.square() + epsilon * means.square())
         are_equal = covariances <= self.pool(rounding)

@@ -118,13 +118,13 @@ def check_can_continue(
 
 
 def _is_of_other_type(mixture: BaseEstimator) -> bool:
-    """Whether tied covariances are taken for diagonal ones, or the reverse: K may be equal to D."""
-    factors = mixture.precisions_cholesky_
-    if mixture.covariance_type not in ("tied", "diag") or len(factors) < 2:
+    """Whether shared matrices are taken for variances, or the reverse: K may be equal to D."""
+    factors, structure = mixture.precisions_cholesky_, get_structure(mixture.covariance_type)
+    if factors.ndim != 2 or factors.shape[0] != factors.shape[1] or len(factors) < 2:
         return False
-    # Of a tied covariance it is triangular; the others are positive.
-    is_triangular = factors.shape[0] == factors.shape[1] and not np.tril(factors, -1).any()
-    return bool(is_triangular != (mixture.covariance_type == "tied"))
+    # The factor of a matrix is triangular, and those of variances are positive.
+    is_triangular = not np.tril(factors, -1).any()
+    return is_triangular if structure.has_independent_features else not is_triangular
 
 
 def precisions_of(mixture: BaseEstimator) -> npt.NDArray[Any]:

@@ -74,11 +74,12 @@ class Sample:
 
     @cached_property
     def middle(self) -> Tensor:
-        """Return a point ``[D]`` near the middle: the mean of all rows, or of evenly spaced ones.
+        """Return a point ``[D]`` near the middle: the mean of evenly spaced rows.
 
-        Without weights, which take the memory of one, no row is farther than it is heavy.
+        If rows have weights, it is that of all rows: any number of them may weigh nothing.
         """
         if self.weights.stride(0) == 0:
+            # All have the same weight, which is stored once.
             return self.evenly_spaced.mean(0)
         total = self.weights.sum()
         sums = self.rows.new_zeros(self.rows.shape[1], dtype=torch.float64)

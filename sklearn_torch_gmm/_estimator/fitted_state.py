@@ -122,7 +122,7 @@ def _is_of_other_type(mixture: BaseEstimator) -> bool:
     factors, structure = mixture.precisions_cholesky_, get_structure(mixture.covariance_type)
     if factors.ndim != 2 or factors.shape[0] != factors.shape[1] or len(factors) < 2:
         return False
-    # The factor of a matrix is triangular, and those of variances are positive.
+    # A matrix has a triangular factor; a variance has a positive one.
     is_triangular = not np.tril(factors, -1).any()
     return is_triangular if structure.has_independent_features else not is_triangular
 

@@ -30,11 +30,11 @@ EXPONENTIAL = 20
 """Time of the exponential of a logit, and of what else follows from it, in multiplications."""
 
 
-def cost_of_pass(num_rows: int, num_components: int, length: int) -> int:
-    """Return the cost of a pass over rows, in multiplications of a product with T(x).
-
-    The ``length`` 1 + P is that of (1, T(x)).
-    """
+def cost_of_pass(
+    num_rows: int, num_components: int, num_features: int, structure: CovarianceStructure
+) -> int:
+    """Return the cost of a pass over rows, in multiplications of a product with T(x)."""
+    length = 1 + structure.num_moments(num_features)
     return num_rows * num_components * (length + EXPONENTIAL)
 
 

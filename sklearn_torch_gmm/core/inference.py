@@ -80,7 +80,7 @@ class Inference:
     def cost(self, num_rows: int) -> int:
         """Return the cost for so many rows, in multiplications of the product with T(x)."""
         components, features = self._means.shape
-        return cost_of_pass(num_rows, components, 1 + self._structure.num_moments(features))
+        return cost_of_pass(num_rows, components, features, self._structure)
 
     def labels(self, rows: Tensor) -> Tensor:
         """Most probable component of each row: ``[N]``, int64."""

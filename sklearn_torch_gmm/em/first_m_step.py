@@ -27,7 +27,12 @@ from sklearn_torch_gmm.core.workspace import (
     subtract_transposed,
 )
 from sklearn_torch_gmm.em.groups import Group, groups
-from sklearn_torch_gmm.em.offsets import EVENLY_SPACED_ROWS, FAR_FOR_SINGLE_ROWS, origin_of
+from sklearn_torch_gmm.em.offsets import (
+    FAR_FOR_SINGLE_ROWS,
+    evenly_spaced,
+    origin_of,
+    weighted_mean,
+)
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.rows.source import CPU
 from sklearn_torch_gmm.rows.tensors import as_tensor
@@ -74,23 +79,14 @@ class Sample:
 
     @cached_property
     def middle(self) -> Tensor:
-        """Return a point ``[D]`` near the middle: the mean of evenly spaced rows.
-
-        If rows have weights, it is that of all rows: any number of them may weigh nothing.
-        """
-        if self.weights.stride(0) == 0:
-            # All have the same weight, which is stored once.
-            return self.evenly_spaced.mean(0)
-        total = self.weights.sum()
-        sums = self.rows.new_zeros(self.rows.shape[1], dtype=torch.float64)
-        for _, rows, weights in self.chunks(self.rows.shape[1]):
-            sums += (weights / total) @ rows
-        return sums
-
-    @property
-    def evenly_spaced(self) -> Tensor:
-        """Some rows, evenly spaced, in float64."""
-        return self.rows[:: -(-self.rows.shape[0] // EVENLY_SPACED_ROWS)].double()
+        """Return a point ``[D]`` near the middle: the mean of all or of evenly spaced rows."""
+        if self.weights.stride(0) > 0:
+            chunks = self.chunks(self.rows.shape[1])
+            mean = weighted_mean((rows, weights) for _, rows, weights in chunks)
+            assert mean is not None, "there are rows"
+            return mean
+        # All have the same weight, which is stored once.
+        return evenly_spaced(self.rows).mean(0)
 
 
 class Assignment(ABC):

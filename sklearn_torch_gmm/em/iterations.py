@@ -182,8 +182,11 @@ class Iterations:
 
     def cost(self, num_rows: int) -> int:
         """Return the cost of a pass over the rows, in multiplications."""
-        sums = [step.moments.sums for _, step in self._in_pass]
-        return sum(cost_of_pass(num_rows, own[..., 0].numel(), own.shape[-1]) for own in sums)
+        cost = 0
+        for _, step in self._in_pass:
+            restarts, components, num_features = step.parameters.means.shape
+            cost += cost_of_pass(num_rows, restarts * components, num_features, step.structure)
+        return cost
 
     def _reduce(self, sums: list[Moments], over_processes: OverProcesses) -> list[Moments]:
         """Return the sums over all processes, sent as one message."""

@@ -67,12 +67,9 @@ def run(job: Job) -> list[list[Restart]]:
 
 def _cost_of_pass(job: Job, num_rows: int) -> int:
     """Return the cost of a pass for all restarts, in multiplications."""
-    num_features = job.rows.num_features
     return sum(
         cost_of_pass(
-            num_rows,
-            fit.num_init * fit.num_components,
-            1 + fit.structure.num_moments(num_features),
+            num_rows, fit.num_init * fit.num_components, job.rows.num_features, fit.structure
         )
         for fit in job.fits
     )

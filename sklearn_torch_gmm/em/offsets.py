@@ -6,10 +6,12 @@ between rows lose none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 KEEPS_HALF = float(np.finfo(np.float64).eps) ** -0.25
 """Distance from the origin over the range of the data, 8192, up to which squares keep half of their
@@ -24,6 +26,25 @@ EVENLY_SPACED_ROWS = 10_000
 
 With twice as many, it would be no closer to the middle than it needs to be.
 """
+
+
+def evenly_spaced(rows: Tensor) -> Tensor:
+    """Return at most :data:`EVENLY_SPACED_ROWS` of ``rows [N, D]``, evenly spaced, in float64."""
+    return rows[:: max(1, -(-rows.shape[0] // EVENLY_SPACED_ROWS))].double()
+
+
+def weighted_mean(parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor | None:
+    """Return the mean ``[D]`` of rows ``[n, D]`` with weights ``[n]``, in float64; None if of none.
+
+    It needs all rows: any number of them may be far away, and weigh nothing.
+    """
+    total, sums = 0.0, None
+    for rows, weights in parts:
+        weights = weights.double()
+        own = weights @ rows.double()
+        sums = own if sums is None else sums + own
+        total += weights.sum().item()
+    return None if sums is None else sums / total
 
 
 def origin_of(rows: npt.NDArray[Any], ratio: float) -> npt.NDArray[Any]:

@@ -46,8 +46,8 @@ def update_mixture(
         parameters = starts.restarts[0][0].parameters
     device = rows.rows.device
     dtype = arithmetic_dtype(device, settings.loop.trainer_params.get("precision"))
-    length = 1 + settings.structure.num_moments(rows.num_features)
-    with threads_for_work(cost_of_pass(rows.num_rows, settings.num_components, length)):
+    sizes = rows.num_rows, settings.num_components, rows.num_features
+    with threads_for_work(cost_of_pass(*sizes, settings.structure)):
         result, log_likelihood = stepwise_update(
             parameters.to(device, dtype),
             rows.rows,

@@ -24,6 +24,7 @@ from sklearn_torch_gmm.em.failures import (
     error_to_plain,
     find_unusable,
 )
+from sklearn_torch_gmm.em.offsets import evenly_spaced
 from sklearn_torch_gmm.em.progress import Monitor
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.em.start_gaps import fill_gaps
@@ -173,7 +174,7 @@ def find_starts(
         for restart in own:
             restart.seconds = seconds
     raise_if_all_failed(restarts)
-    seen = sample.evenly_spaced
+    seen = evenly_spaced(sample.rows)
     with threads_for_work(OPERATIONS_ON_SEEN * seen.numel()):
         centre = sample.middle
         max_deviations = (seen - centre).abs().amax(0)

@@ -178,8 +178,8 @@ def _estimate(
 ) -> list[MStepResult]:
     """Return the parameters of each fit from the same assignment of the rows."""
     num_rows, num_features = sample.rows.shape
-    num_moments = max(1 + fit.structure.num_moments(num_features) for fit in alike)
-    with threads_for_work(cost_of_pass(num_rows, alike[0].num_components, num_moments)):
+    sizes = num_rows, alike[0].num_components, num_features
+    with threads_for_work(max(cost_of_pass(*sizes, fit.structure) for fit in alike)):
         found = assignment.estimate_all(sample, alike)
     results = []
     for fit, result in zip(alike, found, strict=True):

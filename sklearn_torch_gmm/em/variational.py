@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from sklearn_torch_gmm.core.posterior import (
 from sklearn_torch_gmm.core.weight_priors import WeightPrior
 from sklearn_torch_gmm.core.workspace import Workspace, is_wide
 from sklearn_torch_gmm.em.estimation import Estimation, Regularization
-from sklearn_torch_gmm.em.offsets import EVENLY_SPACED_ROWS
+from sklearn_torch_gmm.em.offsets import evenly_spaced, weighted_mean
 from sklearn_torch_gmm.em.threads import threads_for_work
 from sklearn_torch_gmm.rows.source import CPU, RowSource
 
@@ -178,43 +179,29 @@ def moments_of_all(
     num_workers: int = 0,
 ) -> tuple[Moments, Tensor]:
     """Return the moments of all rows as one component, and their centre ``[D]``."""
-    length = 1 + structure.num_moments(rows.num_features)
-    cost = cost_of_pass(rows.num_rows or sys.maxsize, 1, length)
+    cost = cost_of_pass(rows.num_rows or sys.maxsize, 1, rows.num_features, structure)
     with threads_for_work(cost):
         middle = _weighted_middle(rows, batch_size, num_workers)
         step: EStep | None = None
         with rows.batches(batch_size, num_workers) as batches:
             for batch in batches:
                 if step is None:
-                    middle = _middle_of(batch[0]) if middle is None else middle
+                    if middle is None:
+                        middle = evenly_spaced(batch[0].to(CPU)).mean(0)
                     step = _pass_for_one_component(middle.view(1, 1, -1), structure)
                 step.add(*(part.to(CPU) for part in batch))
     assert step is not None
     return step.moments, step.parameters.means[0, 0]
 
 
-def _middle_of(rows: Tensor) -> Tensor:
-    """Return the mean ``[D]`` of evenly spaced rows, in float64."""
-    return rows[:: max(1, rows.shape[0] // EVENLY_SPACED_ROWS)].to(CPU, torch.float64).mean(0)
-
-
 def _weighted_middle(rows: RowSource, batch_size: int | None, num_workers: int) -> Tensor | None:
-    """Return the mean ``[D]`` of all rows, in float64; None if they have no weights.
-
-    With weights, any number of rows may be far away, and weigh nothing.
-    """
+    """Return the mean ``[D]`` of all rows, in float64; None if their weights are equal."""
     if rows.total_weight is None:
         return None
-    total, sums = 0.0, torch.zeros(rows.num_features, dtype=torch.float64, device=CPU)
     with rows.batches(batch_size, num_workers) as batches:
-        for batch, *weights in batches:
-            if not weights:
-                # All weights are equal.
-                return None
-            own = weights[0].to(CPU, torch.float64)
-            sums += own @ batch.to(CPU, torch.float64)
-            total += own.sum().item()
-    return sums / total
+        # Equal weights do not come with the rows.
+        weighted = takewhile(lambda batch: len(batch) > 1, batches)
+        return weighted_mean((batch.to(CPU), weights.to(CPU)) for batch, weights in weighted)
 
 
 def unbiased_covariance(

@@ -7,7 +7,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
-from sklearn_torch_gmm.em import first_m_step
+from sklearn_torch_gmm.em import offsets
 from sklearn_torch_gmm.em.first_m_step import SingleRows
 from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.em.strategies import STRATEGIES, sample_of, shared_starts
@@ -210,8 +210,8 @@ def test_the_middle_is_the_mean_of_evenly_spaced_rows(monkeypatch):
     sample = sample_of(StartingRows(rows))
     assert sample.middle.tolist() == [4.5]
     assert sample_of(StartingRows(rows, weights)).middle.tolist() == [pytest.approx(6.0)]
-    monkeypatch.setattr(first_m_step, "EVENLY_SPACED_ROWS", 5)
-    assert sample.evenly_spaced.flatten().tolist() == [0, 2, 4, 6, 8]
+    monkeypatch.setattr(offsets, "EVENLY_SPACED_ROWS", 5)
+    assert offsets.evenly_spaced(sample.rows).flatten().tolist() == [0, 2, 4, 6, 8]
     # With weights, the rows in between may be the only ones that count.
     assert sample_of(StartingRows(rows, weights)).middle.tolist() == [pytest.approx(6.0)]
 

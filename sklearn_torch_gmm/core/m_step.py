@@ -86,29 +86,26 @@ def m_step(
         means = torch.where(empty.unsqueeze(-1), previous_means, means)
     weights = counts / moments.total.unsqueeze(-1)
 
-    def covariances_about(means: Tensor, deviations: Tensor, moments: Moments) -> Tensor:
-        second = moments.second(num_features)
-        found = structure.estimate(divisors, deviations, second, moments.total_scatter)
-        if rare_cases and keep_rounding:
-            own = structure.variances(found, components, num_features)
-            spread = total_variances(weights, means, own)
-            found = structure.at_least_rounding(found, means, deviations, divisors, spread)
-        return structure.regularize(found, regularization)
-
-    covariances = covariances_about(means, deviations, moments)
-    if empty is not None:
-        variances = structure.variances(covariances, components, num_features)
-        spread = total_variances(weights, means, variances)
+    second, scatter = moments.second(num_features), moments.total_scatter
+    covariances = structure.estimate(divisors, deviations, second, scatter)
+    spread: Tensor | None = None
+    if rare_cases:
+        own = structure.variances(covariances, components, num_features)
+        spread = total_variances(weights, means, own)
     if kept_means is not None:
         stays = kept_means.unsqueeze(-1)
         # An empty component does not move, even if its previous mean is far away.
         moves_not = stays if empty is None else stays & ~empty.unsqueeze(-1)
         shifts = (previous_means - centre).where(moves_not, deviations)
         moved = _moved(moments, shifts, deviations, structure)
-        means = torch.where(stays, previous_means, means)
-        covariances = covariances_about(means, torch.zeros_like(deviations), moved)
-    if empty is not None:
-        covariances = structure.fill_components(covariances, empty, spread)
+        means, deviations = torch.where(stays, previous_means, means), torch.zeros_like(deviations)
+        second, scatter = moved.second(num_features), moved.total_scatter
+        covariances = structure.estimate(divisors, deviations, second, scatter)
+    if spread is not None and keep_rounding:
+        covariances = structure.at_least_rounding(covariances, means, deviations, divisors, spread)
+    covariances = structure.regularize(covariances, regularization)
+    if empty is not None and spread is not None:
+        covariances = structure.fill_components(covariances, empty, spread + regularization)
     factors, usable = structure.precisions_cholesky(covariances, components)
     return MStepResult(MixtureParameters(weights, means, covariances, factors), usable, empty)
 

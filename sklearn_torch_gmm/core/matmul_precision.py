@@ -8,41 +8,24 @@ also compute in full precision while a fit or a prediction runs.
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-_lock = threading.Lock()
-_users = 0
-_before: _Precision | None = None
-
-
-def _renew_lock() -> None:
-    """Replace the lock in the child of a fork, without the thread that may have held it."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+from sklearn_torch_gmm.core.shared_state import SharedState
 
 
 @contextmanager
 def full_precision_products() -> Iterator[None]:
     """Compute products of float32 matrices in float32 until the last concurrent user is done."""
-    if _users == 0 and precision() == "highest":
+    if not _full_precision.is_in_use and precision() == "highest":
         # A change by another thread from now on could not be kept out either way.
         yield
         return
-    _enter()
-    try:
+    with _full_precision:
         yield
-    finally:
-        _leave()
 
 
 def precision() -> str | None:
@@ -56,22 +39,19 @@ def precision() -> str | None:
         return None
 
 
-def _enter() -> None:
-    global _users, _before
-    with _lock:
-        if _users == 0:
-            _before = _Precision()
-            torch.set_float32_matmul_precision("highest")
-        _users += 1
+def _take_highest() -> Callable[[], None]:
+    before = _Precision()
+    torch.set_float32_matmul_precision("highest")
 
-
-def _leave() -> None:
-    global _users, _before
-    with _lock:
-        _users -= 1
+    def restore() -> None:
         # Unless the program has chosen another precision in the meantime.
-        if _users == 0 and _before is not None and precision() == "highest":
-            _before.restore()
+        if precision() == "highest":
+            before.restore()
+
+    return restore
+
+
+_full_precision = SharedState(_take_highest)
 
 
 class _Precision:

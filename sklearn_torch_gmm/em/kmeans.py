@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from itertools import islice
@@ -27,7 +27,12 @@ from sklearn_torch_gmm._private_parts import fit_unrecorded
 from sklearn_torch_gmm.core.processes import is_in_fork
 from sklearn_torch_gmm.em.first_m_step import Labels
 from sklearn_torch_gmm.em.offsets import KEEPS_HALF, origin_of
-from sklearn_torch_gmm.em.threads import libraries, one_blas_thread, one_openmp_thread
+from sklearn_torch_gmm.em.threads import (
+    blas_threads_as_before,
+    libraries,
+    one_blas_thread,
+    one_openmp_thread,
+)
 from sklearn_torch_gmm.rows.source import StartingRows
 
 BYTES_SIDE_BY_SIDE = 2**28
@@ -93,7 +98,7 @@ def _blas_threads_for(data: StartingRows, num_components: int) -> AbstractContex
     # thread of BLAS.
     candidates = 2 + int(math.log(num_components))
     is_large = data.rows.size * candidates > LARGEST_OF_ONE_BLAS_THREAD
-    return one_blas_thread() if is_large else nullcontext()
+    return one_blas_thread() if is_large else blas_threads_as_before()
 
 
 @contextmanager

@@ -5,8 +5,7 @@ then share their cores with them: a fit of 2,000 rows took two and a half times 
 
 BLAS has one number of threads for the whole process. scikit-learn's K-means sets it to one and
 restores the previous value. Of two concurrent runs, the later one finds a value of one, and may be
-the last to restore it. Here one thread sets the number for all runs, and restores the original
-value after the last of them.
+the last to restore it. Here the original value is restored after the last of all runs.
 
 OpenMP has a number of threads for each thread. scikit-learn and torch may each load their own
 OpenMP, whose threads keep spinning after their work and compete for cores with the threads of the
@@ -15,15 +14,16 @@ other one and of OpenBLAS. Work that is too small to be divided is faster with a
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
 from sklearn_torch_gmm._private_parts import setter_of_mkl_threads
+from sklearn_torch_gmm.core.shared_state import SharedState
 
 FEW_MULTIPLICATIONS = 1_200_000
 """Cost of a pass, in multiplications, below which it is computed on one thread.
@@ -32,20 +32,6 @@ On two idle cores, a second thread would save up to a fifth of a pass that is a 
 If a core is busy, also with the threads of another library that are still spinning, passes on two
 threads take two to six times as long as on one.
 """
-
-_lock = threading.Lock()
-_users = 0
-_keeper: _Keeper | None = None
-
-
-def _renew_lock() -> None:
-    """Replace the lock in the child of a fork, without the thread that may have held it."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @cache
@@ -113,19 +99,31 @@ def one_openmp_thread() -> Iterator[None]:
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Limit BLAS to one thread until the last concurrent user of this context is done."""
-    global _users, _keeper
-    with _lock:
-        if _keeper is None:
-            _keeper = _Keeper()
-        _users += 1
-    try:
+    with blas_threads_as_before(), _one_blas_thread:
         yield
-    finally:
-        with _lock:
-            _users -= 1
-            if _users == 0:
-                _keeper.end()
-                _keeper = None
+
+
+def blas_threads_as_before() -> AbstractContextManager[None]:
+    """Restore the number of BLAS threads after the last concurrent user, who may limit it."""
+    return _blas_threads
+
+
+def _look_at_blas() -> Callable[[], None]:
+    # With OpenMP, each thread has a number of its own, which no other thread can restore.
+    own = [one for one in libraries("blas").lib_controllers if _is_of_process(one)]
+    before = [(one, one.get_num_threads()) for one in own]
+
+    def restore() -> None:
+        for one, number in before:
+            if one.get_num_threads() != number:
+                one.set_num_threads(number)
+
+    return restore
+
+
+def _is_of_process(library: Any) -> bool:
+    """Whether a library has one number of threads for the whole process."""
+    return getattr(library, "threading_layer", None) != "openmp"
 
 
 class _Keeper:
@@ -146,3 +144,7 @@ class _Keeper:
         """Restore the number of threads."""
         self._is_over.set()
         self._thread.join()
+
+
+_blas_threads = SharedState(_look_at_blas)
+_one_blas_thread = SharedState(lambda: _Keeper().end)

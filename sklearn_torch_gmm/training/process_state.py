@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
+
+from sklearn_torch_gmm.core.shared_state import SharedState
 
 SWITCHES = frozenset({"deterministic", "benchmark"})
 """Parameters with which the construction of a trainer sets switches of torch permanently."""
@@ -41,16 +43,17 @@ def current_gpu_as_before() -> Iterator[None]:
                 torch.cuda.set_device(before)
 
 
-@contextmanager
-def switches_as_before(trainer_params: Mapping[str, Any]) -> Iterator[None]:
+def switches_as_before(trainer_params: Mapping[str, Any]) -> AbstractContextManager[None]:
     """Restore the switches of torch that a trainer with these parameters sets."""
-    if SWITCHES.isdisjoint(trainer_params):
-        yield
-        return
-    mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
-    with variable_as_before("CUBLAS_WORKSPACE_CONFIG"):
-        try:
-            yield
-        finally:
-            torch.set_deterministic_debug_mode(mode)
-            torch.backends.cudnn.benchmark = benchmark
+    return nullcontext() if SWITCHES.isdisjoint(trainer_params) else _switches
+
+
+def _look_at_switches() -> Callable[[], None]:
+    stack = ExitStack()
+    stack.enter_context(variable_as_before("CUBLAS_WORKSPACE_CONFIG"))
+    stack.callback(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode())
+    stack.callback(setattr, torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+    return stack.close
+
+
+_switches = SharedState(_look_at_switches)

@@ -21,6 +21,7 @@ from sklearn_torch_gmm.em.iterations import Iterations
 from sklearn_torch_gmm.em.settings import LoopSettings, StartSettings
 from sklearn_torch_gmm.em.threads import (
     FEW_MULTIPLICATIONS,
+    blas_threads_as_before,
     libraries,
     one_blas_thread,
     one_openmp_thread,
@@ -80,6 +81,20 @@ def test_whoever_is_done_last_puts_back_what_the_first_has_found(order):
         threads[order[0]].submit(uses[order[0]].close).result()
         assert is_one()
         threads[order[1]].submit(uses[order[1]].close).result()
+    assert counts("blas") == before
+
+
+def test_limits_of_others_that_overlap_leave_the_number_alone():
+    # As those of K-means in several threads: the second one finds the limit of the first.
+    before = counts("blas")
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        threads, uses = (one, other), (ExitStack(), ExitStack())
+        for thread, use in zip(threads, uses, strict=True):
+            thread.submit(use.enter_context, blas_threads_as_before()).result()
+            limit = thread.submit(lambda: libraries("blas").limit(limits=1)).result()
+            thread.submit(use.enter_context, limit).result()
+        for thread, use in zip(threads, uses, strict=True):
+            thread.submit(use.close).result()
     assert counts("blas") == before
 
 

@@ -116,12 +116,12 @@ def test_a_fork_before_the_first_computation_keeps_its_threads():
     assert done.stdout.strip() == "3"
 
 
-@pytest.mark.parametrize("module", [threads, quiet])
-def test_a_lock_of_another_thread_is_free_in_a_child(module):
+@pytest.mark.parametrize("owner", [threads._blas_threads, quiet], ids=["threads", "quiet"])
+def test_a_lock_of_another_thread_is_free_in_a_child(owner):
     is_held, may_go = threading.Event(), threading.Event()
 
     def hold():
-        with module._lock:
+        with owner._lock:
             is_held.set()
             may_go.wait()
 

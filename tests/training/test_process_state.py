@@ -1,6 +1,8 @@
 """Switches of the whole process are the caller's again after a fit."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from sklearn_torch_gmm import GaussianMixture
 from sklearn_torch_gmm.model_selection import GaussianMixtureIC
+from sklearn_torch_gmm.training.process_state import switches_as_before
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -73,3 +76,15 @@ def test_they_are_set_in_each_fit_and_put_back_after_an_error(X, before):
             mixture.fit(X)
         assert watch.seen == (2, False, ":4096:8")
         assert switches() == before
+
+
+def test_concurrent_fits_put_them_back(X, before):
+    params = {"deterministic": True}
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        uses = ExitStack(), ExitStack()
+        for thread, use in zip((one, other), uses, strict=True):
+            thread.submit(use.enter_context, switches_as_before(params)).result()
+            torch.use_deterministic_algorithms(True)
+        one.submit(uses[0].close).result()
+        other.submit(uses[1].close).result()
+    assert switches() == before

@@ -24,7 +24,12 @@ from sklearn_torch_gmm._saving.pickling import compact_labels
 from sklearn_torch_gmm._saving.values import decode, encode
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
 from sklearn_torch_gmm.core.fixed import parts_from_plain
-from sklearn_torch_gmm.core.model import MODEL_FILE, GaussianMixtureModel, model_from
+from sklearn_torch_gmm.core.model import (
+    MODEL_FILE,
+    GaussianMixtureModel,
+    GaussianMixtureModelConfig,
+    model_from,
+)
 
 Self = TypeVar("Self", bound=BaseEstimator)
 PathLike = str | os.PathLike[str]
@@ -239,7 +244,9 @@ def load_attributes(self, path: PathLike) -> None:
     ...     mixture.clone().load_attributes(folder)
     """
     parts = read_model(Path(path), _name_of(type(self)))
-    _set_attributes(self, parts, Path(path), num_components=self.n_clusters)
+    _set_attributes(
+        self, parts, Path(path), num_components=getattr(self, self._vocabulary.components)
+    )
 
 
 def _parameters_of(estimator: BaseEstimator) -> Part:
@@ -273,8 +280,9 @@ def _attributes_of(estimator: BaseEstimator) -> Part:
     values = {
         name: encode(value, _BUFFERS.get(name, name), tensors) for name, value in attributes.items()
     }
-    model: GaussianMixtureModel = estimator.model_
-    return Part(values, {**tensors, **model.state_dict()}, asdict(model.config))
+    components, features = attributes["means_"].shape
+    config = GaussianMixtureModelConfig(components, features, estimator.covariance_type)
+    return Part(values, tensors, asdict(config))
 
 
 def _set_attributes(

@@ -27,13 +27,16 @@ def get_state(self) -> dict[str, Any]:
         if isinstance(value, Tensor):
             # A tensor on a GPU could not be unpickled on a machine without one.
             state[name] = value.cpu()
+    # scikit-learn records its version only for its own classes.
+    state[_SKLEARN_VERSION] = sklearn.__version__
+    if type(self).__setstate__ is not set_state:
+        # A subclass that restores itself need not know more.
+        return state
     labels = state.get("labels_")
     # Other attributes belong to the user.
     state[_HAS_COMPACT_LABELS] = False
     if isinstance(labels, np.ndarray) and labels.dtype == np.int64:
         state["labels_"], state[_HAS_COMPACT_LABELS] = compact_labels(labels), True
-    # scikit-learn records its version only for its own classes.
-    state[_SKLEARN_VERSION] = sklearn.__version__
     state[_OUR_VERSION] = sklearn_torch_gmm.__version__
     return state
 

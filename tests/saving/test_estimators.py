@@ -376,3 +376,23 @@ class TestRefusals:
         make(cls).save(tmp_path)
         with pytest.raises(ValueError, match="load it with its own class"):
             subclass.load(tmp_path)
+
+
+def test_a_module_that_a_program_has_set_is_not_saved(tmp_path):
+    class Own(mixture.GaussianMixture):
+        def __init__(self, n_components=1, *, random_state=None):
+            super().__init__(n_components, random_state=random_state)
+            self.model_ = "mine"
+
+    fitted = Own(K, random_state=0).fit(X)
+    fitted.save(tmp_path)
+    loaded = mixture.GaussianMixture(K).load_attributes
+    with pytest.raises(ValueError, match="Own"):
+        loaded(tmp_path)
+    np.testing.assert_array_equal(Own.load(tmp_path).predict_proba(X), fitted.predict_proba(X))
+
+
+def test_the_module_cannot_be_set():
+    fitted = fit(GaussianMixture)
+    with pytest.raises(AttributeError, match="model_"):
+        fitted.model_ = fitted.model_

@@ -328,3 +328,17 @@ def test_labels_that_the_user_has_set_stay_as_they_are(labels):
     for again in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
         np.testing.assert_array_equal(again.labels_, labels)
         assert again.labels_.dtype == labels.dtype
+
+
+class RestoresItself(mixture.GaussianMixture):
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+
+
+def test_a_subclass_that_restores_itself_has_the_same_labels():
+    fitted = RestoresItself(2, random_state=0).fit(X)
+    restored = pickle.loads(pickle.dumps(fitted))
+    assert restored.labels_.dtype == np.int64
+    np.testing.assert_array_equal(restored.labels_, fitted.labels_)
+    # As with scikit-learn's own class.
+    assert vars(restored).keys() - vars(fitted).keys() == {"_sklearn_version"}

@@ -251,5 +251,5 @@ default='dirichlet_process'
     def _keep_parameters(self, parameters: Any, settings: FitSettings, dtype: Any) -> None:
         posterior.set_parameters(self, parameters, dtype)
 
-    def _log_weights(self) -> Tensor:
+    def _added_log_weights(self) -> Tensor:
         return posterior.log_weights_of(self)

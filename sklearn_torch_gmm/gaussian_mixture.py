@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
+from sklearn_torch_gmm._estimator.fitted_state import torch_model
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
 from sklearn_torch_gmm._estimator.missing import Missing
 from sklearn_torch_gmm._estimator.progress_bars import progress_bars
@@ -247,6 +248,9 @@ class GaussianMixture(BaseGaussianMixture):
         self.missing = missing
         self.verbose = verbose
 
+    # Without a setter: a module that is assigned would have no effect on predictions.
+    model_ = property(torch_model)
+
     @property
     def num_iter_(self) -> int:
         """Number of EM iterations of the best initialization."""
@@ -259,7 +263,7 @@ class GaussianMixture(BaseGaussianMixture):
         check_is_fitted(self)
         return -float(self.lower_bound_)
 
-    def _progress(self) -> AbstractContextManager[Monitor | None]:
+    def _monitor_of_fit(self) -> AbstractContextManager[Monitor | None]:
         return progress_bars(self.verbose)
 
     @classmethod

@@ -17,34 +17,31 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin, clone
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklearn_torch_gmm._estimator import conversions, fitted_state, inference
 from sklearn_torch_gmm._estimator.binding import computed, constructor
 from sklearn_torch_gmm._estimator.constraints import Numbers, covariance_types
-from sklearn_torch_gmm._estimator.fit_data import read_data
+from sklearn_torch_gmm._estimator.fitting import fit_to_data
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed
 from sklearn_torch_gmm._estimator.missing import ALLOWED, Missing
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
-from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
-from sklearn_torch_gmm._estimator.size import check_size
 from sklearn_torch_gmm._estimator.validation import like_input
-from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, settings_of, starts_from_array
-from sklearn_torch_gmm._private_parts import StrOptions, parameter_names, validate_parameters
+from sklearn_torch_gmm._estimator.vocabulary import (
+    Vocabulary,
+    num_components_of,
+)
+from sklearn_torch_gmm._private_parts import StrOptions, parameter_names
 from sklearn_torch_gmm._saving import estimators as saving
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
-from sklearn_torch_gmm.core.model import GaussianMixtureModel
 from sklearn_torch_gmm.core.parameters import MixtureParameters
-from sklearn_torch_gmm.em.failures import check_number_of_rows
 from sklearn_torch_gmm.em.progress import Monitor
 from sklearn_torch_gmm.em.settings import Acceleration, FitSettings
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
-from sklearn_torch_gmm.training.fit import fit_mixture
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,9 +55,13 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     """
 
     covariance_type: CovarianceType
-    batch_size: int | None
-    num_workers: int
     random_state: int | np.random.RandomState | None
+
+    # A subclass may set only the parameters that scikit-learn's class has.
+    batch_size: int | None = None
+    num_workers: int = 0
+    trainer_params: Mapping[str, Any] | None = None
+
     weights_: npt.NDArray[np.floating[Any]]
     means_: npt.NDArray[np.floating[Any]]
     covariances_: npt.NDArray[np.floating[Any]]
@@ -103,24 +104,27 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         """Set the fitted attributes that hold the parameters found by a fit."""
         fitted_state.set_parameters(self, parameters, dtype)
 
-    def _progress(self) -> AbstractContextManager[Monitor | None]:
+    def _monitor_of_fit(self) -> AbstractContextManager[Monitor | None]:
         """Return a context manager that shows the progress of a fit."""
         return nullcontext()
 
-    def _log_weights(self) -> Tensor:
+    def _added_log_weights(self) -> Tensor:
         """Return the log-weights ``[K]`` that are added to the log-densities, in nats."""
         return as_tensor(self.weights_).double().log()
 
     # -- parameters -------------------------------------------------------------------------------
 
-    @property
+    @computed
     def n_clusters(self) -> int:
-        """The number of components, under the name that tools for clusterers use."""
-        return int(getattr(self, self._vocabulary.components))
+        """The number of components, under the name that tools for clusterers use.
 
-    @n_clusters.setter
-    def n_clusters(self, value: int) -> None:
-        setattr(self, self._vocabulary.components, value)
+        Examples
+        --------
+        >>> from sklearn_torch_gmm import GaussianMixture
+        >>> GaussianMixture().set_params(n_clusters=3)
+        GaussianMixture(num_components=3)
+        """
+        return num_components_of(self)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``n_clusters`` is an alias of the number of components.
@@ -195,7 +199,7 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
             If the data are sparse, or if `trainer_params` contain a parameter that the trainer does
             not have or declares with another type.
         """
-        self._fit(X, sample_weight, ckpt_path)
+        fit_to_data(self, X, sample_weight, ckpt_path)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
@@ -214,29 +218,10 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         -------
         labels : ndarray or Tensor of shape (N,), int64
         """
-        self._fit(X, sample_weight)
+        fit_to_data(self, X, sample_weight)
         if is_read_in_pieces(X):
             return self.predict(X)
         return like_input(as_tensor(self.labels_), device_of(X), self._vocabulary)
-
-    def _fit(
-        self, X: Any, sample_weight: Any, ckpt_path: str | PathLike[str] | None = None
-    ) -> None:
-        """Fit, for `fit` and `fit_predict`, of which a subclass may override either."""
-        validate_parameters(self)
-        with as_before_on_failure(self):
-            data = read_data(self, X, sample_weight, keep_all=starts_from_array(self))
-            rows = data.rows
-            if rows.num_rows is not None:
-                check_number_of_rows(rows.num_rows, self.n_clusters, self._vocabulary.components)
-            random_state = check_random_state(self.random_state)
-            settings = settings_of(self, rows.num_features, random_state, sample_weight)
-            check_size([settings], rows.num_rows, rows.num_features)
-            with rows:
-                with self._progress() as monitor:
-                    result = fit_mixture(rows, settings, ckpt_path, monitor)
-                warn_of_outcome(self, result, settings)
-                fitted_state.keep_result(self, result, settings, data)
 
     # -- inference --------------------------------------------------------------------------------
 
@@ -264,11 +249,6 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     def precisions_(self, value: npt.ArrayLike) -> None:
         if not hasattr(self, "precisions_cholesky_"):
             self.precisions_cholesky_ = fitted_state.factors_of(self, value)
-
-    @computed
-    def model_(self) -> GaussianMixtureModel:
-        """The fitted mixture as a torch module, on the CPU; a new one each time."""
-        return fitted_state.torch_model(self)
 
     @computed
     def cluster_centers_(self) -> npt.NDArray[np.floating[Any]]:
@@ -317,9 +297,9 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
 class BaseGaussianMixture(BaseMixture):
     """Mixtures by maximum likelihood, with updates, fixed parts, acceleration and criteria."""
 
-    fixed: Fixed
-    acceleration: Acceleration | None
-    missing: Missing
+    fixed: Fixed = ()
+    acceleration: Acceleration | None = None
+    missing: Missing = "error"
     known_parts_: list[Part] | dict[Part, list[int]]
 
     _counterpart = ScikitLearnMixture

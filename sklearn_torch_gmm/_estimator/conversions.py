@@ -19,6 +19,7 @@ from sklearn_torch_gmm._estimator.starting_values import (
     check_positive_definite,
     check_weights,
 )
+from sklearn_torch_gmm._estimator.vocabulary import NOT_SCIKIT_LEARNS
 from sklearn_torch_gmm._private_parts import parameter_names
 from sklearn_torch_gmm.core.covariance import (
     SCIKIT_LEARN_TYPES,
@@ -32,9 +33,6 @@ from sklearn_torch_gmm.core.rounding import are_reliable
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
 Self = TypeVar("Self", bound=BaseEstimator)
-
-_OURS = ("labels_", "known_parts_", "n_samples_seen_")
-"""Fitted attributes that scikit-learn's classes do not have."""
 
 
 def from_parameters(
@@ -186,7 +184,16 @@ def from_sklearn(cls: type[Self], mixture: BaseEstimator) -> Self:
     names = parameter_names(cls._counterpart)
     own = cls(**cls._own_parameters({name: getattr(mixture, name) for name in names}))
     _copy_attributes(mixture, own)
+    # Shared covariances make scikit-learn's Bayesian bounds arrays of one number.
+    if hasattr(own, "lower_bound_"):
+        own.lower_bound_ = _number(own.lower_bound_)
+    if hasattr(own, "lower_bounds_"):
+        own.lower_bounds_ = [_number(bound) for bound in own.lower_bounds_]
     return own
+
+
+def _number(value: Any) -> float:
+    return float(value.item() if hasattr(value, "item") else value)
 
 
 def to_sklearn(self) -> BaseEstimator:
@@ -240,7 +247,7 @@ def to_sklearn(self) -> BaseEstimator:
 def _copy_attributes(source: Any, target: Any) -> None:
     ours = source if hasattr(source, "_persistent_attributes") else target
     for name in ours._persistent_attributes:
-        if name not in _OURS and hasattr(source, name):
+        if name not in NOT_SCIKIT_LEARNS and hasattr(source, name):
             value = getattr(source, name)
             if isinstance(value, Tensor):
                 # scikit-learn's attributes are tensors if it was fitted to tensors.

@@ -12,12 +12,14 @@ from sklearn.utils import Tags
 
 from sklearn_torch_gmm._estimator import sampling
 from sklearn_torch_gmm._estimator.base import BaseMixture
+from sklearn_torch_gmm._estimator.binding import computed
 from sklearn_torch_gmm._estimator.constraints import Numbers
-from sklearn_torch_gmm._estimator.fitted_state import check_can_continue
+from sklearn_torch_gmm._estimator.fitted_state import check_can_continue, torch_model
 from sklearn_torch_gmm._estimator.hooks import open_to_hooks
 from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary
 from sklearn_torch_gmm._private_parts import StrOptions, parameter_names
+from sklearn_torch_gmm.core.model import GaussianMixtureModel
 from sklearn_torch_gmm.em.settings import LoopSettings
 
 InitParams = Literal["kmeans", "k-means++", "random", "random_from_data"]
@@ -52,6 +54,11 @@ class DropIn(BaseMixture):
     score_samples = open_to_hooks(BaseMixture.score_samples)
     score = open_to_hooks(BaseMixture.score)
     sample = sampling.sample
+
+    @computed
+    def model_(self) -> GaussianMixtureModel:
+        """The fitted mixture as a torch module, on the CPU; a new one each time."""
+        return torch_model(self)
 
     def __sklearn_tags__(self) -> Tags:
         # scikit-learn's class compares init_params with strings, but here it may be an array.

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from sklearn_torch_gmm._estimator.fit_data import FitData
 from sklearn_torch_gmm._estimator.inference import evaluate, inference_of
@@ -40,6 +41,9 @@ def keep_result(
     mixture.lower_bounds_ = result.lower_bounds
     mixture.n_iter_ = len(result.lower_bounds)
     mixture.lower_bound_ = result.lower_bounds[-1] if result.lower_bounds else -math.inf
+    if hasattr(type(mixture), "labels_"):
+        # A subclass computes them in its own way.
+        return
     if not is_read_in_pieces(X):
         mixture.labels_ = _labels(mixture, data)
     elif isinstance(X, np.ndarray):
@@ -88,8 +92,20 @@ def remember_known_parts(mixture: BaseEstimator, settings: FitSettings, *, conti
 
 def fitted_parameters(mixture: BaseEstimator) -> MixtureParameters:
     """Return the fitted attributes as float64 tensors, a batch of one mixture."""
-    arrays = (getattr(mixture, name) for name in _PARAMETERS)
-    return MixtureParameters(*(as_tensor(array).double().unsqueeze(0) for array in arrays))
+    weights, means, factors = (
+        as_tensor(getattr(mixture, name)).double()
+        for name in ("weights_", "means_", "precisions_cholesky_")
+    )
+    parts = weights, means, covariances_of(mixture).double(), factors
+    return MixtureParameters(*(values.unsqueeze(0) for values in parts))
+
+
+def covariances_of(mixture: BaseEstimator) -> Tensor:
+    """Return the covariances; a mixture made by hand may have only factors of its precisions."""
+    if hasattr(mixture, "covariances_"):
+        return as_tensor(mixture.covariances_)
+    factors = as_tensor(mixture.precisions_cholesky_)
+    return get_structure(mixture.covariance_type).covariances(factors.double()).to(factors.dtype)
 
 
 def check_can_continue(
@@ -100,7 +116,7 @@ def check_can_continue(
     The message names the ``reason`` to continue, the parameters behind the ``requirement``, and a
     ``remedy``.
     """
-    means, covariances = mixture.means_.shape, mixture.covariances_.shape
+    means, covariances = mixture.means_.shape, mixture.precisions_cholesky_.shape
     required = get_structure(mixture.covariance_type).covariance_shape(*sizes)
     if means != sizes or covariances != required:
         msg = (

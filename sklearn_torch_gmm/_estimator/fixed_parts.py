@@ -11,6 +11,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
+from sklearn_torch_gmm._estimator.vocabulary import num_components_of
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.fixed import PARTS, FixedParts, Part
 
@@ -52,7 +53,7 @@ def _by_part(fixed: Any) -> Mapping[Part, Any]:
 
 
 def _mask(mixture: BaseEstimator, part: Part, value: Any) -> Tensor:
-    components = mixture.n_clusters
+    components = num_components_of(mixture)
     if isinstance(value, (bool, np.bool_)):
         return torch.full((components,), bool(value), device="cpu")
     try:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from sklearn.base import BaseEstimator
 
 from sklearn_torch_gmm._estimator.missing import takes_gaps
+from sklearn_torch_gmm._estimator.vocabulary import NOT_SCIKIT_LEARNS
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -44,6 +45,10 @@ def open_to_hooks(method: Method) -> Method:
         known = set(inspect.signature(theirs).parameters) if theirs else set()
         _check_honoured(self, hooks, name, given, known)
         own = {key: value for key, value in given.items() if key in known}
+        if name in FITS:
+            # scikit-learn's loop would leave those of an earlier fit.
+            for attribute in NOT_SCIKIT_LEARNS:
+                vars(self).pop(attribute, None)
         return cast(Method, theirs)(self, **own)
 
     return cast(Method, either)

@@ -232,7 +232,7 @@ def inference_of(mixture: BaseEstimator, device: torch.device | None = None) -> 
     log_weights, means, factors = (
         moved(tensor, device, dtype)
         for tensor in (
-            mixture._log_weights(),
+            mixture._added_log_weights(),
             as_tensor(mixture.means_),
             as_tensor(mixture.precisions_cholesky_),
         )

@@ -18,7 +18,7 @@ from sklearn_torch_gmm._estimator.fitted_state import (
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_empty
 from sklearn_torch_gmm._estimator.size import check_size
 from sklearn_torch_gmm._estimator.validation import numpy_dtype, validate_rows
-from sklearn_torch_gmm._estimator.vocabulary import settings_of
+from sklearn_torch_gmm._estimator.vocabulary import num_components_of, settings_of
 from sklearn_torch_gmm._private_parts import validate_parameters
 from sklearn_torch_gmm.core.counts import is_number
 from sklearn_torch_gmm.em.failures import check_number_of_rows
@@ -42,7 +42,7 @@ def update_with_batch(
         )
         raise TypeError(msg)
     is_first = not hasattr(mixture, "means_")
-    name, components = mixture._vocabulary.components, mixture.n_clusters
+    name, components = mixture._vocabulary.components, num_components_of(mixture)
     with as_before_on_failure(mixture):
         X = validate_rows(mixture, X, reset=is_first)
         rows = ArrayRows(*weighted_rows(X, sample_weight))

@@ -13,6 +13,9 @@ from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.starting_values import of_positive_weight
 from sklearn_torch_gmm.em.settings import FitSettings
 
+NOT_SCIKIT_LEARNS = ("labels_", "known_parts_", "n_samples_seen_")
+"""Fitted attributes that scikit-learn's mixtures do not have."""
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -32,6 +35,11 @@ class Vocabulary:
     start: str
     convergence_advice: str
     answers_as_scikit_learn: bool = False
+
+
+def num_components_of(mixture: BaseEstimator) -> int:
+    """Return the parameter K; a subclass may have another use for the name ``n_clusters``."""
+    return int(getattr(mixture, mixture._vocabulary.components))
 
 
 def answering_with_tensors(mixture: BaseEstimator) -> BaseEstimator:

@@ -457,6 +457,17 @@ def test_it_is_saved_pickled_and_converted_without_a_change(covariance_type, pri
     np.testing.assert_allclose(fitted.to_sklearn().score_samples(X), fitted.score_samples(X))
 
 
+@each_type
+def test_bounds_from_scikit_learn_are_numbers(covariance_type, tmp_path):
+    theirs = make(Theirs, covariance_type).fit(X)
+    ours = Ours.from_sklearn(theirs)
+    bounds = [ours.lower_bound_, *ours.lower_bounds_]
+    assert {type(bound) for bound in bounds} == {float}
+    assert bounds == [np.ravel(bound)[0] for bound in (theirs.lower_bound_, *theirs.lower_bounds_)]
+    ours.save(tmp_path / "model")
+    ours.set_params(warm_start=True, verbose=2, verbose_interval=1).fit(X)
+
+
 def test_the_classes_do_not_take_each_other(tmp_path):
     bayesian, plain = make().fit(X), GaussianMixture(2, random_state=0).fit(X)
     with pytest.raises(

@@ -205,6 +205,82 @@ def test_names_of_ours_do_not_stand_in_the_way():
     assert mixture.predict(X).shape == (150,)
 
 
+def merging(base):
+    class Merging(base):
+        def __init__(self, n_components=8, n_clusters=2, random_state=None):
+            super().__init__(n_components=n_components, random_state=random_state)
+            self.n_clusters = n_clusters
+
+    return Merging
+
+
+def with_helpers(base):
+    class WithHelpers(base):
+        n_clusters = 100
+
+        def fit(self, data, y=None):
+            self._progress = []
+            return self._fit(data)
+
+        def _fit(self, data):
+            super().fit(data)
+            self._log_weights = np.log(self.weights_)
+            return self
+
+        @property
+        def labels_(self):
+            return self.predict(X)
+
+    return WithHelpers
+
+
+def with_own_start(base):
+    class Started(base):
+        def __init__(self, n_components=3, random_state=None):
+            theirs = sklearn.mixture.GaussianMixture(n_components, random_state=random_state)
+            vars(self).update(theirs.get_params())
+
+    return Started
+
+
+@pytest.mark.parametrize("make", [merging, with_helpers, with_own_start])
+def test_names_of_ours_are_free_for_a_subclass(make):
+    theirs, ours = (make(base)(3).set_params(random_state=0) for base in BASES)
+    np.testing.assert_allclose(ours.fit(X).means_, theirs.fit(X).means_, rtol=1e-7)
+    np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+    assert clone(theirs).get_params().items() <= clone(ours).get_params().items()
+    assert ours.n_components == 3
+
+
+def test_a_number_of_clusters_of_its_own_is_kept():
+    mixture = merging(GaussianMixture)(8, 3, random_state=0).fit(X)
+    assert (mixture.n_components, mixture.n_clusters, len(mixture.means_)) == (8, 3, 8)
+    assert mixture.set_params(n_clusters=4).n_components == 8
+
+
+def test_a_loop_of_scikit_learns_leaves_nothing_of_an_earlier_fit():
+    start = {"fixed": ("means",), "means_init": X[[0, 60, 120]]}
+    mixture = GaussianMixture(3, random_state=0, **start).fit(X[::2])
+    mixture.set_params(fixed=(), means_init=None)
+    mixture._m_step = mixture._m_step
+    theirs = sklearn.mixture.GaussianMixture(3, random_state=0).fit(X)
+    assert mixture.fit(X).bic(X) == pytest.approx(theirs.bic(X))
+    assert not {"labels_", "known_parts_", "n_samples_seen_"} & set(vars(mixture))
+
+
+def test_a_warm_start_needs_no_covariances():
+    def by_hand(base):
+        mixture = base(2, warm_start=True)
+        mixture.weights_, mixture.means_ = np.array([0.5, 0.5]), X[[0, 100]].copy()
+        mixture.precisions_cholesky_ = np.stack([np.eye(4), 2 * np.eye(4)])
+        mixture.converged_, mixture.lower_bound_ = True, -np.inf
+        return mixture
+
+    theirs, ours = (by_hand(base).fit(X) for base in BASES)
+    assert ours.n_iter_ == theirs.n_iter_
+    np.testing.assert_allclose(ours.covariances_, theirs.covariances_, rtol=1e-9)
+
+
 class TestIsScikitLearns:
     def test_by_class(self):
         assert isinstance(GaussianMixture(), sklearn.mixture.GaussianMixture)

@@ -11,13 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
+from torch import Tensor
 
 from sklearn_torch_gmm._estimator.classes import (
     ClassInference,
     check_enough_labelled,
     check_in_memory,
     checked_labels,
+    comparable,
     encode,
 )
 from sklearn_torch_gmm._estimator.constraints import Numbers
@@ -340,7 +343,13 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
         >>> GaussianMixtureClassifier().fit(X, y).score([[2.0], [3.0]], [0, 1])
         0.5
         """
-        return float(super().score(X, y, sample_weight))
+        found = self.predict(X)
+        if isinstance(found, Tensor):
+            found = found.cpu().numpy()
+        y = comparable(checked_labels(y, len(found)))
+        if sample_weight is not None:
+            sample_weight = validate_weights(sample_weight, len(found))
+        return float(accuracy_score(y, found, sample_weight=sample_weight))
 
     def score_samples(self, X: Any) -> Any:
         """Return the log-density of each sample under the mixture of all classes.

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sklearn_torch_gmm._estimator.inference import evaluate, inference_of, threads_for
 from sklearn_torch_gmm._estimator.validation import like_input, rows_of, validate_rows
+from sklearn_torch_gmm.core.device import moved
 from sklearn_torch_gmm.core.inference import Inference
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
@@ -78,7 +79,7 @@ def encode(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]
     if not is_known.any():
         msg = "All labels in y are -1, for unlabelled: label at least one sample of each class."
         raise ValueError(msg)
-    known = _comparable(y[is_known])
+    known = comparable(y[is_known])
     check_classification_targets(known)
     classes, numbers = np.unique(known, return_inverse=True)
     if len(classes) == 1 and not is_known.all():
@@ -97,7 +98,7 @@ def _shown(label: Any) -> str:
     return repr(label.item() if isinstance(label, np.generic) else label)
 
 
-def _comparable(known: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def comparable(known: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Labels that can be sorted; an array of objects may hold strings or numbers."""
     if known.dtype != object:
         return known
@@ -149,23 +150,26 @@ class ClassInference:
         result = self._empty()
         with threads_for(self._inference, self._rows):
             for place in self._places():
-                shares = self._inference.responsibilities(self._rows[place])
+                shares = self._inference.responsibilities(self._part(place))
                 result[place] = self._by_class(shares).sum(2)
         return result
 
     def log_probabilities(self) -> Tensor:
         """Log p(class | x) in nats: ``[N, C]``, even where the probability underflows."""
-        log_weights = as_tensor(self._mixture.weights_).to(self._rows).log()
+        log_weights = as_tensor(self._mixture.weights_).double().log()
         result = self._empty()
         with threads_for(self._inference, self._rows):
             for place in self._places():
-                rows = self._rows[place]
-                joint = self._inference.component_log_densities(rows).add_(log_weights)
+                rows = self._part(place)
+                joint = self._inference.component_log_densities(rows)
+                joint.add_(moved(log_weights, joint.device, joint.dtype))
                 is_far = joint.amax(1) == -torch.inf
                 if is_far.any():
                     # All densities underflow there: the nearest component decides.
                     joint[is_far] = self._inference.responsibilities(rows[is_far]).log()
-                result[place] = self._by_class(joint).logsumexp(2).log_softmax(1)
+                logs = self._by_class(joint).logsumexp(2).log_softmax(1)
+                # A probability that rounds to one has the logarithm zero.
+                result[place] = logs.masked_fill_(logs.exp().to(result.dtype) == 1.0, 0.0)
         return result
 
     def classes(self) -> Any:
@@ -185,6 +189,14 @@ class ClassInference:
 
     def _empty(self) -> Tensor:
         return self._rows.new_empty(self._rows.shape[0], len(self._classes))
+
+    def _part(self, place: slice) -> Tensor:
+        """Return some rows in the type of the arithmetic, if it is more precise.
+
+        Sums and differences over the components are then rounded once, to the type of the data:
+        joint log-densities of float32 far from all components differ by less than their rounding.
+        """
+        return self._rows[place].to(torch.promote_types(self._rows.dtype, self._inference.dtype))
 
     def _places(self) -> Any:
         size = max(1, VALUES_AT_ONCE // len(self._mixture.weights_))

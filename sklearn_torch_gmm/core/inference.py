@@ -77,6 +77,11 @@ class Inference:
         """The device of the arithmetic."""
         return self._means.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the arithmetic."""
+        return self._means.dtype
+
     def cost(self, num_rows: int) -> int:
         """Return the cost for so many rows, in multiplications of the product with T(x)."""
         components, features = self._means.shape

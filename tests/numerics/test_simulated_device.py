@@ -300,6 +300,15 @@ def test_a_classifier_gives_what_the_cpu_gives(X, kind):
     np.testing.assert_allclose(*proba, atol=TOLERANCES[kind])
 
 
+def test_a_classifier_scores_tensors_on_a_device(X):
+    y = np.repeat(np.arange(K), N // K)
+    expected = GaussianMixtureClassifier().fit(X, y).score(X, y)
+    with simulated_device("cuda"):
+        rows, labels = (torch.tensor(values, device="cuda:0") for values in (X, y))
+        classifier = GaussianMixtureClassifier().fit(rows, labels)
+        assert classifier.score(rows, labels, torch.ones(N, device="cuda:0")) == expected
+
+
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_gaps_are_filled_with_what_the_cpu_gives(X, covariance_type):
     filled = []

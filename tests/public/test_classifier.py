@@ -357,6 +357,33 @@ def test_far_away_log_probabilities_stay_exact_and_nothing_is_undefined():
     np.testing.assert_array_equal(found.argmax(1), classifier.predict(far))
 
 
+def test_log_probabilities_of_float32_are_exact_where_densities_are_tiny():
+    X, y = draw(400)
+    classifier = GaussianMixtureClassifier(covariance_type="tied").fit(X.astype(np.float32), y)
+    # Joint log-densities are some -1e6, of which float32 holds sixteenths.
+    rows = (X[:20] + np.array([0.0, 3000.0])).astype(np.float32)
+    found = classifier.predict_log_proba(rows)
+    assert found.dtype == np.float32
+    expected = classifier.predict_log_proba(rows.astype(float))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("y", "weights"),
+    [
+        (np.array([0, 1] * 30, dtype=object), None),
+        (torch.tensor([0, 1] * 30), torch.ones(60, requires_grad=True)),
+        ([0, 1] * 30, torch.ones(60, dtype=torch.bfloat16)),
+    ],
+    ids=["objects", "with a gradient", "bfloat16"],
+)
+def test_labels_and_weights_of_any_kind_are_scored_as_they_are_fitted(y, weights):
+    X = np.random.default_rng(0).normal(size=(60, 2)) + 3 * np.tile([[0], [1]], (30, 1))
+    classifier = GaussianMixtureClassifier().fit(X, y, sample_weight=weights)
+    predicted = np.asarray(classifier.predict(X), dtype=int)
+    assert classifier.score(X, y, weights) == np.mean(predicted == [0, 1] * 30)
+
+
 def test_many_rows_are_answered_in_parts(monkeypatch):
     X, y = draw(200)
     classifier = GaussianMixtureClassifier(2, random_state=0).fit(X, y)

@@ -29,6 +29,7 @@ from sklearn_torch_gmm._selection.delegation import ChosenMixture
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.criterion_display import CriterionDisplay
 from sklearn_torch_gmm.em.failures import check_number_of_rows
+from sklearn_torch_gmm.em.restarts import raise_if_all_failed
 from sklearn_torch_gmm.em.results import FitResult
 from sklearn_torch_gmm.em.settings import Acceleration, StartFunction
 from sklearn_torch_gmm.mixture import GaussianMixture, InitParams
@@ -286,6 +287,8 @@ default='kmeans'
         if self.criterion == _CROSS_VALIDATION:
             held_out = cross_validate(candidates, data, self.cv, bars)
         fits = fit_sweep(data.rows, settings, bars)
+        sweep.reject_unrepresentable(candidates, fits, data.dtype)
+        raise_if_all_failed(fits)
         # Of several processes, only the first receives reports, and shows the stages that follow.
         shown = bars if bars is not None and bars.has_reports else None
 

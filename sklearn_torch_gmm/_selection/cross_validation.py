@@ -18,6 +18,7 @@ from sklearn_torch_gmm._estimator.progress_bars import ProgressBars
 from sklearn_torch_gmm._selection.results import (
     best_restart,
     error_text,
+    reject_unrepresentable,
     settings_of_all,
     with_parameters,
 )
@@ -60,16 +61,17 @@ def cross_validate(
     bars: ProgressBars | None = None,
 ) -> HeldOut:
     """Fit all candidates to the training samples of each fold in memory, and score the others."""
-    if isinstance(cv, Integral):
-        # The folds are shuffled because data sets are often sorted.
-        cv = KFold(cv, shuffle=True, random_state=candidates[0].random_state)
     weights = data.sample_weight
     if weights is not None:
         weights = validate_weights(weights, data.X.shape[0])
+    if isinstance(cv, Integral):
+        places = np.arange(data.X.shape[0]) if weights is None else np.flatnonzero(weights)
+        folds = _shuffled_folds(places, int(cv), candidates[0].random_state)
+    else:
+        folds = _folds(cv, data.X.shape[0])
     components = max(candidate.n_clusters for candidate in candidates)
     scores: list[list[float]] = []
     errors: dict[int, ValueError] = {}
-    folds = _folds(cv, data.X.shape[0])
     for number, (train, test) in enumerate(folds, start=1):
         if bars is not None:
             bars.prefix = f"fold {number} of {len(folds)}: "
@@ -88,6 +90,7 @@ def cross_validate(
             raise ValueError(msg)
         with rows:
             fits = fit_sweep(rows, settings_of_all(candidates, rows.num_features), bars)
+        reject_unrepresentable(candidates, fits, data.dtype)
         scores.append([])
         for position, (candidate, restarts) in enumerate(zip(candidates, fits, strict=True)):
             kept = best_restart(restarts)
@@ -103,16 +106,31 @@ def cross_validate(
     return HeldOut(np.array(scores), errors)
 
 
-def _folds(cv: Any, num_rows: int) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-    """Return the training and test indices of each fold, or raise ValueError."""
+Folds = list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+"""The training and test indices of each fold."""
+
+
+def _shuffled_folds(rows: npt.NDArray[np.intp], number: int, random_state: Any) -> Folds:
+    """Return folds of the numbered rows, shuffled because data sets are often sorted."""
+    splitter = KFold(number, shuffle=True, random_state=random_state)
+    return [(rows[train], rows[test]) for train, test in splitter.split(rows)]
+
+
+def _folds(cv: Any, num_rows: int) -> Folds:
+    """Return the folds of a splitter or of pairs of indices, or raise ValueError."""
     # Splitters only count samples; the data may be a tensor on a GPU, which they cannot index.
     places = np.zeros((num_rows, 1))
     try:
-        folds = list(check_cv(cv).split(places))
+        folds = [
+            (np.asarray(train), np.asarray(test)) for train, test in check_cv(cv).split(places)
+        ]
         are_usable = len(folds) > 0 and all(
             len(places[indices]) > 0 for train, test in folds for indices in (train, test)
         )
-    except (IndexError, TypeError, ValueError):
+    except (IndexError, TypeError, ValueError) as error:
+        if isinstance(error, TypeError) and hasattr(cv, "split"):
+            msg = f"cv={cv!r} needs more than samples, and a search has no classes: {error}"
+            raise ValueError(msg) from error
         if hasattr(cv, "split"):
             # A splitter has its own error message.
             raise

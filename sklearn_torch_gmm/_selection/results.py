@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.fitted_state import set_parameters
+from sklearn_torch_gmm._estimator.outcome import check_representable
 from sklearn_torch_gmm._estimator.vocabulary import settings_of
 from sklearn_torch_gmm._selection.criteria import information_criteria
 from sklearn_torch_gmm.core.caller import level_of_caller
@@ -23,6 +24,7 @@ from sklearn_torch_gmm.core.fixed import num_free_parameters
 from sklearn_torch_gmm.em.restarts import Restart
 from sklearn_torch_gmm.em.results import first_of_best
 from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.exceptions import UnrepresentableParameterError
 
 Fits = Sequence[Sequence[Restart]]
 """The restarts of each candidate."""
@@ -37,6 +39,23 @@ def settings_of_all(
     return [
         replace(one, records_failures=True, components_name="max_components") for one in settings
     ]
+
+
+def reject_unrepresentable(
+    candidates: Sequence[BaseGaussianMixture], fits: Fits, dtype: np.dtype[Any]
+) -> None:
+    """Let restarts whose variances ``dtype`` cannot hold fail, and not the whole search."""
+    for candidate, restarts in zip(candidates, fits, strict=True):
+        structure = get_structure(candidate.covariance_type)
+        for restart in restarts:
+            if restart.error is not None:
+                continue
+            parameters = restart.parameters
+            own = structure.variances(parameters.covariances[0], *parameters.means.shape[-2:])
+            try:
+                check_representable(own, dtype)
+            except UnrepresentableParameterError as error:
+                restart.error = error
 
 
 def num_parameters(candidate: BaseGaussianMixture, num_features: int) -> int:

@@ -450,6 +450,25 @@ def test_candidates_of_which_each_fails_somewhere_are_no_comparison(X):
         search.fit(X)
 
 
+def test_samples_without_weight_are_in_no_fold(X, rng):
+    order = rng.permutation(len(X))
+    weights = np.zeros(len(X))
+    weights[:30] = 1.0
+    of_all, of_kept = (
+        search_for(1, 3, covariance_type="diag", criterion="cv", cv=3).fit(rows, sample_weight=own)
+        for rows, own in ((X[order], weights[order]), (X[order][weights[order] > 0], np.ones(30)))
+    )
+    np.testing.assert_allclose(
+        of_all.results_["mean_test_score"], of_kept.results_["mean_test_score"], rtol=1e-9
+    )
+
+
+def test_folds_may_be_tuples(X):
+    folds = [(tuple(range(100)), tuple(range(100, 240)))]
+    search = search_for(1, 2, criterion="cv", cv=folds).fit(X)
+    assert np.isfinite(search.results_["mean_test_score"]).all()
+
+
 def test_a_fold_without_weight_is_named(X):
     half = len(X) // 2
     weights = np.repeat([0.0, 1.0], [half, len(X) - half])

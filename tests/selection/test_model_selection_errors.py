@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, StratifiedKFold
 
 from sklearn_torch_gmm.em import kmeans
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError
@@ -97,6 +97,28 @@ def test_a_start_of_ones_own_may_fail_for_some_sizes(X):
     assert list(search.results_["error"]) == ["", "ValueError: not three", ""]
     with pytest.raises(ValueError, match="not three"):
         search.set_params(min_components=3, max_components=3).fit(X)
+
+
+@pytest.mark.parametrize("options", [{}, {"criterion": "cv"}, {"stability": True, "n_init": 2}])
+def test_variances_that_the_type_of_the_data_cannot_hold_are_an_error_of_their_fit(options):
+    X = np.zeros((120, 1), np.float32)
+    rng = np.random.default_rng(0)
+    X[::2, 0], X[1::2, 0] = rng.normal(size=60), 1e-24 * rng.normal(size=60)
+
+    def start(rows, components, random_state):
+        return (np.abs(rows[:, 0]) < 1e-20) * (components - 1)
+
+    search = search_for(1, 2, covariance_type=["diag", "tied"], reg_covar=0.0, init_params=start)
+    with pytest.warns(FitFailedWarning, match=r"UnrepresentableParameterError: Component 1"):
+        search.set_params(**options).fit(X)
+    failed = {(r["covariance_type"], r["n_components"]) for r in rows_of(search) if r["error"]}
+    assert failed == {("diag", 2)}
+
+
+def test_a_splitter_that_needs_classes_is_named(X):
+    search = search_for(criterion="cv", cv=StratifiedKFold(3))
+    with pytest.raises(ValueError, match=r"cv=StratifiedKFold.* needs more than samples"):
+        search.fit(X)
 
 
 def test_all_fail_with_the_error_of_the_first():

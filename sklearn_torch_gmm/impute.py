@@ -220,12 +220,12 @@ default='kmeans'
             )
             raise TypeError(msg)
         with as_before_on_failure(self):
-            X = validate_rows(self, X, reset=True)
-            observed = ~rows_of(X).isnan()
+            X = validate_rows(self, X, reset=True, ensure_min_samples=2)
+            weighted = rows_of(X)
             if sample_weight is not None:
-                weights = validate_weights(sample_weight, len(observed))
-                observed &= torch.from_numpy(weights > 0).to(observed.device).unsqueeze(1)
-            kept = observed.any(0)
+                has_weight = validate_weights(sample_weight, len(weighted)) > 0
+                weighted = weighted[torch.from_numpy(has_weight).to(weighted.device)]
+            kept = ~weighted.isnan().all(0)
             if not kept.any():
                 msg = "No feature of X has an observed value: a mixture needs at least one."
                 raise ValueError(msg)
@@ -239,7 +239,7 @@ default='kmeans'
             self.indicator_ = None
             if self.add_indicator:
                 indicator = MissingIndicator(features="missing-only", error_on_new=False)
-                self.indicator_ = indicator.fit(_as_array(X))
+                self.indicator_ = indicator.fit(weighted.cpu().numpy())
             self.mixture_, self.is_empty_ = mixture, ~kept.cpu().numpy()
         return self
 

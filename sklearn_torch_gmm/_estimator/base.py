@@ -301,9 +301,14 @@ class BaseGaussianMixture(BaseMixture):
     acceleration: Acceleration | None = None
     missing: Missing = "error"
     known_parts_: list[Part] | dict[Part, list[int]]
+    regularization_: float
 
     _counterpart = ScikitLearnMixture
-    _persistent_attributes = (*BaseMixture._persistent_attributes, "known_parts_")
+    _persistent_attributes = (
+        *BaseMixture._persistent_attributes,
+        "known_parts_",
+        "regularization_",
+    )
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMixture._parameter_constraints,
         "fixed": [tuple, list, dict],
@@ -317,6 +322,7 @@ class BaseGaussianMixture(BaseMixture):
         super()._keep_parameters(parameters, settings, dtype)
         continues = settings.start.previous is not None
         fitted_state.remember_known_parts(self, settings, continues=continues)
+        self.regularization_ = settings.regularization.amount
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, step_exponent: float = 0.7

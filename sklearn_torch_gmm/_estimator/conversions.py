@@ -110,6 +110,7 @@ def from_parameters(
     )
     mixture.weights_, mixture.means_, mixture.covariances_ = given
     mixture.precisions_cholesky_ = factors[0].numpy()
+    mixture.regularization_ = 0.0
     mixture.known_parts_ = parts_to_plain(fixed_parts_of(mixture))
     mixture.n_features_in_ = features
     mixture.converged_ = False

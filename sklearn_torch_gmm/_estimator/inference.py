@@ -160,8 +160,8 @@ def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
     >>> round(mixture.score([[0.0], [2.0]]), 3)
     -2.265
     """
-    total, weight = _total_log_density(self, X, sample_weight)
-    return total / weight
+    mean, _ = _mean_log_density(self, X, sample_weight)
+    return mean
 
 
 def bic(self, X: Any, sample_weight: Any = None) -> float:
@@ -190,8 +190,8 @@ def bic(self, X: Any, sample_weight: Any = None) -> float:
     >>> round(mixture.bic([[0.0], [2.0], [4.0]]), 3)
     17.778
     """
-    total, weight = _total_log_density(self, X, sample_weight)
-    return -2.0 * total + self._n_parameters() * math.log(weight)
+    mean, weight = _mean_log_density(self, X, sample_weight)
+    return -2.0 * mean * weight + self._n_parameters() * math.log(weight)
 
 
 def aic(self, X: Any, sample_weight: Any = None) -> float:
@@ -220,8 +220,8 @@ def aic(self, X: Any, sample_weight: Any = None) -> float:
     >>> round(mixture.aic([[0.0], [2.0], [4.0]]), 3)
     22.285
     """
-    total, _ = _total_log_density(self, X, sample_weight)
-    return -2.0 * total + self._n_parameters() * 2
+    mean, weight = _mean_log_density(self, X, sample_weight)
+    return -2.0 * mean * weight + self._n_parameters() * 2
 
 
 def inference_of(mixture: BaseEstimator, device: torch.device | None = None) -> Inference:
@@ -277,25 +277,23 @@ def threads_for(inference: Inference, rows: Tensor) -> AbstractContextManager[No
     return threads_for_work(inference.cost(rows.shape[0]))
 
 
-def _total_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tuple[float, float]:
-    """Return Σ w log p(x) and Σ w."""
+def _mean_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tuple[float, float]:
+    """Return the weighted mean of log p(x), and Σ w."""
     if is_stream(X) or (sample_weight is None and is_read_in_pieces(X)):
         batches, _ = _evaluate_batches(mixture, "log_densities", X, sample_weight, in_order=False)
-        sums = [_weighted_sum(*batch) for batch in batches]
-        weight = sum(weight for _, weight in sums)
+        means = [_weighted_mean(*batch) for batch in batches]
+        weight = sum(weight for _, weight in means)
         check_total(weight)
-        return math.fsum(total for total, _ in sums), weight
+        return math.fsum(mean * (own / weight) for mean, own in means if own > 0), weight
     log_densities = mixture.score_samples(X)
     num_rows = log_densities.shape[0]
     if isinstance(log_densities, Tensor) and (log_densities.is_cpu or sample_weight is not None):
         log_densities = log_densities.cpu().numpy()
     if sample_weight is None:
-        # The mean times N, not the sum, rounds as scikit-learn does.
-        return float(log_densities.mean()) * num_rows, float(num_rows)
+        # NumPy's mean rounds as scikit-learn's.
+        return float(log_densities.mean()), float(num_rows)
     weights = validate_weights(sample_weight, num_rows)
-    # 0 * -inf would be NaN; a sample of weight zero contributes 0.
-    kept = weights > 0
-    return float(weights[kept] @ log_densities[kept]), float(weights.sum())
+    return _weighted_mean(as_tensor(log_densities), as_tensor(weights))
 
 
 def _evaluate_batches(
@@ -323,12 +321,16 @@ def _evaluate_batches(
     return values(), source
 
 
-def _weighted_sum(values: Tensor, weights: Tensor | None = None) -> tuple[float, float]:
-    """Return Σ w v and Σ w."""
-    values = values.double()
+def _weighted_mean(values: Tensor, weights: Tensor | None = None) -> tuple[float, float]:
+    """Return Σ w v / Σ w, zero without weight, and Σ w."""
     if weights is None:
-        return values.sum().item(), float(len(values))
-    return (values * weights).sum().item(), weights.sum().item()
+        return values.double().mean().item(), float(len(values))
+    total = weights.sum().item()
+    # 0 * -inf would be NaN; a sample of weight zero contributes 0.
+    kept = weights > 0
+    # Not the sum, which might overflow, divided by the total.
+    shares = weights[kept] / total
+    return (values[kept].double() @ shares.double()).item(), total
 
 
 def _concatenate(batches: Iterator[Tensor], num_rows: int | None) -> Tensor:

@@ -69,11 +69,13 @@ def update_with_batch(
             settings,
             None if is_first else fitted_parameters(mixture),
             (weight / (seen + weight)) ** step_exponent,
+            None if is_first else getattr(mixture, "regularization_", None),
         )
         warn_of_empty(result.empty, settings.fixed)
         dtype = numpy_dtype(X) if is_first else mixture.means_.dtype
         set_parameters(mixture, result.parameters, dtype)
         remember_known_parts(mixture, settings, continues=not is_first)
+        mixture.regularization_ = settings.regularization.amount
         mixture.n_samples_seen_ = seen + weight
         mixture.n_iter_ = 1 if is_first else getattr(mixture, "n_iter_", 0) + 1
         mixture.converged_ = False

@@ -13,7 +13,7 @@ from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.starting_values import of_positive_weight
 from sklearn_torch_gmm.em.settings import FitSettings
 
-NOT_SCIKIT_LEARNS = ("labels_", "known_parts_", "n_samples_seen_")
+NOT_SCIKIT_LEARNS = ("labels_", "known_parts_", "n_samples_seen_", "regularization_")
 """Fitted attributes that scikit-learn's mixtures do not have."""
 
 

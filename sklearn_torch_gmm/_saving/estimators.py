@@ -73,6 +73,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "lower_bounds_": lambda value: isinstance(value, list) and all(map(_is_number, value)),
     "n_samples_seen_": lambda value: _is_number(value) and 0 <= value < np.inf,
     "n_features_in_": _is_count,
+    "regularization_": lambda value: _is_number(value) and 0 <= value < np.inf,
 }
 """Checks of the values of attributes that are not arrays."""
 

@@ -29,6 +29,7 @@ def stepwise_update(
     regularization: float,
     fixed: FixedParts | None = None,
     *,
+    included: float | None = None,
     missing: bool = False,
 ) -> tuple[MStepResult, Tensor]:
     """Move the expected moments a step towards the moments of a batch, then do an M-step.
@@ -44,9 +45,11 @@ def stepwise_update(
         of the batch; 1 discards all earlier data.
     structure : CovarianceStructure
     regularization : float
-        Included in the covariances of ``parameters``, and in the resulting ones.
+        Added to the resulting covariances.
     fixed : mapping of str to Tensor [K], default=None
         Components of which a part stays fixed. A fixed weight serves as the expected weight.
+    included : float, default=None
+        The regularization that the covariances of ``parameters`` include; None: the same.
     missing : bool, default=False
         Whether NaN marks a value that was not observed.
 
@@ -79,7 +82,8 @@ def stepwise_update(
     total = batch.counts.sum(-1)
 
     # Both are taken about the same means, so nothing cancels even if the data are far from zero.
-    empirical = structure.regularize(parameters.covariances.clone(), -regularization)
+    included = regularization if included is None else included
+    empirical = structure.regularize(parameters.covariances.clone(), -included)
     second = structure.second_moments_of(empirical, parameters.weights, num_features)
     known = Moments(batch.sums.new_zeros(batch.sums.shape), batch.log_likelihood)
     known.counts.copy_(parameters.weights)

@@ -27,11 +27,13 @@ def update_mixture(
     settings: FitSettings,
     parameters: MixtureParameters | None,
     step_size: float,
+    included: float | None = None,
 ) -> FitResult:
     """Move ``parameters`` towards a batch of rows, on the device that holds the rows.
 
     Without parameters, the mixture is first initialized from the rows. A ``step_size`` of 1 forgets
-    all earlier batches.
+    all earlier batches. The covariances of the parameters contain the regularization ``included``,
+    by default that of the settings.
 
     Raises
     ------
@@ -56,6 +58,7 @@ def update_mixture(
             settings.structure,
             settings.regularization.amount,
             on_device(settings.fixed, device),
+            included=included,
             missing=settings.loop.missing,
         )
     assert result.empty is not None

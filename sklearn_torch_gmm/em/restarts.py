@@ -142,7 +142,7 @@ def find_starts(
         always_samples=fits[0].start.always_samples or _computes_elsewhere(fits[0]),
     )
     if fits[0].loop.missing:
-        data = fill_gaps(data)
+        data = fill_gaps(data, are_all=len(data.rows) == rows.num_rows)
     # The length of a stream is known only now.
     check_number_of_rows(len(data.rows), components, fits[0].components_name)
     start = fits[0].start

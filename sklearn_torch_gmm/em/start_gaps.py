@@ -14,10 +14,11 @@ import numpy as np
 from sklearn_torch_gmm.rows.source import StartingRows
 
 
-def fill_gaps(data: StartingRows) -> StartingRows:
+def fill_gaps(data: StartingRows, *, are_all: bool = True) -> StartingRows:
     """Return the rows with NaN replaced by the means of the columns; complete rows as they are.
 
     Rows without any value get the weight zero: as means of all columns they would be a cluster.
+    ``are_all`` tells whether the data have no other rows.
 
     Raises
     ------
@@ -34,10 +35,10 @@ def fill_gaps(data: StartingRows) -> StartingRows:
     if not observed.all():
         empty = np.flatnonzero(observed == 0).tolist()
         columns = f"Column {empty[0]} has" if len(empty) == 1 else f"Columns {empty} have"
-        msg = (
-            f"{columns} no value in any of {len(rows)} samples, so that nothing can be estimated: "
-            "leave such columns out of X."
-        )
+        msg = f"{columns} no value in any of {len(rows)} samples"
+        if not are_all:
+            msg += " that were drawn for the initialization, and hardly any in the others"
+        msg += ", so that nothing can be estimated: leave such columns out of X."
         raise ValueError(msg)
     filled = np.where(is_gap, rows.dtype.type(0), rows)
     means = weights @ filled / observed

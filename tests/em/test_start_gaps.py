@@ -40,6 +40,12 @@ def test_a_column_without_values_is_named(rows, weights, message):
         fill_gaps(StartingRows(np.array(rows), weights))
 
 
+def test_a_column_without_values_among_drawn_rows_may_have_some_elsewhere():
+    rows = np.array([[1.0, NAN], [2.0, NAN]])
+    with pytest.raises(ValueError, match="2 samples that were drawn for the initialization"):
+        fill_gaps(StartingRows(rows), are_all=False)
+
+
 def test_rows_without_any_value_do_not_count():
     rows = np.array([[1.0, NAN], [4.0, 5.0], [NAN, NAN]])
     assert fill_gaps(StartingRows(rows)).weights.tolist() == [1.0, 1.0, 0.0]

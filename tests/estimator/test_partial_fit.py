@@ -472,3 +472,30 @@ def test_as_many_components_as_features_do_not_hide_another_type(rng, cls, types
     make(cls, 1, covariance_type=types[0]).fit(X[:, :1]).set_params(
         covariance_type=types[1]
     ).partial_fit(X[:, :1])
+
+
+@each_class
+@each_type
+@pytest.mark.parametrize(("before", "after"), [(1e-6, 1.0), (1.0, 1e-6), (0.5, 0.5)])
+def test_the_regularization_may_change_between_batches(cls, covariance_type, before, after):
+    X = 0.1 * np.random.default_rng(0).normal(size=(1000, 2))
+    params = {"covariance_type": covariance_type, "random_state": 0}
+    mixtures = [make(cls, 1, regularization=before, **params) for _ in range(2)]
+    for mixture in mixtures:
+        mixture.fit(X).partial_fit(X[:100])
+        assert mixture.regularization_ == before
+    name = "reg_covar" if cls is DropIn else "covariance_regularization"
+    found, expected = (
+        mixture.set_params(**{name: amount}).partial_fit(X[100:200])
+        for mixture, amount in zip(mixtures, (after, before), strict=True)
+    )
+    changes = fitted_mixture(found).matrices - fitted_mixture(expected).matrices
+    np.testing.assert_allclose(changes[0], (after - before) * np.eye(2), atol=1e-12)
+
+
+def test_given_covariances_include_no_regularization():
+    mixture = DropIn.from_parameters([1.0], [[0.0]], [[[4.0]]], reg_covar=1.0)
+    mixture.n_samples_seen_ = 1.0
+    mixture.partial_fit([[0.0]], step_exponent=1.0)
+    # Half of the old moments, half of the sample's, which is at the mean.
+    np.testing.assert_allclose(mixture.covariances_, [[[0.5 * 4.0 + 1.0]]])

@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_sample_weight_equivalence_on_dense_data
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from sklearn_torch_gmm.rows.sample_weight import relative_weights
 from tests.estimators import MIXTURE_CLASSES, TYPES, DropIn, TorchMixture, make
@@ -450,3 +450,15 @@ def test_weights_of_all_sizes_underflow_without_an_error():
     with np.errstate(all="raise"):
         weights = relative_weights(np.array([1e-320, 1.0, 1e300]))
     np.testing.assert_allclose(weights, [0.0, 3e-300, 3.0])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e306, 1e-306])
+def test_scores_depend_on_ratios_of_weights_only(scale):
+    X = 100.0 * np.random.default_rng(0).normal(size=(40, 2))
+    mixture = DropIn(2, random_state=0).fit(X)
+    weights = np.repeat([1.0, 2.0, 0.0, 1.0], 10)
+    expected = np.average(mixture.score_samples(X), weights=weights)
+    assert mixture.score(X, sample_weight=scale * weights) == pytest.approx(expected, rel=1e-12)
+    pairs = TensorDataset(torch.tensor(X), torch.tensor(scale * weights))
+    loader = DataLoader(pairs, batch_size=7)
+    assert mixture.score(loader, sample_weight=True) == pytest.approx(expected, rel=1e-12)

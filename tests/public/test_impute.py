@@ -156,6 +156,19 @@ def test_a_feature_with_values_of_weight_zero_alone_is_empty(X):
     assert imputer.is_empty_.tolist() == [False, False, True, False]
 
 
+def test_a_gap_of_weight_zero_is_not_marked(X):
+    weights, complete = np.ones(len(X)), np.nan_to_num(X)
+    complete[0, 0], weights[0] = np.nan, 0.0
+    imputer = GaussianMixtureImputer(add_indicator=True).fit(complete, sample_weight=weights)
+    assert imputer.get_feature_names_out().tolist() == ["x0", "x1", "x2", "x3"]
+    assert imputer.transform(complete).shape == complete.shape
+
+
+def test_a_single_sample_is_refused_in_its_own_name():
+    with pytest.raises(ValueError, match="minimum of 2 is required by GaussianMixtureImputer"):
+        GaussianMixtureImputer().fit([[1.0, 2.0]])
+
+
 def test_draws_do_not_depend_on_the_gaps_of_other_samples(X, monkeypatch):
     monkeypatch.setattr("sklearn_torch_gmm.core.gaps.BLOCK_BYTES", 10 * X[0].nbytes)
     X = np.vstack([np.zeros((30, 4)), X])

@@ -51,9 +51,9 @@ class Moments:
         """Σ r, the total weight of each component: ``[R, K]``, a view of the sums."""
         return self.sums[..., 0]
 
-    @property
+    @cached_property
     def total(self) -> Tensor:
-        """Σ r over all components, the weight of the rows: ``[R]``."""
+        """Σ r over all components, the weight of the rows: ``[R]``, once all have been added."""
         return self.counts.sum(-1)
 
     def first(self, num_features: int) -> Tensor:

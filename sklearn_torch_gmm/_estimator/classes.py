@@ -199,7 +199,7 @@ class ClassInference:
         return self._rows[place].to(torch.promote_types(self._rows.dtype, self._inference.dtype))
 
     def _places(self) -> Any:
-        size = max(1, VALUES_AT_ONCE // len(self._mixture.weights_))
+        size = max(1, VALUES_AT_ONCE // max(self._mixture.means_.shape))
         return gen_batches(self._rows.shape[0], size)
 
     def _by_class(self, values: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def keep_result(
     mixture.lower_bounds_ = result.lower_bounds
     mixture.n_iter_ = len(result.lower_bounds)
     mixture.lower_bound_ = result.lower_bounds[-1] if result.lower_bounds else -math.inf
-    if hasattr(type(mixture), "labels_"):
+    if hasattr(getattr(type(mixture), "labels_", None), "__get__"):
         # A subclass computes them in its own way.
         return
     if not is_read_in_pieces(X):

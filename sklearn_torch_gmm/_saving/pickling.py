@@ -29,13 +29,11 @@ def get_state(self) -> dict[str, Any]:
             state[name] = value.cpu()
     # scikit-learn records its version only for its own classes.
     state[_SKLEARN_VERSION] = sklearn.__version__
-    if type(self).__setstate__ is not set_state:
-        # A subclass that restores itself need not know more.
-        return state
     labels = state.get("labels_")
     # Other attributes belong to the user.
     state[_HAS_COMPACT_LABELS] = False
-    if isinstance(labels, np.ndarray) and labels.dtype == np.int64:
+    restores_itself = type(self).__setstate__ is not set_state
+    if not restores_itself and isinstance(labels, np.ndarray) and labels.dtype == np.int64:
         state["labels_"], state[_HAS_COMPACT_LABELS] = compact_labels(labels), True
     state[_OUR_VERSION] = sklearn_torch_gmm.__version__
     return state

@@ -178,7 +178,12 @@ class _Run:
         """Return the clusters, with this many threads of OpenMP for the current thread."""
         model = KMeans(n_clusters=self.num_components, n_init=1, init=self._first_means)
         try:
-            with config_context(**config), libraries("openmp").limit(limits=num_threads):
+            # The run may outlive the limit of the caller, and restore the value found under it.
+            with (
+                blas_threads_as_before(),
+                config_context(**config),
+                libraries("openmp").limit(limits=num_threads),
+            ):
                 fit_unrecorded(model, self.data.rows, sample_weight=self.data.weights)
                 return Labels(model.labels_)
         finally:

@@ -141,7 +141,7 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         # A subclass may have a parameter of this name.
         if "n_clusters" in params and "n_clusters" not in parameter_names(type(self)):
             params[self._vocabulary.components] = params.pop("n_clusters")
-            vars(self).pop("n_clusters", None)
+            self.__dict__.pop("n_clusters", None)
         super().set_params(**params)
         return self
 

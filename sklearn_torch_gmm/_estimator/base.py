@@ -29,10 +29,7 @@ from sklearn_torch_gmm._estimator.missing import ALLOWED, Missing
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.partial_fit import update_with_batch
 from sklearn_torch_gmm._estimator.validation import like_input
-from sklearn_torch_gmm._estimator.vocabulary import (
-    Vocabulary,
-    num_components_of,
-)
+from sklearn_torch_gmm._estimator.vocabulary import Vocabulary, num_components_of
 from sklearn_torch_gmm._private_parts import StrOptions, parameter_names
 from sklearn_torch_gmm._saving import estimators as saving
 from sklearn_torch_gmm.core.covariance import CovarianceType

@@ -46,7 +46,7 @@ def open_to_hooks(method: Method) -> Method:
         _check_honoured(self, hooks, name, given, known)
         own = {key: value for key, value in given.items() if key in known}
         if name in FITS:
-            # scikit-learn's loop would leave those of an earlier fit.
+            # scikit-learn's loop would leave the attributes of an earlier fit.
             for attribute in NOT_SCIKIT_LEARNS:
                 vars(self).pop(attribute, None)
         return cast(Method, theirs)(self, **own)

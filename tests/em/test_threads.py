@@ -85,7 +85,7 @@ def test_whoever_is_done_last_puts_back_what_the_first_has_found(order):
 
 
 def test_limits_of_others_that_overlap_leave_the_number_alone():
-    # As those of K-means in several threads: the second one finds the limit of the first.
+    # As by K-means in several threads: the second one finds the limit of the first.
     before = counts("blas")
     with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
         threads, uses = (one, other), (ExitStack(), ExitStack())

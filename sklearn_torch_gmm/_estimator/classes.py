@@ -156,7 +156,7 @@ class ClassInference:
 
     def log_probabilities(self) -> Tensor:
         """Log p(class | x) in nats: ``[N, C]``, even where the probability underflows."""
-        log_weights = as_tensor(self._mixture.weights_).double().log()
+        log_weights = self._mixture._added_log_weights()
         result = self._empty()
         with threads_for(self._inference, self._rows):
             for place in self._places():

@@ -22,6 +22,7 @@ from sklearn_torch_gmm._estimator.classes import (
     checked_labels,
     comparable,
     encode,
+    is_labelled,
 )
 from sklearn_torch_gmm._estimator.constraints import Numbers
 from sklearn_torch_gmm._estimator.fit_data import FitData
@@ -321,14 +322,14 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
         return inference.answer(inference.log_probabilities())
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy: the fraction of samples whose class is predicted correctly.
+        """Return the accuracy: the fraction of labelled samples whose class is predicted correctly.
 
         Parameters
         ----------
         X : array-like, DataFrame or Tensor of shape (N, D)
             Samples.
         y : array-like of shape (N,)
-            Their classes, without -1.
+            Their classes; samples with -1, for unlabelled, do not count.
         sample_weight : array-like of shape (N,), default=None
             Weights of the samples.
 
@@ -346,10 +347,13 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
         found = self.predict(X)
         if isinstance(found, Tensor):
             found = found.cpu().numpy()
-        y = comparable(checked_labels(y, len(found)))
+        y = checked_labels(y, len(found))
+        counts = is_labelled(y)
         if sample_weight is not None:
-            sample_weight = validate_weights(sample_weight, len(found))
-        return float(accuracy_score(y, found, sample_weight=sample_weight))
+            sample_weight = validate_weights(sample_weight, len(found))[counts]
+        return float(
+            accuracy_score(comparable(y[counts]), found[counts], sample_weight=sample_weight)
+        )
 
     def score_samples(self, X: Any) -> Any:
         """Return the log-density of each sample under the mixture of all classes.

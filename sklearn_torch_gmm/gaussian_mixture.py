@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.constraints import Numbers
-from sklearn_torch_gmm._estimator.fitted_state import torch_model
 from sklearn_torch_gmm._estimator.fixed_parts import Fixed, fixed_parts_of
 from sklearn_torch_gmm._estimator.missing import Missing
 from sklearn_torch_gmm._estimator.progress_bars import progress_bars
@@ -143,8 +142,9 @@ class GaussianMixture(BaseGaussianMixture):
     known_parts_ : list of str, or dict of str to list of int
         Fixed parts that were given rather than estimated, or their components if not all are;
         :meth:`bic` and :meth:`aic` do not count their parameters.
-    regularization_ : float
-        Regularization that each variance in `covariances_` includes, in squared units of the data.
+    regularization_ : ndarray of shape (K,)
+        Regularization that the variances of each component include, in squared units of the data:
+        zero if its covariance was given.
     n_samples_seen_ : float
         Number of samples seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int
@@ -249,9 +249,6 @@ class GaussianMixture(BaseGaussianMixture):
         self.acceleration = acceleration
         self.missing = missing
         self.verbose = verbose
-
-    # Without a setter: a module that is assigned would have no effect on predictions.
-    model_ = property(torch_model)
 
     @property
     def num_iter_(self) -> int:

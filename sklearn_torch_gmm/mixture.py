@@ -135,8 +135,9 @@ default='kmeans'
     known_parts_ : list of str, or dict of str to list of int
         Fixed parts that were given rather than estimated, or their components if not all are;
         :meth:`bic` and :meth:`aic` do not count their parameters.
-    regularization_ : float
-        Regularization that each variance in `covariances_` includes, in squared units of the data.
+    regularization_ : ndarray of shape (K,)
+        Regularization that the variances of each component include, in squared units of the data:
+        zero if its covariance was given.
     n_samples_seen_ : float
         Number of samples seen in :meth:`fit` and :meth:`partial_fit`, or the sum of their weights.
     n_features_in_ : int

@@ -34,6 +34,7 @@ from sklearn_torch_gmm._private_parts import StrOptions, parameter_names
 from sklearn_torch_gmm._saving import estimators as saving
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.fixed import Part
+from sklearn_torch_gmm.core.model import GaussianMixtureModel
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.progress import Monitor
 from sklearn_torch_gmm.em.settings import Acceleration, FitSettings
@@ -217,11 +218,17 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
         labels : ndarray or Tensor of shape (N,), int64
         """
         fit_to_data(self, X, sample_weight)
-        if is_read_in_pieces(X):
+        if is_read_in_pieces(X) or fitted_state.has_computed_labels(self):
             return self.predict(X)
         return like_input(as_tensor(self.labels_), device_of(X), self._vocabulary)
 
     # -- inference --------------------------------------------------------------------------------
+
+    # Without a setter: a module that is assigned would have no effect on predictions.
+    @property
+    def model_(self) -> GaussianMixtureModel:
+        """The fitted mixture as a torch module, on the CPU; a new one each time."""
+        return fitted_state.torch_model(self)
 
     def __sklearn_is_fitted__(self) -> bool:
         # Other attributes, such as n_features_in_, may be set without a mixture.
@@ -299,7 +306,7 @@ class BaseGaussianMixture(BaseMixture):
     acceleration: Acceleration | None = None
     missing: Missing = "error"
     known_parts_: list[Part] | dict[Part, list[int]]
-    regularization_: float
+    regularization_: npt.NDArray[np.float64]
 
     _counterpart = ScikitLearnMixture
     _persistent_attributes = (
@@ -319,8 +326,7 @@ class BaseGaussianMixture(BaseMixture):
     ) -> None:
         super()._keep_parameters(parameters, settings, dtype)
         continues = settings.start.previous is not None
-        fitted_state.remember_known_parts(self, settings, continues=continues)
-        self.regularization_ = settings.regularization.amount
+        fitted_state.remember_estimation(self, settings, continues=continues)
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, step_exponent: float = 0.7

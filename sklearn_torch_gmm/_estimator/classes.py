@@ -60,11 +60,8 @@ def checked_labels(y: Any, num_rows: int) -> npt.NDArray[Any]:
     return np.asarray(checked)
 
 
-def encode(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Return the sorted classes ``[C]``, and for each row the number of its class or −1.
-
-    ValueError is raised unless the classes are discrete and can be distinguished from −1.
-    """
+def is_labelled(y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return which labels ``[N]`` are not −1, or raise ValueError if none of them is a class."""
     is_known = np.ones(len(y), dtype=bool)
     # A column of strings is an array of objects.
     is_text = y.dtype.kind in "US" or all(isinstance(label, str) for label in y)
@@ -79,6 +76,15 @@ def encode(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]
     if not is_known.any():
         msg = "All labels in y are -1, for unlabelled: label at least one sample of each class."
         raise ValueError(msg)
+    return is_known
+
+
+def encode(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Return the sorted classes ``[C]``, and for each row the number of its class or −1.
+
+    ValueError is raised unless the classes are discrete and can be distinguished from −1.
+    """
+    is_known = is_labelled(y)
     known = comparable(y[is_known])
     check_classification_targets(known)
     classes, numbers = np.unique(known, return_inverse=True)

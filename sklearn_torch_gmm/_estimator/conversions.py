@@ -110,7 +110,7 @@ def from_parameters(
     )
     mixture.weights_, mixture.means_, mixture.covariances_ = given
     mixture.precisions_cholesky_ = factors[0].numpy()
-    mixture.regularization_ = 0.0
+    mixture.regularization_ = np.zeros(components)
     mixture.known_parts_ = parts_to_plain(fixed_parts_of(mixture))
     mixture.n_features_in_ = features
     mixture.converged_ = False
@@ -190,6 +190,8 @@ def from_sklearn(cls: type[Self], mixture: BaseEstimator) -> Self:
         own.lower_bound_ = _number(own.lower_bound_)
     if hasattr(own, "lower_bounds_"):
         own.lower_bounds_ = [_number(bound) for bound in own.lower_bounds_]
+    if "regularization_" in cls._persistent_attributes:
+        own.regularization_ = np.full(len(own.means_), float(mixture.reg_covar))
     return own
 
 

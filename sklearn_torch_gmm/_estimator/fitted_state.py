@@ -41,8 +41,7 @@ def keep_result(
     mixture.lower_bounds_ = result.lower_bounds
     mixture.n_iter_ = len(result.lower_bounds)
     mixture.lower_bound_ = result.lower_bounds[-1] if result.lower_bounds else -math.inf
-    if hasattr(getattr(type(mixture), "labels_", None), "__get__"):
-        # A subclass computes them in its own way.
+    if has_computed_labels(mixture):
         return
     if not is_read_in_pieces(X):
         mixture.labels_ = _labels(mixture, data)
@@ -51,6 +50,11 @@ def keep_result(
     else:
         # The labels of a stream might not fit in memory.
         mixture.__dict__.pop("labels_", None)
+
+
+def has_computed_labels(mixture: BaseEstimator) -> bool:
+    """Whether a subclass computes `labels_` in a way of its own."""
+    return hasattr(getattr(type(mixture), "labels_", None), "__get__")
 
 
 def _labels(mixture: BaseEstimator, data: FitData) -> npt.NDArray[np.int64]:
@@ -79,7 +83,23 @@ def set_parameters(mixture: BaseEstimator, parameters: MixtureParameters, dtype:
         setattr(mixture, name, values[0].numpy().astype(dtype, order="C"))
 
 
-def remember_known_parts(mixture: BaseEstimator, settings: FitSettings, *, continues: bool) -> None:
+def remember_estimation(mixture: BaseEstimator, settings: FitSettings, *, continues: bool) -> None:
+    """Set `known_parts_` and `regularization_` after a fit, which may continue an earlier one."""
+    _remember_known_parts(mixture, settings, continues=continues)
+    amounts = np.full(settings.num_components, float(settings.regularization.amount))
+    if "covariances" in settings.fixed:
+        before = amounts
+        if continues:
+            before = getattr(mixture, "regularization_", amounts)
+        elif "covariances" in settings.start.given_parts:
+            before = np.zeros_like(amounts)
+        amounts = np.where(settings.fixed["covariances"].numpy(), before, amounts)
+    mixture.regularization_ = amounts
+
+
+def _remember_known_parts(
+    mixture: BaseEstimator, settings: FitSettings, *, continues: bool
+) -> None:
     """Set `known_parts_` to the fixed parts that the user gave, in this or an earlier fit."""
     components = settings.num_components
     if continues:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from sklearn.base import BaseEstimator
 
 from sklearn_torch_gmm._estimator.missing import takes_gaps
+from sklearn_torch_gmm._estimator.outcome import as_before_on_failure
 from sklearn_torch_gmm._estimator.vocabulary import NOT_SCIKIT_LEARNS
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 
@@ -45,11 +46,13 @@ def open_to_hooks(method: Method) -> Method:
         known = set(inspect.signature(theirs).parameters) if theirs else set()
         _check_honoured(self, hooks, name, given, known)
         own = {key: value for key, value in given.items() if key in known}
-        if name in FITS:
+        if name not in FITS:
+            return cast(Method, theirs)(self, **own)
+        with as_before_on_failure(self):
             # scikit-learn's loop would leave the attributes of an earlier fit.
             for attribute in NOT_SCIKIT_LEARNS:
                 vars(self).pop(attribute, None)
-        return cast(Method, theirs)(self, **own)
+            return cast(Method, theirs)(self, **own)
 
     return cast(Method, either)
 

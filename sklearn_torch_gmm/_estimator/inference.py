@@ -282,9 +282,9 @@ def _mean_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tup
     if is_stream(X) or (sample_weight is None and is_read_in_pieces(X)):
         batches, _ = _evaluate_batches(mixture, "log_densities", X, sample_weight, in_order=False)
         means = [_weighted_mean(*batch) for batch in batches]
-        weight = sum(weight for _, weight in means)
+        mean, weight = _weighted_mean(*torch.tensor(means, dtype=torch.float64).T)
         check_total(weight)
-        return math.fsum(mean * (own / weight) for mean, own in means if own > 0), weight
+        return mean, weight
     log_densities = mixture.score_samples(X)
     num_rows = log_densities.shape[0]
     if isinstance(log_densities, Tensor) and (log_densities.is_cpu or sample_weight is not None):
@@ -328,9 +328,12 @@ def _weighted_mean(values: Tensor, weights: Tensor | None = None) -> tuple[float
     total = weights.sum().item()
     # 0 * -inf would be NaN; a sample of weight zero contributes 0.
     kept = weights > 0
+    values, weights = values[kept].double(), weights[kept].double()
+    if (values == -math.inf).any():
+        # A share that underflows would make it NaN.
+        return -math.inf, total
     # Not the sum, which might overflow, divided by the total.
-    shares = weights[kept] / total
-    return (values[kept].double() @ shares.double()).item(), total
+    return (values @ (weights / total)).item(), total
 
 
 def _concatenate(batches: Iterator[Tensor], num_rows: int | None) -> Tensor:

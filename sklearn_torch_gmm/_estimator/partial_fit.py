@@ -7,12 +7,13 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sklearn_torch_gmm._estimator.fitted_state import (
     check_can_continue,
     fitted_parameters,
-    remember_known_parts,
+    remember_estimation,
     set_parameters,
 )
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_empty
@@ -25,6 +26,7 @@ from sklearn_torch_gmm.em.failures import check_number_of_rows
 from sklearn_torch_gmm.em.partial_fit import update_mixture
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.rows.sample_weight import sum_of_weights, weighted_rows
+from sklearn_torch_gmm.rows.tensors import as_tensor
 
 
 def update_with_batch(
@@ -69,13 +71,12 @@ def update_with_batch(
             settings,
             None if is_first else fitted_parameters(mixture),
             (weight / (seen + weight)) ** step_exponent,
-            None if is_first else getattr(mixture, "regularization_", None),
+            None if is_first else _included_regularization(mixture),
         )
         warn_of_empty(result.empty, settings.fixed)
         dtype = numpy_dtype(X) if is_first else mixture.means_.dtype
         set_parameters(mixture, result.parameters, dtype)
-        remember_known_parts(mixture, settings, continues=not is_first)
-        mixture.regularization_ = settings.regularization.amount
+        remember_estimation(mixture, settings, continues=not is_first)
         mixture.n_samples_seen_ = seen + weight
         mixture.n_iter_ = 1 if is_first else getattr(mixture, "n_iter_", 0) + 1
         mixture.converged_ = False
@@ -84,3 +85,8 @@ def update_with_batch(
         mixture.lower_bounds_ = []
         # The labels belong to the samples and parameters of an earlier fit.
         mixture.__dict__.pop("labels_", None)
+
+
+def _included_regularization(mixture: BaseEstimator) -> Tensor | None:
+    amounts = getattr(mixture, "regularization_", None)
+    return None if amounts is None else as_tensor(amounts)

@@ -73,7 +73,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "lower_bounds_": lambda value: isinstance(value, list) and all(map(_is_number, value)),
     "n_samples_seen_": lambda value: _is_number(value) and 0 <= value < np.inf,
     "n_features_in_": _is_count,
-    "regularization_": lambda value: _is_number(value) and 0 <= value < np.inf,
 }
 """Checks of the values of attributes that are not arrays."""
 
@@ -273,7 +272,8 @@ def _with_parameters(cls: type[Self], parts: Mapping[PartName, Part], directory:
 
 def _attributes_of(estimator: BaseEstimator) -> Part:
     names = estimator.persistent_attributes
-    attributes = {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
+    # A subclass may compute some of them in a way of its own.
+    attributes = {name: vars(estimator)[name] for name in names if name in vars(estimator)}
     _check_fitted(attributes, estimator.covariance_type, origin="The estimator")
     if "labels_" in attributes:
         attributes["labels_"] = compact_labels(attributes["labels_"])
@@ -364,6 +364,11 @@ def _check_fitted(attributes: Mapping[str, Any], covariance_type: Any, origin: s
         if values.dtype != means.dtype or values.dtype.kind != "f":
             msg = f"{origin} has {name} of type {values.dtype}, but means_ of type {means.dtype}."
             raise ValueError(msg)
+    amounts = attributes.get("regularization_", np.zeros(components))
+    has_amounts = isinstance(amounts, np.ndarray) and amounts.shape == (components,)
+    if not has_amounts or not all(0 <= amount < np.inf for amount in amounts):
+        msg = f"{origin} has regularization_ = {amounts!r:.100}: fit it again."
+        raise ValueError(msg)
     for name, is_possible in _CHECKS.items():
         if name in attributes and not is_possible(attributes[name]):
             msg = f"{origin} has {name} = {attributes[name]!r:.100}: fit it again."

@@ -121,9 +121,7 @@ def _folds(cv: Any, num_rows: int) -> Folds:
     # Splitters only count samples; the data may be a tensor on a GPU, which they cannot index.
     places = np.zeros((num_rows, 1))
     try:
-        folds = [
-            (np.asarray(train), np.asarray(test)) for train, test in check_cv(cv).split(places)
-        ]
+        folds = [(_indices(train), _indices(test)) for train, test in check_cv(cv).split(places)]
         are_usable = len(folds) > 0 and all(
             len(places[indices]) > 0 for train, test in folds for indices in (train, test)
         )
@@ -142,3 +140,10 @@ def _folds(cv: Any, num_rows: int) -> Folds:
         )
         raise ValueError(msg)
     return folds
+
+
+def _indices(values: Any) -> npt.NDArray[Any]:
+    """Return an array of indices, or a mask, for rows that may be a tensor."""
+    indices = np.asarray(values)
+    # torch would take numbers of type uint8 for a mask.
+    return indices.astype(np.intp) if indices.dtype.kind in "iu" else indices

@@ -114,9 +114,7 @@ def keep_parts(
     usable = result.usable
     if "covariances" in fixed:
         chosen = fixed["covariances"]
-        # A shared covariance is fixed for all components, and has no axis for them.
-        axes = [1] * (covariances.ndim - 2)
-        stays = chosen.all() if structure.is_shared else chosen.view(-1, *axes)
+        stays = structure.along_components(chosen, covariances)
         covariances = torch.where(stays, before.covariances, covariances)
         factors = torch.where(stays, before.precisions_cholesky, factors)
         usable = usable | chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 
@@ -24,25 +25,29 @@ class SharedState:
     def __init__(self, change: Callable[[], Callable[[], None]]) -> None:
         self._change = change
         self._restore: Callable[[], None] | None = None
-        self._users = 0
+        self._users: Counter[int] = Counter()
+        """How often each thread has entered and not left, by its identifier."""
         self._lock = threading.Lock()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew_lock)
+            os.register_at_fork(after_in_child=self._forget_other_threads)
 
-    def _renew_lock(self) -> None:
-        """Replace the lock in the child of a fork, without the thread that may have held it."""
+    def _forget_other_threads(self) -> None:
+        """In the child of a fork, they do not exist: they neither hold the lock nor leave."""
         self._lock = threading.Lock()
+        own = threading.get_ident()
+        self._users = Counter({own: self._users[own]})
 
     @property
     def is_in_use(self) -> bool:
         """Whether a thread is inside."""
-        return self._users > 0
+        return self._users.total() > 0
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._users == 0:
+            # An earlier change that nobody is left to restore is restored after this user.
+            if self._restore is None:
                 self._restore = self._change()
-            self._users += 1
+            self._users[threading.get_ident()] += 1
 
     def __exit__(
         self,
@@ -51,7 +56,9 @@ class SharedState:
         traceback: TracebackType | None,
     ) -> None:
         with self._lock:
-            self._users -= 1
-            if self._users == 0 and self._restore is not None:
+            # A generator may be closed by another thread: only the total matters.
+            self._users[threading.get_ident()] -= 1
+            if self._users.total() == 0 and self._restore is not None:
+                self._users.clear()
                 restore, self._restore = self._restore, None
                 restore()

@@ -29,7 +29,7 @@ def stepwise_update(
     regularization: float,
     fixed: FixedParts | None = None,
     *,
-    included: float | None = None,
+    included: Tensor | None = None,
     missing: bool = False,
 ) -> tuple[MStepResult, Tensor]:
     """Move the expected moments a step towards the moments of a batch, then do an M-step.
@@ -48,7 +48,7 @@ def stepwise_update(
         Added to the resulting covariances.
     fixed : mapping of str to Tensor [K], default=None
         Components of which a part stays fixed. A fixed weight serves as the expected weight.
-    included : float, default=None
+    included : Tensor [K], default=None
         The regularization that the covariances of ``parameters`` include; None: the same.
     missing : bool, default=False
         Whether NaN marks a value that was not observed.
@@ -82,8 +82,11 @@ def stepwise_update(
     total = batch.counts.sum(-1)
 
     # Both are taken about the same means, so nothing cancels even if the data are far from zero.
-    included = regularization if included is None else included
-    empirical = structure.regularize(parameters.covariances.clone(), -included)
+    empirical = parameters.covariances
+    if included is None:
+        included = means.new_full(means.shape[1:2], regularization)
+    unit = structure.unit_covariances(empirical)
+    empirical = empirical - structure.along_components(included, empirical) * unit
     second = structure.second_moments_of(empirical, parameters.weights, num_features)
     known = Moments(batch.sums.new_zeros(batch.sums.shape), batch.log_likelihood)
     known.counts.copy_(parameters.weights)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from torch import Tensor
+
 from sklearn_torch_gmm.core.device import arithmetic_dtype, as_if_alone, read_together, sendable
 from sklearn_torch_gmm.core.e_step import cost_of_pass
 from sklearn_torch_gmm.core.fixed import on_device
@@ -27,13 +29,13 @@ def update_mixture(
     settings: FitSettings,
     parameters: MixtureParameters | None,
     step_size: float,
-    included: float | None = None,
+    included: Tensor | None = None,
 ) -> FitResult:
     """Move ``parameters`` towards a batch of rows, on the device that holds the rows.
 
     Without parameters, the mixture is first initialized from the rows. A ``step_size`` of 1 forgets
-    all earlier batches. The covariances of the parameters contain the regularization ``included``,
-    by default that of the settings.
+    all earlier batches. The covariances of the parameters contain the regularization ``included``
+    ``[K]``, by default that of the settings.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def update_mixture(
             settings.structure,
             settings.regularization.amount,
             on_device(settings.fixed, device),
-            included=included,
+            included=None if included is None else included.to(device, dtype),
             missing=settings.loop.missing,
         )
     assert result.empty is not None

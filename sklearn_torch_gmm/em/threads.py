@@ -133,7 +133,12 @@ class _Keeper:
         self._is_set, self._is_over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._thread.start()
-        self._is_set.wait()
+        try:
+            self._is_set.wait()
+        except BaseException:
+            # Nobody would end the thread of an interrupted constructor.
+            self._is_over.set()
+            raise
 
     def _keep(self) -> None:
         with libraries("blas").limit(limits=1):

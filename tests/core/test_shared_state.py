@@ -53,3 +53,45 @@ def test_a_change_that_fails_is_not_counted():
     with pytest.raises(RuntimeError, match="no"), shared:
         pass
     assert not shared.is_in_use
+
+
+def test_an_interrupt_between_change_and_entry_is_made_up_for():
+    """The next user to leave restores what the program had before the first one."""
+    switch = Switch()
+    switch.shared._restore = switch.shared._change()
+    assert switch.is_on
+    with switch.shared:
+        assert switch.is_on
+    assert not switch.is_on
+
+
+def test_a_child_of_a_fork_does_not_wait_for_threads_of_its_parent():
+    switch = Switch()
+    with ThreadPoolExecutor(1) as other, ExitStack() as use:
+        other.submit(use.enter_context, switch.shared).result()
+        # The child runs this, after which it has a copy of all else.
+        switch.shared._forget_other_threads()
+        assert not switch.shared.is_in_use
+        with switch.shared:
+            assert switch.is_on
+        assert not switch.is_on
+
+
+def test_the_thread_that_forks_stays_a_user():
+    switch = Switch()
+    with switch.shared:
+        switch.shared._forget_other_threads()
+        assert switch.shared.is_in_use
+        with switch.shared:
+            pass
+        assert switch.is_on
+    assert not switch.is_on
+
+
+def test_another_thread_may_leave():
+    switch = Switch()
+    with ThreadPoolExecutor(1) as other, ExitStack() as use:
+        other.submit(use.enter_context, switch.shared).result()
+        use.pop_all().close()
+        assert not switch.is_on
+        assert not switch.shared.is_in_use

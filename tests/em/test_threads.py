@@ -1,10 +1,12 @@
 """BLAS and OpenMP have one thread where it is wanted, and what they had before elsewhere."""
 
+from _thread import start_new_thread
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from threading import Thread, active_count
+from threading import Event, Thread, active_count, current_thread, main_thread
+from time import sleep
 
 import numpy as np
 import pytest
@@ -111,6 +113,23 @@ def test_a_use_that_cannot_begin_keeps_nothing(monkeypatch):
         assert is_one()
         assert active_count() == before[1] + 1
     assert (counts("blas"), active_count()) == before
+
+
+def test_an_interrupt_while_the_limit_is_set_does_not_keep_it(monkeypatch):
+    def interrupt(event, timeout=None):
+        if current_thread() is main_thread():
+            raise KeyboardInterrupt
+        return wait(event, timeout)
+
+    before, wait = counts("blas"), Event.wait
+    with monkeypatch.context() as patch:
+        # A thread that starts waits for an event of its own.
+        patch.setattr(Thread, "start", lambda thread: start_new_thread(thread.run, ()))
+        patch.setattr(Event, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt), one_blas_thread():
+            pass
+        sleep(0.1)
+    assert counts("blas") == before
 
 
 def test_openmp_is_one_inside_and_as_before_outside():

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.mixture
 import torch
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import ConvergenceWarning
@@ -483,7 +484,7 @@ def test_the_regularization_may_change_between_batches(cls, covariance_type, bef
     mixtures = [make(cls, 1, regularization=before, **params) for _ in range(2)]
     for mixture in mixtures:
         mixture.fit(X).partial_fit(X[:100])
-        assert mixture.regularization_ == before
+        np.testing.assert_array_equal(mixture.regularization_, [before])
     name = "reg_covar" if cls is DropIn else "covariance_regularization"
     found, expected = (
         mixture.set_params(**{name: amount}).partial_fit(X[100:200])
@@ -499,3 +500,60 @@ def test_given_covariances_include_no_regularization():
     mixture.partial_fit([[0.0]], step_exponent=1.0)
     # Half of the old moments, half of the sample's, which is at the mean.
     np.testing.assert_allclose(mixture.covariances_, [[[0.5 * 4.0 + 1.0]]])
+
+
+@each_class
+@each_type
+def test_fixed_covariances_include_the_regularization_of_their_own_estimation(cls, covariance_type):
+    """None if they were given, else that of the last fit that estimated them."""
+    X = np.random.default_rng(0).normal(size=(400, 2))
+    given = 1e-3 * np.eye(2)
+    covariances = {"full": [given], "tied": given, "diag": [[1e-3] * 2], "spherical": [1e-3]}
+    params = {"covariance_type": covariance_type, "fixed": ("covariances",)}
+    mixture = cls.from_parameters([1.0], X.mean(0)[None], covariances[covariance_type], **params)
+    name = "reg_covar" if cls is DropIn else "covariance_regularization"
+    mixture.set_params(**{name: 1.0}).partial_fit(X[:100])
+    assert mixture.regularization_.tolist() == [0.0]
+    mixture.set_params(fixed=()).partial_fit(X[100:200])
+    assert mixture.regularization_.tolist() == [1.0]
+    before = mixture.covariances_
+    mixture.set_params(fixed=("covariances",), **{name: 2.0}).partial_fit(X[200:300])
+    assert mixture.regularization_.tolist() == [1.0]
+    np.testing.assert_array_equal(mixture.covariances_, before)
+    # Variances of the samples below one, plus two.
+    mixture.set_params(fixed=()).partial_fit(X[300:])
+    assert mixture.regularization_.tolist() == [2.0]
+    assert (fitted_mixture(mixture).matrices[0].diagonal() > 2.0).all()
+    assert (fitted_mixture(mixture).matrices[0].diagonal() < 3.5).all()
+
+
+def test_each_component_includes_a_regularization_of_its_own():
+    X = np.random.default_rng(0).normal(size=(400, 1)) + np.repeat([[0.0], [10.0]], 200, axis=0)
+    params = {"covariance_type": "spherical", "reg_covar": 1.0}
+    mixture = DropIn(
+        2, **params, precisions_init=[1e3, 1.0], means_init=[[0.0], [10.0]], random_state=0
+    )
+    mixture.set_params(fixed={"covariances": [0]}).fit(X)
+    np.testing.assert_array_equal(mixture.regularization_, [0.0, 1.0])
+    mixture.set_params(fixed=())
+    mixture.partial_fit(X[::50])
+    np.testing.assert_array_equal(mixture.regularization_, [1.0, 1.0])
+
+
+def test_a_mixture_of_scikit_learn_includes_its_regularization():
+    X = 0.1 * np.random.default_rng(0).normal(size=(200, 1))
+    theirs = sklearn.mixture.GaussianMixture(reg_covar=1.0).fit(X)
+    mixture = DropIn.from_sklearn(theirs).set_params(reg_covar=1e-6)
+    mixture.n_samples_seen_ = 200.0
+    mixture.partial_fit(X, step_exponent=1.0)
+    np.testing.assert_allclose(mixture.covariances_[0], np.cov(X.T, ddof=0) + 1e-6, rtol=1e-9)
+
+
+@pytest.mark.parametrize("wrong", [[1.0], [1.0, 2.0, 3.0], 1.0, None, [-1.0, 0.0], [np.nan, 0.0]])
+def test_a_wrong_regularization_is_not_loaded(wrong, tmp_path):
+    mixture = DropIn.from_parameters(
+        [0.5, 0.5], [[0.0], [1.0]], [1.0, 1.0], covariance_type="spherical"
+    )
+    mixture.regularization_ = np.array(wrong) if isinstance(wrong, list) else wrong
+    with pytest.raises(ValueError, match="regularization_"):
+        mixture.save(tmp_path)

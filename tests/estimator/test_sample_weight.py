@@ -462,3 +462,12 @@ def test_scores_depend_on_ratios_of_weights_only(scale):
     pairs = TensorDataset(torch.tensor(X), torch.tensor(scale * weights))
     loader = DataLoader(pairs, batch_size=7)
     assert mixture.score(loader, sample_weight=True) == pytest.approx(expected, rel=1e-12)
+
+
+def test_an_impossible_sample_makes_every_score_infinite():
+    """However small its weight is; only a weight of zero takes it out."""
+    mixture = DropIn.from_parameters([1.0], [[0.0]], [1.0], covariance_type="spherical")
+    X = np.array([[0.0], [1e200]])
+    for weight in (1.0, 1e-300, 5e-324):
+        assert mixture.score(X, sample_weight=np.array([1e300, weight])) == -np.inf
+    assert np.isfinite(mixture.score(X, sample_weight=np.array([1.0, 0.0])))

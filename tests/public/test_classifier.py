@@ -588,3 +588,19 @@ def test_what_marks_unlabelled_samples_is_said_where_nan_does():
     X, y = draw(30)
     with pytest.raises(ValueError, match=r"Input y contains NaN\. .*unlabelled samples is -1"):
         GaussianMixtureClassifier().fit(X, np.where(np.arange(30) < 10, y, np.nan))
+
+
+def test_unlabelled_samples_do_not_count_for_the_score():
+    X, y = draw(60)
+    classifier = GaussianMixtureClassifier().fit(X, NAMES[y])
+    hidden = NAMES[y].astype(object)
+    hidden[::3] = -1
+    known, weights = hidden != -1, np.arange(60.0)
+    assert classifier.score(X, hidden) == classifier.score(X[known], NAMES[y][known])
+    assert classifier.score(X, hidden, sample_weight=weights) == pytest.approx(
+        classifier.score(X[known], NAMES[y][known], sample_weight=weights[known])
+    )
+    with pytest.raises(ValueError, match="All labels in y are -1"):
+        classifier.score(X, np.full(60, -1))
+    with pytest.raises(ValueError, match="string '-1'"):
+        classifier.score(X, hidden.astype(str))

@@ -354,3 +354,40 @@ def test_a_hook_that_a_test_puts_into_the_class_is_in_force(monkeypatch):
     monkeypatch.undo()
     GaussianMixture(2, max_iter=2, random_state=0).fit(X)
     assert len(calls) == 2
+
+
+def test_a_hook_that_fails_leaves_the_mixture_as_it_was():
+    mixture = GaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]], fixed=("weights", "means"))
+    before, bic = dict(vars(mixture)), mixture.bic([[0.0], [2.0]])
+
+    def fail(self, X, log_resp, **kwargs):
+        self.weights_ = None
+        raise KeyError
+
+    mixture.set_params(fixed=())
+    mixture._m_step = fail.__get__(mixture)
+    with pytest.raises(KeyError):
+        mixture.fit([[0.0], [2.0]])
+    del mixture._m_step
+    assert vars(mixture) == {**before, "fixed": ()}
+    assert mixture.bic([[0.0], [2.0]]) == bic
+
+
+def test_labels_that_a_subclass_names_are_neither_predicted_nor_saved(tmp_path):
+    class Named(GaussianMixture):
+        @property
+        def labels_(self):
+            return np.array(["a", "b"])[self.train_numbers_]
+
+        def fit(self, X, y=None):
+            super().fit(X)
+            self.train_numbers_ = self.predict(X)
+            return self
+
+    mixture = Named(2, random_state=0)
+    numbers = mixture.fit_predict(X)
+    assert numbers.dtype == np.int64
+    mixture.fit(X)
+    np.testing.assert_array_equal(mixture.labels_, np.array(["a", "b"])[numbers])
+    mixture.save(tmp_path)
+    np.testing.assert_array_equal(Named.load(tmp_path).predict(X), numbers)

@@ -498,3 +498,18 @@ def test_a_subclass_may_fit_to_rows_alone(X):
     alone = OfRows(1, 2, random_state=0)
     labels = GaussianMixtureIC(1, 2, random_state=0).fit_predict(X, sample_weight=weights)
     np.testing.assert_array_equal(alone.fit_predict(X, sample_weight=weights), labels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint64, bool])
+def test_folds_of_a_tensor_may_be_numbers_or_masks_of_any_type(X, dtype):
+    numbers = np.arange(len(X)) % 2
+    folds = [(np.flatnonzero(numbers == 0), np.flatnonzero(numbers == 1))]
+    expected = search_for(1, 2, criterion="cv", cv=folds).fit(X)
+    if dtype is bool:
+        folds = [(numbers == 0, numbers == 1)]
+    else:
+        folds = [tuple(part.astype(dtype) for part in folds[0])]
+    found = search_for(1, 2, criterion="cv", cv=folds).fit(torch.tensor(X))
+    np.testing.assert_allclose(
+        found.results_["mean_test_score"], expected.results_["mean_test_score"], rtol=1e-12
+    )

@@ -195,6 +195,15 @@ class CovarianceStructure(ABC):
     def regularize(self, covariances: Tensor, amount: float) -> Tensor:
         """Add ``amount`` once to each variance."""
 
+    def along_components(self, values: Tensor, covariances: Tensor) -> Tensor:
+        """Return ``[K]`` values in a shape that broadcasts to covariances ``[R, ...]``.
+
+        Shared covariances, which have no axis for the components, require equal values.
+        """
+        if self.is_shared:
+            return values[0]
+        return values.view(-1, *[1] * (covariances.ndim - 2))
+
     @abstractmethod
     def precisions_cholesky(
         self, covariances: Tensor, num_components: int

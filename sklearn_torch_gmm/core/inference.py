@@ -89,6 +89,8 @@ class Inference:
 
     def labels(self, rows: Tensor) -> Tensor:
         """Most probable component of each row: ``[N]``, int64."""
+        if self._means.shape[0] == 1:
+            return torch.zeros(rows.shape[0], dtype=torch.long, device=rows.device)
         result = torch.empty(rows.shape[0], dtype=torch.long, device=self.device)
         with self._arithmetic():
             for place, joint in self._chunks(rows):

@@ -145,9 +145,11 @@ def shared_starts(
     elif start.is_complete:
         yield from ([_taken_as_given(_given(fit)) for fit in alike] for alike in draws)
     elif len(draws) > 1 and _is_kmeans(draws[0][0]):
-        runs = [(alike[0].num_components, alike[0].random_state) for alike in draws]
+        several = [alike[0] for alike in draws if not _is_one_cluster(alike[0])]
+        runs = [(fit.num_components, fit.random_state) for fit in several]
         with closing(kmeans_side_by_side(data, runs)) as found:
-            for labels, alike in zip(found, draws, strict=True):
+            for alike in draws:
+                labels = _all_in_one(data) if _is_one_cluster(alike[0]) else next(found)
                 yield _estimate(labels, sample, alike)
     else:
         for alike in draws:
@@ -170,6 +172,16 @@ def _is_kmeans(settings: FitSettings) -> bool:
     strategy = settings.start.strategy
     is_named = settings.start.nearest_means is None and settings.classes is None
     return is_named and isinstance(strategy, str) and STRATEGIES[strategy] is kmeans
+
+
+def _is_one_cluster(settings: FitSettings) -> bool:
+    """Whether K-means has nothing to find, and nobody draws after it from the same random state."""
+    is_own_state = settings.start.seed is not None
+    return settings.num_components == 1 and is_own_state and _is_kmeans(settings)
+
+
+def _all_in_one(data: StartingRows) -> Labels:
+    return Labels(np.zeros(len(data.rows), dtype=np.int64))
 
 
 @torch.inference_mode()
@@ -206,6 +218,8 @@ def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
         return nearest_known(data, known, components)
     if settings.start.nearest_means is not None:
         return nearest_means(data, settings.start.nearest_means)
+    if _is_one_cluster(settings):
+        return _all_in_one(data)
     if isinstance(strategy, str):
         return STRATEGIES[strategy](data, components, settings.random_state)
     if not callable(strategy):

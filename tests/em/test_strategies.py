@@ -7,11 +7,13 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.mixture import GaussianMixture as ScikitLearnMixture
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
+from sklearn_torch_gmm.em import kmeans as kmeans_module
 from sklearn_torch_gmm.em import offsets
 from sklearn_torch_gmm.em.first_m_step import SingleRows
 from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.em.strategies import STRATEGIES, sample_of, shared_starts
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
+from sklearn_torch_gmm.model_selection import GaussianMixtureIC
 from sklearn_torch_gmm.rows.source import StartingRows
 from tests.em.settings import fit_settings
 
@@ -247,3 +249,44 @@ def test_a_far_sample_of_negligible_weight_does_not_blur_random_responsibilities
     )
     # The far sample's share of a variance is 1e-30 · 1e20.
     assert drawn.lower_bound_ == pytest.approx(given.lower_bound_, abs=1e-9)
+
+
+@pytest.mark.parametrize("n_init", [1, 2])
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_one_component_needs_no_kmeans(X, covariance_type, n_init, monkeypatch):
+    options = {"covariance_type": covariance_type, "n_init": n_init, "random_state": 0}
+    theirs = ScikitLearnMixture(1, **options).fit(X)
+    monkeypatch.setattr(kmeans_module, "fit_unrecorded", None)
+    ours = DropIn(1, **options).fit(X)
+    assert ours.lower_bound_ == pytest.approx(theirs.lower_bound_)
+    for attribute in NAMES:
+        np.testing.assert_allclose(
+            getattr(ours, f"{attribute}_"), getattr(theirs, f"{attribute}_"), rtol=1e-9, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("n_init", [1, 2])
+def test_a_state_that_others_draw_from_goes_on_as_after_scikit_learn(X, n_init):
+    """For one component too: the numbers after the fit are the program's own."""
+    states = [np.random.RandomState(0) for _ in range(2)]
+    for cls, state in zip((DropIn, ScikitLearnMixture), states, strict=True):
+        cls(1, n_init=n_init, random_state=state).fit(X)
+    assert states[0].uniform() == states[1].uniform()
+
+
+def test_a_sweep_finds_clusters_for_several_components_alone(X, monkeypatch):
+    numbers = []
+    fit = kmeans_module.fit_unrecorded
+
+    def counted(model, *args, **kwargs):
+        numbers.append(model.n_clusters)
+        return fit(model, *args, **kwargs)
+
+    monkeypatch.setattr(kmeans_module, "fit_unrecorded", counted)
+    search = GaussianMixtureIC(1, 3, n_init=2, random_state=0).fit(X)
+    assert sorted(numbers) == [2, 2, 3, 3]
+    single = DropIn(1, covariance_type="diag", random_state=0).fit(X)
+    is_same = (search.results_["n_components"] == 1) & (
+        search.results_["covariance_type"] == "diag"
+    )
+    np.testing.assert_allclose(search.results_["bic"][is_same], single.bic(X), rtol=1e-12)

@@ -85,8 +85,8 @@ class Fit:
         self._data = data
         self._workspace = workspace
         self._estimation = settings.estimation.on_device(data.centre.device)
-        # Handling them is a third of the operations of an M-step, and hardly ever needed.
-        self._handles_rare_cases = not self._estimation.has_rare_cases
+        self.handles_rare_cases = not self._estimation.has_rare_cases
+        """Handling them is a third of the operations of an M-step, and hardly ever needed."""
         self._e_step: EStep | None = None
         self._pass: _Pass | None = None
         self._squarem: Squarem | None = None
@@ -170,6 +170,20 @@ class Fit:
         self._pass = _Pass(self._e_step, self.mixtures.parameters, moments, errors)
         return self._update(self._pass)
 
+    @property
+    def can_join(self) -> bool:
+        """Whether its M-step may be done together with those of other fits of its structure."""
+        estimation, is_fast = self._estimation, isinstance(self._e_step, FastEStep)
+        is_plain = estimation.parameters_type is MixtureParameters and not estimation.fixed_parts()
+        return is_fast and is_plain and self._data.knows_all
+
+    def take(self, moments: Moments, result: MStepResult, natural: Tensor) -> None:
+        """Take the result of an M-step that was done together with those of other fits."""
+        assert self._e_step is not None
+        self._pass = _Pass(self._e_step, self.mixtures.parameters, moments, errors=None)
+        self._result = result
+        self.mixtures.take(result.parameters, natural)
+
     def _update(self, done: _Pass) -> Tensor:
         settings, estimation = self.settings, self._estimation
         structure = settings.structure
@@ -179,7 +193,7 @@ class Fit:
             done.before,
             structure,
             settings.regularization,
-            rare_cases=self._handles_rare_cases,
+            rare_cases=self.handles_rare_cases,
         )
         self._result = result
         bounds = estimation.bounds(done.e_step, done.moments, result.parameters, structure)
@@ -207,8 +221,8 @@ class Fit:
         """
         assert self._pass is not None
         report = StepReport.unpack(numbers)
-        if not self._handles_rare_cases and min(report.fewest) < FEW_ROWS:
-            self._handles_rare_cases = True
+        if not self.handles_rare_cases and min(report.fewest) < FEW_ROWS:
+            self.handles_rare_cases = True
             report = StepReport.unpack(self._update(self._pass).tolist())
         assert self._result is not None
         done, mixtures = self._pass, self.mixtures

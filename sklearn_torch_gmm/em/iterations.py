@@ -23,6 +23,7 @@ from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.splits import Splits
 from sklearn_torch_gmm.core.workspace import Workspace
 from sklearn_torch_gmm.em.fit import Fit, Outcome
+from sklearn_torch_gmm.em.joint_step import m_steps
 from sklearn_torch_gmm.em.known_data import KnownData
 from sklearn_torch_gmm.em.progress import PassReport
 from sklearn_torch_gmm.em.restarts import Restart, Starts, raise_if_all_failed
@@ -143,10 +144,11 @@ class Iterations:
         sums = [step.moments for _, step in self._in_pass]
         if over_processes is not None:
             sums = self._reduce(sums, over_processes)
-        packed = [
-            fit.score(moments) if self._is_scoring else fit.m_step(moments)
-            for (fit, _), moments in zip(self._in_pass, sums, strict=True)
-        ]
+        fits = [fit for fit, _ in self._in_pass]
+        if self._is_scoring:
+            packed = [fit.score(moments) for fit, moments in zip(fits, sums, strict=True)]
+        else:
+            packed = m_steps(fits, sums)
         # The only transfer of an iteration from the device to the host.
         together = [torch.cat(packed)] if len(packed) > 1 else packed
         read = chain.from_iterable(part.tolist() for part in together)

@@ -7,7 +7,6 @@ initializations keep all cores busy with one run each, and draw the same random 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -38,6 +37,20 @@ from sklearn_torch_gmm.rows.source import StartingRows
 BYTES_SIDE_BY_SIDE = 2**28
 """Memory for all parallel runs together, 256 MiB; with twice as much, up to twice as many run at
 once. A single run that takes this much has enough rows for all cores."""
+
+BYTES_OF_LABELS = 2**24
+"""Memory for the labels of parallel runs that wait to be used, 16 MiB, unless two runs need more.
+
+They are used when no run is left in the threads: both at once would slow each other down by a sixth
+to a third. With half as much, threads would wait for the last run twice as often.
+"""
+
+FEWEST_SIDE_BY_SIDE = 2**18
+"""Multiplications of an iteration up to which runs follow each other.
+
+They spend most of their time in Python, one at a time; in threads they take up to 1.5 times as
+long. With twice the value, sweeps of 8,000 rows would take a tenth longer.
+"""
 
 LARGEST_OF_ONE_BLAS_THREAD = 2**18
 """Multiplications of a product up to which OpenBLAS itself wakes no other thread."""
@@ -122,37 +135,33 @@ def kmeans_side_by_side(
     cores = torch.get_num_threads()
     bytes_per_row = data.rows.itemsize * (data.rows.shape[1] + EXTRA_NUMBERS_PER_ROW)
     workers = min(cores, len(runs), BYTES_SIDE_BY_SIDE // (bytes_per_row * len(data.rows)))
-    if workers < 2:
+    largest = max((num_components for num_components, _ in runs), default=1)
+    if workers < 2 or data.rows.size * largest <= FEWEST_SIDE_BY_SIDE:
         # Set once, since it takes a separate thread.
-        with _blas_threads_for(data, max(num_components for num_components, _ in runs)):
+        with _blas_threads_for(data, largest):
             for num_components, random_state in runs:
                 yield kmeans(data, num_components, random_state)
         return
     data = data._replace(rows=squarable(data.rows))
     has_drawn: dict[int, Event] = {}
     is_over = Event()
-    waiting: deque[Future[Labels]] = deque()
     todo = iter(runs)
+    most = max(workers, BYTES_OF_LABELS // (np.dtype(np.int32).itemsize * len(data.rows)))
     # Found once here, since threads may wait for each other while they look up libraries.
     libraries("openmp")
     pool = ThreadPoolExecutor(workers)
 
-    def submit(num_components: int, random_state: np.random.RandomState) -> None:
+    def submit(num_components: int, random_state: np.random.RandomState) -> Future[Labels]:
         before = has_drawn.get(id(random_state))
         run = _Run(data, num_components, random_state, before, is_over)
         has_drawn[id(random_state)] = run.has_drawn
         threads, config = cores // workers, get_config()
-        waiting.append(pool.submit(copy_context().run, run.labels, threads, config))
+        return pool.submit(copy_context().run, run.labels, threads, config)
 
     with one_blas_thread():
         try:
-            # Only one more run than workers, since the labels of all would fill the memory.
-            for run in islice(todo, workers + 1):
-                submit(*run)
-            while waiting:
-                yield waiting.popleft().result()
-                for run in islice(todo, 1):
-                    submit(*run)
+            while running := [submit(*run) for run in islice(todo, most)]:
+                yield from [future.result() for future in running]
         except BaseException:
             # K-means cannot be interrupted: its threads end later, but draw no more.
             is_over.set()

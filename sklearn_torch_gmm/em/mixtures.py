@@ -27,6 +27,7 @@ class Mixtures:
 
     Attributes
     ----------
+    centre : Tensor [D]
     active : list of int
         Positions of the restarts that take part.
     parameters : MixtureParameters
@@ -48,7 +49,7 @@ class Mixtures:
         self.parameters = MixtureParameters.none()
         self.natural = torch.empty(0)
         self._structure = structure
-        self._centre = centre
+        self.centre = centre
         self._has_natural = has_natural
 
     @property
@@ -61,7 +62,7 @@ class Mixtures:
         self.active = list(positions)
         if self.active:
             found = [self.restarts[position].next_point for position in self.active]
-            device, dtype = self._centre.device, self._centre.dtype
+            device, dtype = self.centre.device, self.centre.dtype
             self.update(MixtureParameters.stack([p.to(device, dtype) for p in found]))
 
     def update(self, parameters: MixtureParameters) -> None:
@@ -70,9 +71,13 @@ class Mixtures:
         if self._has_natural:
             self.natural = self._structure.natural_parameters(
                 parameters.log_weights,
-                parameters.means - self._centre,
+                parameters.means - self.centre,
                 parameters.precisions_cholesky,
             )
+
+    def take(self, parameters: MixtureParameters, natural: Tensor) -> None:
+        """Give the active restarts new parameters, whose natural parameters are known."""
+        self.parameters, self.natural = parameters, natural
 
     def keep(self, kept: Sequence[int]) -> None:
         """Deactivate all but these of the R places."""

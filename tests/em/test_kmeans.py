@@ -1,9 +1,8 @@
 """Runs side by side find what they find one after another, and leave nothing behind."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -28,6 +27,7 @@ def X(rng):
 @pytest.fixture(autouse=True)
 def four_cores(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(module, "FEWEST_SIDE_BY_SIDE", 0)
 
 
 def runs_for(sizes=SIZES):
@@ -148,37 +148,57 @@ def test_an_error_is_raised_and_nobody_waits_for_the_run_that_failed(X):
         list(kmeans_side_by_side(StartingRows(X), runs_for()))
 
 
-def test_no_more_runs_are_begun_than_are_soon_needed(X, monkeypatch):
+def test_no_more_runs_are_begun_than_have_room_for_their_labels(X, monkeypatch):
     begun = []
 
     class Counted(ThreadPoolExecutor):
         def submit(self, *arguments):
-            begun.append(arguments)
-            return super().submit(*arguments)
+            begun.append(super().submit(*arguments))
+            return begun[-1]
 
     monkeypatch.setattr(module, "ThreadPoolExecutor", Counted)
-    with closing(kmeans_side_by_side(StartingRows(X), runs_for(range(1, 11)))) as found:
-        assert len(list(islice(found, 2))) == 2
-        # Four that run and one that waits; the first is replaced when the second is asked for.
-        assert len(begun) == 6
+    runs = runs_for(range(1, 11))
+    for room, expected in ((5, 5), (0, 4)):
+        monkeypatch.setattr(module, "BYTES_OF_LABELS", room * 4 * 500)
+        begun.clear()
+        with closing(kmeans_side_by_side(StartingRows(X), runs)) as found:
+            for number in range(1, expected + 1):
+                next(found)
+                assert len(begun) == expected, number
+                # None is running while the caller works with the labels.
+                assert all(run.done() for run in begun)
+            next(found)
+            assert len(begun) == 2 * expected
 
 
-def test_closing_does_not_wait_for_runs_that_cannot_be_interrupted(X, monkeypatch):
-    """As after Ctrl-C, which comes while the main thread waits for a run."""
+def test_few_rows_need_no_threads(X, monkeypatch):
+    monkeypatch.setattr(module, "ThreadPoolExecutor", None)
+    monkeypatch.setattr(module, "FEWEST_SIDE_BY_SIDE", X.size * max(SIZES))
+    assert len(list(kmeans_side_by_side(StartingRows(X), runs_for()))) == len(runs_for())
+    monkeypatch.setattr(module, "FEWEST_SIDE_BY_SIDE", X.size * max(SIZES) - 1)
+    with pytest.raises(TypeError):
+        next(kmeans_side_by_side(StartingRows(X), runs_for()))
+
+
+def test_an_interrupt_does_not_wait_for_runs_that_cannot_be_interrupted(X, monkeypatch):
+    """As Ctrl-C, which comes while the main thread waits for a run."""
     is_over, fit = threading.Event(), KMeans.fit
 
     def slow(self, *args, **kwargs):
-        if self.n_clusters > 1:
-            is_over.wait(60.0)
+        is_over.wait(60.0)
         return fit(self, *args, **kwargs)
 
+    def interrupt(future):
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(KMeans, "fit", slow)
+    monkeypatch.setattr(Future, "result", interrupt)
     random_state = np.random.RandomState(0)
-    found = kmeans_side_by_side(StartingRows(X), [(1, random_state)] + 5 * [(4, random_state)])
+    found = kmeans_side_by_side(StartingRows(X), 6 * [(4, random_state)])
     threads = set(threading.enumerate())
     try:
-        next(found)
-        found.close()
+        with pytest.raises(KeyboardInterrupt):
+            next(found)
         assert not is_over.is_set()
         # The random numbers are the caller's again.
         before = random_state.get_state()[1].tolist(), random_state.get_state()[2]

@@ -156,6 +156,7 @@ def test_a_search_interrupted_while_it_finds_its_starts(X, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(kmeans, "kmeans_plusplus", interrupt)
+    monkeypatch.setattr(kmeans, "FEWEST_SIDE_BY_SIDE", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     search = search_for()
     before = threading.enumerate()

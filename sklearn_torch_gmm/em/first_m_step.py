@@ -326,7 +326,7 @@ def _weighted_means(
     counts = middle.new_zeros(num_components, 1)
     for components, shares, rows in parts:
         sums[components].addmm_(shares, rows)
-        counts[components] += shares.sum(1, keepdim=True)
+        counts[components].add_(shares.sum(1, keepdim=True))
     return torch.where(counts > 0, sums / counts, middle)
 
 

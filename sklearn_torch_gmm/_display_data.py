@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklearn_torch_gmm.core.counts import is_number
 from sklearn_torch_gmm.core.covariance import get_structure
+from sklearn_torch_gmm.rows.checks import FLOAT_TYPES
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -82,6 +84,8 @@ def mixture_of(display: type, estimator: Any) -> Any:
             f"search for one, got a {type(estimator).__name__}. For a pipeline, pass the last "
             "step, and the samples transformed by the others."
         )
+        if hasattr(mixture, "mixture_"):
+            msg = f"{display.__name__} draws a Gaussian mixture: pass the estimator's mixture_."
         raise TypeError(msg)
     return mixture
 
@@ -90,6 +94,12 @@ def _positions(
     features: Sequence[int | str], num_features: int, names: Sequence[str] | None
 ) -> list[int]:
     """Return the positions of features, or raise ValueError."""
+    if num_features == 1:
+        msg = (
+            "The mixture has one feature, and a plot needs two or more: draw "
+            "np.exp(mixture.score_samples(grid[:, None])) over a grid."
+        )
+        raise ValueError(msg)
     are_several = np.ndim(features) == 1 and len(features) >= 2
     if not are_several or not all(isinstance(f, str) or is_number(f, Integral) for f in features):
         msg = f"features must be two or more positions or names, got {features!r}."
@@ -110,8 +120,6 @@ def _positions(
                 f"There is no feature {feature}: the mixture has {num_features}. "
                 "A plot needs two or more, counted from 0."
             )
-            if num_features == 1:
-                msg += " For one, draw np.exp(mixture.score_samples(grid[:, None])) over a grid."
             raise ValueError(msg)
     if len(set(positions)) < len(positions):
         msg = f"features must be different features, got {features!r}."
@@ -133,8 +141,12 @@ def _marginal_covariances(estimator: Any, features: list[int]) -> npt.NDArray[An
 
 
 def _columns(X: Any, features: list[int]) -> npt.NDArray[Any]:
-    # NumPy does not have all of torch's types, such as bfloat16.
-    rows = X.detach().cpu().double().numpy() if isinstance(X, Tensor) else np.asarray(X)
+    if isinstance(X, Tensor):
+        # NumPy does not have all of torch's types, such as bfloat16.
+        rows = X.detach().cpu().double().numpy()
+    else:
+        # Numbers, as the mixture reads them: of strings, matplotlib would draw their order.
+        rows = check_array(X, dtype=FLOAT_TYPES, ensure_all_finite=False)
     return rows[:, features]
 
 

@@ -51,6 +51,7 @@ def axes_side_by_side(given: Axes | Sequence[Axes] | None, number: int) -> npt.N
     if len(found) != number:
         msg = f"ax must hold an Axes for each of the {number} criteria, got {len(found)}."
         raise ValueError(msg)
+    _check_axes(found)
     return found
 
 
@@ -65,7 +66,15 @@ def square_of_axes(given: Any, size: int) -> npt.NDArray[Any]:
     if found.shape != (size, size):
         msg = f"ax must be an array of Axes of shape ({size}, {size}), got {found.shape}."
         raise ValueError(msg)
+    _check_axes(found)
     return found
+
+
+def _check_axes(found: npt.NDArray[Any]) -> None:
+    for one in found.flat:
+        if not isinstance(one, mpl.axes.Axes):
+            msg = f"ax must hold Axes of matplotlib, got a {type(one).__name__}."
+            raise TypeError(msg)
 
 
 def add_legend(ax: Axes, *, outside_axes: bool) -> None:
@@ -109,6 +118,13 @@ def add_scaled_points(
 ) -> tuple[PathCollection, Colorbar]:
     """Draw ``points`` ``[N, 2]`` in the colours of ``values`` ``[N]``, and the scale of colours."""
     given = _with_full_names(style, PathCollection)
+    single = {"color", "facecolor"} & given.keys()
+    if single:
+        msg = (
+            f"The colours of the samples show their values: leave out {single.pop()!r}, or choose "
+            "a scale with 'cmap'."
+        )
+        raise ValueError(msg)
     shown = {"s": 12, "linewidth": 0, "c": values, "cmap": READABLE_MAP, **given}
     if "norm" not in shown:
         shown = {"vmin": limits[0], "vmax": limits[1], **shown}

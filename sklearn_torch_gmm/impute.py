@@ -213,12 +213,7 @@ default='kmeans'
             If the data are sparse, or read in batches, as a `Dataset` is.
         """
         validate_parameters(self)
-        if is_read_in_pieces(X):
-            msg = (
-                f"GaussianMixtureImputer takes samples in memory, got a {type(X).__name__}: fit "
-                "sklearn_torch_gmm.mixture.GaussianMixture with missing='em' to it."
-            )
-            raise TypeError(msg)
+        _check_in_memory(X, "fit sklearn_torch_gmm.mixture.GaussianMixture with missing='em' to it")
         with as_before_on_failure(self):
             X = validate_rows(self, X, reset=True, ensure_min_samples=2)
             weighted = rows_of(X)
@@ -239,6 +234,8 @@ default='kmeans'
             self.indicator_ = None
             if self.add_indicator:
                 indicator = MissingIndicator(features="missing-only", error_on_new=False)
+                # An array, whatever the global setting for transformers is.
+                indicator.set_output(transform="default")
                 self.indicator_ = indicator.fit(weighted.cpu().numpy())
             self.mixture_, self.is_empty_ = mixture, ~kept.cpu().numpy()
         return self
@@ -265,6 +262,7 @@ default='kmeans'
         array([[2.4, 2.5]])
         """
         check_is_fitted(self)
+        _check_in_memory(X, "pass its batches one by one")
         X = validate_rows(self, X, reset=False)
         rows = rows_of(X)
         kept = torch.from_numpy(~self.is_empty_).to(rows.device)
@@ -323,6 +321,15 @@ default='kmeans'
             return names
         marks = self.indicator_.get_feature_names_out(given)
         return np.concatenate([names, marks])
+
+
+def _check_in_memory(X: Any, remedy: str) -> None:
+    if is_read_in_pieces(X):
+        msg = (
+            "GaussianMixtureImputer takes samples in memory, as numbers of a floating-point type, "
+            f"got a {type(X).__name__}: {remedy}."
+        )
+        raise TypeError(msg)
 
 
 def _as_array(X: Any) -> npt.NDArray[np.floating[Any]]:

@@ -227,7 +227,9 @@ class PairDisplay:
             if row == column:
                 if self.X is not None:
                     values = self.X[:, row]
-                    drawing.add_histogram(one, values[~np.isnan(values)], hist_kwargs)
+                    known = values[~np.isnan(values)]
+                    if len(known) > 0:
+                        drawing.add_histogram(one, known, hist_kwargs)
                 x = np.linspace(*limits[row], _POINTS_OF_A_CURVE)
                 self.curves_.append(drawing.add_densities(one, x, self._densities(row, x)))
             else:

@@ -65,8 +65,8 @@ def draw(
     random_state = check_random_state(mixture.random_state)
     probabilities = np.asarray(mixture.weights_)
     weights = probabilities.astype(np.float64)
-    if probabilities.dtype != np.float64:
-        # float32 weights sum to one only in float32; NumPy may reject their sum in float64.
+    if probabilities.dtype != np.float64 and weights[:-1].sum() > 1.0:
+        # float32 weights sum to one only in float32; NumPy would reject this sum in float64.
         weights /= weights.sum()
     counts = random_state.multinomial(num_rows, weights)
     parts = [

@@ -313,3 +313,16 @@ def test_attributes_that_are_tensors_become_arrays(X, cls, tmp_path):
     np.testing.assert_array_equal(ours.precisions_, expected.precisions_)
     ours.save(tmp_path / "mixture")
     np.testing.assert_array_equal(ours.partial_fit(X).means_, expected.partial_fit(X).means_)
+
+
+def test_float32_weights_draw_what_scikit_learn_draws():
+    """Where their sum in float64 is one only up to rounding."""
+    weights = np.random.default_rng(0).dirichlet(np.ones(7), 40).astype(np.float32)
+    differs = [sum(one[:-1].astype(float)) + float(one[-1]) != 1.0 for one in weights]
+    assert sum(differs) > 20
+    for seed, own in enumerate(weights):
+        mixture = DropIn(7, covariance_type="spherical", random_state=seed)
+        mixture.fit(np.arange(14.0, dtype=np.float32)[:, None])
+        mixture.weights_ = own
+        labels = [one.sample(5000)[1] for one in (mixture, mixture.to_sklearn())]
+        np.testing.assert_array_equal(*labels)

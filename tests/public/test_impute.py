@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
@@ -115,7 +116,7 @@ def test_it_works_in_pipelines(X):
 def test_what_is_refused(X):
     with pytest.raises(ValueError, match="contains infinity"):
         GaussianMixtureImputer().fit(np.where(np.isnan(X), np.inf, X))
-    with pytest.raises(TypeError, match="samples in memory, got a TensorDataset"):
+    with pytest.raises(TypeError, match=r"samples in memory.* got a TensorDataset"):
         GaussianMixtureImputer().fit(TensorDataset(torch.tensor(X)))
     with pytest.raises(ValueError, match="'sample_posterior' parameter"):
         GaussianMixtureImputer(sample_posterior="yes").fit(X)
@@ -176,3 +177,21 @@ def test_draws_do_not_depend_on_the_gaps_of_other_samples(X, monkeypatch):
     drawn = imputer.transform(X)
     X[0, 0] = np.nan
     np.testing.assert_array_equal(imputer.transform(X)[1:], drawn[1:])
+
+
+@pytest.mark.parametrize("library", ["pandas", "default"])
+def test_the_indicator_follows_the_global_output(X, library):
+    with sklearn.config_context(transform_output=library):
+        imputer = GaussianMixtureImputer(add_indicator=True)
+        found = imputer.fit_transform(X)
+    expected = GaussianMixtureImputer(add_indicator=True).fit_transform(X)
+    np.testing.assert_array_equal(np.asarray(found), expected)
+    if library == "pandas":
+        assert list(found.columns) == imputer.get_feature_names_out().tolist()
+
+
+@pytest.mark.parametrize("method", ["fit", "transform"])
+def test_samples_in_batches_are_named(X, method):
+    imputer = GaussianMixtureImputer().fit(X)
+    with pytest.raises(TypeError, match=r"takes samples in memory.* got a TensorDataset"):
+        getattr(imputer, method)(TensorDataset(torch.as_tensor(X)))

@@ -190,7 +190,7 @@ def from_sklearn(cls: type[Self], mixture: BaseEstimator) -> Self:
         own.lower_bound_ = _number(own.lower_bound_)
     if hasattr(own, "lower_bounds_"):
         own.lower_bounds_ = [_number(bound) for bound in own.lower_bounds_]
-    if "regularization_" in cls._persistent_attributes:
+    if "regularization_" in cls._persistent_attributes and not hasattr(own, "regularization_"):
         own.regularization_ = np.full(len(own.means_), float(mixture.reg_covar))
     return own
 
@@ -248,9 +248,9 @@ def to_sklearn(self) -> BaseEstimator:
 
 
 def _copy_attributes(source: Any, target: Any) -> None:
-    ours = source if hasattr(source, "_persistent_attributes") else target
-    for name in ours._persistent_attributes:
-        if name not in NOT_SCIKIT_LEARNS and hasattr(source, name):
+    is_ours = hasattr(target, "_persistent_attributes")
+    for name in (target if is_ours else source)._persistent_attributes:
+        if (is_ours or name not in NOT_SCIKIT_LEARNS) and hasattr(source, name):
             value = getattr(source, name)
             if isinstance(value, Tensor):
                 # scikit-learn's attributes are tensors if it was fitted to tensors.

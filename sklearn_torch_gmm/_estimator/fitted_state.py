@@ -86,7 +86,8 @@ def set_parameters(mixture: BaseEstimator, parameters: MixtureParameters, dtype:
 def remember_estimation(mixture: BaseEstimator, settings: FitSettings, *, continues: bool) -> None:
     """Set `known_parts_` and `regularization_` after a fit, which may continue an earlier one."""
     _remember_known_parts(mixture, settings, continues=continues)
-    amounts = np.full(settings.num_components, float(settings.regularization.amount))
+    # A warm start keeps the number of components of the earlier fit.
+    amounts = np.full(len(mixture.means_), float(settings.regularization.amount))
     if "covariances" in settings.fixed:
         before = amounts
         if continues:

@@ -282,7 +282,7 @@ def _mean_log_density(mixture: BaseEstimator, X: Any, sample_weight: Any) -> tup
     if is_stream(X) or (sample_weight is None and is_read_in_pieces(X)):
         batches, _ = _evaluate_batches(mixture, "log_densities", X, sample_weight, in_order=False)
         means = [_weighted_mean(*batch) for batch in batches]
-        mean, weight = _weighted_mean(*torch.tensor(means, dtype=torch.float64).T)
+        mean, weight = _weighted_mean(*as_tensor(np.array(means)).T)
         check_total(weight)
         return mean, weight
     log_densities = mixture.score_samples(X)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from torch import Tensor
@@ -88,5 +89,17 @@ def update_with_batch(
 
 
 def _included_regularization(mixture: BaseEstimator) -> Tensor | None:
-    amounts = getattr(mixture, "regularization_", None)
-    return None if amounts is None else as_tensor(amounts)
+    """Return the regularization ``[K]`` that the covariances include; None if it is unknown."""
+    if not hasattr(mixture, "regularization_"):
+        return None
+    amounts, components = np.ravel(mixture.regularization_), len(mixture.means_)
+    if len(set(amounts)) == 1:
+        # The number of components may have been changed by hand.
+        amounts = np.full(components, amounts[0])
+    if len(amounts) != components:
+        msg = (
+            f"regularization_ has {len(amounts)} values, but the mixture has {components} "
+            "components: set one for each, the regularization that its variances include."
+        )
+        raise ValueError(msg)
+    return as_tensor(amounts).double()

@@ -272,8 +272,10 @@ def _with_parameters(cls: type[Self], parts: Mapping[PartName, Part], directory:
 
 def _attributes_of(estimator: BaseEstimator) -> Part:
     names = estimator.persistent_attributes
-    # A subclass may compute some of them in a way of its own.
-    attributes = {name: vars(estimator)[name] for name in names if name in vars(estimator)}
+    attributes = {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
+    if "labels_" not in vars(estimator):
+        # A subclass computes them in a way of its own.
+        attributes.pop("labels_", None)
     _check_fitted(attributes, estimator.covariance_type, origin="The estimator")
     if "labels_" in attributes:
         attributes["labels_"] = compact_labels(attributes["labels_"])
@@ -365,7 +367,7 @@ def _check_fitted(attributes: Mapping[str, Any], covariance_type: Any, origin: s
             msg = f"{origin} has {name} of type {values.dtype}, but means_ of type {means.dtype}."
             raise ValueError(msg)
     amounts = attributes.get("regularization_", np.zeros(components))
-    has_amounts = isinstance(amounts, np.ndarray) and amounts.shape == (components,)
+    has_amounts = isinstance(amounts, np.ndarray) and amounts.ndim == 1
     if not has_amounts or not all(0 <= amount < np.inf for amount in amounts):
         msg = f"{origin} has regularization_ = {amounts!r:.100}: fit it again."
         raise ValueError(msg)

@@ -145,5 +145,8 @@ def _folds(cv: Any, num_rows: int) -> Folds:
 def _indices(values: Any) -> npt.NDArray[Any]:
     """Return an array of indices, or a mask, for rows that may be a tensor."""
     indices = np.asarray(values)
+    if indices.ndim != 1:
+        msg = f"The indices of a fold have {indices.ndim} dimensions."
+        raise ValueError(msg)
     # torch would take numbers of type uint8 for a mask.
     return indices.astype(np.intp) if indices.dtype.kind in "iu" else indices

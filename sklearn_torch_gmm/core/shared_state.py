@@ -35,7 +35,7 @@ class SharedState:
         """In the child of a fork, they do not exist: they neither hold the lock nor leave."""
         self._lock = threading.Lock()
         own = threading.get_ident()
-        self._users = Counter({own: self._users[own]})
+        self._users = Counter({own: max(0, self._users[own])})
 
     @property
     def is_in_use(self) -> bool:

@@ -147,6 +147,6 @@ def _layout(sizes: tuple[tuple[int, int], ...], device: torch.device) -> _Layout
         return _Layout(
             sizes,
             torch.tensor(sources, device=device),
-            torch.tensor(shares, device=device).view(-1, longest, 1),
+            torch.tensor(shares, dtype=torch.float32, device=device).view(-1, longest, 1),
             torch.tensor(places, device=device),
         )

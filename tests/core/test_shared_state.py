@@ -95,3 +95,16 @@ def test_another_thread_may_leave():
         use.pop_all().close()
         assert not switch.is_on
         assert not switch.shared.is_in_use
+
+
+def test_a_thread_that_left_for_another_does_not_keep_the_state_after_a_fork():
+    switch = Switch()
+    with ThreadPoolExecutor(1) as other, ExitStack() as first, ExitStack() as second:
+        for use in (first, second):
+            other.submit(use.enter_context, switch.shared).result()
+        first.pop_all().close()
+        switch.shared._forget_other_threads()
+        second.pop_all()
+        with switch.shared:
+            assert switch.is_on
+        assert not switch.is_on

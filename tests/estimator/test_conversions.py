@@ -326,3 +326,15 @@ def test_float32_weights_draw_what_scikit_learn_draws():
         mixture.weights_ = own
         labels = [one.sample(5000)[1] for one in (mixture, mixture.to_sklearn())]
         np.testing.assert_array_equal(*labels)
+
+
+@pytest.mark.parametrize("cls", MIXTURE_CLASSES)
+def test_an_own_mixture_is_converted_with_all_it_knows(cls):
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    source = DropIn(1, reg_covar=0.5, fixed=("covariances",), precisions_init=[np.eye(2)]).fit(X)
+    found = cls.from_sklearn(source)
+    assert found.regularization_.tolist() == [0.0]
+    assert found.known_parts_ == ["covariances"]
+    assert found.n_samples_seen_ == 100
+    assert found.bic(X) == pytest.approx(source.bic(X))
+    assert not hasattr(source.to_sklearn(), "regularization_")

@@ -549,7 +549,7 @@ def test_a_mixture_of_scikit_learn_includes_its_regularization():
     np.testing.assert_allclose(mixture.covariances_[0], np.cov(X.T, ddof=0) + 1e-6, rtol=1e-9)
 
 
-@pytest.mark.parametrize("wrong", [[1.0], [1.0, 2.0, 3.0], 1.0, None, [-1.0, 0.0], [np.nan, 0.0]])
+@pytest.mark.parametrize("wrong", [1.0, None, [-1.0, 0.0], [np.nan, 0.0], [[1.0, 2.0]]])
 def test_a_wrong_regularization_is_not_loaded(wrong, tmp_path):
     mixture = DropIn.from_parameters(
         [0.5, 0.5], [[0.0], [1.0]], [1.0, 1.0], covariance_type="spherical"
@@ -557,3 +557,34 @@ def test_a_wrong_regularization_is_not_loaded(wrong, tmp_path):
     mixture.regularization_ = np.array(wrong) if isinstance(wrong, list) else wrong
     with pytest.raises(ValueError, match="regularization_"):
         mixture.save(tmp_path)
+
+
+@each_type
+def test_a_warm_start_keeps_one_regularization_for_each_component(covariance_type, tmp_path):
+    X = clusters(300)
+    mixture = DropIn(3, covariance_type=covariance_type, random_state=0, warm_start=True).fit(X)
+    mixture.set_params(n_components=2).fit(X)
+    assert mixture.means_.shape == (3, 2)
+    assert mixture.regularization_.shape == (3,)
+    mixture.save(tmp_path)
+    mixture.set_params(n_components=3).partial_fit(X)
+
+
+@each_type
+def test_components_may_be_removed_by_hand(covariance_type, tmp_path):
+    X = clusters(300)
+    mixture = DropIn(3, covariance_type=covariance_type, random_state=0, reg_covar=0.5).fit(X)
+    mixture.n_components, mixture.weights_ = 2, np.array([0.5, 0.5])
+    for name in ("means_", "covariances_", "precisions_cholesky_"):
+        if name == "means_" or covariance_type != "tied":
+            setattr(mixture, name, getattr(mixture, name)[:2])
+    mixture.save(tmp_path)
+    expected = copy.deepcopy(mixture)
+    expected.regularization_ = np.array([0.5, 0.5])
+    mixture.partial_fit(X)
+    np.testing.assert_array_equal(mixture.covariances_, expected.partial_fit(X).covariances_)
+    mixture.regularization_ = np.array([0.5, 0.25, 0.5])
+    with pytest.raises(ValueError, match=r"regularization_ has 3 values, but .* 2 components"):
+        mixture.partial_fit(X)
+    mixture.regularization_ = 0.5
+    mixture.partial_fit(X)

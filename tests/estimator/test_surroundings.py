@@ -76,11 +76,12 @@ def test_a_default_device_does_not_matter_to_a_fit(X, cls, covariance_type, opti
 def test_a_default_device_does_not_matter_to_data_in_pieces(X, kind, how):
     data = kind(X)
     expected = DropIn(2, random_state=0).fit(data)
-    labels = expected.predict(data)
+    labels, score = expected.predict(data), expected.score(data)
     with default_device(how):
         mixture = DropIn(2, random_state=0).fit(data)
         assert_same(mixture, expected)
         np.testing.assert_array_equal(mixture.predict(data), labels)
+        assert mixture.score(data) == score
 
 
 @each_way

@@ -191,3 +191,10 @@ def test_stability_of_which_nothing_succeeded_twice(X):
     search = search_for(1, 2, criterion="stability", n_init=6, init_params=once)
     with pytest.raises(ValueError, match="no mixture of two or more components has two"):
         search.fit(X)
+
+
+@pytest.mark.parametrize("shape", [(-1, 1), (1, -1)])
+def test_folds_are_lists_of_indices(X, shape):
+    folds = [(np.arange(100).reshape(shape), np.arange(100, 200).reshape(shape))]
+    with pytest.raises(ValueError, match="cv must be a number of folds, a splitter, or pairs"):
+        search_for(1, 2, criterion="cv", cv=folds).fit(X)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -34,10 +34,10 @@ MOST_INCHES = 16.0
 
 def axes(ax: Any) -> Axes:
     """Return the given axes, or the axes of a new figure; TypeError for anything but an Axes."""
-    if ax is not None and not isinstance(ax, mpl.axes.Axes):
-        msg = f"ax must be an Axes of matplotlib, got a {type(ax).__name__}."
-        raise TypeError(msg)
-    return plt.subplots(layout="constrained")[1] if ax is None else ax
+    if ax is None:
+        return plt.subplots(layout="constrained")[1]
+    _check_axes([ax], "be an")
+    return ax
 
 
 def axes_side_by_side(given: Axes | Sequence[Axes] | None, number: int) -> npt.NDArray[Any]:
@@ -51,7 +51,7 @@ def axes_side_by_side(given: Axes | Sequence[Axes] | None, number: int) -> npt.N
     if len(found) != number:
         msg = f"ax must hold an Axes for each of the {number} criteria, got {len(found)}."
         raise ValueError(msg)
-    _check_axes(found)
+    _check_axes(found.flat, "hold")
     return found
 
 
@@ -66,14 +66,14 @@ def square_of_axes(given: Any, size: int) -> npt.NDArray[Any]:
     if found.shape != (size, size):
         msg = f"ax must be an array of Axes of shape ({size}, {size}), got {found.shape}."
         raise ValueError(msg)
-    _check_axes(found)
+    _check_axes(found.flat, "hold")
     return found
 
 
-def _check_axes(found: npt.NDArray[Any]) -> None:
-    for one in found.flat:
+def _check_axes(found: Iterable[Any], verb: str) -> None:
+    for one in found:
         if not isinstance(one, mpl.axes.Axes):
-            msg = f"ax must hold Axes of matplotlib, got a {type(one).__name__}."
+            msg = f"ax must {verb} Axes of matplotlib, got a {type(one).__name__}."
             raise TypeError(msg)
 
 

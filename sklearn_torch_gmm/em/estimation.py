@@ -63,6 +63,11 @@ class Estimation(ABC):
         """Components whose parameters of a part keep their initial values."""
         return {}
 
+    @property
+    def ignores_small_weights(self) -> bool:
+        """Whether components of negligible weight may be added, and change no other component."""
+        return False
+
     def of_start(self) -> Estimation:
         """Return the estimation for initialization, which finds the values of fixed parts."""
         return self
@@ -139,6 +144,10 @@ class MaximumLikelihood(Estimation):
 
     def fixed_parts(self) -> FixedParts:
         return self.fixed
+
+    @property
+    def ignores_small_weights(self) -> bool:
+        return not self.fixed
 
     def of_start(self) -> MaximumLikelihood:
         return MaximumLikelihood()

@@ -172,13 +172,12 @@ class Fit:
 
     @property
     def can_join(self) -> bool:
-        """Whether its M-step may be done together with those of other fits of its structure."""
-        estimation, is_fast = self._estimation, isinstance(self._e_step, FastEStep)
-        is_plain = estimation.parameters_type is MixtureParameters and not estimation.fixed_parts()
-        return is_fast and is_plain and self._data.knows_all
+        """Whether the M-steps of this fit and of others of its structure may be one."""
+        is_fast = isinstance(self._e_step, FastEStep) and self._data.knows_all
+        return is_fast and self._estimation.ignores_small_weights
 
     def take(self, moments: Moments, result: MStepResult, natural: Tensor) -> None:
-        """Take the result of an M-step that was done together with those of other fits."""
+        """Take the result of an M-step that was one for several fits."""
         assert self._e_step is not None
         self._pass = _Pass(self._e_step, self.mixtures.parameters, moments, errors=None)
         self._result = result
@@ -205,8 +204,7 @@ class Fit:
         drifts = errors if drifts is None else drifts
         # Parts of one type are joined in a tenth of the time.
         usable, fewest = result.usable.all(-1).to(errors), done.moments.counts.amin(-1)
-        # In the order of StepReport.
-        return torch.cat([bounds, errors, drifts, usable, fewest])
+        return StepReport.pack(bounds, errors, drifts, usable, fewest)
 
     def test(self, numbers: Sequence[float]) -> Outcome:
         """Test each mixture for convergence, given the vector that :meth:`m_step` returned.

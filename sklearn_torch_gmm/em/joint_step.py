@@ -19,6 +19,7 @@ from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.fit import Fit
 from sklearn_torch_gmm.em.mixtures import Mixtures
+from sklearn_torch_gmm.em.report import StepReport
 
 MOST_NUMBERS = 2**15
 """Number of moments up to which the M-steps of several fits are done together.
@@ -78,9 +79,10 @@ def _together(fits: Sequence[Fit], moments: Sequence[Moments]) -> Iterator[Tenso
     mixtures = Mixtures([], structure, centre, has_natural=True)
     mixtures.update(result.parameters)
     errors, usable = first.accuracy.errors(mixtures), result.usable.all(-1)
-    # In the order of StepReport; a fast pass has no drifts apart from the errors.
-    numbers = [log_likelihoods / joined.total, errors, errors, usable.to(errors), fewest]
-    reports = torch.stack(numbers).split([restarts for restarts, _ in sizes], 1)
+    bounds = log_likelihoods / joined.total
+    # A fast pass has no drifts apart from the errors.
+    numbers = StepReport.pack(bounds, errors, errors, usable.to(errors), fewest)
+    reports = numbers.view(-1, len(bounds)).split([restarts for restarts, _ in sizes], 1)
     for fit, own, (found, natural), report in zip(
         fits,
         moments,

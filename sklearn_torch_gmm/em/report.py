@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 
 class StepReport(NamedTuple):
     """R numbers of each kind about an M-step, one for each mixture."""
@@ -30,6 +33,13 @@ class StepReport(NamedTuple):
             for column, number in zip(columns, (bound, 0.0, 0.0, 1.0, math.inf), strict=True):
                 column[place] = number
         return StepReport(*columns)
+
+    @staticmethod
+    def pack(
+        bounds: Tensor, errors: Tensor, drifts: Tensor, usable: Tensor, fewest: Tensor
+    ) -> Tensor:
+        """Return the fields, tensors ``[R]`` of one type, as the vector for :meth:`unpack`."""
+        return torch.cat([bounds, errors, drifts, usable, fewest])
 
     @classmethod
     def unpack(cls, numbers: Sequence[float]) -> StepReport:

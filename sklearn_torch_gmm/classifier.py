@@ -18,7 +18,6 @@ from torch import Tensor
 from sklearn_torch_gmm._estimator.classes import (
     ClassInference,
     check_enough_labelled,
-    check_in_memory,
     checked_labels,
     comparable,
     encode,
@@ -31,7 +30,7 @@ from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure, warn_of_outcome
 from sklearn_torch_gmm._estimator.progress_bars import progress_bars
 from sklearn_torch_gmm._estimator.size import check_size
-from sklearn_torch_gmm._estimator.validation import numpy_dtype, validate_rows
+from sklearn_torch_gmm._estimator.validation import check_in_memory, numpy_dtype, validate_rows
 from sklearn_torch_gmm._estimator.vocabulary import settings_of
 from sklearn_torch_gmm._private_parts import validate_parameters
 from sklearn_torch_gmm.core.covariance import CovarianceType
@@ -207,7 +206,7 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
             If the data are sparse, or read in batches, as a `Dataset` is.
         """
         validate_parameters(self)
-        check_in_memory(X)
+        check_in_memory(self, X)
         with as_before_on_failure(self):
             data = self._read(X, y, sample_weight)
             components = len(self.classes_) * self.n_components_per_class

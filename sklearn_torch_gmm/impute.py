@@ -18,13 +18,12 @@ from sklearn_torch_gmm._estimator.inference import evaluate, inference_of, threa
 from sklearn_torch_gmm._estimator.missing import Missing
 from sklearn_torch_gmm._estimator.mixin import PackageEstimatorMixin
 from sklearn_torch_gmm._estimator.outcome import as_before_on_failure
-from sklearn_torch_gmm._estimator.validation import rows_of, validate_rows
+from sklearn_torch_gmm._estimator.validation import check_in_memory, rows_of, validate_rows
 from sklearn_torch_gmm._private_parts import validate_parameters
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.core.gap_inference import GapInference
 from sklearn_torch_gmm.em.settings import StartFunction
 from sklearn_torch_gmm.mixture import GaussianMixture, InitParams
-from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.sample_weight import validate_weights
 from sklearn_torch_gmm.rows.tensors import device_of
 
@@ -213,7 +212,8 @@ default='kmeans'
             If the data are sparse, or read in batches, as a `Dataset` is.
         """
         validate_parameters(self)
-        _check_in_memory(X, "fit sklearn_torch_gmm.mixture.GaussianMixture with missing='em' to it")
+        advice = "fit sklearn_torch_gmm.mixture.GaussianMixture with missing='em' to it"
+        check_in_memory(self, X, advice)
         with as_before_on_failure(self):
             X = validate_rows(self, X, reset=True, ensure_min_samples=2)
             weighted = rows_of(X)
@@ -262,7 +262,7 @@ default='kmeans'
         array([[2.4, 2.5]])
         """
         check_is_fitted(self)
-        _check_in_memory(X, "pass its batches one by one")
+        check_in_memory(self, X)
         X = validate_rows(self, X, reset=False)
         rows = rows_of(X)
         kept = torch.from_numpy(~self.is_empty_).to(rows.device)
@@ -321,15 +321,6 @@ default='kmeans'
             return names
         marks = self.indicator_.get_feature_names_out(given)
         return np.concatenate([names, marks])
-
-
-def _check_in_memory(X: Any, remedy: str) -> None:
-    if is_read_in_pieces(X):
-        msg = (
-            "GaussianMixtureImputer takes samples in memory, as numbers of a floating-point type, "
-            f"got a {type(X).__name__}: {remedy}."
-        )
-        raise TypeError(msg)
 
 
 def _as_array(X: Any) -> npt.NDArray[np.floating[Any]]:

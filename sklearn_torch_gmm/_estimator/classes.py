@@ -14,10 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklearn_torch_gmm._estimator.inference import evaluate, inference_of, threads_for
-from sklearn_torch_gmm._estimator.validation import like_input, rows_of, validate_rows
+from sklearn_torch_gmm._estimator.validation import (
+    check_in_memory,
+    like_input,
+    rows_of,
+    validate_rows,
+)
 from sklearn_torch_gmm.core.device import moved
 from sklearn_torch_gmm.core.inference import Inference
-from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
 
 UNLABELLED = -1
@@ -27,20 +31,6 @@ VALUES_AT_ONCE = 2**21
 """Number of component probabilities in memory at a time: 16 MiB, proportional to this number."""
 
 # -- labels ---------------------------------------------------------------------------------------
-
-
-def check_in_memory(X: Any) -> None:
-    """Raise TypeError for data that are read in batches."""
-    if not is_read_in_pieces(X):
-        return
-    advice = "pass its samples as an array or a tensor"
-    if hasattr(X, "obsm"):
-        advice = "pass adata.X, or one of adata.obsm"
-    msg = (
-        "GaussianMixtureClassifier takes samples in memory, or in a mapped file of floats, got a "
-        f"{type(X).__name__}: {advice}."
-    )
-    raise TypeError(msg)
 
 
 def checked_labels(y: Any, num_rows: int) -> npt.NDArray[Any]:
@@ -143,7 +133,7 @@ class ClassInference:
 
     def __init__(self, classifier: BaseEstimator, X: Any) -> None:
         check_is_fitted(classifier)
-        check_in_memory(X)
+        check_in_memory(self, X)
         self.X = validate_rows(classifier, X, reset=False)
         self._rows = rows_of(self.X)
         self._classes = classifier.classes_

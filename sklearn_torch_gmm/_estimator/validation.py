@@ -15,6 +15,7 @@ from torch import Tensor
 from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.vocabulary import Vocabulary
 from sklearn_torch_gmm.rows.checks import FLOAT_TYPES, needs_no_check
+from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
 from sklearn_torch_gmm.rows.not_tables import refuse_what_is_not_a_table
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -23,6 +24,21 @@ PART_VALUES = 2**20
 
 Their mask takes 1 MiB; twice as many would take twice the memory and the same time.
 """
+
+
+def check_in_memory(
+    estimator: BaseEstimator, X: Any, advice: str = "pass its samples as an array or a tensor"
+) -> None:
+    """Raise TypeError, with an advice, for data that are read in batches."""
+    if not is_read_in_pieces(X):
+        return
+    if hasattr(X, "obsm"):
+        advice = "pass adata.X, or one of adata.obsm"
+    msg = (
+        f"{type(estimator).__name__} takes samples in memory, or in a mapped file of floats, got a "
+        f"{type(X).__name__}: {advice}."
+    )
+    raise TypeError(msg)
 
 
 def validate_rows(

@@ -116,7 +116,7 @@ def test_it_works_in_pipelines(X):
 def test_what_is_refused(X):
     with pytest.raises(ValueError, match="contains infinity"):
         GaussianMixtureImputer().fit(np.where(np.isnan(X), np.inf, X))
-    with pytest.raises(TypeError, match=r"samples in memory.* got a TensorDataset"):
+    with pytest.raises(TypeError, match="in a mapped file of floats, got a TensorDataset: fit"):
         GaussianMixtureImputer().fit(TensorDataset(torch.tensor(X)))
     with pytest.raises(ValueError, match="'sample_posterior' parameter"):
         GaussianMixtureImputer(sample_posterior="yes").fit(X)
@@ -190,8 +190,9 @@ def test_the_indicator_follows_the_global_output(X, library):
         assert list(found.columns) == imputer.get_feature_names_out().tolist()
 
 
-@pytest.mark.parametrize("method", ["fit", "transform"])
-def test_samples_in_batches_are_named(X, method):
+@pytest.mark.parametrize(("method", "advice"), [("fit", "fit sklearn"), ("transform", "pass its")])
+def test_samples_in_batches_are_named(X, method, advice):
     imputer = GaussianMixtureImputer().fit(X)
-    with pytest.raises(TypeError, match=r"takes samples in memory.* got a TensorDataset"):
+    message = "takes samples in memory, or in a mapped file of floats, got a TensorDataset: "
+    with pytest.raises(TypeError, match=message + advice):
         getattr(imputer, method)(TensorDataset(torch.as_tensor(X)))

@@ -14,6 +14,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from sklearn_torch_gmm.em.recent_clusters import recent_clusters
+
 SEED = int(os.environ.get("SKLEARN_TORCH_GMM_TEST_SEED", "0"))
 
 # A fit in a loaded process may take any time.
@@ -36,6 +38,12 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(SEED)
+
+
+@pytest.fixture(autouse=True)
+def _clusters_are_forgotten() -> None:
+    """A test may count the runs of K-means, or replace it."""
+    recent_clusters.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -44,6 +44,9 @@ class Peer:
 
             torch.cuda.synchronize()
 
+    def forget(self):
+        """Forget what the latest fits have left for another one to the same data."""
+
     def prepare(self, X):
         return X
 

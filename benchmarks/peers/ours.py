@@ -4,6 +4,7 @@ import torch
 
 import sklearn_torch_gmm.mixture
 from benchmarks.peers.scikit_learn import ScikitLearn
+from sklearn_torch_gmm.em.recent_clusters import recent_clusters
 
 
 class Ours(ScikitLearn):
@@ -18,6 +19,9 @@ class Ours(ScikitLearn):
     def options(self, settings):
         options = super().options(replace(settings, batch_size=None))
         return options | self.given(batch_size=settings.batch_size)
+
+    def forget(self):
+        recent_clusters.clear()
 
     def unfitted(self, settings, **options):
         # A GPU would be used unasked.

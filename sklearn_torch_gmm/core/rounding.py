@@ -59,7 +59,7 @@ def rounding_of_moments(extents: Tensor, structure: CovarianceStructure) -> Tens
     return moments.squeeze(-1).mul_(torch.finfo(moments.dtype).eps)
 
 
-def cancellation(natural: Tensor, rounding: Tensor) -> Tensor:
+def cancellation(natural: Tensor, rounding: Tensor, *, may_vanish: bool = True) -> Tensor:
     """Rounding error of the fast E-step's log-densities, in nats.
 
     A log-density is the product η · (1, T(x)). Each of its terms is rounded by eps of its size: the
@@ -68,11 +68,13 @@ def cancellation(natural: Tensor, rounding: Tensor) -> Tensor:
 
     Takes the ``natural`` parameters ``[R, K, 1 + P]`` about the centre and the bounds
     :func:`rounding_of_moments`; returns the maximum ``[R]`` over the components of each mixture.
+    Unless components ``may_vanish``, the error of a mixture is infinite if one has no weight.
     """
     coefficients = natural.abs()
-    # A component of weight zero has the constant −∞, which carries no rounding error. That of a
-    # factor that overflows is infinite, too, but so are its other coefficients.
-    coefficients[..., 0].nan_to_num_(nan=math.nan, posinf=0.0)
+    if may_vanish:
+        # A component of weight zero has the constant −∞, which carries no rounding error. That of
+        # a factor that overflows is infinite, too, but so are its other coefficients.
+        coefficients[..., 0].nan_to_num_(nan=math.nan, posinf=0.0)
     # A product of few numbers as a sum, which takes half the time of a matrix product.
     return coefficients.mul_(rounding).sum(-1).amax(-1)
 

@@ -107,8 +107,11 @@ class Accuracy:
         found = torch.finfo(data.centre.dtype)
         self._error_of_far_rows = -FAR_ROWS * found.eps * math.log(found.tiny)
 
-    def errors(self, mixtures: Mixtures) -> Tensor:
-        """Bounds ``[R]`` on the rounding error of the fast E-step, in nats."""
+    def errors(self, mixtures: Mixtures, *, may_vanish: bool = True) -> Tensor:
+        """Bounds ``[R]`` on the rounding error of the fast E-step, in nats.
+
+        Unless components ``may_vanish``, that of a mixture is infinite if one has no weight.
+        """
         parameters = mixtures.parameters
         if self.is_wide:
             return parameters.weights.new_full(parameters.weights.shape[:1], math.inf)
@@ -116,7 +119,7 @@ class Accuracy:
         if rounding is None:
             rounding = rounding_of_moments(self._data.max_deviations, self._structure)
             self._rounding = rounding if self._data.knows_all else None
-        errors = cancellation(mixtures.natural, rounding)
+        errors = cancellation(mixtures.natural, rounding, may_vanish=may_vanish)
         if self._structure.has_pooled_scatter:
             factors = parameters.precisions_cholesky
             errors = errors + cancellation_of_scatter(factors, self._data.max_deviations)

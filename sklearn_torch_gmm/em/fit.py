@@ -197,7 +197,7 @@ class Fit:
         self._result = result
         bounds = estimation.bounds(done.e_step, done.moments, result.parameters, structure)
         self.mixtures.update(result.parameters)
-        errors = self.accuracy.errors(self.mixtures)
+        errors = self.accuracy.errors(self.mixtures, may_vanish=self.handles_rare_cases)
         if done.errors is not None:
             errors = torch.maximum(errors, done.errors)
         drifts = self.accuracy.drifts(result.parameters, done.e_step.centre)

@@ -67,6 +67,7 @@ def _together(fits: Sequence[Fit], moments: Sequence[Moments]) -> Iterator[Tenso
     if scatter is not None:
         factors = torch.cat([own.precisions_cholesky for own in before])
         log_likelihoods += structure.common_log_likelihood(factors, scatter)
+    rare_cases = any(fit.handles_rare_cases for fit in fits)
     joined = Moments(sums, log_likelihoods, scatter)
     result = estimation.m_step(
         joined,
@@ -74,11 +75,12 @@ def _together(fits: Sequence[Fit], moments: Sequence[Moments]) -> Iterator[Tenso
         estimation.before_data(means, structure),
         structure,
         settings.regularization,
-        rare_cases=any(fit.handles_rare_cases for fit in fits),
+        rare_cases=rare_cases,
     )
     mixtures = Mixtures([], structure, centre, has_natural=True)
     mixtures.update(result.parameters)
-    errors, usable = first.accuracy.errors(mixtures), result.usable.all(-1)
+    errors = first.accuracy.errors(mixtures, may_vanish=rare_cases)
+    usable = result.usable.all(-1)
     bounds = log_likelihoods / joined.total
     # A fast pass has no drifts apart from the errors.
     numbers = StepReport.pack(bounds, errors, errors, usable.to(errors), fewest)

@@ -34,6 +34,9 @@ from sklearn_torch_gmm.em.threads import (
 )
 from sklearn_torch_gmm.rows.source import StartingRows
 
+Runs = Sequence[tuple[int, np.random.RandomState]]
+"""The number of components and the random state of each run; runs with one state draw in turn."""
+
 BYTES_SIDE_BY_SIDE = 2**28
 """Memory for all parallel runs together, 256 MiB; with twice as much, up to twice as many run at
 once. A single run that takes this much has enough rows for all cores."""
@@ -124,13 +127,10 @@ def _threads_for(data: StartingRows, num_components: int) -> Iterator[None]:
         yield
 
 
-def kmeans_side_by_side(
-    data: StartingRows, runs: Sequence[tuple[int, np.random.RandomState]]
-) -> Generator[Labels]:
+def kmeans_side_by_side(data: StartingRows, runs: Runs) -> Generator[Labels]:
     """Yield the clusters of several runs in order, the same as from :func:`kmeans` in turn.
 
-    A run is the number of components and a random state; runs with the same state draw from it in
-    turn. A generator that is not exhausted needs to be closed.
+    A generator that is not exhausted needs to be closed.
     """
     cores = torch.get_num_threads()
     bytes_per_row = data.rows.itemsize * (data.rows.shape[1] + EXTRA_NUMBERS_PER_ROW)

@@ -31,6 +31,7 @@ from sklearn_torch_gmm.em.first_m_step import (
     SingleRows,
 )
 from sklearn_torch_gmm.em.kmeans import kmeans, kmeans_plusplus_indices, kmeans_side_by_side
+from sklearn_torch_gmm.em.recent_clusters import recent_or_new
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.em.threads import threads_for_work
 from sklearn_torch_gmm.rows.source import StartingRows
@@ -144,13 +145,10 @@ def shared_starts(
         yield from ([_taken_as_given(continued)] for _ in draws)
     elif start.is_complete:
         yield from ([_taken_as_given(_given(fit)) for fit in alike] for alike in draws)
-    elif len(draws) > 1 and _is_kmeans(draws[0][0]):
-        several = [alike[0] for alike in draws if not _is_one_cluster(alike[0])]
-        runs = [(fit.num_components, fit.random_state) for fit in several]
-        with closing(kmeans_side_by_side(data, runs)) as found:
+    elif _is_kmeans(draws[0][0]):
+        with closing(_clusters(data, [alike[0] for alike in draws])) as found:
             for alike in draws:
-                labels = _all_in_one(data) if _is_one_cluster(alike[0]) else next(found)
-                yield _estimate(labels, sample, alike)
+                yield _estimate(next(found), sample, alike)
     else:
         for alike in draws:
             yield _assigned_start(data, sample, alike)
@@ -174,10 +172,20 @@ def _is_kmeans(settings: FitSettings) -> bool:
     return is_named and isinstance(strategy, str) and STRATEGIES[strategy] is kmeans
 
 
-def _is_one_cluster(settings: FitSettings) -> bool:
-    """Whether K-means has nothing to find, and nobody draws after it from the same random state."""
-    is_own_state = settings.start.seed is not None
-    return settings.num_components == 1 and is_own_state and _is_kmeans(settings)
+def _clusters(data: StartingRows, fits: Sequence[FitSettings]) -> Generator[Labels]:
+    """Yield the clusters that K-means finds for each fit in turn."""
+    if fits[0].start.seed is None:
+        # All numbers are drawn, since others may be drawn from the same random state.
+        yield from kmeans_side_by_side(data, [_run(fit) for fit in fits])
+        return
+    runs = [_run(fit) for fit in fits if fit.num_components > 1]
+    with closing(recent_or_new(data, runs)) as found:
+        for fit in fits:
+            yield _all_in_one(data) if fit.num_components == 1 else next(found)
+
+
+def _run(settings: FitSettings) -> tuple[int, np.random.RandomState]:
+    return settings.num_components, settings.random_state
 
 
 def _all_in_one(data: StartingRows) -> Labels:
@@ -218,8 +226,6 @@ def _assign(data: StartingRows, settings: FitSettings) -> Assignment:
         return nearest_known(data, known, components)
     if settings.start.nearest_means is not None:
         return nearest_means(data, settings.start.nearest_means)
-    if _is_one_cluster(settings):
-        return _all_in_one(data)
     if isinstance(strategy, str):
         return STRATEGIES[strategy](data, components, settings.random_state)
     if not callable(strategy):

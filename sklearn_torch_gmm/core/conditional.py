@@ -17,12 +17,13 @@ and Jordan, Supervised learning from incomplete data via an EM approach (1994).
 from __future__ import annotations
 
 from copy import copy
-from functools import cached_property, partial
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.cached_property import cached_property
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
 from sklearn_torch_gmm.core.covariance.linalg import invert_triangular

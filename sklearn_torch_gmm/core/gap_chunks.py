@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.cached_property import cached_property
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
 from sklearn_torch_gmm.core.gaps import GapGroup, without_gaps
 from sklearn_torch_gmm.core.workspace import LEAST_ROWS

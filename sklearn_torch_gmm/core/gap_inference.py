@@ -6,12 +6,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.cached_property import cached_property
 from sklearn_torch_gmm.core.conditional import (
     Completed,
     Conditionals,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.cached_property import cached_property
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.device import moved, sendable, without_autocast
 from sklearn_torch_gmm.core.e_step import cost_of_pass

@@ -6,10 +6,11 @@ Chunks, batches, processes and nodes contribute to the same sums, so EM is exact
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from sklearn_torch_gmm.core.cached_property import cached_property
 
 
 @dataclass

@@ -18,12 +18,13 @@ Source: Bishop, Pattern Recognition and Machine Learning (2006), section 10.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.cached_property import cached_property
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.m_step import MStepResult, negligible_weight
 from sklearn_torch_gmm.core.moments import Moments

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.cached_property import cached_property
 from sklearn_torch_gmm.core.covariance import FEW_ROWS, CovarianceStructure
 from sklearn_torch_gmm.core.fast_step import SMALL_PRODUCT
 from sklearn_torch_gmm.core.m_step import MStepResult

@@ -38,8 +38,8 @@ LabelArray = npt.NDArray[np.integer[Any]]
 class Key(NamedTuple):
     """The facts that determine the clusters of runs that draw from one random state in turn."""
 
-    data: tuple[object, ...]
-    """Of each array, the shape, the type, and hashes of 64 bits for each piece."""
+    data: int
+    """Hash of all values, shapes and types: two data sets have the same by a chance of 2^-64."""
     state: int
     """Hash of the random state before the first run."""
     num_components: int
@@ -51,13 +51,14 @@ class RecentClusters:
 
     def __init__(self) -> None:
         self._found: OrderedDict[Key, list[LabelArray]] = OrderedDict()
-        self._lock = threading.Lock()
+        # A signal handler, which may fit, interrupts the thread that holds it.
+        self._lock = threading.RLock()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew_lock)
 
     def _renew_lock(self) -> None:
         """In the child of a fork, the thread that held it does not exist."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def num_bytes(self) -> int:
@@ -102,8 +103,8 @@ def recent_or_new(data: StartingRows, runs: Runs) -> Generator[Labels]:
     if most == 0 or BYTES_OF_KEY + most * len(data.rows) > BYTES_OF_RECENT:
         yield from kmeans_side_by_side(data, runs)
         return
-    identity = _identity(data)
-    keys = [Key(identity, _hash_of_state(own[0][1]), own[0][0], len(own)) for own in groups]
+    of_data = _hash_of_data(data)
+    keys = [Key(of_data, _hash_of_state(own[0][1]), own[0][0], len(own)) for own in groups]
     known = [recent_clusters.find(key) for key in keys]
     new = [run for own, labels in zip(groups, known, strict=True) if labels is None for run in own]
     with closing(kmeans_side_by_side(data, new)) as found:
@@ -129,9 +130,9 @@ def _has_empty(key: Key, labels: LabelArray) -> bool:
     return not np.bincount(labels, minlength=key.num_components).all()
 
 
-def _identity(data: StartingRows) -> tuple[object, ...]:
+def _hash_of_data(data: StartingRows) -> int:
     parts = [data.rows] if data.weights is None else [data.rows, data.weights]
-    return tuple((part.shape, part.dtype.str, *_hashes(part)) for part in parts)
+    return hash(tuple((part.shape, part.dtype.str, *_hashes(part)) for part in parts))
 
 
 def _hashes(values: npt.NDArray[Any]) -> Iterator[int]:

@@ -150,7 +150,7 @@ def test_the_least_recently_used_are_forgotten_first(X, sizes_found, monkeypatch
     # Of 2, 3 and 4 components, there is room for two: 3 made way for 4.
     assert sizes_found == [2, 3, 4, 3]
     # More than the room, which takes no time for a look either.
-    monkeypatch.setattr(module, "_identity", None)
+    monkeypatch.setattr(module, "_hash_of_data", None)
     assert len(labels_of(data, 2, runs=100)) == 100
 
 

@@ -86,6 +86,8 @@ def mixture_of(display: type, estimator: Any) -> Any:
         )
         if hasattr(mixture, "mixture_"):
             msg = f"{display.__name__} draws a Gaussian mixture: pass the estimator's mixture_."
+        elif getattr(mixture, "refit", True) is False:
+            msg = f"The {type(estimator).__name__} has no best_estimator_: set refit=True."
         raise TypeError(msg)
     return mixture
 

@@ -5,7 +5,7 @@ matplotlib is imported only when something is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -195,8 +195,9 @@ class CriterionDisplay:
 
 def _names(criteria: str | Sequence[str]) -> list[str]:
     """Return the names of criteria as a list, or raise ValueError."""
-    names = [criteria] if isinstance(criteria, str) else list(criteria)
-    unknown = [name for name in names if name not in CRITERIA]
+    are_several = isinstance(criteria, Iterable) and not isinstance(criteria, str)
+    names: list[str] = list(criteria) if are_several else [str(criteria)]
+    unknown = [name for name in names if name not in list(CRITERIA)]
     if unknown or not names:
         msg = f"criteria must be some of {list(CRITERIA)}, got {criteria!r}."
         raise ValueError(msg)

@@ -42,12 +42,26 @@ def checked_labels(y: Any, num_rows: int) -> npt.NDArray[Any]:
     if len(checked) != num_rows:
         msg = f"X and y must have the same number of samples, got {num_rows} and {len(checked)}."
         raise ValueError(msg)
+    checked = np.asarray(checked)
+    lacking = [row for row, label in enumerate(checked) if _is_missing(label)]
+    if lacking:
+        label = checked[lacking[0]]
+        msg = (
+            f"Input y contains {'NaN' if isinstance(label, float) else label}. It is in sample "
+            f"{lacking[0]}: the label of unlabelled samples is -1."
+        )
+        raise ValueError(msg)
+    assert_all_finite(checked, input_name="y")
+    return checked
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is None, or a value such as NaN that is not equal to itself."""
     try:
-        assert_all_finite(checked, input_name="y")
-    except ValueError as error:
-        msg = f"{error} The label of unlabelled samples is -1."
-        raise ValueError(msg) from error
-    return np.asarray(checked)
+        return label is None or bool(label != label)
+    except TypeError:
+        # The truth of pandas.NA is unknown.
+        return True
 
 
 def is_labelled(y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -133,7 +147,7 @@ class ClassInference:
 
     def __init__(self, classifier: BaseEstimator, X: Any) -> None:
         check_is_fitted(classifier)
-        check_in_memory(self, X)
+        check_in_memory(classifier, X)
         self.X = validate_rows(classifier, X, reset=False)
         self._rows = rows_of(self.X)
         self._classes = classifier.classes_

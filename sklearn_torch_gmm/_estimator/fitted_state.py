@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklearn_torch_gmm._estimator.fit_data import FitData
-from sklearn_torch_gmm._estimator.inference import evaluate, inference_of
+from sklearn_torch_gmm._estimator.inference import evaluate, inference_of, is_of_other_type
 from sklearn_torch_gmm._estimator.outcome import check_representable
 from sklearn_torch_gmm._estimator.validation import rows_of
 from sklearn_torch_gmm.core.covariance import get_structure
@@ -146,22 +146,12 @@ def check_can_continue(
             f"require covariances of shape {required}. {remedy}"
         )
         raise ValueError(msg)
-    if _is_of_other_type(mixture):
+    if is_of_other_type(mixture):
         msg = (
             f"{reason} continues from covariances of shape {covariances}, which were not estimated "
             f"with covariance_type={mixture.covariance_type!r}. {remedy}"
         )
         raise ValueError(msg)
-
-
-def _is_of_other_type(mixture: BaseEstimator) -> bool:
-    """Whether shared matrices are taken for variances, or the reverse: K may be equal to D."""
-    factors, structure = mixture.precisions_cholesky_, get_structure(mixture.covariance_type)
-    if factors.ndim != 2 or factors.shape[0] != factors.shape[1] or len(factors) < 2:
-        return False
-    # A matrix has a triangular factor; a variance has a positive one.
-    is_triangular = not np.tril(factors, -1).any()
-    return is_triangular if structure.has_independent_features else not is_triangular
 
 
 def precisions_of(mixture: BaseEstimator) -> npt.NDArray[Any]:

@@ -56,6 +56,11 @@ def _mask(mixture: BaseEstimator, part: Part, value: Any) -> Tensor:
     components = num_components_of(mixture)
     if isinstance(value, (bool, np.bool_)):
         return torch.full((components,), bool(value), device="cpu")
+    # NumPy takes True for the number one if another element is a number.
+    is_mixed = (
+        isinstance(value, (list, tuple))
+        and len({isinstance(v, (bool, np.bool_)) for v in value}) > 1
+    )
     try:
         chosen = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
     except ValueError:
@@ -64,7 +69,8 @@ def _mask(mixture: BaseEstimator, part: Part, value: Any) -> Tensor:
     if chosen.shape == (components,) and chosen.dtype.kind == "b":
         return torch.tensor(chosen, device="cpu")
     is_empty = chosen.shape == (0,)
-    if not is_empty and (chosen.ndim != 1 or chosen.dtype.kind not in "iu"):
+    is_numbers = chosen.ndim == 1 and chosen.dtype.kind in "iu" and not is_mixed
+    if not is_empty and not is_numbers:
         msg = (
             f"fixed[{part!r}] must be True, a list of component numbers, or a bool mask of shape "
             f"({components},), got {value!r}."

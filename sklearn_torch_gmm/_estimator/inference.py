@@ -224,8 +224,31 @@ def aic(self, X: Any, sample_weight: Any = None) -> float:
     return -2.0 * mean * weight + self._n_parameters() * 2
 
 
+def check_covariance_type(mixture: BaseEstimator) -> None:
+    """Raise ValueError if `covariance_type` is not that of the fitted covariances any more."""
+    found, name = np.shape(mixture.precisions_cholesky_), mixture.covariance_type
+    required = get_structure(name).covariance_shape(*np.shape(mixture.means_))
+    if found != required or is_of_other_type(mixture):
+        msg = (
+            f"The fitted covariances have the shape {found} and were not estimated with "
+            f"covariance_type={name!r}: set it back, or fit again."
+        )
+        raise ValueError(msg)
+
+
+def is_of_other_type(mixture: BaseEstimator) -> bool:
+    """Whether shared matrices are taken for variances, or the reverse: K may be equal to D."""
+    factors, structure = mixture.precisions_cholesky_, get_structure(mixture.covariance_type)
+    if factors.ndim != 2 or factors.shape[0] != factors.shape[1] or len(factors) < 2:
+        return False
+    # A matrix has a triangular factor; a variance has a positive one.
+    is_triangular = not np.tril(factors, -1).any()
+    return is_triangular if structure.has_independent_features else not is_triangular
+
+
 def inference_of(mixture: BaseEstimator, device: torch.device | None = None) -> Inference:
     """Return the fitted mixture on a device, by default the one that its trainer uses."""
+    check_covariance_type(mixture)
     params = getattr(mixture, "trainer_params", None) or {}
     device = device or device_for(params)
     dtype = arithmetic_dtype(device, params.get("precision"))

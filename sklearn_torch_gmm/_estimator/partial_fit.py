@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -65,8 +66,7 @@ def update_with_batch(
         )
         check_size([settings], None, rows.num_features)
         weight = float(len(X)) if sample_weight is None else sum_of_weights(sample_weight)
-        # A mixture made from given parameters has not seen samples: it is only an initialization.
-        seen = 0.0 if is_first else getattr(mixture, "n_samples_seen_", 0.0)
+        seen = 0.0 if is_first else _weight_seen(mixture)
         result = update_mixture(
             rows,
             settings,
@@ -86,6 +86,16 @@ def update_with_batch(
         mixture.lower_bounds_ = []
         # The labels belong to the samples and parameters of an earlier fit.
         mixture.__dict__.pop("labels_", None)
+
+
+def _weight_seen(mixture: BaseEstimator) -> float:
+    """Return the weight of the samples that the mixture has seen, which the user may set."""
+    # A mixture made from given parameters has not seen samples: it is only an initialization.
+    seen = getattr(mixture, "n_samples_seen_", 0.0)
+    if not is_number(seen, Real) or not 0.0 <= seen < math.inf:
+        msg = f"n_samples_seen_ must be a number from 0 on, got {seen!r}."
+        raise ValueError(msg)
+    return float(seen)
 
 
 def _included_regularization(mixture: BaseEstimator) -> Tensor | None:

@@ -10,8 +10,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_torch_gmm._estimator.inference import check_covariance_type
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.rows.tensors import as_tensor
+
+MOST_EXCESS = 1e-12
+"""Excess above one that NumPy allows a sum of probabilities."""
 
 
 def sample(self, n_samples: int = 1) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
@@ -62,11 +66,11 @@ def draw(
     mixture: BaseEstimator, num_rows: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Draw samples ``[N, D]`` and their components ``[N]`` as scikit-learn does."""
+    check_covariance_type(mixture)
     random_state = check_random_state(mixture.random_state)
-    probabilities = np.asarray(mixture.weights_)
-    weights = probabilities.astype(np.float64)
-    if probabilities.dtype != np.float64 and weights[:-1].sum() > 1.0:
-        # float32 weights sum to one only in float32; NumPy would reject this sum in float64.
+    weights = np.asarray(mixture.weights_).astype(np.float64)
+    if weights[:-1].sum() > 1.0 + MOST_EXCESS:
+        # NumPy would refuse this sum. Weights from float32 sum to one only in float32.
         weights /= weights.sum()
     counts = random_state.multinomial(num_rows, weights)
     parts = [

@@ -221,6 +221,8 @@ def test_all_components_are_the_whole_part_and_no_components_are_nothing(covaria
         ({"means": [0, 3]}, r"names component 3, but with n\w+_components=3 .* are 0 to 2"),
         ({"means": [-1]}, "names component -1"),
         ({"means": [True, False]}, r"fixed\['means'\] must be True, a list .* shape \(3,\)"),
+        ({"means": [True, 1]}, "a list of component numbers"),
+        ({"means": (2, np.True_)}, "a list of component numbers"),
         ({"means": [0.0]}, "a list of component numbers"),
         ({"means": 0}, "a list of component numbers"),
         ({"means": "all"}, "a list of component numbers"),

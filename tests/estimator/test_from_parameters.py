@@ -272,3 +272,37 @@ def test_parameters_of_the_estimator_are_named_right(cls, name):
     own = {"components": "num_components" if cls is TorchMixture else "n_components"}
     with pytest.raises(TypeError, match=own.get(name, name)):
         known(cls, "full", **{own.get(name, name): 3})
+
+
+@each_class
+@pytest.mark.parametrize(
+    "weights",
+    [np.float32([0.50000005, 0.5, 1e-9]), np.array([0.5 + 2e-9, 0.5, 0.0])],
+    ids=["float32", "float64"],
+)
+def test_weights_that_sum_to_one_only_nearly_can_be_drawn_from(cls, weights):
+    mixture = cls.from_parameters(
+        weights, [[0.0], [1.0], [2.0]], [1.0, 1.0, 1.0], covariance_type="spherical"
+    )
+    mixture.random_state = 0
+    drawn = mixture.sample(1000)
+    X = drawn[0] if cls is DropIn else drawn
+    assert 0.4 < np.mean(X < 0.5) < 0.6
+
+
+@each_class
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("full", "diag"), ("tied", "diag"), ("diag", "tied"), ("spherical", "full")],
+)
+def test_another_covariance_type_after_the_fit_is_refused(cls, before, after):
+    """Matrices and variances have the same shape if K = D, and would be taken for each other."""
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    name = {DropIn: "n_components", TorchMixture: "num_components"}[cls]
+    mixture = cls(**{name: 2}, covariance_type=before, random_state=0).fit(X)
+    mixture.set_params(covariance_type=after)
+    for use in (mixture.predict, mixture.score, mixture.bic, lambda X: mixture.sample(2)):
+        with pytest.raises(ValueError, match=f"covariance_type='{after}': set it back, or fit"):
+            use(X)
+    mixture.set_params(covariance_type=before)
+    assert len(mixture.predict(X)) == 40

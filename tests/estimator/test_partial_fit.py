@@ -588,3 +588,12 @@ def test_components_may_be_removed_by_hand(covariance_type, tmp_path):
         mixture.partial_fit(X)
     mixture.regularization_ = 0.5
     mixture.partial_fit(X)
+
+
+@pytest.mark.parametrize("seen", [-10, np.nan, np.inf, None, "a", True])
+def test_a_weight_that_no_samples_have_is_refused(seen):
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    mixture = DropIn(2, random_state=0).fit(X)
+    mixture.n_samples_seen_ = seen
+    with pytest.raises(ValueError, match="n_samples_seen_ must be a number from 0 on, got"):
+        mixture.partial_fit(X)

@@ -317,6 +317,13 @@ def test_a_single_class():
         ([-1, 1] * 15, "Apart from -1, .* only the class 1. .* give it another number"),
         ([0.5, 1.5] * 15, "Unknown label type"),
         ([0, np.nan] * 15, "Input y contains NaN"),
+        ([0, None] * 15, r"Input y contains None\. It is in sample 1: .*unlabelled samples is -1"),
+        (["a", None] * 15, r"Input y contains None\. It is in sample 1"),
+        (pd.array(["a", pd.NA] * 15), r"Input y contains <NA>\. It is in sample 1"),
+        (
+            np.array(["2020-01-01", "NaT"] * 15, "M8[D]"),
+            r"Input y contains NaT\. It is in sample 1",
+        ),
         (np.array(["a", 2] * 15, dtype=object), "y has strings and 2: the only number"),
         ([0] * 29 + [1], "Class 1 has 1 labelled samples .* n_components_per_class=2"),
         (np.ones((30, 2)), "y should be a 1d array"),
@@ -575,7 +582,8 @@ def test_strings_made_of_numbers_are_refused():
 def test_predictions_refuse_datasets_as_fits_do(method):
     classifier = GaussianMixtureClassifier().fit([[0.0], [1.0], [8.0], [9.0]], [0, 0, 1, 1])
     dataset = torch.utils.data.TensorDataset(torch.zeros(3, 1))
-    with pytest.raises(TypeError, match="pass its samples as an array or a tensor"):
+    message = "GaussianMixtureClassifier takes .*pass its samples as an array or a tensor"
+    with pytest.raises(TypeError, match=message):
         getattr(classifier, method)(dataset)
 
 

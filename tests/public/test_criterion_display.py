@@ -100,6 +100,8 @@ def test_on_given_axes():
     [
         ("mdl", r"criteria must be some of \['bic', .*'stability'\], got 'mdl'"),
         ([], "criteria must be some of"),
+        (3, r"criteria must be some of .*got 3"),
+        ([["bic"]], "criteria must be some of"),
         (["bic", "cv"], "results_ has no column 'mean_test_score'"),
         ("stability", "results_ has no column 'stability'"),
     ],

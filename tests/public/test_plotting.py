@@ -217,6 +217,9 @@ def test_what_cannot_be_drawn():
     search = GridSearchCV(make_pipeline(StandardScaler(), mixture), {}, cv=2).fit(X)
     with pytest.raises(TypeError, match=r"got a GridSearchCV\. For a pipeline, pass the last step"):
         MixtureDisplay.from_estimator(search)
+    search = GridSearchCV(mixture, {}, cv=2, refit=False).fit(X)
+    with pytest.raises(TypeError, match="GridSearchCV has no best_estimator_: set refit=True"):
+        MixtureDisplay.from_estimator(search)
     mixture.fit(X)
     with pytest.raises(TypeError, match="samples in memory, not a DataLoader"):
         MixtureDisplay.from_estimator(mixture, DataLoader(torch.tensor(X)))

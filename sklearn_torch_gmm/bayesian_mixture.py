@@ -24,6 +24,7 @@ from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.em.estimation import Regularization
 from sklearn_torch_gmm.em.settings import FitSettings, StartFunction, StartSettings
 from sklearn_torch_gmm.em.variational import VariationalBayes
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 
 PriorType = Literal["dirichlet_process", "dirichlet_distribution"]
 """Names of the priors of the weights, which the class describes."""
@@ -227,7 +228,7 @@ default='dirichlet_process'
         self.num_workers = num_workers
         self.trainer_params = trainer_params
 
-    def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
+    def _fit_settings(self, num_features: int, random: RandomNumbers) -> FitSettings:
         start = StartSettings(check_strategy(self.init_params, self.n_components, "init_params"))
         prior = posterior.prior_from(self, num_features)
         is_continued = continues(self, self.n_components, num_features)
@@ -239,7 +240,7 @@ default='dirichlet_process'
             num_components=self.n_components,
             covariance_type=self.covariance_type,
             start=start,
-            random_state=random_state,
+            random=random,
             # With given labels or responsibilities all restarts would be identical.
             num_init=1 if is_continued or starts_from_array(self) else self.n_init,
             regularization=Regularization(float(self.reg_covar), "reg_covar"),

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import check_random_state
 from torch import Tensor
 
 from sklearn_torch_gmm._estimator.classes import (
@@ -36,6 +35,7 @@ from sklearn_torch_gmm._private_parts import validate_parameters
 from sklearn_torch_gmm.core.covariance import CovarianceType
 from sklearn_torch_gmm.mixture import GaussianMixture
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from sklearn_torch_gmm.rows.sample_weight import validate_weights, weighted_rows
 from sklearn_torch_gmm.training.fit import fit_mixture
 
@@ -216,10 +216,9 @@ class GaussianMixtureClassifier(PackageEstimatorMixin, ClassifierMixin, BaseEsti
             for name in ("n_features_in_", "feature_names_in_"):
                 if hasattr(self, name):
                     setattr(mixture, name, getattr(self, name))
-            random_state = check_random_state(self.random_state)
             numbers = np.arange(len(self.classes_)).repeat(self.n_components_per_class)
             settings = replace(
-                settings_of(mixture, self.n_features_in_, random_state),
+                settings_of(mixture, self.n_features_in_, RandomNumbers(self.random_state)),
                 classes=torch.from_numpy(numbers),
             )
             check_size([settings], data.rows.num_rows, self.n_features_in_)

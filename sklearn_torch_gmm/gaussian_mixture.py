@@ -32,6 +32,7 @@ from sklearn_torch_gmm.em.settings import (
     StartSettings,
 )
 from sklearn_torch_gmm.rows.checks import check_floats
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from sklearn_torch_gmm.training.fit import lightning_loop
 from sklearn_torch_gmm.training.quiet import quiet_lightning
 
@@ -287,7 +288,7 @@ class GaussianMixture(BaseGaussianMixture):
             params["max_iter"] = max_epochs
         return params
 
-    def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
+    def _fit_settings(self, num_features: int, random: RandomNumbers) -> FitSettings:
         means = self.init_means
         if means is not None:
             means = check_floats(means, "init_means", allow_nd=True)
@@ -317,7 +318,7 @@ class GaussianMixture(BaseGaussianMixture):
                 # The values of an array belong to all rows.
                 always_samples=not starts_from_array(self),
             ),
-            random_state=random_state,
+            random=random,
             # With given means, labels or responsibilities every restart would be the same.
             num_init=1 if means is not None or starts_from_array(self) else self.num_init,
             regularization=Regularization(float(self.covariance_regularization)),

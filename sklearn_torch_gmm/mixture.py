@@ -33,6 +33,7 @@ from sklearn_torch_gmm.bayesian_mixture import BayesianGaussianMixture
 from sklearn_torch_gmm.core.covariance import CovarianceType, get_structure
 from sklearn_torch_gmm.em.estimation import MaximumLikelihood, Regularization
 from sklearn_torch_gmm.em.settings import Acceleration, FitSettings, StartFunction, StartSettings
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 
 __all__ = ["BayesianGaussianMixture", "GaussianMixture"]
 
@@ -227,7 +228,7 @@ default='kmeans'
         self.acceleration = acceleration
         self.missing = missing
 
-    def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
+    def _fit_settings(self, num_features: int, random: RandomNumbers) -> FitSettings:
         structure = get_structure(self.covariance_type)
         weights, means, precisions = self.weights_init, self.means_init, self.precisions_init
         if weights is not None:
@@ -260,7 +261,7 @@ default='kmeans'
             num_components=self.n_components,
             covariance_type=self.covariance_type,
             start=start,
-            random_state=random_state,
+            random=random,
             # With given labels or responsibilities all restarts would be identical.
             num_init=1 if is_continued or starts_from_array(self) else self.n_init,
             regularization=Regularization(

@@ -39,6 +39,7 @@ from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.progress import Monitor
 from sklearn_torch_gmm.em.settings import Acceleration, FitSettings
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from sklearn_torch_gmm.rows.tensors import as_tensor, device_of
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class BaseMixture(PackageEstimatorMixin, ClusterMixin, BaseEstimator):
     # -- methods of the public classes ------------------------------------------------------------
 
     @abstractmethod
-    def _fit_settings(self, num_features: int, random_state: np.random.RandomState) -> FitSettings:
+    def _fit_settings(self, num_features: int, random: RandomNumbers) -> FitSettings:
         """Check the user's parameters against the data, and return the settings of the fit."""
 
     @classmethod

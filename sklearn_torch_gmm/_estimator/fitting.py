@@ -6,7 +6,6 @@ from os import PathLike
 from typing import Any
 
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 
 from sklearn_torch_gmm._estimator.fit_data import read_data
 from sklearn_torch_gmm._estimator.fitted_state import keep_result
@@ -19,6 +18,7 @@ from sklearn_torch_gmm._estimator.vocabulary import (
 )
 from sklearn_torch_gmm._private_parts import validate_parameters
 from sklearn_torch_gmm.em.failures import check_number_of_rows
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from sklearn_torch_gmm.training.fit import fit_mixture
 
 
@@ -38,8 +38,8 @@ def fit_to_data(
         rows, name = data.rows, mixture._vocabulary.components
         if rows.num_rows is not None:
             check_number_of_rows(rows.num_rows, num_components_of(mixture), name)
-        random_state = check_random_state(mixture.random_state)
-        settings = settings_of(mixture, rows.num_features, random_state, sample_weight)
+        random = RandomNumbers(mixture.random_state)
+        settings = settings_of(mixture, rows.num_features, random, sample_weight)
         check_size([settings], rows.num_rows, rows.num_features)
         with rows:
             with mixture._monitor_of_fit() as monitor:

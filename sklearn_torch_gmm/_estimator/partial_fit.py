@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -27,6 +26,7 @@ from sklearn_torch_gmm.core.counts import is_number
 from sklearn_torch_gmm.em.failures import check_number_of_rows
 from sklearn_torch_gmm.em.partial_fit import update_mixture
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from sklearn_torch_gmm.rows.sample_weight import sum_of_weights, weighted_rows
 from sklearn_torch_gmm.rows.tensors import as_tensor
 
@@ -60,9 +60,9 @@ def update_with_batch(
                 f"{name}={components}",
                 "Set them back, or call fit to start again.",
             )
-        random_state = check_random_state(mixture.random_state)
+        random = RandomNumbers(mixture.random_state)
         settings = settings_of(
-            mixture, rows.num_features, random_state, sample_weight if is_first else None
+            mixture, rows.num_features, random, sample_weight if is_first else None
         )
         check_size([settings], None, rows.num_features)
         weight = float(len(X)) if sample_weight is None else sum_of_weights(sample_weight)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any
 
-import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklearn_torch_gmm._estimator.missing import takes_gaps
 from sklearn_torch_gmm._estimator.starting_values import of_positive_weight
 from sklearn_torch_gmm.em.settings import FitSettings
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 
 NOT_SCIKIT_LEARNS = ("labels_", "known_parts_", "n_samples_seen_", "regularization_")
 """Fitted attributes that scikit-learn's mixtures do not have."""
@@ -62,7 +61,7 @@ def starts_from_array(mixture: BaseEstimator) -> bool:
 def settings_of(
     mixture: BaseEstimator,
     num_features: int,
-    random_state: np.random.RandomState,
+    random: RandomNumbers,
     sample_weight: Any = None,
 ) -> FitSettings:
     """Return the settings of a fit, or raise ValueError if parameters do not match the data.
@@ -70,10 +69,8 @@ def settings_of(
     An initialization by an array has values for the samples of positive ``sample_weight`` only, as
     far as the weights are known.
     """
-    settings: FitSettings = mixture._fit_settings(num_features, random_state)
-    is_seed = isinstance(mixture.random_state, Integral)
-    seed = int(mixture.random_state) if is_seed else None
-    start = replace(settings.start, seed=seed)
+    settings: FitSettings = mixture._fit_settings(num_features, random)
+    start = settings.start
     if start.previous is None:
         start = replace(start, strategy=of_positive_weight(start.strategy, sample_weight))
     loop = replace(settings.loop, missing=takes_gaps(mixture))

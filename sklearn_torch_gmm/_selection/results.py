@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import FitFailedWarning
-from sklearn.utils import check_random_state
 
 from sklearn_torch_gmm._estimator.base import BaseGaussianMixture
 from sklearn_torch_gmm._estimator.fitted_state import set_parameters
@@ -25,6 +24,7 @@ from sklearn_torch_gmm.em.restarts import Restart
 from sklearn_torch_gmm.em.results import first_of_best
 from sklearn_torch_gmm.em.settings import FitSettings
 from sklearn_torch_gmm.exceptions import UnrepresentableParameterError
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 
 Fits = Sequence[Sequence[Restart]]
 """The restarts of each candidate."""
@@ -33,9 +33,9 @@ Fits = Sequence[Sequence[Restart]]
 def settings_of_all(
     candidates: Sequence[BaseGaussianMixture], num_features: int
 ) -> list[FitSettings]:
-    """Return the settings of fits to the same samples, which share one random state."""
-    random_state = check_random_state(candidates[0].random_state)
-    settings = [settings_of(candidate, num_features, random_state) for candidate in candidates]
+    """Return the settings of fits to the same samples, which share their random numbers."""
+    random = RandomNumbers(candidates[0].random_state)
+    settings = [settings_of(candidate, num_features, random) for candidate in candidates]
     return [
         replace(one, records_failures=True, components_name="max_components") for one in settings
     ]

@@ -368,7 +368,7 @@ class Fit:
         return {
             "covariance_type": self.settings.covariance_type,
             "regularization": self.settings.regularization.amount,
-            "seed": self.settings.start.seed,
+            "seed": self.settings.random.seed,
             "acceleration": self.settings.loop.acceleration,
             "estimation": self._estimation.facts(),
             "needs_exact": self.accuracy.needs_exact,

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from sklearn_torch_gmm.em.first_m_step import Labels
 from sklearn_torch_gmm.em.kmeans import Runs, kmeans_side_by_side
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from sklearn_torch_gmm.rows.source import StartingRows
 
 BYTES_OF_RECENT = 2**24
@@ -40,8 +41,8 @@ class Key(NamedTuple):
 
     data: int
     """Hash of all values, shapes and types: two data sets have the same by a chance of 2^-64."""
-    state: int
-    """Hash of the random state before the first run."""
+    random: int
+    """Hash of the seed, or of the random state if numbers may have been drawn from it."""
     num_components: int
     num_runs: int
 
@@ -92,22 +93,24 @@ class RecentClusters:
 recent_clusters = RecentClusters()
 
 
-def recent_or_new(data: StartingRows, runs: Runs) -> Generator[Labels]:
+def recent_or_new(
+    data: StartingRows, runs: Sequence[tuple[int, RandomNumbers]]
+) -> Generator[Labels]:
     """Yield the clusters of several runs in order, as :func:`kmeans_side_by_side` does.
 
-    The random states are made from seeds, and nobody draws from them afterwards: those of clusters
-    that are known stay as they are.
+    The random numbers have seeds, and nobody draws from them afterwards: those of clusters that are
+    known stay as they are.
     """
     groups = [list(group) for _, group in groupby(runs, lambda run: (run[0], id(run[1])))]
     most = max(map(len, groups), default=0)
     if most == 0 or BYTES_OF_KEY + most * len(data.rows) > BYTES_OF_RECENT:
-        yield from kmeans_side_by_side(data, runs)
+        yield from kmeans_side_by_side(data, _states(runs))
         return
     of_data = _hash_of_data(data)
-    keys = [Key(of_data, _hash_of_state(own[0][1]), own[0][0], len(own)) for own in groups]
+    keys = [Key(of_data, _hash_of_random(own[0][1]), own[0][0], len(own)) for own in groups]
     known = [recent_clusters.find(key) for key in keys]
     new = [run for own, labels in zip(groups, known, strict=True) if labels is None for run in own]
-    with closing(kmeans_side_by_side(data, new)) as found:
+    with closing(kmeans_side_by_side(data, _states(new))) as found:
         for key, labels in zip(keys, known, strict=True):
             if labels is None:
                 yield from _kept(key, islice(found, key.num_runs))
@@ -141,8 +144,14 @@ def _hashes(values: npt.NDArray[Any]) -> Iterator[int]:
         yield hash(values[begin : begin + length].tobytes())
 
 
-def _hash_of_state(random_state: np.random.RandomState) -> int:
-    state = random_state.get_state(legacy=False)["state"]
+def _states(runs: Sequence[tuple[int, RandomNumbers]]) -> Runs:
+    return [(num_components, random.state) for num_components, random in runs]
+
+
+def _hash_of_random(random: RandomNumbers) -> int:
+    if random.is_untouched:
+        return hash(("seed", random.seed))
+    state = random.state.get_state(legacy=False)["state"]
     return hash((state["key"].tobytes(), state["pos"]))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from time import perf_counter
@@ -138,7 +137,7 @@ def find_starts(
     components = max(settings.num_components for settings in fits)
     data = rows.starting_rows(
         components,
-        fits[0].random_state,
+        fits[0].random,
         always_samples=fits[0].start.always_samples or _computes_elsewhere(fits[0]),
     )
     if fits[0].loop.missing:
@@ -196,10 +195,8 @@ def _draws(fits: Sequence[FitSettings]) -> Iterator[tuple[list[int], list[FitSet
     for position, settings in enumerate(fits):
         by_size.setdefault(settings.num_components, []).append(position)
     for number, positions in enumerate(by_size.values()):
-        random_state = fits[0].random_state
-        if number > 0:
-            random_state = deepcopy(random_state)
-        alike = [replace(fits[position], random_state=random_state) for position in positions]
+        random = fits[0].random if number == 0 else fits[0].random.copy()
+        alike = [replace(fits[position], random=random) for position in positions]
         yield from repeat((positions, alike), alike[0].num_init)
 
 

@@ -16,6 +16,7 @@ from sklearn_torch_gmm.core.fixed import PARTS, FixedParts, Part, is_all_fixed
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.em.estimation import Estimation, MaximumLikelihood, Regularization
 from sklearn_torch_gmm.rows.checks import FloatArray
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 
 StartFunction = Callable[[npt.NDArray[Any], int, np.random.RandomState], npt.ArrayLike]
 """``f(X, num_components, random_state)`` returns means ``[K, D]`` or labels ``[N]``, −1 for unknown
@@ -63,8 +64,6 @@ class StartSettings:
     """In the shape of the covariances."""
     always_samples: bool = False
     """Whether to initialize from a sample of many rows even if all are in host memory."""
-    seed: int | None = None
-    """The integer from which the random state was made, if any."""
     previous: MixtureParameters | None = None
     """Parameters to continue from, instead of an initialization."""
     previous_lower_bound: float = -np.inf
@@ -128,7 +127,7 @@ class FitSettings:
     num_components: int
     covariance_type: CovarianceType
     start: StartSettings
-    random_state: np.random.RandomState
+    random: RandomNumbers
     num_init: int = 1
     """Number R of restarts; the best result is kept."""
     regularization: Regularization = field(default_factory=Regularization)
@@ -145,6 +144,11 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         _make_ints(self, "num_components", "num_init")
+
+    @property
+    def random_state(self) -> np.random.RandomState:
+        """The random state that the initialization draws from."""
+        return self.random.state
 
     @property
     def structure(self) -> CovarianceStructure:

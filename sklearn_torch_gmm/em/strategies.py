@@ -174,18 +174,16 @@ def _is_kmeans(settings: FitSettings) -> bool:
 
 def _clusters(data: StartingRows, fits: Sequence[FitSettings]) -> Generator[Labels]:
     """Yield the clusters that K-means finds for each fit in turn."""
-    if fits[0].start.seed is None:
+    if fits[0].random.seed is None:
         # All numbers are drawn, since others may be drawn from the same random state.
-        yield from kmeans_side_by_side(data, [_run(fit) for fit in fits])
+        yield from kmeans_side_by_side(
+            data, [(fit.num_components, fit.random_state) for fit in fits]
+        )
         return
-    runs = [_run(fit) for fit in fits if fit.num_components > 1]
+    runs = [(fit.num_components, fit.random) for fit in fits if fit.num_components > 1]
     with closing(recent_or_new(data, runs)) as found:
         for fit in fits:
             yield _all_in_one(data) if fit.num_components == 1 else next(found)
-
-
-def _run(settings: FitSettings) -> tuple[int, np.random.RandomState]:
-    return settings.num_components, settings.random_state
 
 
 def _all_in_one(data: StartingRows) -> Labels:

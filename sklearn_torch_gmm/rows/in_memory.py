@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.device import sendable
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from sklearn_torch_gmm.rows.read_ahead import ReadAhead
 from sklearn_torch_gmm.rows.source import (
     CPU,
@@ -118,17 +119,17 @@ class ArrayRows(RowSource):
     def starting_rows(
         self,
         num_components: int,
-        random_state: np.random.RandomState,
+        random: RandomNumbers,
         *,
         always_samples: bool = False,
     ) -> StartingRows:
         rows, weights, labels = self.rows, self.weights, self.labels
         is_large_file = self.file is not None and rows.nbytes > MAPPED_BYTES
         if always_samples or rows.device.type != "cpu" or is_large_file:
-            chosen = sample_indices(self.num_rows, num_components, random_state)
+            chosen = sample_indices(self.num_rows, num_components, random)
             if chosen is not None:
                 if labels is not None:
-                    chosen = _with_labelled(chosen, labels, num_components, random_state)
+                    chosen = _with_labelled(chosen, labels, num_components, random)
                     labels = labels[chosen]
                 rows = rows[torch.as_tensor(chosen, device=rows.device)]
                 weights = None if weights is None else weights[chosen]
@@ -151,11 +152,11 @@ def _with_labelled(
     chosen: npt.NDArray[np.int64],
     labels: npt.NDArray[np.int64],
     num_components: int,
-    random_state: np.random.RandomState,
+    random: RandomNumbers,
 ) -> npt.NDArray[np.int64]:
     """Add all labelled rows, or a sample of them, to a sample, which may contain very few."""
     labelled = np.flatnonzero(labels >= 0)
-    some = sample_indices(len(labelled), num_components, random_state)
+    some = sample_indices(len(labelled), num_components, random)
     return np.union1d(chosen, labelled if some is None else labelled[some])
 
 

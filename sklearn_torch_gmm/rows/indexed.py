@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from sklearn_torch_gmm.rows.item_weights import WeightedBatches
 from sklearn_torch_gmm.rows.items import as_floats, first_row, stack_rows
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from sklearn_torch_gmm.rows.read_ahead import LoadedBatches, ReadAhead, loader_of_batches
 from sklearn_torch_gmm.rows.sample_weight import relative_weights
 from sklearn_torch_gmm.rows.source import (
@@ -69,11 +70,11 @@ class DatasetRows(RowSource):
     def starting_rows(
         self,
         num_components: int,
-        random_state: np.random.RandomState,
+        random: RandomNumbers,
         *,
         always_samples: bool = False,
     ) -> StartingRows:
-        chosen = sample_indices(self.num_rows, num_components, random_state)
+        chosen = sample_indices(self.num_rows, num_components, random)
         indices = range(self.num_rows) if chosen is None else chosen.tolist()
         parts = _IndexedBatches(self, indices, self._rows_per_batch(None))
         batches = LoadedBatches(loader_of_batches(parts, 0, CPU))
@@ -173,14 +174,14 @@ class StoreRows(RowSource):
     def starting_rows(
         self,
         num_components: int,
-        random_state: np.random.RandomState,
+        random: RandomNumbers,
         *,
         always_samples: bool = False,
     ) -> StartingRows:
         candidates = np.arange(self.num_rows)
         if self.weights is not None:
             candidates = np.flatnonzero(self.weights)
-        sample = sample_indices(len(candidates), num_components, random_state)
+        sample = sample_indices(len(candidates), num_components, random)
         if sample is None:
             batches = self.batches(None).finite(allow_missing=self.allow_missing)
             rows, *others = (torch.cat(part).numpy() for part in zip(*batches, strict=True))

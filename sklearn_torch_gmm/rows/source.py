@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from sklearn_torch_gmm.rows.reservoir import Reservoir
 
 Batch = tuple[Tensor, ...]
@@ -187,7 +188,7 @@ class RowSource(ABC):
     def starting_rows(
         self,
         num_components: int,
-        random_state: np.random.RandomState,
+        random: RandomNumbers,
         *,
         always_samples: bool = False,
     ) -> StartingRows:
@@ -213,7 +214,7 @@ def sample_size(num_components: int) -> int:
 
 
 def sample_indices(
-    num_rows: int, num_components: int, random_state: np.random.RandomState
+    num_rows: int, num_components: int, random: RandomNumbers
 ) -> npt.NDArray[np.int64] | None:
     """Return sorted indices of a random sample, or None if it would contain all rows.
 
@@ -223,7 +224,7 @@ def sample_indices(
     size = sample_size(num_components)
     if num_rows <= size:
         return None
-    reservoir = Reservoir(size, random_state)
+    reservoir = Reservoir(size, random.state)
     for start in range(0, num_rows, _KEYS_AT_ONCE):
         reservoir.add(np.arange(start, min(start + _KEYS_AT_ONCE, num_rows)))
     return reservoir.rows()

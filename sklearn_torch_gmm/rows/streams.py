@@ -23,6 +23,7 @@ from torch.utils.data import (
 
 from sklearn_torch_gmm.rows.item_weights import WeightedBatches, weights_of_batch, weights_of_rows
 from sklearn_torch_gmm.rows.items import first_row, rows_of_batch, stack_rows, values_of_batch
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from sklearn_torch_gmm.rows.read_ahead import LoadedBatches, loader_of_batches
 from sklearn_torch_gmm.rows.reservoir import Reservoir
 from sklearn_torch_gmm.rows.sample_weight import check_total, relative_weights
@@ -60,12 +61,12 @@ class _UnsizedRows(RowSource):
     def starting_rows(
         self,
         num_components: int,
-        random_state: np.random.RandomState,
+        random: RandomNumbers,
         *,
         always_samples: bool = False,
     ) -> StartingRows:
         """Read all rows, and return a sample."""
-        reservoir = Reservoir(sample_size(num_components), random_state)
+        reservoir = Reservoir(sample_size(num_components), random.state)
         self.total_weight, total = None, 0.0
         with self.batches(None) as batches:
             for batch in batches.finite(allow_missing=self.allow_missing):

@@ -115,7 +115,7 @@ def _facts_of_fit(
         "means of shape": (tuple(means.shape[1:]), (components, num_features)),
         "covariances of shape": (tuple(covariances.shape[1:]), covariance_shape),
         regularization.name: (fit["regularization"], regularization.amount),
-        "random_state": (fit["seed"], settings.start.seed),
+        "random_state": (fit["seed"], settings.random.seed),
         "acceleration": (fit["acceleration"], settings.loop.acceleration),
         **{
             name: (fit["estimation"].get(name), value)

@@ -4,6 +4,7 @@ from dataclasses import fields
 
 from sklearn_torch_gmm.em.estimation import MaximumLikelihood, Regularization
 from sklearn_torch_gmm.em.settings import FitSettings, LoopSettings
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 
 LOOP = [field.name for field in fields(LoopSettings)]
 
@@ -25,7 +26,7 @@ def fit_settings(num_components, covariance_type, start, random_state, **options
         num_components,
         covariance_type,
         start,
-        random_state,
+        RandomNumbers(random_state),
         loop=LoopSettings(**loop),
         regularization=Regularization(**regularization),
         **options,

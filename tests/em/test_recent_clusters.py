@@ -17,6 +17,7 @@ from sklearn_torch_gmm import GaussianMixtureIC
 from sklearn_torch_gmm.em import recent_clusters as module
 from sklearn_torch_gmm.em.recent_clusters import recent_clusters, recent_or_new
 from sklearn_torch_gmm.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from sklearn_torch_gmm.rows.source import StartingRows
 
 TYPES = ["full", "tied", "diag", "spherical"]
@@ -129,8 +130,7 @@ def test_nobody_else_draws_other_numbers(X):
 
 
 def labels_of(data, size, seed=0, runs=1):
-    state = np.random.RandomState(seed)
-    with closing(recent_or_new(data, [(size, state)] * runs)) as found:
+    with closing(recent_or_new(data, [(size, RandomNumbers(seed))] * runs)) as found:
         return [one.labels for one in found]
 
 
@@ -184,7 +184,7 @@ def test_more_than_256_components_are_kept(rng, sizes_found):
 
 def test_a_run_that_is_not_finished_is_not_kept(X, sizes_found):
     data = StartingRows(X)
-    with closing(recent_or_new(data, [(2, np.random.RandomState(0))] * 3)) as found:
+    with closing(recent_or_new(data, [(2, RandomNumbers(0))] * 3)) as found:
         next(found)
     labels_of(data, 2, runs=3)
     assert sizes_found == [2] * 4

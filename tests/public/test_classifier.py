@@ -29,6 +29,7 @@ from sklearn_torch_gmm.em.estimation import MaximumLikelihood
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError
 from sklearn_torch_gmm.mixture import GaussianMixture
 from sklearn_torch_gmm.rows import in_memory, source
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from tests.core.oracle import joint_log_densities, weighted_sums, with_structure
 from tests.estimators import TYPES, assert_same_mixture, fitted_mixture
 
@@ -241,7 +242,7 @@ def test_a_mapped_file_of_which_a_sample_is_taken_to_start(tmp_path, monkeypatch
     monkeypatch.setattr(source, "SAMPLE_ROWS", 1)
     # 256 rows for each component are more than there are, so that no sample would be taken.
     monkeypatch.setattr(source, "sample_size", lambda num_components: 60)
-    start = in_memory.ArrayRows(mapped, None, some).starting_rows(3, np.random.RandomState(0))
+    start = in_memory.ArrayRows(mapped, None, some).starting_rows(3, RandomNumbers(0))
     assert 60 <= len(start.rows) <= 66
     assert (start.labels >= 0).sum() == 6
     classifier = GaussianMixtureClassifier(tol=1e-8, batch_size=100, random_state=0)

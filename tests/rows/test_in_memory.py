@@ -6,6 +6,7 @@ import pytest
 from sklearn_torch_gmm.rows import in_memory as arrays
 from sklearn_torch_gmm.rows import source as data
 from sklearn_torch_gmm.rows.in_memory import ArrayRows, MappedFile, rows_a_batch
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from tests.rows.examples import NUM_ROWS, mapped, sorted_by_component
 
 
@@ -37,13 +38,12 @@ def test_a_private_map_is_not_what_is_in_its_file(tmp_path):
 def test_a_large_file_is_started_from_a_sample(X, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "SAMPLE_ROWS", 50)
     rows = ArrayRows(mapped(X, tmp_path))
-    random_state = np.random.RandomState
-    assert rows.starting_rows(1, random_state(0)).rows.shape == X.shape
+    assert rows.starting_rows(1, RandomNumbers(0)).rows.shape == X.shape
     monkeypatch.setattr(arrays, "MAPPED_BYTES", 100)
     monkeypatch.setattr(data, "sample_size", lambda num_components: 50)
-    sample = rows.starting_rows(1, random_state(0)).rows
+    sample = rows.starting_rows(1, RandomNumbers(0)).rows
     assert sample.shape == (50, 3)
-    np.testing.assert_array_equal(sample, rows.starting_rows(1, random_state(0)).rows)
+    np.testing.assert_array_equal(sample, rows.starting_rows(1, RandomNumbers(0)).rows)
 
 
 @pytest.mark.parametrize("num_labelled", [7, NUM_ROWS])
@@ -53,7 +53,7 @@ def test_a_sample_to_start_from_holds_rows_with_a_label(X, tmp_path, monkeypatch
     labels = np.full(NUM_ROWS, -1)
     labels[-num_labelled:] = np.arange(num_labelled) % 2
     rows = ArrayRows(mapped(X, tmp_path), np.arange(float(NUM_ROWS)), labels)
-    sample = rows.starting_rows(1, np.random.RandomState(0))
+    sample = rows.starting_rows(1, RandomNumbers(0))
     # All of them if they are few, otherwise a sample in addition to that of all rows.
     assert 50 <= len(sample.rows) <= 50 + min(50, num_labelled)
     assert (sample.labels >= 0).sum() >= min(50, num_labelled)

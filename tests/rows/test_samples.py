@@ -10,6 +10,7 @@ from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 from sklearn_torch_gmm.rows import source, streams
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.rows.kinds import is_read_in_pieces, source_of
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from tests.rows.examples import (
     NUM_ROWS,
     ManyAtOnce,
@@ -54,9 +55,9 @@ def X(monkeypatch):
 def sample_of(data):
     """The rows, and the random number that K-means would draw next."""
     rows = source_of(data) if is_read_in_pieces(data) else ArrayRows(data)
-    state = np.random.RandomState(3)
-    found = rows.starting_rows(2, state, always_samples=True).rows
-    return found, state.random_sample()
+    random = RandomNumbers(3)
+    found = rows.starting_rows(2, random, always_samples=True).rows
+    return found, random.state.random_sample()
 
 
 @pytest.mark.parametrize("kind", [*KINDS, pytest.param("gpu", marks=[needs_gpu, pytest.mark.gpu])])

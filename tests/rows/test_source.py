@@ -8,6 +8,7 @@ from torch.utils.data import Dataset, TensorDataset
 from sklearn_torch_gmm import GaussianMixture
 from sklearn_torch_gmm.rows.in_memory import ArrayRows
 from sklearn_torch_gmm.rows.indexed import DatasetRows
+from sklearn_torch_gmm.rows.random_numbers import RandomNumbers
 from sklearn_torch_gmm.rows.source import SAMPLE_ROWS
 
 
@@ -112,17 +113,17 @@ def test_bad_datasets_are_refused(dataset, message):
 def test_a_large_dataset_is_started_from_a_random_sample():
     rows = torch.arange(float(SAMPLE_ROWS + 10)).unsqueeze(1)
     source = DatasetRows(TensorDataset(rows))
-    sample = source.starting_rows(2, np.random.RandomState(0)).rows
+    sample = source.starting_rows(2, RandomNumbers(0)).rows
     assert sample.shape == (SAMPLE_ROWS, 1)
     assert len(np.unique(sample)) == SAMPLE_ROWS
-    again = source.starting_rows(2, np.random.RandomState(0)).rows
+    again = source.starting_rows(2, RandomNumbers(0)).rows
     np.testing.assert_array_equal(sample, again)
 
 
 def test_an_array_in_host_memory_is_sampled_only_if_asked():
     rows = ArrayRows(np.arange(SAMPLE_ROWS + 10.0)[:, None])
-    state = np.random.RandomState(0)
-    assert rows.starting_rows(2, state).rows.shape == (SAMPLE_ROWS + 10, 1)
-    assert state.random_sample() == np.random.RandomState(0).random_sample()
-    sample = rows.starting_rows(2, np.random.RandomState(0), always_samples=True).rows
+    random = RandomNumbers(0)
+    assert rows.starting_rows(2, random).rows.shape == (SAMPLE_ROWS + 10, 1)
+    assert random.is_untouched
+    sample = rows.starting_rows(2, RandomNumbers(0), always_samples=True).rows
     assert sample.shape == (SAMPLE_ROWS, 1)

@@ -67,8 +67,12 @@ def warn_of_empty(components: list[int], fixed: FixedParts) -> None:
 
 def check_representable(variances: Tensor, dtype: Any) -> None:
     """Raise unless ``dtype`` can hold the variances ``[K, D]`` of the components."""
+    values = variances.numpy()
+    if values.dtype == dtype:
+        # They are usable as they are.
+        return
     with np.errstate(over="ignore", under="ignore"):
-        held = variances.numpy().astype(dtype)
+        held = values.astype(dtype)
     is_held = np.isfinite(held) & (held > 0)
     if not is_held.all():
         component, feature = np.argwhere(~is_held)[0]

@@ -40,6 +40,8 @@ FixedParts = Mapping[Part, Tensor]
 
 def fix_whole(parts: Collection[Part], num_components: int) -> dict[Part, Tensor]:
     """Return these parts with all of their components."""
+    if not parts:
+        return {}
     everything = torch.ones(num_components, dtype=torch.bool, device="cpu")
     return {part: everything for part in PARTS if part in parts}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -72,7 +73,7 @@ class MixtureParameters:
     @staticmethod
     def none() -> MixtureParameters:
         """Return an empty placeholder for parameters that are unknown or unavailable."""
-        return MixtureParameters(*[torch.empty(0)] * 4)
+        return _nothing()
 
     @staticmethod
     def stack(mixtures: Sequence[Parameters]) -> Parameters:
@@ -81,3 +82,10 @@ class MixtureParameters:
             return mixtures[0]
         parts = zip(*(mixture.tensors() for mixture in mixtures), strict=True)
         return type(mixtures[0])(*map(torch.cat, parts))
+
+
+@cache
+def _nothing() -> MixtureParameters:
+    # Outside of a fit, nobody could use tensors of inference mode.
+    with torch.inference_mode(mode=False):
+        return MixtureParameters(*[torch.empty(0, device="cpu")] * 4)

@@ -45,14 +45,15 @@ def find_unusable(
     If they ``are_final``, a covariance that only rounding makes positive definite is an error.
     Before, further iterations may repair it.
     """
-    usable = result.usable
-    fixed = settings.fixed.get("covariances")
-    stays = torch.zeros_like(usable) if fixed is None else fixed.to(usable.device)
+    usable, doubtful = result.usable, []
     if are_final:
-        usable = usable & (are_reliable(result.parameters, settings.structure) | stays)
+        doubtful.append(~are_reliable(result.parameters, settings.structure))
     may_be_empty = settings.regularization.keep_empty or settings.structure.is_shared
     if result.empty is not None and not may_be_empty:
-        usable = usable & (~result.empty | stays)
+        doubtful.append(result.empty)
+    fixed = settings.fixed.get("covariances")
+    for fail in doubtful:
+        usable = usable & (~fail if fixed is None else ~fail | fixed.to(fail.device))
     failures: dict[int, IllDefinedCovarianceError] = {}
     for restart, component in (~usable).nonzero().tolist():
         if restart not in failures and restart not in excluded:

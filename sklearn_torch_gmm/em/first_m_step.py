@@ -26,7 +26,7 @@ from sklearn_torch_gmm.core.workspace import (
     is_wide,
     subtract_transposed,
 )
-from sklearn_torch_gmm.em.groups import Group, groups
+from sklearn_torch_gmm.em.groups import FEWEST_VALUES_OF_GROUP, Group, groups
 from sklearn_torch_gmm.em.offsets import (
     FAR_FOR_SINGLE_ROWS,
     evenly_spaced,
@@ -172,17 +172,20 @@ class Labels(Assignment):
 
     def _from_residuals(self, sample: Sample, fits: Sequence[FitSettings]) -> list[MStepResult]:
         """Do the M-steps without cancellation: the means, then the residuals of all rows."""
-        components = fits[0].num_components
+        components, structures = fits[0].num_components, [fit.structure for fit in fits]
+        sizes = components, sample.rows.shape[1]
+        values = components + max(_values_per_row(*sizes, structure) for structure in structures)
+        # The groups of many rows are copies, which are not kept for the second pass.
+        are_few = sample.rows.numel() < FEWEST_VALUES_OF_GROUP * components
+        few = list(self._parts(sample, components, values)) if are_few else None
         means = self.means
         if means is None:
-            parts = self._parts(sample, components, components + sample.rows.shape[1])
+            parts = few or self._parts(sample, components, sum(sizes))
             own = ((group.components, group.shares, group.rows) for group in parts)
             means = _weighted_means(own, components, sample.middle)
         # Only the residual of a row about its own mean, since all other products would be zero.
-        structures = [fit.structure for fit in fits]
         moments = [_empty_moments(means, structure) for structure in structures]
-        values = components + max(_values_per_row(means, structure) for structure in structures)
-        for group in self._parts(sample, components, values):
+        for group in few or self._parts(sample, components, values):
             x, shares = group.residuals(means), group.shares
             # T(x) would be used for one component only.
             ratio = 0.0 if group.is_one_of_many else WIDE_RATIO
@@ -255,7 +258,8 @@ class RandomResponsibilities(Assignment):
         centre = sample.middle
         means = centre.expand(components, -1)
         moments = _empty_moments(means, structure)
-        for _, rows, weights in sample.chunks(components + _values_per_row(means, structure)):
+        values = components + _values_per_row(components, len(centre), structure)
+        for _, rows, weights in sample.chunks(values):
             size = rows.shape[0], components
             shares = torch.from_numpy(self.random_state.uniform(size=size))
             shares *= (weights / shares.sum(1)).unsqueeze(-1)
@@ -339,10 +343,10 @@ def _empty_moments(means: Tensor, structure: CovarianceStructure) -> Moments:
     return Moments(means.new_zeros(1, components, length), means.new_zeros(1), scatter)
 
 
-def _values_per_row(means: Tensor, structure: CovarianceStructure) -> int:
-    """Return how many numbers :func:`_add` writes for a row, given ``means [K, D]``."""
-    length = structure.num_moments(means.shape[1])
-    return means.numel() if is_wide(length, means.numel()) else length
+def _values_per_row(num_components: int, num_features: int, structure: CovarianceStructure) -> int:
+    """Return how many numbers :func:`_add` writes for a row."""
+    length, residuals = structure.num_moments(num_features), num_components * num_features
+    return residuals if is_wide(length, residuals) else length
 
 
 def _add(

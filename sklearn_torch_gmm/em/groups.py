@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_torch_gmm.core.cached_property import cached_property
+
 FEWEST_VALUES_OF_GROUP = 2**12
 """Mean number of values in the rows of a component from which on it is a separate group.
 
@@ -35,7 +37,7 @@ class Group:
         """Whether the rows belong to one component among others."""
         return self.labels is None
 
-    @property
+    @cached_property
     def shares(self) -> Tensor:
         """The weight of each row in its own component, zero in the others: ``[k, m]``."""
         if self.labels is None:

@@ -43,12 +43,16 @@ def checked_labels(y: Any, num_rows: int) -> npt.NDArray[Any]:
         msg = f"X and y must have the same number of samples, got {num_rows} and {len(checked)}."
         raise ValueError(msg)
     checked = np.asarray(checked)
-    lacking = [row for row, label in enumerate(checked) if _is_missing(label)]
-    if lacking:
-        label = checked[lacking[0]]
+    if checked.dtype == object:
+        is_missing = np.array([_is_missing(label) for label in checked])
+    else:
+        is_missing = checked != checked
+    if is_missing.any():
+        sample = int(is_missing.argmax())
+        label = checked[sample]
         msg = (
             f"Input y contains {'NaN' if isinstance(label, float) else label}. It is in sample "
-            f"{lacking[0]}: the label of unlabelled samples is -1."
+            f"{sample}: the label of unlabelled samples is -1."
         )
         raise ValueError(msg)
     assert_all_finite(checked, input_name="y")
@@ -56,7 +60,7 @@ def checked_labels(y: Any, num_rows: int) -> npt.NDArray[Any]:
 
 
 def _is_missing(label: Any) -> bool:
-    """Whether a label is None, or a value such as NaN that is not equal to itself."""
+    """Whether a label is None, or not equal to itself, as NaN is not."""
     try:
         return label is None or bool(label != label)
     except TypeError:

@@ -196,7 +196,7 @@ class CriterionDisplay:
 def _names(criteria: str | Sequence[str]) -> list[str]:
     """Return the names of criteria as a list, or raise ValueError."""
     are_several = isinstance(criteria, Iterable) and not isinstance(criteria, str)
-    names: list[str] = list(criteria) if are_several else [str(criteria)]
+    names: list[Any] = list(criteria) if are_several else [criteria]
     unknown = [name for name in names if name not in list(CRITERIA)]
     if unknown or not names:
         msg = f"criteria must be some of {list(CRITERIA)}, got {criteria!r}."

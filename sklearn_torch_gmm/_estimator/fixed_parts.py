@@ -18,6 +18,8 @@ from sklearn_torch_gmm.core.fixed import PARTS, FixedParts, Part
 Fixed = Sequence[Part] | Mapping[Part, bool | npt.ArrayLike]
 """Names of parts, or for each part True, component numbers or a bool mask ``[K]``."""
 
+_BOOLS = (bool, np.bool_)
+
 
 def fixed_parts_of(mixture: BaseEstimator) -> FixedParts:
     """Return the components that the parameter `fixed` of a mixture selects.
@@ -54,13 +56,8 @@ def _by_part(fixed: Any) -> Mapping[Part, Any]:
 
 def _mask(mixture: BaseEstimator, part: Part, value: Any) -> Tensor:
     components = num_components_of(mixture)
-    if isinstance(value, (bool, np.bool_)):
+    if isinstance(value, _BOOLS):
         return torch.full((components,), bool(value), device="cpu")
-    # NumPy takes True for the number one if another element is a number.
-    is_mixed = (
-        isinstance(value, (list, tuple))
-        and len({isinstance(v, (bool, np.bool_)) for v in value}) > 1
-    )
     try:
         chosen = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
     except ValueError:
@@ -69,8 +66,9 @@ def _mask(mixture: BaseEstimator, part: Part, value: Any) -> Tensor:
     if chosen.shape == (components,) and chosen.dtype.kind == "b":
         return torch.tensor(chosen, device="cpu")
     is_empty = chosen.shape == (0,)
-    is_numbers = chosen.ndim == 1 and chosen.dtype.kind in "iu" and not is_mixed
-    if not is_empty and not is_numbers:
+    # NumPy takes True for the number one if another element is a number.
+    has_bools = isinstance(value, (list, tuple)) and any(isinstance(v, _BOOLS) for v in value)
+    if not is_empty and (chosen.ndim != 1 or chosen.dtype.kind not in "iu" or has_bools):
         msg = (
             f"fixed[{part!r}] must be True, a list of component numbers, or a bool mask of shape "
             f"({components},), got {value!r}."

@@ -239,7 +239,8 @@ def check_covariance_type(mixture: BaseEstimator) -> None:
 def is_of_other_type(mixture: BaseEstimator) -> bool:
     """Whether shared matrices are taken for variances, or the reverse: K may be equal to D."""
     factors, structure = mixture.precisions_cholesky_, get_structure(mixture.covariance_type)
-    if factors.ndim != 2 or factors.shape[0] != factors.shape[1] or len(factors) < 2:
+    components, features = sizes = np.shape(mixture.means_)
+    if np.shape(factors) != sizes or components != features or components < 2:
         return False
     # A matrix has a triangular factor; a variance has a positive one.
     is_triangular = not np.tril(factors, -1).any()

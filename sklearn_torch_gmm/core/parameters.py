@@ -71,9 +71,12 @@ class MixtureParameters:
         return [type(self)(*own) for own in parts]
 
     @staticmethod
+    @cache
     def none() -> MixtureParameters:
         """Return an empty placeholder for parameters that are unknown or unavailable."""
-        return _nothing()
+        # Outside of a fit, nobody could use tensors of inference mode.
+        with torch.inference_mode(mode=False):
+            return MixtureParameters(*[torch.empty(0, device="cpu")] * 4)
 
     @staticmethod
     def stack(mixtures: Sequence[Parameters]) -> Parameters:
@@ -82,10 +85,3 @@ class MixtureParameters:
             return mixtures[0]
         parts = zip(*(mixture.tensors() for mixture in mixtures), strict=True)
         return type(mixtures[0])(*map(torch.cat, parts))
-
-
-@cache
-def _nothing() -> MixtureParameters:
-    # Outside of a fit, nobody could use tensors of inference mode.
-    with torch.inference_mode(mode=False):
-        return MixtureParameters(*[torch.empty(0, device="cpu")] * 4)

@@ -45,15 +45,15 @@ def find_unusable(
     If they ``are_final``, a covariance that only rounding makes positive definite is an error.
     Before, further iterations may repair it.
     """
-    usable, doubtful = result.usable, []
+    usable, demands = result.usable, []
     if are_final:
-        doubtful.append(~are_reliable(result.parameters, settings.structure))
+        demands.append(are_reliable(result.parameters, settings.structure))
     may_be_empty = settings.regularization.keep_empty or settings.structure.is_shared
     if result.empty is not None and not may_be_empty:
-        doubtful.append(result.empty)
+        demands.append(~result.empty)
     fixed = settings.fixed.get("covariances")
-    for fail in doubtful:
-        usable = usable & (~fail if fixed is None else ~fail | fixed.to(fail.device))
+    for is_met in demands:
+        usable = usable & (is_met if fixed is None else is_met | fixed.to(is_met.device))
     failures: dict[int, IllDefinedCovarianceError] = {}
     for restart, component in (~usable).nonzero().tolist():
         if restart not in failures and restart not in excluded:

@@ -98,8 +98,8 @@ def recent_or_new(
 ) -> Generator[Labels]:
     """Yield the clusters of several runs in order, as :func:`kmeans_side_by_side` does.
 
-    The random numbers have seeds, and nobody draws from them afterwards: those of clusters that are
-    known stay as they are.
+    The random numbers have seeds, and nobody draws from them afterwards: for clusters that are
+    known, none are drawn.
     """
     groups = [list(group) for _, group in groupby(runs, lambda run: (run[0], id(run[1])))]
     most = max(map(len, groups), default=0)

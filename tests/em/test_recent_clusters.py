@@ -28,20 +28,6 @@ def X(rng):
     return rng.normal(size=(200, 3)) + 4.0 * rng.integers(3, size=(200, 1))
 
 
-@pytest.fixture
-def sizes_found(monkeypatch):
-    """The numbers of components of all runs of K-means."""
-    sizes = []
-    fit = KMeans.fit
-
-    def counted(model, *arguments, **options):
-        sizes.append(model.n_clusters)
-        return fit(model, *arguments, **options)
-
-    monkeypatch.setattr(KMeans, "fit", counted)
-    return sizes
-
-
 def parameters_of(mixture):
     return np.concatenate([mixture.means_.ravel(), mixture.covariances_.ravel(), mixture.weights_])
 

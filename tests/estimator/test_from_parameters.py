@@ -306,3 +306,15 @@ def test_another_covariance_type_after_the_fit_is_refused(cls, before, after):
             use(X)
     mixture.set_params(covariance_type=before)
     assert len(mixture.predict(X)) == 40
+
+
+@each_class
+@each_type
+def test_parameters_may_be_set_to_lists(cls, covariance_type):
+    """Programs do, with as many components as features too."""
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    name = {DropIn: "n_components", TorchMixture: "num_components"}[cls]
+    mixture = cls(**{name: 2}, covariance_type=covariance_type, random_state=0).fit(X)
+    expected = mixture.predict(X)
+    mixture.precisions_cholesky_ = mixture.precisions_cholesky_.tolist()
+    np.testing.assert_array_equal(mixture.predict(X), expected)

@@ -1,4 +1,4 @@
-"""Random numbers are those of scikit-learn, and made only where they are drawn."""
+"""Random numbers are scikit-learn's, and made only where they are drawn."""
 
 import pickle
 

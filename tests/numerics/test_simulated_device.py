@@ -71,8 +71,9 @@ WAYS = {
     "weights": lambda kind, name, X: fit(
         mixture(kind, name), X, sample_weight=1.0 + np.arange(N) % 3
     ),
+    # From random rows, 'tied' stays near a saddle, where all mixtures have the same likelihood.
     "restarts": lambda kind, name, X: fit(
-        mixture(kind, name, n_init=3, init_params="random_from_data"), X
+        mixture(kind, name, n_init=3, init_params="k-means++"), X
     ),
     "fixed": lambda kind, name, X: fit(
         mixture(kind, name, fixed=("means",), means_init=X[:: N // K]), X
@@ -123,11 +124,19 @@ def test_fits_give_what_the_cpu_gives(X, kind, way, covariance_type):
         on_device = WAYS[way](kind, covariance_type, X)
     tolerance = TOLERANCES[kind] * (10 if way == "far" else 1)
     for name in ("weights_", "means_", "covariances_", "lower_bound_"):
-        expected = getattr(on_cpu, name)
-        np.testing.assert_allclose(
-            getattr(on_device, name), expected, rtol=tolerance, atol=tolerance, err_msg=name
-        )
+        actual, expected = (of_sorted(fitted, name) for fitted in (on_device, on_cpu))
+        np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=name)
     assert device.count("send", of_at_least=N * D // 6) > 0
+
+
+def of_sorted(mixture, name):
+    """An attribute, with components in the order of their means.
+
+    Restarts end in the same mixture with components in other orders, and in float32 with the same
+    likelihood. Rounding decides which of them is the best.
+    """
+    values = np.asarray(getattr(mixture, name))
+    return values[mixture.means_[:, 0].argsort()] if values.shape[:1] == (K,) else values
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from sklearn_torch_gmm._estimator.starting_values import check_positive_definite
 from sklearn_torch_gmm.core.covariance import CovarianceStructure, get_structure
 from sklearn_torch_gmm.core.posterior import (
     PosteriorParameters,
+    PriorParameters,
     Wishart,
     expected_log_weights,
     second_moments_of_prior,
@@ -114,12 +114,13 @@ def set_parameters(mixture: BaseEstimator, parameters: PosteriorParameters, dtyp
     mixture.mean_precision_ = array(parameters.mean_precisions[0])
     degrees = array(parameters.degrees_of_freedom[0])
     mixture.degrees_of_freedom_ = degrees[0] if structure.is_shared else degrees
-    alpha, beta, nu, _ = parameters.prior_counts[0].tolist()
-    mixture.weight_concentration_prior_, mixture.mean_precision_prior_ = alpha, beta
+    prior = parameters.prior
+    mixture.weight_concentration_prior_ = prior.weight_concentration
+    mixture.mean_precision_prior_ = prior.mean_precision
     is_default = mixture.degrees_of_freedom_prior is None
-    mixture.degrees_of_freedom_prior_ = num_features if is_default else nu
-    mixture.mean_prior_ = array(parameters.prior_mean[0])
-    scale = array(parameters.prior_covariance[0])
+    mixture.degrees_of_freedom_prior_ = num_features if is_default else prior.degrees_of_freedom
+    mixture.mean_prior_ = array(prior.mean)
+    scale = array(prior.covariance)
     mixture.covariance_prior_ = scale.reshape(shape_of_one(structure, num_features))[()]
 
 
@@ -127,15 +128,9 @@ def fitted_parameters(mixture: BaseEstimator) -> PosteriorParameters:
     """Return the fitted attributes as float64 tensors, a batch of one posterior."""
     known = fitted_state.fitted_parameters(mixture)
     structure = get_structure(mixture.covariance_type)
-    num_features = known.means.shape[-1]
-    prior_counts = [
-        mixture.weight_concentration_prior_,
-        mixture.mean_precision_prior_,
-        mixture.degrees_of_freedom_prior_,
-        1.0,
-    ]
+    components, num_features = known.means.shape[-2:]
     scale = _double(mixture.covariance_prior_)
-    scale = scale.reshape(1, *structure.covariance_shape(1, num_features))
+    scale = scale.reshape(structure.covariance_shape(1, num_features))
     concentrations, mean_precisions, degrees = _counts_of(mixture)
     return PosteriorParameters(
         weights=known.weights,
@@ -145,12 +140,17 @@ def fitted_parameters(mixture: BaseEstimator) -> PosteriorParameters:
         concentrations=concentrations[None],
         mean_precisions=mean_precisions[None],
         degrees_of_freedom=degrees[None],
-        prior_mean=_double(mixture.mean_prior_)[None],
-        prior_covariance=scale,
-        prior_second=second_moments_of_prior(scale, structure, num_features),
-        prior_counts=torch.tensor([prior_counts], dtype=torch.float64),
-        # A fit that continues from these parameters has rows of its own.
-        weight_constant=torch.full((1,), math.nan, dtype=torch.float64),
+        prior=PriorParameters(
+            weight_concentration=float(mixture.weight_concentration_prior_),
+            mean_precision=float(mixture.mean_precision_prior_),
+            degrees_of_freedom=float(mixture.degrees_of_freedom_prior_),
+            mean=_double(mixture.mean_prior_),
+            covariance=scale,
+            second=second_moments_of_prior(scale, structure, components, num_features),
+            unit=1.0,
+            # A fit that continues from these parameters has rows of its own.
+            bound_constant=math.nan,
+        ),
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,16 +41,29 @@ class MixtureParameters:
         # Not all attributes: a subclass may keep what it has computed from its fields.
         return [getattr(self, name) for name in self.__dataclass_fields__]
 
+    def with_tensors(self: Parameters, tensors: Iterable[Tensor]) -> Parameters:
+        """Return parameters of the same kind with the values that :meth:`tensors` is to return."""
+        return type(self)(*tensors)
+
+    def to_plain(self) -> list[Any]:
+        """Return tensors and plain values that a checkpoint can hold."""
+        return self.tensors()
+
+    @classmethod
+    def from_plain(cls: type[Parameters], plain: Sequence[Any]) -> Parameters:
+        """Return the inverse of :meth:`to_plain`."""
+        return cls(*plain)
+
     def select(self: Parameters, restarts: Tensor | Sequence[int]) -> Parameters:
         """Return the mixtures at these positions of the leading dimension."""
         index = torch.as_tensor(restarts, device=self.weights.device)
-        return type(self)(*(values[index] for values in self.tensors()))
+        return self.with_tensors(values[index] for values in self.tensors())
 
     def replace_at(self: Parameters, restarts: Sequence[int], others: Parameters) -> Parameters:
         """Put other mixtures at these positions of the leading dimension."""
         index = torch.as_tensor(restarts, device=self.weights.device)
         pairs = zip(self.tensors(), others.tensors(), strict=True)
-        return type(self)(*(own.index_copy(0, index, values) for own, values in pairs))
+        return self.with_tensors(own.index_copy(0, index, values) for own, values in pairs)
 
     def to(
         self: Parameters,
@@ -61,14 +74,14 @@ class MixtureParameters:
         is_there = device is None or torch.device(device) == self.weights.device
         if is_there and (dtype is None or dtype == self.weights.dtype):
             return self
-        return type(self)(*(moved(values, device, dtype) for values in self.tensors()))
+        return self.with_tensors(moved(values, device, dtype) for values in self.tensors())
 
     def split(self: Parameters) -> list[Parameters]:
         """Return each of the R mixtures, ``[1, ...]``, as views."""
         if self.weights.shape[0] == 1:
             return [self]
         parts = zip(*(values.split(1) for values in self.tensors()), strict=True)
-        return [type(self)(*own) for own in parts]
+        return [self.with_tensors(own) for own in parts]
 
     @staticmethod
     @cache
@@ -84,4 +97,4 @@ class MixtureParameters:
         if len(mixtures) == 1:
             return mixtures[0]
         parts = zip(*(mixture.tensors() for mixture in mixtures), strict=True)
-        return type(mixtures[0])(*map(torch.cat, parts))
+        return mixtures[0].with_tensors(map(torch.cat, parts))

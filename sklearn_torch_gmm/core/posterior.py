@@ -17,15 +17,17 @@ Source: Bishop, Pattern Recognition and Machine Learning (2006), section 10.2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sklearn_torch_gmm.core.cached_property import cached_property
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.device import moved
 from sklearn_torch_gmm.core.m_step import MStepResult, negligible_weight
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
@@ -33,8 +35,51 @@ from sklearn_torch_gmm.core.weight_priors import WeightPrior, prior_of
 
 
 @dataclass(frozen=True)
+class PriorParameters:
+    """The prior of a mixture with K components, in the form in which a step needs it."""
+
+    weight_concentration: float
+    """α₀"""
+
+    mean_precision: float
+    """β₀, in rows."""
+
+    degrees_of_freedom: float
+    """ν₀, in rows."""
+
+    mean: Tensor
+    """m₀ ``[D]``."""
+
+    covariance: Tensor
+    """W₀, in the shape of the covariances of one component."""
+
+    second: Tensor
+    """The second moments of W₀, ``[1, 1, Q]``, or the pooled scatter ``[1, D, D]`` of the W₀ of all
+    components: they follow from it, but would be computed again in each step."""
+
+    unit: float
+    """The rows that a weight of one stands for."""
+
+    bound_constant: float
+    """The term of the bound that depends only on α₀ and on the number of rows, in nats."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return tensors and plain values that a checkpoint can hold."""
+        return dict(vars(self))
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> PriorParameters:
+        """Return the same values on another device or in another floating-point type."""
+        mean, covariance, second = (
+            moved(values, device, dtype) for values in (self.mean, self.covariance, self.second)
+        )
+        return replace(self, mean=mean, covariance=covariance, second=second)
+
+
+@dataclass(frozen=True)
 class PosteriorParameters(MixtureParameters):
-    """Posteriors of R mixtures, with the priors that they started from.
+    """Posteriors of R mixtures, with the prior that they started from.
 
     Weights, means and covariances belong to the Gaussians in the E-step.
     """
@@ -48,22 +93,33 @@ class PosteriorParameters(MixtureParameters):
     degrees_of_freedom: Tensor
     """ν ``[R, K]``."""
 
-    prior_mean: Tensor
-    """m₀ ``[R, D]``."""
+    prior: PriorParameters
+    """The same for all of the R mixtures."""
 
-    prior_covariance: Tensor
-    """W₀ ``[R, ...]``, in the shape of the covariances of one component."""
+    def tensors(self) -> list[Tensor]:
+        return super().tensors()[:-1]
 
-    prior_second: Tensor
-    """The second moments of W₀, ``[R, 1, Q]`` or a pooled scatter ``[R, D, D]``: they follow from
-    it, but would be computed again in each step."""
+    def with_tensors(self, tensors: Iterable[Tensor]) -> PosteriorParameters:
+        return PosteriorParameters._of(tensors, self.prior)
 
-    prior_counts: Tensor
-    """α₀, β₀ and ν₀, the rows that the prior stands for, and the rows that a weight of one stands
-    for: ``[R, 4]``."""
+    def to_plain(self) -> list[Any]:
+        return [*self.tensors(), self.prior.to_plain()]
 
-    weight_constant: Tensor
-    """The term ``[R]`` of the bound that depends only on α₀ and on the number of rows, in nats."""
+    @classmethod
+    def from_plain(cls, plain: Sequence[Any]) -> PosteriorParameters:
+        *tensors, prior = plain
+        return cls._of(tensors, PriorParameters(**prior))
+
+    @classmethod
+    def _of(cls, tensors: Iterable[Tensor], prior: PriorParameters) -> PosteriorParameters:
+        values: list[Any] = [*tensors, prior]
+        return cls(*values)
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> PosteriorParameters:
+        found = super().to(device, dtype)
+        return found if found is self else replace(found, prior=self.prior.to(device, dtype))
 
     @property
     def log_weights(self) -> Tensor:
@@ -109,11 +165,14 @@ def expected_log_weights(
 
 
 def second_moments_of_prior(
-    covariance: Tensor, structure: CovarianceStructure, num_features: int
+    covariance: Tensor, structure: CovarianceStructure, num_components: int, num_features: int
 ) -> Tensor:
-    """:attr:`PosteriorParameters.prior_second` from W₀ ``[R, ...]``."""
-    one = covariance.new_ones(len(covariance), 1)
-    return structure.second_moments_of(covariance, one, num_features)
+    """:attr:`PriorParameters.second` from W₀."""
+    # Components that share a matrix add the prior of each.
+    each = float(num_components) if structure.has_pooled_scatter else 1.0
+    return structure.second_moments_of(
+        covariance.unsqueeze(0), covariance.new_full((1, 1), each), num_features
+    )
 
 
 def posterior_step(
@@ -140,36 +199,35 @@ def posterior_step(
         Added to the variance of each row, in squared units of the data.
     """
     _, components, num_features = before.means.shape
-    alpha, beta, nu, unit = before.prior_counts.unsqueeze(-1).unbind(1)
-    sums = unit.unsqueeze(-1) * moments.sums
+    prior = before.prior
+    sums = moments.sums if prior.unit == 1.0 else prior.unit * moments.sums
     # As in scikit-learn, whose results depend on it if the weight of the prior is tiny.
     counts = sums[..., 0] + negligible_weight(sums.dtype)
     by_feature = counts.unsqueeze(-1)
-    mean_precisions = beta + counts
+    mean_precisions = counts + prior.mean_precision
     deviations = sums[..., 1 : num_features + 1] / by_feature
-    prior_mean = before.prior_mean.unsqueeze(-2)
-    away = deviations - (prior_mean - centre)
-    shares = counts / mean_precisions
-    means = torch.addcmul(prior_mean, shares.unsqueeze(-1), away)
-    rows = counts.mean(-1, keepdim=True).expand_as(counts) if structure.is_shared else counts
-    degrees = nu + rows
+    away = deviations - (prior.mean - centre)
+    shares = (counts / mean_precisions).unsqueeze(-1)
+    means = torch.addcmul(prior.mean, shares, away)
+    degrees = counts + prior.degrees_of_freedom
+    if structure.is_shared:
+        degrees = degrees.mean(-1, keepdim=True).expand_as(counts)
 
     # Σ r (x − x̄)(x − x̄)ᵀ + β₀ N / β (x̄ − m₀)(x̄ − m₀)ᵀ: about m, a strong prior would cancel it.
-    shrinkage = (beta * shares).unsqueeze(-1)
+    shrinkage = shares * prior.mean_precision
     between = structure.centred_second_moments(away.unsqueeze(-1), shrinkage)
-    scale = before.prior_second
-    added = _of_regularization(structure, num_features, regularization, beta.dtype, beta.device)
+    added = _of_regularization(structure, num_features, regularization, counts.dtype, counts.device)
     second, scatter = sums[..., num_features + 1 :], moments.scatter
     if scatter is None:
-        second = second.add_(between).add_(scale).addcmul_(by_feature, added)
+        second = (second + between).add_(prior.second).addcmul_(by_feature, added)
     else:
-        # All components share the sum, which contains the prior of each.
         all_rows = counts.sum(-1)[:, None, None]
-        scatter = unit.unsqueeze(-1) * scatter + between + components * scale + all_rows * added
+        own = torch.add(between, scatter, alpha=prior.unit)
+        scatter = own.add_(prior.second).addcmul_(all_rows, added)
     scaled = deviations * (counts / degrees).sqrt_().unsqueeze(-1)
     covariances = structure.estimate(degrees, scaled, second, scatter)
     factors, usable = structure.precisions_cholesky(covariances, components)
-    concentrations = weight_prior.posterior(counts, alpha)
+    concentrations = weight_prior.posterior(counts, prior.weight_concentration)
     found = PosteriorParameters(
         weight_prior.expected_weights(concentrations),
         means,
@@ -178,11 +236,7 @@ def posterior_step(
         concentrations,
         mean_precisions,
         degrees,
-        before.prior_mean,
-        before.prior_covariance,
-        before.prior_second,
-        before.prior_counts,
-        before.weight_constant,
+        prior,
     )
     return MStepResult(found, usable)
 
@@ -208,8 +262,9 @@ def evidence_bound(
     log_wishart.add_(found.wishart.halves.lgamma().sum(-1))
     of_components = log_wishart.sub_(found.mean_precisions.log(), alpha=half)
     of_components.add_(prior_of(found.concentrations).bound_terms(found.concentrations))
-    unit = found.prior_counts[:, 3]
-    return unit * entropy + of_components.sum(-1) + found.weight_constant
+    prior = found.prior
+    weighted = entropy if prior.unit == 1.0 else prior.unit * entropy
+    return of_components.sum(-1).add_(weighted).add_(prior.bound_constant)
 
 
 @lru_cache(maxsize=64)

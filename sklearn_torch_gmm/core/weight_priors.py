@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 class WeightPrior(ABC):
@@ -21,8 +22,8 @@ class WeightPrior(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
-        """Return concentrations from ``counts [..., K]`` and the prior's ``strength [..., 1]``."""
+    def posterior(self, counts: Tensor, strength: float) -> Tensor:
+        """Return concentrations from ``counts [..., K]`` and the prior's ``strength``."""
 
     @abstractmethod
     def expected_weights(self, concentrations: Tensor) -> Tensor:
@@ -53,8 +54,8 @@ class DirichletDistribution(WeightPrior):
 
     name = "dirichlet_distribution"
 
-    def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
-        return (strength + counts).unsqueeze(-2)
+    def posterior(self, counts: Tensor, strength: float) -> Tensor:
+        return (counts + strength).unsqueeze(-2)
 
     def expected_weights(self, concentrations: Tensor) -> Tensor:
         alpha = concentrations[..., 0, :]
@@ -79,10 +80,10 @@ class DirichletProcess(WeightPrior):
 
     name = "dirichlet_process"
 
-    def posterior(self, counts: Tensor, strength: Tensor) -> Tensor:
+    def posterior(self, counts: Tensor, strength: float) -> Tensor:
         # The strength and the counts of all later components, summed from the last one.
-        later = torch.cat([strength, counts.flip(-1)[..., :-1]], dim=-1).cumsum(-1)
-        return torch.stack([1.0 + counts, later.flip(-1)], dim=-2)
+        later = pad(counts.flip(-1), (1, -1), value=strength).cumsum(-1)
+        return torch.stack([counts + 1.0, later.flip(-1)], dim=-2)
 
     def expected_weights(self, concentrations: Tensor) -> Tensor:
         shares = concentrations / concentrations.sum(-2, keepdim=True)

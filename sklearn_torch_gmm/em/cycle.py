@@ -38,7 +38,7 @@ class Cycle:
         """Return tensors and plain values that a checkpoint can hold."""
         points = {"origin": self.origin, "extrapolated": self.extrapolated}
         tensors = {
-            name: None if point is None else point.tensors() for name, point in points.items()
+            name: None if point is None else point.to_plain() for name, point in points.items()
         }
         return {"cap": self.cap, "step": self.step, **tensors}
 
@@ -46,7 +46,7 @@ class Cycle:
     def from_plain(cls, plain: Mapping[str, Any]) -> Cycle:
         """Return the inverse of :meth:`to_plain`."""
         points = {
-            name: None if plain[name] is None else MixtureParameters(*plain[name])
+            name: None if plain[name] is None else MixtureParameters.from_plain(plain[name])
             for name in ("origin", "extrapolated")
         }
         return cls(plain["cap"], plain["step"], **points)

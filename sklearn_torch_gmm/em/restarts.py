@@ -79,7 +79,7 @@ class Restart:
         """Return tensors and plain values that a checkpoint can hold."""
         return {
             **vars(self),
-            "parameters": self.parameters.tensors(),
+            "parameters": self.parameters.to_plain(),
             "empty": sorted(self.empty),
             "error": error_to_plain(self.error),
             "cycle": None if self.cycle is None else self.cycle.to_plain(),
@@ -89,7 +89,7 @@ class Restart:
     def from_plain(cls, plain: Mapping[str, Any], settings: FitSettings) -> Restart:
         """Return the inverse of :meth:`to_plain`, for a restart of a fit with these settings."""
         converted = {
-            "parameters": settings.estimation.parameters_type(*plain["parameters"]),
+            "parameters": settings.estimation.parameters_type.from_plain(plain["parameters"]),
             "empty": set(plain["empty"]),
             "error": error_from_plain(plain["error"]),
             "cycle": None if plain["cycle"] is None else Cycle.from_plain(plain["cycle"]),
@@ -151,10 +151,7 @@ def find_starts(
             "shuffles them: pass one with shuffle=False."
         )
         raise ValueError(msg)
-    fits = [
-        replace(fit, estimation=fit.estimation.knowing(rows, fit.structure, fit.loop))
-        for fit in fits
-    ]
+    fits = [_knowing(rows, fit) for fit in fits]
     sample = sample_of(data)
     restarts: list[list[Restart]] = [[] for _ in fits]
     draws = list(_draws(fits))
@@ -182,6 +179,14 @@ def find_starts(
     return Starts(restarts, centre, max_deviations, is_whole, num_rows)
 
 
+def _knowing(rows: RowSource, settings: FitSettings) -> FitSettings:
+    """Return settings with the values that the estimation takes from the data, if any."""
+    estimation = settings.estimation.knowing(rows, settings.structure, settings.loop)
+    return (
+        settings if estimation is settings.estimation else replace(settings, estimation=estimation)
+    )
+
+
 def _computes_elsewhere(settings: FitSettings) -> bool:
     """Whether an initialization from all rows would leave an accelerator idle."""
     # Labels and responsibilities are given for all rows.
@@ -195,8 +200,10 @@ def _draws(fits: Sequence[FitSettings]) -> Iterator[tuple[list[int], list[FitSet
     for position, settings in enumerate(fits):
         by_size.setdefault(settings.num_components, []).append(position)
     for number, positions in enumerate(by_size.values()):
-        random = fits[0].random if number == 0 else fits[0].random.copy()
-        alike = [replace(fits[position], random=random) for position in positions]
+        alike = [fits[position] for position in positions]
+        if number > 0:
+            random = fits[0].random.copy()
+            alike = [replace(fit, random=random) for fit in alike]
         yield from repeat((positions, alike), alike[0].num_init)
 
 

@@ -19,6 +19,7 @@ from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.posterior import (
     PosteriorParameters,
+    PriorParameters,
     evidence_bound,
     posterior_step,
     second_moments_of_prior,
@@ -92,7 +93,7 @@ class VariationalBayes(Estimation):
         self, previous: PosteriorParameters, structure: CovarianceStructure
     ) -> PosteriorParameters:
         # The data may differ, and so may the prior that is taken from them.
-        return replace(previous, **self._prior_fields(previous.means, structure))
+        return replace(previous, prior=self._prior_of(previous.means, structure))
 
     def facts(self) -> dict[str, Any]:
         prior = self.prior
@@ -118,33 +119,26 @@ class VariationalBayes(Estimation):
             concentrations=nothing,
             mean_precisions=nothing,
             degrees_of_freedom=nothing,
-            **self._prior_fields(means, structure),
+            prior=self._prior_of(means, structure),
         )
 
-    def _prior_fields(self, means: Tensor, structure: CovarianceStructure) -> dict[str, Tensor]:
+    def _prior_of(self, means: Tensor, structure: CovarianceStructure) -> PriorParameters:
         """Return the prior of each mixture with these ``means [R, K, D]``."""
-        prior, (restarts, components, num_features) = self.prior, means.shape
+        prior, (_, components, num_features) = self.prior, means.shape
         assert prior.mean is not None
         assert prior.covariance is not None
         assert prior.num_rows is not None
-        counts = [
+        scale = prior.covariance.to(means)
+        return PriorParameters(
             prior.weight_concentration,
             prior.mean_precision,
             prior.degrees_of_freedom,
+            prior.mean.to(means),
+            scale,
+            second_moments_of_prior(scale, structure, components, num_features),
             prior.unit,
-        ]
-        constant = prior.weights.bound_constant(
-            prior.weight_concentration, components, prior.num_rows
+            prior.weights.bound_constant(prior.weight_concentration, components, prior.num_rows),
         )
-        scale = prior.covariance.to(means)
-        scale = scale.expand(restarts, *scale.shape)
-        return {
-            "prior_mean": prior.mean.to(means).expand(restarts, -1),
-            "prior_covariance": scale,
-            "prior_second": second_moments_of_prior(scale, structure, num_features),
-            "prior_counts": means.new_tensor(counts).expand(restarts, -1),
-            "weight_constant": means.new_full((restarts,), constant),
-        }
 
     def m_step(
         self,

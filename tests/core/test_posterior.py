@@ -12,6 +12,7 @@ from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.posterior import (
     PosteriorParameters,
+    PriorParameters,
     evidence_bound,
     posterior_step,
     second_moments_of_prior,
@@ -54,7 +55,7 @@ def prior_only(covariance_type, alpha=0.5, beta=0.8, nu=3.5):
     """Parameters that hold a prior, and the sizes, and nothing else."""
     structure = get_structure(covariance_type)
     scale = torch.as_tensor(scale_of(covariance_type), dtype=torch.float64)
-    scale = scale.reshape(1, *structure.covariance_shape(1, FEATURES))
+    scale = scale.reshape(structure.covariance_shape(1, FEATURES))
     nothing = torch.empty(1, 0, dtype=torch.float64)
     return PosteriorParameters(
         weights=nothing,
@@ -64,12 +65,17 @@ def prior_only(covariance_type, alpha=0.5, beta=0.8, nu=3.5):
         concentrations=nothing,
         mean_precisions=nothing,
         degrees_of_freedom=nothing,
-        prior_mean=torch.tensor([[4.0, -1.0]], dtype=torch.float64),
-        prior_covariance=scale,
-        prior_second=second_moments_of_prior(scale, structure, FEATURES),
-        prior_counts=torch.tensor([[alpha, beta, nu, 1.0]], dtype=torch.float64),
-        # The same for all posteriors of the same rows.
-        weight_constant=torch.zeros(1, dtype=torch.float64),
+        prior=PriorParameters(
+            weight_concentration=alpha,
+            mean_precision=beta,
+            degrees_of_freedom=nu,
+            mean=torch.tensor([4.0, -1.0], dtype=torch.float64),
+            covariance=scale,
+            second=second_moments_of_prior(scale, structure, COMPONENTS, FEATURES),
+            unit=1.0,
+            # The same for all posteriors of the same rows.
+            bound_constant=0.0,
+        ),
     )
 
 
@@ -212,7 +218,7 @@ def test_a_weight_of_three_is_three_rows(rows, shares, covariance_type):
     structure, centre = get_structure(covariance_type), torch.zeros(2, dtype=torch.float64)
     moments = moments_of(rows, shares, np.zeros(2), structure)
     before = prior_only(covariance_type)
-    weighted = replace(before, prior_counts=before.prior_counts * torch.tensor([1.0, 1, 1, 3]))
+    weighted = replace(before, prior=replace(before.prior, unit=3.0))
     one = posterior_step(moments, centre, weighted, PRIORS[1], structure, 0.1).parameters
     repeated, thrice = np.tile(rows, (3, 1)), np.tile(shares, (3, 1))
     moments_of_three = moments_of(repeated, thrice, np.zeros(2), structure)

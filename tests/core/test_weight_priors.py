@@ -12,7 +12,7 @@ from sklearn_torch_gmm.core.weight_priors import (
 )
 
 COUNTS = torch.tensor([[3.0, 0.0, 12.5], [1.0, 40.0, 2.0]], dtype=torch.float64)
-STRENGTH = torch.tensor([[0.25], [2.0]], dtype=torch.float64)
+STRENGTH = 0.25
 
 # The digits that are left of log-gamma functions of numbers up to about fifty.
 ROUNDING = {"rtol": 1e-12, "atol": 1e-12}
@@ -21,8 +21,8 @@ ROUNDING = {"rtol": 1e-12, "atol": 1e-12}
 def log_norm(prior, concentrations):
     """The logarithm of the normalization constant of the posterior from :data:`COUNTS`."""
     constants = [
-        prior.bound_constant(strength, COUNTS.shape[1], num_rows)
-        for strength, num_rows in zip(STRENGTH[:, 0].tolist(), COUNTS.sum(1).tolist(), strict=True)
+        prior.bound_constant(STRENGTH, COUNTS.shape[1], num_rows)
+        for num_rows in COUNTS.sum(1).tolist()
     ]
     terms = prior.bound_terms(concentrations)
     return -(terms.sum(-1) + torch.tensor(constants, dtype=torch.float64))
@@ -31,13 +31,13 @@ def log_norm(prior, concentrations):
 def test_a_dirichlet_posterior_adds_the_counts():
     concentrations = DirichletDistribution().posterior(COUNTS, STRENGTH)
     assert concentrations[0].tolist() == [[3.25, 0.25, 12.75]]
-    assert concentrations[1].tolist() == [[3.0, 42.0, 4.0]]
+    assert concentrations[1].tolist() == [[1.25, 40.25, 2.25]]
 
 
 def test_the_posterior_of_a_stick_counts_its_rows_and_those_after_it():
     concentrations = DirichletProcess().posterior(COUNTS, STRENGTH)
     assert concentrations[0].tolist() == [[4.0, 1.0, 13.5], [12.75, 12.75, 0.25]]
-    assert concentrations[1].tolist() == [[2.0, 41.0, 3.0], [44.0, 4.0, 2.0]]
+    assert concentrations[1].tolist() == [[2.0, 41.0, 3.0], [42.25, 2.25, 0.25]]
 
 
 def test_expectations_of_a_dirichlet_distribution_are_those_of_torch():
@@ -72,7 +72,7 @@ def test_expected_logarithms_are_means_over_draws(prior):
 
 def test_weights_of_sticks_are_those_of_their_mean_lengths():
     prior = DirichletProcess()
-    concentrations = prior.posterior(COUNTS[:1], STRENGTH[:1])
+    concentrations = prior.posterior(COUNTS[:1], STRENGTH)
     first, second, third = 4 / 16.75, 1 / 13.75, 13.5 / 13.75
     lengths = np.array([first, (1 - first) * second, (1 - first) * (1 - second) * third])
     expected = torch.from_numpy(lengths / lengths.sum())
@@ -110,7 +110,7 @@ def test_few_rows_in_the_last_sticks_have_all_digits():
     # The sums of the last sticks are next to nothing beside the first one.
     counts = torch.tensor([[1e7, 1e-3, 0.0]], dtype=torch.float64)
     prior, strength = DirichletProcess(), 1e-3
-    concentrations = prior.posterior(counts, counts.new_tensor([[strength]]))
+    concentrations = prior.posterior(counts, strength)
     constant = prior.bound_constant(strength, 3, 1e7 + 1e-3)
     found = prior.bound_terms(concentrations).sum().item() + constant
     with mpmath.workdps(50):
@@ -123,7 +123,7 @@ def test_few_rows_in_the_last_sticks_have_all_digits():
 def test_a_weight_that_is_next_to_nothing_has_a_finite_logarithm():
     # The weight itself, e^-1000, is zero in float64.
     concentrations = DirichletDistribution().posterior(
-        torch.tensor([[5.0, 0.0]], dtype=torch.float64), torch.tensor([[1e-3]], dtype=torch.float64)
+        torch.tensor([[5.0, 0.0]], dtype=torch.float64), 1e-3
     )
     logs = prior_of(concentrations).expected_log_weights(concentrations)
     expected = digamma([5.001, 0.001]) - digamma(5.002)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import lru_cache
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -70,7 +70,7 @@ def _plain_values(estimator: BaseEstimator) -> tuple[Any, ...] | None:
     if not is_usual or "_parameter_constraints" in vars(estimator):
         return None
     found: list[Any] = [type(estimator)]
-    for name in _names_of(cast(Hashable, type(estimator))):
+    for name in parameter_names(type(estimator)):
         value = getattr(estimator, name)
         kind = type(value)
         if kind in (list, dict) or (kind is np.ndarray and value.ndim > 0):
@@ -80,11 +80,6 @@ def _plain_values(estimator: BaseEstimator) -> tuple[Any, ...] | None:
             return None
         found += [kind, value]
     return tuple(found)
-
-
-@lru_cache(maxsize=64)
-def _names_of(estimator_class: Hashable) -> list[str]:
-    return parameter_names(cast("type[BaseEstimator]", estimator_class))
 
 
 def parameter_names(estimator_class: type[BaseEstimator]) -> list[str]:

@@ -102,10 +102,10 @@ def _remember_known_parts(
     mixture: BaseEstimator, settings: FitSettings, *, continues: bool
 ) -> None:
     """Set `known_parts_` to the fixed parts that the user gave, in this or an earlier fit."""
-    components = settings.num_components
-    if continues:
+    components, given = settings.num_components, {}
+    if settings.fixed and continues:
         given = parts_from_plain(getattr(mixture, "known_parts_", []), components)
-    else:
+    elif settings.fixed:
         given = fix_whole(settings.start.given_parts, components)
     both = {part: given[part] & chosen for part, chosen in settings.fixed.items() if part in given}
     mixture.known_parts_ = parts_to_plain({part: mask for part, mask in both.items() if mask.any()})

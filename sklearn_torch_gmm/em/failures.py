@@ -55,7 +55,9 @@ def find_unusable(
     for is_met in demands:
         usable = usable & (is_met if fixed is None else is_met | fixed.to(is_met.device))
     failures: dict[int, IllDefinedCovarianceError] = {}
-    for restart, component in (~usable).nonzero().tolist():
+    # As nearly always, without a search for the places.
+    places = [] if usable.all() else (~usable).nonzero().tolist()
+    for restart, component in places:
         if restart not in failures and restart not in excluded:
             failures[restart] = _error_of_component(restart, component, result, settings)
     return failures

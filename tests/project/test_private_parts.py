@@ -104,6 +104,17 @@ def test_names_of_parameters_are_known_without_an_instance():
     assert private.parameter_names(Estimator) == ["kind", "share"]
 
 
+def test_parameters_are_read_by_the_names_that_a_class_gives():
+    """Otherwise the names that our classes remember would not be used."""
+
+    class Other(Estimator):
+        @classmethod
+        def _get_param_names(cls):
+            return ["kind"]
+
+    assert Other().get_params() == {"kind": "one"}
+
+
 def test_a_missing_matplotlib_is_told_with_the_name_of_what_needs_it(monkeypatch):
     """Otherwise a display would end with a bare ModuleNotFoundError."""
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)

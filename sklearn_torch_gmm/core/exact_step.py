@@ -58,8 +58,11 @@ class ExactEStep(EStep):
         if ways is None:
             ways = Ways.all_residuals(self._number)
         if ways.products:
-            points = points.clone()
-            points.flatten(0, 1)[list(ways.products)] = centre
+            # Not in place: of mixtures that were selected, `flatten` may be a copy.
+            places = torch.as_tensor(ways.products, device=centre.device)
+            by_product = centre.expand(len(ways.products), -1)
+            points = points.flatten(0, 1).index_copy(0, places, by_product)
+            points = points.unflatten(0, (restarts, components))
         super().__init__(
             parameters,
             points,

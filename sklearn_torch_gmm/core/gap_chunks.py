@@ -216,7 +216,7 @@ class GapChunk:
         else:
             return None
         if self.surplus:
-            weights.flatten()[-self.surplus :] = 0.0
+            weights.view(-1)[-self.surplus :] = 0.0
         return weights
 
 

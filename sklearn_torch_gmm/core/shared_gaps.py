@@ -193,7 +193,7 @@ class _Patterns:
             rows = slice(start, start + most)
             products = weighted[..., rows, None, :] * self._shifts.unsqueeze(-3)
             blocks[..., rows, :, :] += products.sum(-4)
-        self._chunk.add_at_places(scatter.flatten(-2), blocks)
+        self._chunk.add_at_places(scatter.view(*scatter.shape[:-2], -1), blocks)
 
 
 def _times(matrices: Tensor, vectors: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from sklearn_torch_gmm.rows.source import RowSource
 _SEAL = "sklearn_torch_gmm"
 """The key of a checkpoint that holds the checksum of all others."""
 
-_VERSION = 2
+_VERSION = 3
 """Of the state in a checkpoint: raised with each change after which an older one cannot be read."""
 
 

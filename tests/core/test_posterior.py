@@ -1,5 +1,6 @@
 """The posterior of a Bayesian mixture, against Bishop's formulas for one component at a time."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -211,6 +212,20 @@ def test_a_component_without_rows_is_the_prior(rows, shares, covariance_type):
     if covariance_type != "tied":
         expected = scale_of(covariance_type) / 3.5
         np.testing.assert_allclose(found.covariances[0, 2], expected, **ROUNDING)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_the_moments_stay_as_they_are(rows, shares, covariance_type):
+    """The bound is computed from them, and the step may be done again."""
+    structure, centre = get_structure(covariance_type), torch.zeros(2, dtype=torch.float64)
+    moments = moments_of(rows, shares, np.zeros(2), structure)
+    before = deepcopy(moments)
+    for unit in (1.0, 3.0):
+        prior = prior_only(covariance_type)
+        prior = replace(prior, prior=replace(prior.prior, unit=unit))
+        posterior_step(moments, centre, prior, PRIORS[1], structure, 0.1)
+        torch.testing.assert_close(moments.sums, before.sums, rtol=0, atol=0)
+        torch.testing.assert_close(moments.scatter, before.scatter, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)

@@ -1,5 +1,6 @@
 """Each way through an E-step gives what residuals give, and the cheapest allowed one is chosen."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -131,6 +132,16 @@ def test_moments_about_other_points(rng, name, ways, mixtures, rows):
     points, given = step.centre.flatten(0, 1), about.flatten(0, 1)
     torch.testing.assert_close(points[~at_centre], given[~at_centre], rtol=0, atol=0)
     assert_same_steps(step, expected, mixtures, structure)
+
+
+@pytest.mark.parametrize(("name", "ways"), CASES)
+def test_means_in_any_order_of_memory(name, ways, mixtures, rows):
+    """After a selection of mixtures, components may lie in memory before mixtures."""
+    structure = get_structure(name)
+    means = mixtures.means.transpose(0, 1).contiguous().transpose(0, 1)
+    assert means.flatten(0, 1).data_ptr() != means.data_ptr()
+    step = step_in(WAYS[ways], replace(mixtures, means=means), rows, structure)
+    assert_same_steps(step, step_in(None, mixtures, rows, structure), mixtures, structure)
 
 
 @pytest.mark.parametrize(("name", "ways"), CASES)

@@ -125,6 +125,25 @@ def test_several_starts_keep_the_best(prior_type):
     assert_same_fit(ours, theirs)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_starts_that_end_early_leave_the_others_as_they_are(seed):
+    """Some converge at once; of those that go on, some passes are exact."""
+    rows = np.random.default_rng(seed).normal(size=(50, 2))
+    rows[:25] += 4.0
+    params = {
+        "prior_type": "dirichlet_distribution",
+        "n_components": 5,
+        "n_init": 4,
+        "init_params": "random_from_data",
+        # A component without rows has a log-weight of minus 1e300.
+        "weight_concentration_prior": 1e-300,
+        "tol": 1.0,
+    }
+    theirs, ours = (make(cls, **params).fit(rows) for cls in (Theirs, Ours))
+    assert ours.n_iter_ == theirs.n_iter_
+    assert ours.lower_bound_ == pytest.approx(theirs.lower_bound_, rel=1e-9)
+
+
 def test_without_iterations_the_start_is_kept():
     theirs, ours = (make(cls, max_iter=0).fit(X) for cls in (Theirs, Ours))
     names = ["weights_", "means_", "covariances_", "mean_precision_", "degrees_of_freedom_"]

@@ -13,6 +13,7 @@ import torch
 
 from sklearn_torch_gmm._private_parts import InvalidParameterError
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
+from sklearn_torch_gmm.core.covariance.linalg import upper_cholesky
 from sklearn_torch_gmm.em.strategies import check_has_all_samples
 from sklearn_torch_gmm.em.threads import threads_for_work
 from sklearn_torch_gmm.rows.checks import FloatArray, check_floats
@@ -67,21 +68,27 @@ def check_positive_definite(
             msg = f"'{name}' should be positive"
             raise ValueError(msg)
         return checked
-    with threads_for_work(checked.size * num_features):
-        _, failed = torch.linalg.cholesky_ex(as_tensor(_standardized(checked)))
-    if failed.any() or not _are_symmetric(checked):
+    standardized = _standardized(checked)
+    if not _are_symmetric(standardized, _tolerance(checked)) or not _have_factors(standardized):
         msg = f"'{name}' should be symmetric, positive-definite"
         raise ValueError(msg)
     return checked
 
 
-def _are_symmetric(matrices: FloatArray) -> bool:
+def _are_symmetric(matrices: FloatArray, tolerance: float) -> bool:
     transposed = np.swapaxes(matrices, -2, -1)
     # Most are exactly so, which takes a tenth of the time to see.
-    if np.array_equal(matrices, transposed):
-        return True
-    tolerance = _tolerance(matrices) * float(np.abs(matrices).max())
-    return np.allclose(matrices, transposed, atol=tolerance)
+    return np.array_equal(matrices, transposed) or np.allclose(matrices, transposed, atol=tolerance)
+
+
+def _have_factors(matrices: FloatArray) -> bool:
+    """Whether the factorization succeeds that turns precisions into factors."""
+    with threads_for_work(matrices.size * matrices.shape[-1]):
+        try:
+            upper_cholesky(as_tensor(matrices))
+        except torch.linalg.LinAlgError:
+            return False
+    return True
 
 
 def _tolerance(values: FloatArray) -> float:
@@ -91,12 +98,16 @@ def _tolerance(values: FloatArray) -> float:
 
 
 def _standardized(matrices: FloatArray) -> npt.NDArray[np.float64]:
-    """Scale features to unit variance, which keeps matrices positive definite, or not."""
-    # Without it, a factor of precisions of tiny numbers might underflow.
+    """Scale features to variances near one, by powers of two.
+
+    Entries of features in any units are then compared alike. No entry is rounded, and a
+    factorization succeeds where that of the matrices themselves does.
+    """
     matrices = matrices.astype(np.float64)
     variances = np.diagonal(matrices, axis1=-2, axis2=-1)
-    deviations = np.sqrt(np.where(variances > 0.0, variances, 1.0))
-    return matrices / deviations[..., :, None] / deviations[..., None, :]
+    _, exponents = np.frexp(np.where(variances > 0.0, variances, 1.0))
+    halves = -(exponents // 2)
+    return np.ldexp(np.ldexp(matrices, halves[..., :, None]), halves[..., None, :])
 
 
 def check_strategy(strategy: Any, num_components: int, name: str) -> Any:

@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES
+from sklearn_torch_gmm.core.rounding import TOLERATED_ERROR
 from sklearn_torch_gmm.em import joint_step
 from sklearn_torch_gmm.em.settings import StartSettings
 from sklearn_torch_gmm.exceptions import IllDefinedCovarianceError
@@ -46,6 +47,8 @@ def with_few_equal_rows(rng):
 @pytest.mark.parametrize("make", [groups, ill_conditioned, with_few_equal_rows])
 def test_they_are_the_same_together_and_one_by_one(rng, make, weighted, monkeypatch):
     X = make(rng)
+    # Of ill-conditioned rows, the fast pass may lose as much as it tolerates.
+    tolerated = TOLERATED_ERROR[torch.float64] if make is ill_conditioned else 0.0
     weights = rng.uniform(0.1, 2.0, size=len(X)) if weighted else None
     found = []
     for most in (joint_step.MOST_NUMBERS, 0):
@@ -54,12 +57,15 @@ def test_they_are_the_same_together_and_one_by_one(rng, make, weighted, monkeypa
     for together, single in zip(*found, strict=True):
         for one, other in zip(together, single, strict=True):
             # Sums of the same numbers in another order, grown over twenty iterations.
-            np.testing.assert_allclose(one.lower_bounds, other.lower_bounds, rtol=1e-10)
+            bounds = one.lower_bounds, other.lower_bounds
+            np.testing.assert_allclose(*bounds, rtol=1e-10, atol=tolerated)
             assert (one.empty, one.converged) == (other.empty, other.converged)
             assert str(one.error) == str(other.error)
             for a, b in zip(one.parameters.tensors(), other.parameters.tensors(), strict=True):
                 assert a.shape == b.shape
-                torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-10)
+                # Of equal rows at 40, variances of 1e-6 have the rounding of squares of 1,600.
+                far = 1e-8 * a.abs().max().item() if make is with_few_equal_rows else 0.0
+                torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-10 + far)
 
 
 def test_a_component_that_loses_its_rows_is_named_for_its_own_fit():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from sklearn_torch_gmm import GaussianMixture, GaussianMixtureClassifier, GaussianMixtureIC
 from sklearn_torch_gmm import mixture as drop_in
@@ -36,9 +37,10 @@ def test_more_than_an_address_can_count_is_refused_at_once(name):
     # 4 matrices of 2e6 × 2e6 float64 take 128 TB, and four copies more than 2 ** 48 bytes.
     X = np.zeros((5, 2_000_000), np.float32)
     match = r"2000000 features .*'full'.* take 119,209\.3 GiB, .*: more .*X has 5 samples and"
+    estimator = clone(ESTIMATORS[name])
     with pytest.raises(MemoryError, match=match):
-        ESTIMATORS[name].fit(X)
-    assert not hasattr(ESTIMATORS[name], "n_features_in_")
+        estimator.fit(X)
+    assert not hasattr(estimator, "n_features_in_")
 
 
 def test_the_classifier_is_refused_as_well():
@@ -55,7 +57,7 @@ def test_an_update_is_refused_as_well():
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_many_parameters_for_each_value_are_warned_of(name, small_limit, transposed, recwarn):
-    ESTIMATORS[name].fit(transposed)
+    clone(ESTIMATORS[name]).fit(transposed)
     (warning,) = [w for w in recwarn if w.category is UserWarning]
     # Four matrices of 210 parameters, for 80 values.
     assert "with 10 parameters for each value of X. X has 4 samples" in str(warning.message)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklearn.utils import Tags
 
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
 class PackageEstimatorMixin:
     """Adds hints for parameters, tags, pickles with the package's version, documentation links."""
 
+    _inspected: ClassVar[tuple[Callable[..., None], list[str]]]
+    """The constructor, and the names of its parameters."""
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         check_names(cls, kwargs)
         return super().__new__(cls)
@@ -26,7 +28,11 @@ class PackageEstimatorMixin:
     @classmethod
     def _get_param_names(cls) -> list[str]:
         # scikit-learn inspects the constructor in each clone: a thirtieth of a small search.
-        return list(_names_in(cls.__init__, super()._get_param_names))  # type: ignore[misc]
+        inspected = vars(cls).get("_inspected")
+        if inspected is None or inspected[0] is not cls.__init__:
+            inspected = cls.__init__, super()._get_param_names()  # type: ignore[misc]
+            cls._inspected = inspected
+        return list(inspected[1])
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()  # type: ignore[misc]
@@ -41,9 +47,3 @@ class PackageEstimatorMixin:
 
     def _doc_link_url_param_generator(self) -> dict[str, str]:
         return {"page": f"{type(self).__module__}.{type(self).__name__}"}
-
-
-@lru_cache(maxsize=64)
-def _names_in(constructor: Hashable, inspect: Callable[[], list[str]]) -> list[str]:
-    """Return the result of ``inspect``, a method of the class with this constructor."""
-    return inspect()

@@ -13,7 +13,6 @@ import torch
 
 from sklearn_torch_gmm._private_parts import InvalidParameterError
 from sklearn_torch_gmm.core.covariance import CovarianceStructure
-from sklearn_torch_gmm.core.covariance.linalg import upper_cholesky
 from sklearn_torch_gmm.em.strategies import check_has_all_samples
 from sklearn_torch_gmm.em.threads import threads_for_work
 from sklearn_torch_gmm.rows.checks import FloatArray, check_floats
@@ -68,8 +67,8 @@ def check_positive_definite(
             msg = f"'{name}' should be positive"
             raise ValueError(msg)
         return checked
-    standardized = _standardized(checked)
-    if not _are_symmetric(standardized, _tolerance(checked)) or not _have_factors(standardized):
+    scaled = _standardized(checked)
+    if not _are_symmetric(scaled, _tolerance(checked)) or not _have_factors(scaled, structure):
         msg = f"'{name}' should be symmetric, positive-definite"
         raise ValueError(msg)
     return checked
@@ -81,11 +80,11 @@ def _are_symmetric(matrices: FloatArray, tolerance: float) -> bool:
     return np.array_equal(matrices, transposed) or np.allclose(matrices, transposed, atol=tolerance)
 
 
-def _have_factors(matrices: FloatArray) -> bool:
-    """Whether the factorization succeeds that turns precisions into factors."""
+def _have_factors(matrices: FloatArray, structure: CovarianceStructure) -> bool:
+    """Whether the factorization succeeds that a fit does with precisions."""
     with threads_for_work(matrices.size * matrices.shape[-1]):
         try:
-            upper_cholesky(as_tensor(matrices))
+            structure.precisions_cholesky_from_precisions(as_tensor(matrices))
         except torch.linalg.LinAlgError:
             return False
     return True

@@ -182,9 +182,9 @@ def find_starts(
 def _knowing(rows: RowSource, settings: FitSettings) -> FitSettings:
     """Return settings with the values that the estimation takes from the data, if any."""
     estimation = settings.estimation.knowing(rows, settings.structure, settings.loop)
-    return (
-        settings if estimation is settings.estimation else replace(settings, estimation=estimation)
-    )
+    if estimation is settings.estimation:
+        return settings
+    return replace(settings, estimation=estimation)
 
 
 def _computes_elsewhere(settings: FitSettings) -> bool:

@@ -47,8 +47,8 @@ def with_few_equal_rows(rng):
 @pytest.mark.parametrize("make", [groups, ill_conditioned, with_few_equal_rows])
 def test_they_are_the_same_together_and_one_by_one(rng, make, weighted, monkeypatch):
     X = make(rng)
-    # Of ill-conditioned rows, the fast pass may lose as much as it tolerates.
-    tolerated = TOLERATED_ERROR[torch.float64] if make is ill_conditioned else 0.0
+    # Of ill-conditioned rows, the fast pass tolerates up to twenty times this rounding error.
+    tolerated = TOLERATED_ERROR[torch.float64] / 20 if make is ill_conditioned else 0.0
     weights = rng.uniform(0.1, 2.0, size=len(X)) if weighted else None
     found = []
     for most in (joint_step.MOST_NUMBERS, 0):

@@ -25,6 +25,14 @@ DEVICES = ["cuda", "mps"]
 # Arithmetic and rows in float32: what its rounding makes of the iterations on these data.
 TOLERANCES = {"cuda": 1e-9, "mps": 2e-3}
 
+# From single rows, 'tied' stays near a saddle, where float32 does not tell restarts apart.
+START_OF_RESTARTS = {
+    "cpu": "random_from_data",
+    "cuda": "random_from_data",
+    "cpu32": "kmeans",
+    "mps": "kmeans",
+}
+
 
 @pytest.fixture(scope="module")
 def X():
@@ -71,8 +79,9 @@ WAYS = {
     "weights": lambda kind, name, X: fit(
         mixture(kind, name), X, sample_weight=1.0 + np.arange(N) % 3
     ),
-    # From single rows, 'tied' stays near a saddle, where all mixtures have the same likelihood.
-    "restarts": lambda kind, name, X: fit(mixture(kind, name, n_init=3), X),
+    "restarts": lambda kind, name, X: fit(
+        mixture(kind, name, n_init=3, init_params=START_OF_RESTARTS[kind]), X
+    ),
     "fixed": lambda kind, name, X: fit(
         mixture(kind, name, fixed=("means",), means_init=X[:: N // K]), X
     ),
@@ -122,7 +131,9 @@ def test_fits_give_what_the_cpu_gives(X, kind, way, covariance_type):
         on_device = WAYS[way](kind, covariance_type, X)
     tolerance = TOLERANCES[kind] * (10 if way == "far" else 1)
     for name in ("weights_", "means_", "covariances_", "lower_bound_"):
-        actual, expected = (of_sorted(fitted, name) for fitted in (on_device, on_cpu))
+        actual, expected = (getattr(fitted, name) for fitted in (on_device, on_cpu))
+        if kind == "mps" and way == "restarts":
+            actual, expected = (of_sorted(fitted, name) for fitted in (on_device, on_cpu))
         np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=name)
     assert device.count("send", of_at_least=N * D // 6) > 0
 

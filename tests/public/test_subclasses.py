@@ -391,22 +391,3 @@ def test_labels_that_a_subclass_names_are_neither_predicted_nor_saved(tmp_path):
     np.testing.assert_array_equal(mixture.labels_, np.array(["a", "b"])[numbers])
     mixture.save(tmp_path)
     np.testing.assert_array_equal(Named.load(tmp_path).predict(X), numbers)
-
-
-def test_names_of_parameters_are_those_of_each_class_and_of_its_present_constructor(monkeypatch):
-    class Own(GaussianMixture):
-        def __init__(self, n_components=2, *, colour="red"):
-            super().__init__(n_components)
-            self.colour = colour
-
-    for _ in range(2):
-        assert list(Own().get_params()) == ["colour", "n_components"]
-        assert "colour" not in GaussianMixture().get_params()
-
-    def smaller(self, n_components=2):
-        GaussianMixture.__init__(self, n_components)
-
-    # As a program does that patches a class.
-    monkeypatch.setattr(Own, "__init__", smaller)
-    assert list(Own().get_params()) == ["n_components"]
-    assert clone(Own(3)).n_components == 3

@@ -4,7 +4,10 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
+from sklearn_torch_gmm.core.imports import without_collections
+
+with without_collections():
+    from sklearn_torch_gmm.core.model import GaussianMixtureModel, GaussianMixtureModelConfig
 
 if TYPE_CHECKING:
     from sklearn_torch_gmm.classifier import GaussianMixtureClassifier

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from sklearn_torch_gmm.core.device import as_if_alone, automatic_accelerator
+from sklearn_torch_gmm.core.imports import without_collections
 from sklearn_torch_gmm.em import loop as plain_loop
 from sklearn_torch_gmm.em.loop import Job
 from sklearn_torch_gmm.em.progress import Monitor
@@ -190,7 +191,8 @@ def lightning_loop() -> ModuleType:
     Python's random numbers, so the state of a program that has seeded them is restored.
     """
     state = random.getstate()
-    from sklearn_torch_gmm.training import lightning_loop as module
+    with without_collections():
+        from sklearn_torch_gmm.training import lightning_loop as module
 
     random.setstate(state)
     return module

@@ -163,8 +163,7 @@ class Conditionals:
             covariances = (inverse.mT @ inverse).unsqueeze(-1)
             logarithms = 2.0 * self._log_determinants.unsqueeze(-1)
             return covariances.expand(lanes, *covariances.shape), logarithms
-        precisions = self.precisions.flatten(-2)
-        block = chunk.at_places(precisions.expand(lanes, *precisions.shape))
+        block = self.blocks_of(chunk)
         is_outside = None if chunk.is_outside is None else self._among(chunk.is_outside)
         if is_outside is not None:
             # An identity block has no part in the inverse or the determinant.
@@ -174,6 +173,11 @@ class Conditionals:
         if is_outside is not None:
             covariances = covariances.masked_fill(is_outside, 0.0)
         return covariances, log_determinants
+
+    def blocks_of(self, chunk: GapChunk) -> Tensor:
+        """Λ_uu ``[T, ..., K or 1, c, c, p]`` for the patterns, with other values for padding."""
+        precisions = self.precisions.flatten(-2)
+        return chunk.at_places(precisions.expand(len(chunk.missing), *precisions.shape))
 
     def complete(
         self, values: Tensor, observed: Tensor, chunk: GapChunk, patterns: Patterns

@@ -138,12 +138,17 @@ class GapChunk:
         return replace(self, rows=rows, missing=missing, pattern=pattern, padding=padding, views={})
 
     def gaps(self, like: Tensor) -> Tensor:
-        """1 for the feature ``[T, D, n]`` that each row lacks if it is one, and zeros."""
+        """1 for each value ``[T, D, n]`` that a row lacks, and 0 for the others."""
         key = "gaps", like.dtype
         if key not in self.views:
             lanes, num_rows = self.rows.shape
             found = like.new_zeros(lanes, self.num_features, num_rows)
-            self.views[key] = found.scatter_(1, self.missing_by_row, 1.0)
+            if self.padding is None:
+                found.scatter_(1, self.missing_by_row, 1.0)
+            else:
+                is_missing = self.padding.logical_not().to(found.dtype)
+                found.scatter_(1, self.missing_by_row, self.by_row(is_missing))
+            self.views[key] = found
         return self.views[key]
 
     @property

@@ -10,6 +10,9 @@ where w_k = W η_ku depends on the component and on the pattern of the gaps. So
 and the sums over w_k are taken pattern by pattern. If rows lack one value each, W has one entry,
 1 / Λ_jj: all of this is elementwise with g / diag Λ, where g is 1 for the gap, and zero elsewhere.
 
+With features that are nearly multiples of each other, the terms of W η_ku are much larger than w_k.
+It is computed as m + W (η_ku − Λ_uu m) with m = (μ_k − c)_u, which cancels before it multiplies W.
+
 Expanding the square costs precision where the spread is large relative to the standard deviations,
 as in the fast E-step, whose bound decides.
 """
@@ -26,7 +29,7 @@ from sklearn_torch_gmm.core.conditional import Conditionals
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
 from sklearn_torch_gmm.core.dependent_gaps import GroupedGapStep
 from sklearn_torch_gmm.core.fast_step import FastEStep
-from sklearn_torch_gmm.core.gap_chunks import GapChunk
+from sklearn_torch_gmm.core.gap_chunks import GapChunk, among
 from sklearn_torch_gmm.core.gap_step import GapBatch
 from sklearn_torch_gmm.core.gaps import GapGroup
 from sklearn_torch_gmm.core.rounding import extents_of
@@ -49,6 +52,7 @@ class SharedGapStep(GroupedGapStep):
         own, natural = self._step.parameters, self._step.natural
         # The constants of complete rows, and the coefficients η.
         self._constants, self._linear = natural[..., :1], natural[..., 1:]
+        self._means = own.means - self._step.centre
         self._precisions = self._step.structure.precisions(own.precisions_cholesky)
 
     def _values_per_row(self, group: GapGroup) -> int:
@@ -70,9 +74,11 @@ class SharedGapStep(GroupedGapStep):
     def _add_gaps(self, x: Tensor, chunk: GapChunk, batch: GapBatch) -> None:
         """Add the moments of rows ``x [T, D, n]``."""
         moments, features, parts = self._step.moments, x.shape[1], self._parts(x)
-        linear, precisions = parts.of_mixtures(self._linear), parts.of_mixtures(self._precisions)
-        x, place = parts.of_lanes(x), parts.of_lanes(chunk.missing_by_row)
-        patterns = _Patterns(self._constants, self._linear, self._conditionals, chunk)
+        linear, means, precisions = (
+            parts.of_mixtures(values) for values in (self._linear, self._means, self._precisions)
+        )
+        x, gaps, place = map(parts.of_lanes, (x, chunk.gaps(x), chunk.missing_by_row))
+        patterns = _Patterns(self._constants, self._linear, self._means, self._conditionals, chunk)
         covariances = chunk.by_row(patterns.covariances).flatten(0, 1)
         constants = chunk.by_row(patterns.constants).flatten(0, 1)
         pulled = torch.bmm(precisions, x).gather(1, place)
@@ -84,9 +90,12 @@ class SharedGapStep(GroupedGapStep):
 
         moments.counts.add_(by_mixture.sum((0, -1)))
         first = parts.split(torch.bmm(logits, h.mT))
-        mean_shift = _times(covariances, torch.bmm(linear.mT, logits).gather(1, place))
+        # ω̄ in the way of w.
+        mean_shift = torch.bmm(means.mT, logits).mul_(gaps)
+        rest = torch.bmm(linear.mT, logits).baddbmm_(precisions, mean_shift, alpha=-1.0)
+        mean_shift.scatter_add_(1, place, _times(covariances, rest.gather(1, place)))
         # h hᵀ and twice h ω̄ᵀ in one product. The estimate takes the symmetric part of a scatter.
-        shifted = weighted.scatter_add(1, place, mean_shift.mul_(2.0))
+        shifted = torch.add(weighted, mean_shift, alpha=2.0)
         scatter = parts.split(torch.bmm(shifted, h.mT))
         self._add_common_term(scatter)
         patterns.add(chunk.by_pattern(by_mixture), first, scatter)
@@ -166,13 +175,24 @@ class _Patterns:
     """The patterns of a chunk: their W ``[T, R, c, c, p]`` and their w_k ``[T, R, K, c, p]``."""
 
     def __init__(
-        self, constants: Tensor, linear: Tensor, conditionals: Conditionals, chunk: GapChunk
+        self,
+        constants: Tensor,
+        linear: Tensor,
+        means: Tensor,
+        conditionals: Conditionals,
+        chunk: GapChunk,
     ) -> None:
         self._chunk = chunk
+        lanes = len(chunk.missing)
         covariances, log_determinants = conditionals.covariances_of(chunk)
         self.covariances = covariances.squeeze(-4)
-        own = chunk.at_missing(linear.expand(chunk.missing.shape[0], *linear.shape))
-        self._shifts = _times(covariances, own)
+        own, of_means = (
+            chunk.at_missing(values.expand(lanes, *values.shape)) for values in (linear, means)
+        )
+        if chunk.padding is not None:
+            of_means = of_means.masked_fill(among(chunk.padding, 2), 0.0)
+        rest = own - _times(conditionals.blocks_of(chunk), of_means)
+        self._shifts = of_means + _times(covariances, rest)
         # Constants [T, R, K, p] of the log-densities: ½ η_u · w more than those of complete rows,
         # and the normalization of the values that there are.
         more = (own * self._shifts).sum(-2).sub_(log_determinants).add_(chunk.log_volumes(linear))

@@ -80,8 +80,9 @@ def _add(update: Callable[[Any], None], value: Any) -> None:
             _add(update, part)
     elif isinstance(value, Tensor) and value.layout == torch.strided:
         update(f"{value.dtype}{tuple(value.shape)}{value.requires_grad}".encode())
-        octets = value.detach().cpu().contiguous().flatten().view(torch.uint8)
-        update(octets.numpy().data)
+        # Not `contiguous`: a single value may keep a stride that a view of its octets refuses.
+        values = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        update(values.flatten().view(torch.uint8).numpy().data)
     elif isinstance(value, (str, bytes, int, float)) or value is None:
         update(f"{type(value).__name__} {value!r};".encode())
     else:

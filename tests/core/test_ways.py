@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_torch_gmm.core import processor
+from sklearn_torch_gmm.core import processor, shared_whitening
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.e_step import normalize_, normalize_for_entropy_
 from sklearn_torch_gmm.core.exact_step import ExactEStep
 from sklearn_torch_gmm.core.m_step import m_step
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.shared_whitening import VALUES_OF_PAIRS
 from sklearn_torch_gmm.core.ways import (
     FEW_MATRICES,
     MANY_MATRICES,
@@ -183,6 +184,33 @@ def test_sifted_rows_are_exact_where_products_are_not(name, rng):
     by_products = step_in(Ways(range(4), (), (), ()), parameters, rows, structure)
     error = by_products.moments.log_likelihood - exact.moments.log_likelihood
     assert error.abs().item() > 1e-5
+
+
+@pytest.mark.parametrize("at_once", [VALUES_OF_PAIRS, 1], ids=["all pairs", "few pairs"])
+@pytest.mark.parametrize("name", ["full", "tied"])
+def test_whitened_moments_lose_a_distance_and_not_its_square(monkeypatch, name, at_once, rng):
+    """Clusters far apart, two of them close to each other; some rows weigh nothing."""
+    monkeypatch.setattr(shared_whitening, "VALUES_OF_PAIRS", at_once)
+    structure, spread = get_structure(name), 3e5
+    means = spread * rng.standard_normal((1, 4, FEATURES))
+    means[0, 1] = means[0, 0] + 0.5
+    rows = tensor(np.repeat(means[0], 50, axis=0) + rng.standard_normal((200, FEATURES)))
+    shape = (1, *structure.covariance_shape(4, FEATURES))
+    unit = structure.unit_covariances(torch.empty(shape, dtype=torch.float64))
+    weights = torch.full((1, 4), 0.25, dtype=torch.float64)
+    parameters = MixtureParameters(weights, tensor(means), unit, unit)
+    sample_weight = tensor(rng.integers(0, 3, 200).astype(float))
+    found, expected = (
+        step_in(ways, parameters, rows, structure, sample_weight=sample_weight)
+        for ways in (Ways.all_whitened(4), None)
+    )
+    covariances, wanted = (
+        m_step(one.moments, one.centre, parameters.means, structure, 0.0).parameters.covariances
+        for one in (found, expected)
+    )
+    # Rounding of the whitened rows, and not of their squares, which is ten thousand times as large.
+    loss = 20.0 * torch.finfo(torch.float64).eps * spread
+    torch.testing.assert_close(covariances, wanted, rtol=0, atol=loss)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)

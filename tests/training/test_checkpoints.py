@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch.utils.data import DataLoader, TensorDataset
 
 from sklearn_torch_gmm import GaussianMixture
+from sklearn_torch_gmm.mixture import BayesianGaussianMixture
 from sklearn_torch_gmm.mixture import GaussianMixture as DropIn
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -222,6 +223,15 @@ def test_a_changed_value_is_found(X, checkpoint):
     torch.save(content, checkpoint)
     with pytest.raises(ValueError, match=r"epoch=1\.ckpt is damaged: its checksum"):
         mixture(random_state=0).fit(X, ckpt_path=checkpoint)
+
+
+def test_a_single_value_may_lie_anywhere_in_memory(X, tmp_path):
+    """The part of one restart in tensors of several keeps their strides."""
+    options = {"n_components": 1, "n_init": 2, "max_iter": 9, "random_state": 0}
+    whole = BayesianGaussianMixture(**options, trainer_params=checkpointing(tmp_path)).fit(X)
+    first = tmp_path / "epoch=0.ckpt"
+    resumed = BayesianGaussianMixture(**options, trainer_params=checkpointing(tmp_path))
+    assert_same_fit(resumed.fit(X, ckpt_path=first), whole)
 
 
 def test_a_last_checkpoint_that_is_damaged_is_named(X, tmp_path):

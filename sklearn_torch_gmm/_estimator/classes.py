@@ -189,9 +189,11 @@ class ClassInference:
     def classes(self) -> Any:
         """The most probable class of each row: ``[N]``."""
         numbers = self.probabilities().argmax(1)
-        if self._classes.dtype.kind in "iufb":
-            return self.answer(as_tensor(self._classes).to(numbers.device)[numbers])
-        return self._classes[numbers.cpu().numpy()]
+        dtype = self._classes.dtype
+        # torch has no numbers of more than eight bytes.
+        if device_of(self.X) is None or dtype.kind not in "iufb" or dtype.itemsize > 8:
+            return self._classes[numbers.cpu().numpy()]
+        return self.answer(as_tensor(self._classes).to(numbers.device)[numbers])
 
     def log_densities(self) -> Any:
         """Log p(x) of each row, in nats: ``[N]``."""

@@ -7,7 +7,8 @@ with W = Λ_uu⁻¹ and d_o = x_o − μ_o,
     log|Σ_oo|  =  log|Σ| + log|Λ_uu|
     d_oᵀ Σ_oo⁻¹ d_o  =  d̂ᵀ Λ d̂,  where d̂ is d_o completed by the conditional means,
 
-so that only a matrix of the size of the gap is inverted, and nothing cancels: d̂ holds residuals.
+so that only a matrix of the size of the gap is inverted, and d̂ holds residuals. The logarithms lose
+eps times the condition number; the conditional means are refined where they would lose more.
 W depends only on the pattern of the gaps, and is computed once for all rows that share it.
 
 Source: Little and Rubin, Statistical Analysis with Missing Data (2019), section 11.2; Ghahramani
@@ -28,10 +29,18 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
 from sklearn_torch_gmm.core.covariance.linalg import invert_triangular
 from sklearn_torch_gmm.core.gap_chunks import GapChunk, among
+from sklearn_torch_gmm.core.rounding import typical_distance
 
 MOST_BY_ELEMENTS = 16
 """Largest matrices that are inverted element by element, for all patterns at once. Beyond, one call
 of LAPACK for each of them takes less time: twice the value would cost up to twice as much there."""
+
+TOLERATED_MOVE = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Error of squared distances from which on conditional means are refined.
+
+It takes two more products of a matrix of the size of the gap for each row and component. With twice
+the value, log-densities could be off by twice as much.
+"""
 
 FEW_MATRICES = 64
 """Number of matrices for which LAPACK takes less time, whatever their size.
@@ -137,6 +146,24 @@ class Conditionals:
         """½ log|Λ| ``[..., K]``."""
         return self._find_log_determinants()
 
+    @cached_property
+    def _is_ill_conditioned(self) -> bool:
+        """Whether the rounding of W may move a row's distance by more than is tolerated.
+
+        With the largest growth g of rounding errors, W is rounded by eps g² of itself, and d̂ by as
+        much. Since d̂ minimizes the squared distance, it changes by the square of that, in units of
+        the narrowest direction: eps² g⁶ ‖z‖².
+        """
+        if self._factors.device.type != "cpu":
+            # The host would wait for the answer longer than the device for the operations.
+            return True
+        dtype, num_features = self._factors.dtype, self.means.shape[-1]
+        deviations = invert_triangular(self._factors, upper=True).square().sum(-2).sqrt()
+        growth = (self._factors.abs().mT @ deviations.unsqueeze(-1)).square().sum(-2)
+        error = torch.finfo(dtype).eps ** 2 * growth**3 * typical_distance(num_features) ** 2
+        # Not `any(... > ...)`: one that is NaN may be too large, too.
+        return not bool((error <= TOLERATED_MOVE[dtype]).all())
+
     def of_patterns(self, chunk: GapChunk) -> Patterns:
         """The conditional distributions for the patterns of a chunk."""
         covariances, log_determinants = self.covariances_of(chunk)
@@ -193,6 +220,11 @@ class Conditionals:
         pulled = (self.precisions @ residuals).gather(-2, place)
         covariances = chunk.by_row(patterns.covariances)
         filled = (covariances * pulled.unsqueeze(-3)).sum(-2).neg_()
+        if not chunk.lacks_one and self._is_ill_conditioned:
+            # One step of iterative refinement: what is still pulled, at the precision of Λ.
+            blocks = chunk.by_row(self.blocks_of(chunk))
+            pulled += (blocks * filled.unsqueeze(-3)).sum(-2)
+            filled -= (covariances * pulled.unsqueeze(-3)).sum(-2)
         # Residuals are zero at the gaps.
         residuals.scatter_add_(-2, place, filled)
         distances = self.squared_distances(residuals)

@@ -287,6 +287,16 @@ def test_kinds_of_labels(convert):
     np.testing.assert_array_equal(found, classifier.classes_[expected.predict(X)])
 
 
+@pytest.mark.parametrize("dtype", [np.longdouble, ">i8"])
+def test_predicted_labels_have_the_type_of_the_given_ones(dtype):
+    X, y = draw(60)
+    classifier = GaussianMixtureClassifier().fit(X, y.astype(dtype))
+    found = classifier.predict(X)
+    assert found.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(found, classifier.predict(torch.from_numpy(X)))
+    assert classifier.score(X, y) > 0.8
+
+
 @pytest.mark.parametrize("dtype", ["<U3", object])
 def test_strings_without_unlabelled_rows(dtype):
     X, y = draw(60)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_rests = threading.Event()
 
 
 @contextmanager
@@ -17,6 +21,7 @@ def without_collections() -> Iterator[None]:
     if not gc.isenabled():
         yield
         return
+    _rests.set()
     gc.disable()
     try:
         yield
@@ -27,3 +32,14 @@ def without_collections() -> Iterator[None]:
             gc.unfreeze()
     finally:
         gc.enable()
+        _rests.clear()
+
+
+def _enable_in_fork() -> None:
+    """In a process that another thread has forked meanwhile, nothing else would enable it."""
+    if _rests.is_set():
+        gc.enable()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enable_in_fork)

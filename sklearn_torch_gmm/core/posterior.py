@@ -206,9 +206,12 @@ def posterior_step(
     by_feature = counts.unsqueeze(-1)
     mean_precisions = counts + prior.mean_precision
     deviations = sums[..., 1 : num_features + 1] / by_feature
-    away = deviations - (prior.mean - centre)
+    prior_mean = prior.mean - centre
+    away = deviations - prior_mean
+    # Not m₀ plus a share of the way to x̄: from a prior far away, that would cost precision.
     shares = (counts / mean_precisions).unsqueeze(-1)
-    means = torch.addcmul(prior.mean, shares, away)
+    rest = (prior.mean_precision / mean_precisions).unsqueeze(-1)
+    means = centre + torch.addcmul(shares * deviations, rest, prior_mean)
     degrees = counts + prior.degrees_of_freedom
     if structure.is_shared:
         degrees = degrees.mean(-1, keepdim=True).expand_as(counts)

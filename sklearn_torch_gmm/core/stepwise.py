@@ -6,6 +6,8 @@ Source: Cappé and Moulines, On-line expectation–maximization algorithm for la
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -16,8 +18,31 @@ from sklearn_torch_gmm.core.gap_pass import GapPass
 from sklearn_torch_gmm.core.m_step import MStepResult, m_step
 from sklearn_torch_gmm.core.moments import Moments
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.rounding import TOLERATED_ERROR, cancellation_of_moments
 from sklearn_torch_gmm.core.splits import Splits
 from sklearn_torch_gmm.core.workspace import Workspace
+
+
+class StepwiseUpdate(NamedTuple):
+    """The result of a pass over a batch."""
+
+    result: MStepResult
+
+    log_likelihood: Tensor
+    """Mean log-likelihood ``[R]`` of the batch under the earlier parameters, in nats."""
+
+    lost: Tensor
+    """Relative rounding errors ``[R]`` of the new covariances.
+
+    Means may move by many standard deviations, if no earlier moments of weight tie them to the old
+    ones. A pass about the new means then keeps the precision.
+    """
+
+    @property
+    def has_lost_precision(self) -> bool:
+        """Whether another pass is needed, about the means that this one has found."""
+        # Not `any(... > ...)`: an error that is NaN may be too large, too.
+        return not bool((self.lost <= TOLERATED_ERROR[self.lost.dtype]).all())
 
 
 def stepwise_update(
@@ -31,7 +56,8 @@ def stepwise_update(
     *,
     included: Tensor | None = None,
     missing: bool = False,
-) -> tuple[MStepResult, Tensor]:
+    about: Tensor | None = None,
+) -> StepwiseUpdate:
     """Move the expected moments a step towards the moments of a batch, then do an M-step.
 
     Parameters
@@ -52,54 +78,55 @@ def stepwise_update(
         The regularization that the covariances of ``parameters`` include; None: the same.
     missing : bool, default=False
         Whether NaN marks a value that was not observed.
-
-    Returns
-    -------
-    MStepResult
-    Tensor [R]
-        Mean log-likelihood of the batch under ``parameters``, in nats.
+    about : Tensor [R, K, D], default=None
+        The points about which the moments are taken; None: the means of ``parameters``.
     """
     means, fixed = parameters.means, fixed or {}
-    num_features = means.shape[-1]
-    splits = Splits()
 
-    def added(step: ExactEStep) -> ExactEStep:
-        one = GapPass([step], [step], splits, resident_rows=len(rows)) if missing else step
-        one.add(rows, sample_weight)
-        return step
-
-    step = ExactEStep(
-        parameters, means, structure, Workspace(dtype=means.dtype, device=means.device)
-    )
-    batch = added(step).moments
-    if step_size == 1:
-        # The means may move by many standard deviations, and no earlier moments tie the sums to
-        # the old means: a second pass about the new ones keeps the precision.
-        counts = batch.counts.unsqueeze(-1)
-        about = torch.where(counts > 0, means + batch.first(num_features) / counts, means)
-        step = ExactEStep(parameters, means, structure, step.workspace, about=about)
-        batch = added(step).moments
+    workspace = Workspace(dtype=means.dtype, device=means.device)
+    step = ExactEStep(parameters, means, structure, workspace, about=about)
+    whole = GapPass([step], [step], Splits(), resident_rows=len(rows)) if missing else step
+    whole.add(rows, sample_weight)
+    batch = step.moments
     total = batch.counts.sum(-1)
 
-    # Both are taken about the same means, so nothing cancels even if the data are far from zero.
     empirical = parameters.covariances
     if included is None:
         included = means.new_full(means.shape[1:2], regularization)
     unit = structure.unit_covariances(empirical)
     empirical = empirical - structure.along_components(included, empirical) * unit
-    second = structure.second_moments_of(empirical, parameters.weights, num_features)
-    known = Moments(batch.sums.new_zeros(batch.sums.shape), batch.log_likelihood)
-    known.counts.copy_(parameters.weights)
+    # Both are taken about the same points, so nothing cancels even if the data are far from zero.
+    known = _known_moments(parameters, empirical, step.centre, structure)
     share = step_size / total
-    scatter = None
-    if structure.has_pooled_scatter:
-        pooled = batch.total_scatter
-        assert pooled is not None
-        scatter = (1 - step_size) * second + share[:, None, None] * pooled
-    else:
-        known.second(num_features).copy_(second)
     sums = (1 - step_size) * known.sums + share[:, None, None] * batch.sums
-    blended = Moments(sums, batch.log_likelihood, scatter)
-    kept = fixed.get("means")
-    result = m_step(blended, step.centre, means, structure, regularization, kept_means=kept)
-    return keep_parts(result, parameters, fixed, structure), step.log_likelihood(batch) / total
+    scatter, pooled = known.scatter, batch.total_scatter
+    if scatter is not None and pooled is not None:
+        scatter = (1 - step_size) * scatter + share[:, None, None] * pooled
+    moments, kept = Moments(sums, batch.log_likelihood, scatter), fixed.get("means")
+    result = m_step(moments, step.centre, means, structure, regularization, kept_means=kept)
+    return StepwiseUpdate(
+        keep_parts(result, parameters, fixed, structure),
+        step.log_likelihood(batch) / total,
+        cancellation_of_moments(result.parameters, step.centre, structure),
+    )
+
+
+def _known_moments(
+    parameters: MixtureParameters,
+    empirical: Tensor,
+    points: Tensor,
+    structure: CovarianceStructure,
+) -> Moments:
+    """Return the mean moments of one row about ``points [R, K, D]``, expected under the mixtures.
+
+    The ``empirical`` covariances do not include a regularization.
+    """
+    weights, shifts = parameters.weights, parameters.means - points
+    num_features = shifts.shape[-1]
+    second = structure.second_moments_of(empirical, weights, num_features)
+    second = second + structure.centred_second_moments(shifts.unsqueeze(-1), weights.unsqueeze(-1))
+    first = torch.cat([weights.unsqueeze(-1), weights.unsqueeze(-1) * shifts], dim=-1)
+    nothing = weights.new_zeros(len(weights))
+    if structure.has_pooled_scatter:
+        return Moments(first, nothing, second)
+    return Moments(torch.cat([first, second], dim=-1), nothing)

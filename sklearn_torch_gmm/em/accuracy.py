@@ -59,6 +59,14 @@ the value, an iteration of [4k, 1000] → 4 would take 1.15 times as long.
 """
 
 
+MOST_TO_WHITEN = 128
+"""Components that share a covariance, in multiples of the features, up to which they are whitened.
+
+The work grows with the square of their number, and for residuals with the number times that of the
+features. With twice the value, a pass of [50k, 2] → 512 would take a quarter more time.
+"""
+
+
 class Accuracy:
     """Decides how exact the next pass of a fit has to be.
 
@@ -169,7 +177,8 @@ class Accuracy:
         if not structure.is_shared:
             has_matrices = not structure.has_independent_features
             return Allowed(*by_way).choose(read[0], num_features, has_matrices=has_matrices)
-        if structure.has_pooled_scatter and all(by_way[-1]):
+        are_few = parameters.means.shape[1] <= MOST_TO_WHITEN * num_features
+        if structure.has_pooled_scatter and are_few and all(by_way[-1]):
             return Ways.all_whitened(len(weights))
         return Ways.all_residuals(len(weights))
 

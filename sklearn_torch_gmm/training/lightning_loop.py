@@ -6,10 +6,11 @@ from os import PathLike
 
 from sklearn_torch_gmm.em.loop import Job
 from sklearn_torch_gmm.em.restarts import Restart
+from sklearn_torch_gmm.training.callbacks import start_over
 from sklearn_torch_gmm.training.checkpoints import check_file
 from sklearn_torch_gmm.training.launchers import starts_processes
 from sklearn_torch_gmm.training.module import EMModule
-from sklearn_torch_gmm.training.private_parts import find_checkpoint
+from sklearn_torch_gmm.training.private_parts import find_checkpoint, forget_module
 from sklearn_torch_gmm.training.process_state import current_gpu_as_before
 from sklearn_torch_gmm.training.trainer import make_trainer, run_trainer
 
@@ -42,9 +43,12 @@ def _run(job: Job, ckpt_path: str | PathLike[str] | None) -> list[list[Restart]]
         check_file(ckpt_path)
     elif trainer.world_size == 1 or starts_processes(trainer):
         starts = job.find_starts()
+    if ckpt_path is None:
+        start_over(trainer.callbacks)  # type: ignore[attr-defined]
     module = EMModule(job, starts)
     try:
         run_trainer(trainer, module, ckpt_path)
     finally:
         module.close()
+        forget_module(trainer)
     return module.results()

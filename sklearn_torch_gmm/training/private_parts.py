@@ -58,6 +58,19 @@ def find_checkpoint(trainer: pl.Trainer, ckpt_path: str | PathLike[str]) -> str 
     return None if path is None else str(path)
 
 
+def forget_module(trainer: pl.Trainer) -> None:
+    """Let the user's own callbacks and profiler no longer refer to the module of a fit.
+
+    Through it, an estimator with such parameters would keep the data, and could not be copied.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for name in ("log", "log_dict"):
+            vars(callback).pop(name, None)
+    profiler = trainer.profiler  # type: ignore[attr-defined]
+    if hasattr(profiler, "_lightning_module"):
+        profiler._lightning_module = None
+
+
 def communicate_between_epochs_only(trainer: pl.Trainer) -> None:
     """Let the processes of a fit read different numbers of batches.
 

@@ -6,6 +6,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import copy
 from os import PathLike
 from typing import Any
 
@@ -16,6 +17,7 @@ from joblib import cpu_count
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from sklearn_torch_gmm.core.caller import level_of_caller
@@ -103,6 +105,9 @@ def _made(params: Mapping[str, Any]) -> pl.Trainer:
     if params.get("callbacks") is not None:
         # A copy, since Lightning appends to the list.
         params["callbacks"] = as_list(params["callbacks"])
+    if isinstance(params.get("strategy"), Strategy):
+        # A copy, since Lightning refuses one that another trainer has used.
+        params["strategy"] = copy(params["strategy"])
     if _is_one_process(params) and not params.get("plugins"):
         # Otherwise Lightning takes a job under SLURM for one of many nodes, and waits for them.
         params["plugins"] = [LightningEnvironment()]

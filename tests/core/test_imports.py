@@ -1,4 +1,5 @@
 import gc
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,6 +68,17 @@ class TestWithoutCollections:
         assert 0 < gc.get_freeze_count() <= before
         assert gc.isenabled()
         assert not is_old(marked)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")
+def test_the_collector_is_enabled_in_a_fork() -> None:
+    """Another thread may fork during an import, and its child never comes to the end of it."""
+    with without_collections():
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if gc.isenabled() else 1)
+        assert not gc.isenabled()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_importing_the_package_collects_only_the_young() -> None:

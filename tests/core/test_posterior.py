@@ -19,6 +19,7 @@ from sklearn_torch_gmm.core.posterior import (
     second_moments_of_prior,
 )
 from sklearn_torch_gmm.core.weight_priors import DirichletDistribution, DirichletProcess
+from sklearn_torch_gmm.mixture import BayesianGaussianMixture
 from tests.core.steps import make_e_step
 
 TYPES = ["full", "tied", "diag", "spherical"]
@@ -172,6 +173,18 @@ def test_the_centre_does_not_matter(rows, shares, covariance_type):
     far, _ = step(rows, shares, covariance_type, centre=(0.0, 0.0))
     for one, other in zip(near.tensors(), far.tensors(), strict=True):
         torch.testing.assert_close(one, other, **ROUNDING)
+
+
+@pytest.mark.parametrize("place", [1e6, 1e9, 1e12])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_weak_prior_far_away_costs_no_digits(rng, dtype, place):
+    X = rng.standard_normal((100, 2)).astype(dtype)
+    precision = "32-true" if dtype == np.float32 else "64-true"
+    options = {"mean_prior": [place, -place], "mean_precision_prior": 1e-18 / place}
+    mixture = BayesianGaussianMixture(**options, trainer_params={"precision": precision}).fit(X)
+    # The prior moves the mean by 1e-20.
+    tolerance = 4 * np.finfo(dtype).eps
+    np.testing.assert_allclose(mixture.means_[0], X.mean(0), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("covariance_type", TYPES)

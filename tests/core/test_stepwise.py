@@ -4,8 +4,9 @@ import torch
 
 from sklearn_torch_gmm.core.covariance import STRUCTURES, get_structure
 from sklearn_torch_gmm.core.parameters import MixtureParameters
+from sklearn_torch_gmm.core.rounding import TOLERATED_ERROR
 from sklearn_torch_gmm.core.stepwise import stepwise_update
-from tests.core.oracle import draw_rows, log_densities, moved
+from tests.core.oracle import Mixture, draw_rows, log_densities, moved, with_structure
 from tests.core.steps import (
     as_parameters,
     assert_same_mixtures,
@@ -24,11 +25,12 @@ each_step = pytest.mark.parametrize("step_size", STEPS)
 def update(name, parameters, rows, sample_weight=None, step_size=0.3, regularization=0.0):
     if sample_weight is not None:
         sample_weight = tensor(np.asarray(sample_weight, dtype=float))
-    result, log_likelihood = stepwise_update(
-        parameters, tensor(rows), sample_weight, step_size, get_structure(name), regularization
-    )
-    assert result.usable.all()
-    return result.parameters, log_likelihood
+    arguments = tensor(rows), sample_weight, step_size, get_structure(name), regularization
+    found = stepwise_update(parameters, *arguments)
+    if found.has_lost_precision:
+        found = stepwise_update(parameters, *arguments, about=found.result.parameters.means)
+    assert found.result.usable.all()
+    return found.result.parameters, found.log_likelihood
 
 
 @each_type
@@ -136,7 +138,7 @@ def test_a_component_without_weight_stays_where_it_is(rng, name):
     mixture = mixture_of(rng, name)
     mixture = mixture._replace(weights=np.array([0.4, 0.6, 0.0]))
     rows = draw_rows(rng, mixture, 30)
-    result, _ = stepwise_update(
+    result, *_ = stepwise_update(
         as_parameters(name, mixture), tensor(rows), None, 0.5, get_structure(name), 0.01
     )
     assert result.usable.all()
@@ -154,3 +156,33 @@ def test_rows_of_float32_are_worked_on_in_the_type_of_the_parameters(rng, name):
     expected, _ = update(name, parameters, rows.astype(np.float64))
     assert actual.means.dtype == torch.float64
     assert_same_mixtures(actual, expected, rtol=0, atol=0)
+
+
+@each_type
+@pytest.mark.parametrize("distance", [1e4, 1e7])
+def test_a_component_that_moves_far_keeps_its_digits(rng, name, distance):
+    """Earlier rows of little weight do not tie the sums to the place where the means were."""
+    unit = np.stack([np.eye(2)] * 2)
+    mixture = Mixture(np.array([1 - 1e-9, 1e-9]), np.array([[0.0, 0.0], [10.0, 10.0]]), unit)
+    near = rng.standard_normal((200, 2))
+    rows = np.concatenate([near, distance + rng.standard_normal((200, 2))])
+    found, _ = update(name, as_parameters(name, mixture), rows, step_size=0.5)
+    # All rows there belong to the second component, and the others to the first.
+    groups, shares = (near, rows[200:]), np.array([0.5, 0.5])
+    weights = 0.5 * mixture.weights + 0.5 * shares
+    means, matrices = [], []
+    for k, group in enumerate(groups):
+        old, new = 0.5 * mixture.weights[k] / weights[k], 0.25 / weights[k]
+        mean = old * mixture.means[k] + new * group.mean(0)
+        away = np.subtract(mixture.means[k], mean)
+        residuals = group - mean
+        matrix = old * (np.eye(2) + np.outer(away, away)) + new * residuals.T @ residuals / 200
+        means.append(mean)
+        matrices.append(matrix)
+    blended = Mixture(weights, np.array(means), np.array(matrices))
+    expected = as_parameters(name, with_structure(name, blended, weights))
+    # Up to this loss, one pass is enough; that of the second pass is less.
+    lost = TOLERATED_ERROR[torch.float64]
+    torch.testing.assert_close(found.covariances, expected.covariances, rtol=lost, atol=lost)
+    # A number there is rounded to eps times the distance.
+    torch.testing.assert_close(found.means, expected.means, rtol=1e-14, atol=1e-14 * distance)

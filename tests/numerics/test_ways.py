@@ -7,6 +7,7 @@ from scipy.optimize import brentq
 
 from sklearn_torch_gmm.core.covariance import get_structure
 from sklearn_torch_gmm.core.exact_step import ExactEStep
+from sklearn_torch_gmm.core.parameters import MixtureParameters
 from sklearn_torch_gmm.core.rounding import (
     MOST_RELATIVE_ERROR,
     OBSERVED_EXCESS,
@@ -23,7 +24,7 @@ from sklearn_torch_gmm.core.rounding import (
 )
 from sklearn_torch_gmm.core.ways import Ways
 from sklearn_torch_gmm.core.workspace import Workspace
-from sklearn_torch_gmm.em.accuracy import FEWEST_TO_WHITEN, Accuracy
+from sklearn_torch_gmm.em.accuracy import FEWEST_TO_WHITEN, MOST_TO_WHITEN, Accuracy
 from sklearn_torch_gmm.em.known_data import KnownData
 from sklearn_torch_gmm.mixture import GaussianMixture
 from tests.core.steps import make_parameters, needs_extended_precision, tensor
@@ -307,3 +308,19 @@ def test_wide_rows_are_whitened_if_they_are_many(monkeypatch, rows):
     np.testing.assert_allclose(found.lower_bound_, expected.lower_bound_, rtol=1e-12)
     np.testing.assert_allclose(found.means_, expected.means_, rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(found.covariances_, expected.covariances_, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_many_components_that_share_a_covariance_are_not_whitened(excess):
+    components = MOST_TO_WHITEN + excess
+    structure = get_structure("tied")
+    weights = torch.full((1, components), 1 / components, dtype=torch.float64)
+    means = 1e4 * torch.arange(components, dtype=torch.float64).view(1, -1, 1)
+    unit = torch.ones(1, 1, 1, dtype=torch.float64)
+    parameters = MixtureParameters(weights, means, unit, unit)
+    centre = means.mean((0, 1))
+    data = KnownData(centre, means.amax((0, 1)) - centre, num_rows=10 * components)
+    accuracy = Accuracy(structure, data, components, TOLERATED_ERROR[torch.float64])
+    ways = accuracy.ways(parameters)
+    assert len(ways.residuals) == (components if excess else 0)
+    assert len(ways.whitened) == (0 if excess else components)

@@ -108,9 +108,12 @@ class CovarianceStructure(ABC):
         -------
         Tensor ``[..., K, Q]``, or the pooled scatter ``[..., D, D]``, summed over K.
         """
-        # T₂ is quadratic: D rows with the same sum of products have the same moments.
-        values, vectors = torch.linalg.eigh(scatter)
-        rows = vectors * values.clamp_min(0.0).sqrt().unsqueeze(-2)
+        # T₂ is quadratic: D rows with the same sum of products have the same moments. Eigenvalues
+        # are exact relative to the largest one, so each feature has its own unit.
+        units = scatter.diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sqrt().unsqueeze(-1)
+        inverse = torch.where(units > 0.0, units.reciprocal(), 0.0)
+        values, vectors = torch.linalg.eigh(inverse * scatter * inverse.mT)
+        rows = units * vectors * values.clamp_min(0.0).sqrt().unsqueeze(-2)
         return self.centred_second_moments(rows, torch.ones_like(values))
 
     @abstractmethod

@@ -1,10 +1,14 @@
 from typing import ClassVar
 
 import numpy as np
+import pytest
 import torch
 
+from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.covariance.full import FullCovariance
+from sklearn_torch_gmm.core.covariance.linalg import unpack_symmetric
 from tests.core.covariance.contract import StructureContract
+from tests.core.steps import tensor
 
 
 class TestFull(StructureContract):
@@ -68,3 +72,16 @@ class TestFull(StructureContract):
         noise = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
         result = FullCovariance().transform_noise(noise, torch.tensor([2, 0]), covariances)
         np.testing.assert_allclose(result, [[2.0, 4.0], [3.0, 4.0]])
+
+
+@pytest.mark.parametrize("largest", [1.0, 1e4, 1e8])
+def test_eigenvectors_of_a_scatter_do_not_mix_features_of_different_units(rng, largest):
+    """A structure without a formula of its own takes rows from the eigenvectors."""
+    structure = FullCovariance()
+    x = tensor(rng.standard_normal((4, 50)))
+    x[2] = 0.0
+    units = tensor(np.array([1 / largest, 1.0, 1.0, largest])).unsqueeze(-1)
+    scatter = (units * x) @ (units * x).T
+    found = CovarianceStructure.second_moments_of_scatter(structure, scatter.unsqueeze(0))
+    found = unpack_symmetric(found, 4) / (units * units.T)
+    torch.testing.assert_close(found[0], x @ x.T, rtol=0, atol=1e-12)

@@ -58,8 +58,8 @@ class SharedGapStep(GroupedGapStep):
     def _values_per_row(self, group: GapGroup) -> int:
         restarts, components, features = self._step.parameters.means.shape
         size, patterns = group.missing.shape
-        values = 4 * features + 3 * components + size * size
-        of_pattern = components * size * (3 + size)
+        values = 6 * features + 3 * components + size * size
+        of_pattern = components * size * (5 + size)
         return restarts * (values + math.ceil(of_pattern * patterns / len(group.rows)))
 
     def _add_chunk(self, chunk: GapChunk, batch: GapBatch) -> None:

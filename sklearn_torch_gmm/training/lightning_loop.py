@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from os import PathLike
 
+import pytorch_lightning as pl
+
 from sklearn_torch_gmm.em.loop import Job
 from sklearn_torch_gmm.em.restarts import Restart
-from sklearn_torch_gmm.training.callbacks import start_over
+from sklearn_torch_gmm.training.callbacks import starting_over
 from sklearn_torch_gmm.training.checkpoints import check_file
 from sklearn_torch_gmm.training.launchers import starts_processes
 from sklearn_torch_gmm.training.module import EMModule
@@ -43,11 +45,11 @@ def _run(job: Job, ckpt_path: str | PathLike[str] | None) -> list[list[Restart]]
         check_file(ckpt_path)
     elif trainer.world_size == 1 or starts_processes(trainer):
         starts = job.find_starts()
-    if ckpt_path is None:
-        start_over(trainer.callbacks)  # type: ignore[attr-defined]
     module = EMModule(job, starts)
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     try:
-        run_trainer(trainer, module, ckpt_path)
+        with starting_over(callbacks, continues=ckpt_path is not None):
+            run_trainer(trainer, module, ckpt_path)
     finally:
         module.close()
         forget_module(trainer)

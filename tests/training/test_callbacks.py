@@ -70,6 +70,23 @@ class TestLaterFits:
         assert callback.best_model_score > best + 1.0
         assert callback.best_model_score.item() == pytest.approx(fitted.nll_, abs=0.1)
 
+    def test_what_the_user_changes_stays(self, X):
+        callback = EarlyStopping("nll", patience=1, min_delta=0.1)
+        fitted = mixture(callbacks=[callback]).fit(X)
+        first = fitted.n_iter_
+        callback.patience = 2
+        assert fitted.fit(X).n_iter_ == first + 1
+        assert callback.patience == 2
+
+    def test_a_fit_after_one_from_a_checkpoint_starts_over(self, X, tmp_path):
+        every = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
+        first = mixture(callbacks=[every], max_epochs=3).fit(X).n_iter_
+        callback = EarlyStopping("nll", patience=1, min_delta=0.1)
+        fitted = mixture(callbacks=[callback])
+        fitted.fit(X, ckpt_path=tmp_path / f"epoch={first - 1}.ckpt")
+        fresh = mixture(callbacks=[EarlyStopping("nll", patience=1, min_delta=0.1)])
+        assert fitted.fit(X).n_iter_ == fresh.fit(X).n_iter_
+
     def test_a_fit_from_the_best_checkpoint_finds_it(self, X, tmp_path):
         callback = ModelCheckpoint(tmp_path, monitor="nll")
         fitted = mixture(callbacks=[callback]).fit(X)

@@ -29,7 +29,7 @@ from sklearn_torch_gmm.core.covariance import CovarianceStructure
 from sklearn_torch_gmm.core.covariance.base import LOG_2PI
 from sklearn_torch_gmm.core.covariance.linalg import invert_triangular
 from sklearn_torch_gmm.core.gap_chunks import GapChunk, among
-from sklearn_torch_gmm.core.rounding import typical_distance
+from sklearn_torch_gmm.core.rounding import growth_of_factors, typical_distance
 
 MOST_BY_ELEMENTS = 16
 """Largest matrices that are inverted element by element, for all patterns at once. Beyond, one call
@@ -131,9 +131,11 @@ class Conditionals:
     ) -> None:
         self.means = means
         self._log_weights = log_weights
+        sizes = means.shape[-2:]
         self._find_log_determinants = partial(
-            structure.log_determinants, precisions_cholesky, *means.shape[-2:]
+            structure.log_determinants, precisions_cholesky, *sizes
         )
+        self._find_growth = partial(growth_of_factors, precisions_cholesky, structure, *sizes)
         # In the shape of the covariances.
         self._factors = precisions_cholesky
         self.precisions = structure.precisions(precisions_cholesky)
@@ -158,9 +160,8 @@ class Conditionals:
             # The host would wait for the answer longer than the device for the operations.
             return True
         dtype, num_features = self._factors.dtype, self.means.shape[-1]
-        deviations = invert_triangular(self._factors, upper=True).square().sum(-2).sqrt()
-        growth = (self._factors.abs().mT @ deviations.unsqueeze(-1)).square().sum(-2)
-        error = torch.finfo(dtype).eps ** 2 * growth**3 * typical_distance(num_features) ** 2
+        growth = self._find_growth()
+        error = torch.finfo(dtype).eps ** 2 * growth**6 * typical_distance(num_features) ** 2
         # Not `any(... > ...)`: one that is NaN may be too large, too.
         return not bool((error <= TOLERATED_MOVE[dtype]).all())
 

@@ -169,8 +169,30 @@ def growth_of_rounding(parameters: MixtureParameters, structure: CovarianceStruc
     """
     if structure.has_independent_features:
         return torch.ones_like(parameters.weights)
-    variances = structure.variances(parameters.covariances, *parameters.means.shape[-2:])
-    return structure.distance_bounds(variances.sqrt(), parameters.precisions_cholesky)
+    sizes = parameters.means.shape[-2:]
+    return _growth(parameters.covariances, parameters.precisions_cholesky, structure, *sizes)
+
+
+def growth_of_factors(
+    precisions_cholesky: Tensor,
+    structure: CovarianceStructure,
+    num_components: int,
+    num_features: int,
+) -> Tensor:
+    """The same ``[..., K]`` for dependent features whose covariances are not at hand."""
+    covariances = structure.covariances(precisions_cholesky)
+    return _growth(covariances, precisions_cholesky, structure, num_components, num_features)
+
+
+def _growth(
+    covariances: Tensor,
+    precisions_cholesky: Tensor,
+    structure: CovarianceStructure,
+    num_components: int,
+    num_features: int,
+) -> Tensor:
+    variances = structure.variances(covariances, num_components, num_features)
+    return structure.distance_bounds(variances.sqrt(), precisions_cholesky)
 
 
 def are_reliable(parameters: MixtureParameters, structure: CovarianceStructure) -> Tensor:

@@ -96,12 +96,14 @@ def stepwise_update(
     unit = structure.unit_covariances(empirical)
     empirical = empirical - structure.along_components(included, empirical) * unit
     # Both are taken about the same points, so nothing cancels even if the data are far from zero.
-    known = _known_moments(parameters, empirical, step.centre, structure)
-    share = step_size / total
-    sums = (1 - step_size) * known.sums + share[:, None, None] * batch.sums
-    scatter, pooled = known.scatter, batch.total_scatter
-    if scatter is not None and pooled is not None:
-        scatter = (1 - step_size) * scatter + share[:, None, None] * pooled
+    share = (step_size / total)[:, None, None]
+    sums, scatter = share * batch.sums, batch.total_scatter
+    scatter = None if scatter is None else share * scatter
+    if step_size < 1:
+        known = _known_moments(parameters, empirical, step.centre, structure)
+        sums = torch.add(sums, known.sums, alpha=1 - step_size)
+        if scatter is not None and known.scatter is not None:
+            scatter = torch.add(scatter, known.scatter, alpha=1 - step_size)
     moments, kept = Moments(sums, batch.log_likelihood, scatter), fixed.get("means")
     result = m_step(moments, step.centre, means, structure, regularization, kept_means=kept)
     return StepwiseUpdate(

@@ -166,18 +166,23 @@ def test_the_extents_grow(name, rows, rng):
         torch.testing.assert_close(extents, expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["full", "diag", "spherical"])
-def test_sifted_rows_are_exact_where_products_are_not(name, rng):
-    """Clusters a million widths apart: products lose digits, and still tell the rows."""
-    structure, spread = get_structure(name), 1e6
+def clusters_far_apart(rng, structure, spread):
+    """Mixtures and rows of unit variance, with two of four clusters close to each other."""
     means = spread * rng.standard_normal((1, 4, FEATURES))
-    # Two of them close to each other, so that responsibilities are neither zero nor one.
+    # So that responsibilities are neither zero nor one.
     means[0, 1] = means[0, 0] + 0.5
     rows = tensor(np.repeat(means[0], 50, axis=0) + rng.standard_normal((200, FEATURES)))
     shape = (1, *structure.covariance_shape(4, FEATURES))
     unit = structure.unit_covariances(torch.empty(shape, dtype=torch.float64))
     weights = torch.full((1, 4), 0.25, dtype=torch.float64)
-    parameters = MixtureParameters(weights, tensor(means), unit, unit)
+    return MixtureParameters(weights, tensor(means), unit, unit), rows
+
+
+@pytest.mark.parametrize("name", ["full", "diag", "spherical"])
+def test_sifted_rows_are_exact_where_products_are_not(name, rng):
+    """Clusters a million widths apart: products lose digits, and still tell the rows."""
+    structure = get_structure(name)
+    parameters, rows = clusters_far_apart(rng, structure, 1e6)
     sifted = step_in(Ways((), range(4), (), ()), parameters, rows, structure)
     exact = step_in(None, parameters, rows, structure)
     assert_same_steps(sifted, exact, parameters, structure)
@@ -192,13 +197,7 @@ def test_whitened_moments_lose_a_distance_and_not_its_square(monkeypatch, name, 
     """Clusters far apart, two of them close to each other; some rows weigh nothing."""
     monkeypatch.setattr(shared_whitening, "VALUES_OF_PAIRS", at_once)
     structure, spread = get_structure(name), 3e5
-    means = spread * rng.standard_normal((1, 4, FEATURES))
-    means[0, 1] = means[0, 0] + 0.5
-    rows = tensor(np.repeat(means[0], 50, axis=0) + rng.standard_normal((200, FEATURES)))
-    shape = (1, *structure.covariance_shape(4, FEATURES))
-    unit = structure.unit_covariances(torch.empty(shape, dtype=torch.float64))
-    weights = torch.full((1, 4), 0.25, dtype=torch.float64)
-    parameters = MixtureParameters(weights, tensor(means), unit, unit)
+    parameters, rows = clusters_far_apart(rng, structure, spread)
     sample_weight = tensor(rng.integers(0, 3, 200).astype(float))
     found, expected = (
         step_in(ways, parameters, rows, structure, sample_weight=sample_weight)

@@ -3,6 +3,7 @@
 import pytest
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.profilers import PassThroughProfiler
 
 from sklearn_torch_gmm.training import private_parts, quiet
 from sklearn_torch_gmm.training.private_parts import OneLoader, QuietTrainer
@@ -80,3 +81,16 @@ def test_words_for_checkpoints_are_paths_before_the_fit(tmp_path):
     (tmp_path / "last.ckpt").touch()
     assert private_parts.find_checkpoint(trainer, "last") == str(tmp_path / "last.ckpt")
     assert private_parts.find_checkpoint(trainer, tmp_path / "other") == str(tmp_path / "other")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_fit_leaves_its_module_in_callbacks_and_profilers_under_these_names():
+    """Otherwise an estimator with one of them would keep the data of its fit."""
+    callback, profiler = pl.Callback(), PassThroughProfiler()
+    trainer = QuietTrainer(**SILENT, callbacks=[callback], profiler=profiler)
+    trainer.fit(Module([1]))
+    assert {"log", "log_dict"} <= vars(callback).keys()
+    assert profiler._lightning_module is not None
+    private_parts.forget_module(trainer)
+    assert vars(callback) == {}
+    assert profiler._lightning_module is None
